@@ -1,0 +1,192 @@
+"""
+What the store knows, frozen for one evaluation.
+
+These are decision projections: no names, no addresses, no free text, no
+identification numbers.  Instants are microseconds since 1970 (``core.instant``);
+``until`` bounds are exclusive.  The full records, with all items of order
+ҚР ДСМ-54 §9, stay in the registry.
+"""
+
+from datetime import date
+from typing import Literal
+
+from msgspec import Struct
+
+from ruqsat.core.instant import Instant
+
+
+class Position(Struct, frozen=True, array_like=True):
+    """How far a reader knows the truth: everything of ``epoch`` committed up to ``seq``."""
+
+    epoch: str
+    seq: int
+
+
+class SubjectFacts(Struct, frozen=True, omit_defaults=True):
+    """The operator's register of one person or machine; absent there means not active."""
+
+    id: str
+    active: bool = True
+    roles: tuple[str, ...] | None = None
+    org: str | None = None
+    groups: tuple[str, ...] = ()
+    patient_id: str | None = None
+    btg_suspended: bool = False
+    btg_today: int = 0
+
+
+class Grantee(Struct, frozen=True, omit_defaults=True):
+    """Who a provision names; every stated part must hold (entries of a list are alternatives)."""
+
+    org: str | None = None
+    subject: str | None = None
+    role: str | None = None
+    group: str | None = None
+
+
+class Provision(Struct, frozen=True, omit_defaults=True):
+    """
+    One node of a consent document; an empty tuple means "not stated".
+
+    What silence means depends on ``effect``: on a permit the narrowest reading
+    (reading only, no sensitive label), on a denial the widest.
+    """
+
+    effect: Literal["permit", "deny"]
+    grantees: tuple[Grantee, ...] = ()
+    purposes: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    start: Instant | None = None
+    end: Instant | None = None
+    data_authors: tuple[str, ...] = ()
+    data_encounters: tuple[str, ...] = ()
+    data_from: date | None = None
+    data_until: date | None = None
+    exceptions: tuple["Provision", ...] = ()
+
+
+class Consent(Struct, frozen=True, omit_defaults=True):
+    """
+    One document of a patient: a consent or a refusal (order §8–9, §14).
+
+    ``defect`` is why a permit may not be used (an item of §9 missing, not signed,
+    …), settled when the record was registered; a denial binds with or without one.
+    """
+
+    id: str
+    thread: str
+    status: Literal["draft", "active", "revoked", "superseded", "rejected", "entered-in-error", "quarantined"]
+    granted_at: Instant
+    root: Provision
+    kind: str = "processing"
+    revoked_at: Instant | None = None
+    defect: str | None = None
+    given_by: Literal["patient", "legal_rep"] = "patient"
+    delegations: tuple[str, ...] = ()
+    cross_border: tuple[str, ...] = ()
+
+
+class Delegation(Struct, frozen=True, omit_defaults=True):
+    """One link by which a patient, or a delegate, shares access with a third person (order §12)."""
+
+    id: str
+    consent: str
+    delegate: str
+    end: Instant
+    categories: tuple[str, ...]
+    purposes: tuple[str, ...]
+    actions: tuple[str, ...] = ("read", "search")
+    labels: tuple[str, ...] = ()
+    start: Instant | None = None
+    parent: str | None = None
+    may_redelegate: bool = False
+    revoked_at: Instant | None = None
+
+
+class Representation(Struct, frozen=True, omit_defaults=True):
+    """The power of a legal representative over one ward (order §3, §11)."""
+
+    id: str
+    subject: str
+    kind: Literal["parent", "guardian", "adoptive", "poa"]
+    verified: bool = False
+    start: Instant | None = None
+    end: Instant | None = None
+    revoked_at: Instant | None = None
+
+
+class EmergencyGrant(Struct, frozen=True, omit_defaults=True):
+    """A break-glass session: one person, one patient, a reason and a short life."""
+
+    id: str
+    subject: str
+    start: Instant
+    end: Instant
+    reason_code: str
+    reason_length: int
+    mfa: bool = False
+    revoked_at: Instant | None = None
+
+
+class Episode(Struct, frozen=True, omit_defaults=True):
+    """An episode of care at one organisation, as the medical information system reported it."""
+
+    id: str
+    org: str
+    form_of_care: Literal["emergency", "urgent", "planned"]
+    start: Instant
+    end: Instant | None = None
+
+
+class Relationship(Struct, frozen=True, omit_defaults=True):
+    """Why this subject, or everyone of its organisation, takes part in the patient's care."""
+
+    kind: Literal["encounter", "referral", "order", "attachment"]
+    subject: str | None = None
+    org: str | None = None
+    start: Instant | None = None
+    end: Instant | None = None
+
+
+class RecordStatus(Struct, frozen=True, omit_defaults=True):
+    """What the store knows of one record: class, labels (None is unknown) and block."""
+
+    id: str
+    data_class: str
+    labels: tuple[str, ...] | None = None
+    conf: Literal["U", "L", "M", "N", "R", "V"] | None = None
+    blocked: bool = False
+
+
+class PatientFacts(Struct, frozen=True, omit_defaults=True):
+    """Everything about one patient that a decision may need."""
+
+    id: str
+    birth_date: date | None = None
+    deceased_at: Instant | None = None
+    incapacitated: bool = False
+    egov: bool = False
+    consents: tuple[Consent, ...] = ()
+    delegations: tuple[Delegation, ...] = ()
+    representations: tuple[Representation, ...] = ()
+    grants: tuple[EmergencyGrant, ...] = ()
+    episodes: tuple[Episode, ...] = ()
+    relationships: tuple[Relationship, ...] = ()
+    records: tuple[RecordStatus, ...] = ()
+
+
+class Facts(Struct, frozen=True):
+    """
+    The facts of one evaluation, all read at or before ``position``.
+
+    ``subject`` None: not in the directory.  ``patient`` None: nobody by that id,
+    or the request names no patient.  ``consents_known`` False: the consent
+    store could not be read; what needs it is denied.
+    """
+
+    subject: SubjectFacts | None
+    patient: PatientFacts | None
+    position: Position
+    consents_known: bool = True

@@ -1,0 +1,62 @@
+"""
+Time as a value: instants are whole microseconds since 1970-01-01T00:00Z.
+
+Nothing here reads a clock.  "Now" is an interval ``[lo, hi]``: the true time is
+somewhere inside it.  A bound that ends a right is tested against ``hi``, one
+that begins it against ``lo``, so that an uncertain clock never helps a request.
+Bounds of rights are half-open: ``[since, until)``.
+"""
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+Instant = int
+
+SECOND: Instant = 1_000_000
+HOUR: Instant = 3600 * SECOND
+
+
+class Now(NamedTuple):
+    """The present moment, known to lie in ``[lo, hi]`` (both inclusive)."""
+
+    lo: Instant
+    hi: Instant
+
+
+def at(instant: Instant) -> Now:
+    """Return the interval that is exactly *instant*."""
+    return Now(instant, instant)
+
+
+def parse_instant(text: str) -> Instant:
+    """
+    Read an RFC 3339 instant with an offset.
+
+    Raises:
+        ValueError: not a date-time, or one without an offset (whose hour would be a guess).
+
+    Examples:
+        >>> parse_instant("1970-01-01T05:00:00.000001+05:00")
+        1
+        >>> parse_instant("2026-11-24T10:00:00")
+        Traceback (most recent call last):
+        ...
+        ValueError: an instant needs an offset, such as `+05:00` or `Z`
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("an instant needs an offset, such as `+05:00` or `Z`")
+    gap = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (gap.days * 86_400 + gap.seconds) * SECOND + gap.microseconds
+
+
+def render_instant(instant: Instant) -> str:
+    """
+    Write *instant* in UTC, to the microsecond.
+
+    Examples:
+        >>> render_instant(1)
+        '1970-01-01T00:00:00.000001Z'
+    """
+    seconds, micros = divmod(instant, SECOND)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{micros:06d}Z"

@@ -1,0 +1,84 @@
+"""
+What a caller asks: AuthZEN 1.0's subject, action, resource and context.
+
+The structures are exactly what may arrive on the wire, so decoding and
+validation are one step.  Unknown fields are ignored, as the standard demands;
+what only the store may say (activity, relationships, episodes, sessions, …) has
+no field here and therefore cannot be asserted by a caller.
+"""
+
+from typing import Literal
+
+from msgspec import Raw, Struct, field
+
+
+class SubjectProperties(Struct, frozen=True):
+    """What the token or the enforcement point says of the subject; the directory narrows it."""
+
+    roles: tuple[str, ...] | None = None
+    org: str | None = None
+
+
+class Subject(Struct, frozen=True):
+    """Who asks: an opaque id, never an identification number."""
+
+    type: str
+    id: str
+    properties: SubjectProperties | None = None
+
+
+class Action(Struct, frozen=True):
+    """What the subject wants to do: one of the vocabulary's actions."""
+
+    name: str
+
+
+class ResourceProperties(Struct, frozen=True):
+    """
+    What is known of the record.
+
+    ``labels`` left out or null means *unknown*; an empty list means *checked, none*.
+    """
+
+    patient: str | None = None
+    data_class: str | None = field(default=None, name="class")
+    labels: tuple[str, ...] | None = None
+    conf: Literal["U", "L", "M", "N", "R", "V"] | None = None
+    created: str | None = None
+    author: str | None = None
+    author_org: str | None = None
+    encounter: str | None = None
+    deidentified: bool = False
+    blocked: bool = False
+    self_consented: bool = False
+    parts: Raw | None = None
+
+
+class Resource(Struct, frozen=True):
+    """What the subject wants to do it to: a type, a record id and its properties."""
+
+    type: str
+    id: str
+    properties: ResourceProperties | None = None
+
+
+class RequestContext(Struct, frozen=True):
+    """The circumstances that a caller or its token may state."""
+
+    purpose: str | tuple[str, ...] | None = None
+    destination_country: str | None = None
+    art16_3: str | None = None
+    relink: bool = False
+    btg_session: str | None = None
+    pep_capabilities: tuple[str, ...] | None = None
+    smart_scopes: tuple[str, ...] | None = None
+    consistency_token: str | None = None
+
+
+class EvaluationRequest(Struct, frozen=True):
+    """One question: may this subject do this action to this resource, under these circumstances?"""
+
+    subject: Subject
+    action: Action
+    resource: Resource
+    context: RequestContext | None = None

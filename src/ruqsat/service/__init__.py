@@ -1,0 +1,1 @@
+"""The use cases, over ports: decide, gather facts, keep the journal."""

@@ -1,0 +1,81 @@
+"""
+What the use cases need of the world, as shapes.
+
+Stores match these by shape and never import this module.
+"""
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
+from ruqsat.core.instant import Instant, Now
+
+
+class Clock(Protocol):
+    """Where time comes from."""
+
+    def now(self) -> Now:
+        """Return the present moment for decisions."""
+        ...
+
+    def boottime(self) -> Instant:
+        """Return time since boot, suspension included; for leases, never for decisions."""
+        ...
+
+
+class FactsStore(Protocol):
+    """The truth about subjects and patients, with the position it was read at."""
+
+    async def fetch_facts(
+        self, subject: str | None, patient: str | None
+    ) -> tuple[SubjectFacts | None, PatientFacts | None, Position]:
+        """
+        Read both, and the position, in ONE snapshot.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        ...
+
+    async def fetch_position(self) -> Position:
+        """
+        Return the newest committed position.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        ...
+
+    async def record_facts(
+        self, subjects: tuple[SubjectFacts, ...], patients: tuple[PatientFacts, ...]
+    ) -> tuple[Position, tuple[str, ...]]:
+        """
+        Replace the facts of these subjects and patients in one transaction.
+
+        Returns:
+            The position of the commit, and the touched keys (``subject:…``, ``patient:…``).
+
+        Raises:
+            StoreUnavailableError: nothing was changed.
+        """
+        ...
+
+
+class Journal(Protocol):
+    """The durable, tamper-evident record of decisions."""
+
+    def append(self, entry: bytes) -> Awaitable[None]:
+        """
+        Append one entry (a JSON object, encoded) in call order.
+
+        The returned awaitable is done when the entry is on stable storage
+        (``durable``) or accepted (``lossy``, which is named so and off by default).
+
+        Raises:
+            JournalError: the entry is not, and will not be, on stable storage.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Make everything accepted durable, then close."""
+        ...

@@ -1,0 +1,1 @@
+"""Forward-auth: one module per proxy dialect, from one shared core."""
