@@ -60,6 +60,7 @@ class Provision(Struct, frozen=True, omit_defaults=True):
     labels: tuple[str, ...] = ()
     start: Instant | None = None
     end: Instant | None = None
+    data_records: tuple[str, ...] = ()
     data_authors: tuple[str, ...] = ()
     data_encounters: tuple[str, ...] = ()
     data_from: date | None = None
@@ -84,6 +85,7 @@ class Consent(Struct, frozen=True, omit_defaults=True):
     revoked_at: Instant | None = None
     defect: str | None = None
     given_by: Literal["patient", "legal_rep"] = "patient"
+    cosigned: bool = False
     delegations: tuple[str, ...] = ()
     cross_border: tuple[str, ...] = ()
 
@@ -148,6 +150,9 @@ class Relationship(Struct, frozen=True, omit_defaults=True):
     org: str | None = None
     start: Instant | None = None
     end: Instant | None = None
+
+
+Conf = Literal["U", "L", "M", "N", "R", "V"]
 
 
 class RecordStatus(Struct, frozen=True, omit_defaults=True):

@@ -7,9 +7,9 @@ what only the store may say (activity, relationships, episodes, sessions, …) h
 no field here and therefore cannot be asserted by a caller.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
-from msgspec import Raw, Struct, field
+from msgspec import Struct, field
 
 
 class SubjectProperties(Struct, frozen=True):
@@ -51,7 +51,7 @@ class ResourceProperties(Struct, frozen=True):
     deidentified: bool = False
     blocked: bool = False
     self_consented: bool = False
-    parts: Raw | None = None
+    parts: tuple[dict[str, Any], ...] | None = None
 
 
 class Resource(Struct, frozen=True):

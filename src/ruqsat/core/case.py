@@ -1,0 +1,189 @@
+"""
+One case: the request joined with the facts, as rules see it.
+
+The four entities stay four.  What the caller said and what the store knows are
+joined here and nowhere else, always to the narrower side: a role must be in
+both, a label in either, a block in either.
+"""
+
+from typing import Any
+
+from ruqsat.core.facts import Conf, Facts, PatientFacts, SubjectFacts
+from ruqsat.core.instant import Now
+from ruqsat.core.request import EvaluationRequest, RequestContext, ResourceProperties, SubjectProperties
+
+_NO_SUBJECT = SubjectProperties()
+_NO_RESOURCE = ResourceProperties()
+_NO_CONTEXT = RequestContext()
+_NOBODY = SubjectFacts(id="", active=False)
+
+
+class SubjectView:
+    """``r.sub``: who asks."""
+
+    __slots__ = ("active", "btg_suspended", "btg_today", "groups", "id", "org", "patient_id", "roles", "type")
+
+    def __init__(self, request: EvaluationRequest, known: SubjectFacts) -> None:
+        said = request.subject.properties or _NO_SUBJECT
+        self.id = request.subject.id
+        self.type = request.subject.type
+        self.active = known.active
+        self.roles = _narrower(said.roles, known.roles)
+        self.org = said.org if known.org is None else known.org if said.org in (None, known.org) else None
+        self.groups = known.groups
+        self.patient_id = known.patient_id
+        self.btg_suspended = known.btg_suspended
+        self.btg_today = known.btg_today
+
+
+class ActionView:
+    """``r.act``: what the subject wants to do."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class ResourceView:
+    """``r.res``: what it wants to do it to."""
+
+    __slots__ = (
+        "author",
+        "author_org",
+        "blocked",
+        "conf",
+        "created",
+        "data_class",
+        "deidentified",
+        "encounter",
+        "id",
+        "labels",
+        "patient",
+        "self_consented",
+        "type",
+    )
+
+    def __init__(self, request: EvaluationRequest, patient: PatientFacts | None) -> None:
+        said = request.resource.properties or _NO_RESOURCE
+        self.id = request.resource.id
+        self.type = request.resource.type
+        self.patient = said.patient
+        self.data_class = said.data_class
+        self.labels = said.labels
+        self.conf = said.conf
+        self.created = said.created
+        self.author = said.author
+        self.author_org = said.author_org
+        self.encounter = said.encounter
+        self.deidentified = said.deidentified
+        self.blocked = said.blocked
+        self.self_consented = said.self_consented
+        if patient is not None and patient.records:
+            self._join_record(patient)
+
+    def _join_record(self, patient: PatientFacts) -> None:
+        for known in patient.records:
+            if known.id == self.id:
+                if known.labels is not None:
+                    self.labels = tuple({*known.labels, *(self.labels or ())})
+                self.blocked = self.blocked or known.blocked
+                self.conf = _higher(self.conf, known.conf)
+                if known.data_class != self.data_class:
+                    # Two classes for one record: nobody knows what would be opened.
+                    self.data_class = None
+
+
+class ContextView:
+    """``r.ctx``: the circumstances; those that only the store may know come from the facts."""
+
+    __slots__ = (
+        "art16_3",
+        "btg_session",
+        "case",
+        "consents_known",
+        "destination_country",
+        "emergency",
+        "now",
+        "purpose",
+        "relationship",
+        "relink",
+        "smart_scopes",
+    )
+
+    def __init__(self, case: "Case", sub: SubjectView) -> None:
+        said = case.request.context or _NO_CONTEXT
+        self.case = case
+        self.now = case.now
+        self.purpose = (said.purpose,) if isinstance(said.purpose, str) else said.purpose or ()
+        self.destination_country = said.destination_country
+        self.art16_3 = said.art16_3
+        self.relink = said.relink
+        self.btg_session = said.btg_session
+        self.smart_scopes = said.smart_scopes
+        self.consents_known = case.facts.consents_known
+        patient = case.facts.patient
+        self.emergency = patient is not None and _open_emergency(patient, sub.org, case.now)
+        self.relationship = None if patient is None else _relationship(patient, sub, case.now)
+
+
+class Case:
+    """
+    Everything one evaluation may look at, and what it has already worked out.
+
+    ``worked_out`` holds the answers of the sections (entitlement, consent, …), so
+    that several rules asking the same share one answer.
+    """
+
+    __slots__ = ("act", "ctx", "facts", "now", "request", "res", "sub", "worked_out")
+
+    def __init__(self, request: EvaluationRequest, facts: Facts, now: Now) -> None:
+        self.request = request
+        self.facts = facts
+        self.now = now
+        self.worked_out: dict[str, Any] = {}
+        known = facts.subject
+        self.sub = SubjectView(request, known if known is not None else _NOBODY)
+        self.act = ActionView(request.action.name)
+        self.res = ResourceView(request, facts.patient)
+        self.ctx = ContextView(self, self.sub)
+
+
+def _higher(one: Conf | None, other: Conf | None) -> Conf | None:
+    if one is None or other is None:
+        return one or other
+    return one if "ULMNRV".index(one) >= "ULMNRV".index(other) else other
+
+
+def _narrower(said: tuple[str, ...] | None, known: tuple[str, ...] | None) -> tuple[str, ...]:
+    if said is None:
+        return known or ()
+    if known is None or said == known:
+        return said
+    return tuple(role for role in said if role in known)
+
+
+def _open_emergency(patient: PatientFacts, org: str | None, now: Now) -> bool:
+    """Order §4: an emergency or urgent episode of the caller's own organisation, open now."""
+    if org is None:
+        return False
+    return any(
+        episode.org == org
+        and episode.form_of_care != "planned"
+        and episode.start <= now.lo
+        and (episode.end is None or now.hi < episode.end)
+        for episode in patient.episodes
+    )
+
+
+def _relationship(patient: PatientFacts, sub: SubjectView, now: Now) -> str | None:
+    for tie in patient.relationships:
+        if (
+            (tie.subject is not None or tie.org is not None)
+            and (tie.subject is None or tie.subject == sub.id)
+            and (tie.org is None or tie.org == sub.org)
+            and (tie.start is None or tie.start <= now.lo)
+            and (tie.end is None or now.hi < tie.end)
+        ):
+            return tie.kind
+    return None

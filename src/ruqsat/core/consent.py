@@ -1,0 +1,192 @@
+"""
+What a patient's documents say about one case (order §3, §5, §8–9, §14).
+
+Provisions are rows of section ``p2``; the matcher ``m2`` says whether one covers
+the case.  How provisions of a document and documents of a patient combine
+stands here, because no list of priorities can say it:
+
+* in a thread the newest document that was ever in force governs, and nothing
+  older revives after it;
+* inside a document the deepest provision that applies wins, among siblings a denial;
+* across threads any living denial beats any permit;
+* a denial binds on receipt, a permit only without a formal defect.
+"""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from ruqsat.core.case import Case
+from ruqsat.core.covers import Covers
+from ruqsat.core.facts import Consent, PatientFacts, Provision
+from ruqsat.core.instant import Now
+from ruqsat.core.representation import birthday
+from ruqsat.core.vocabulary import Switches
+
+ACCESS_KINDS = frozenset({"processing", "dissent", "delegation", "research", "cross_border"})
+OTHER_KINDS = frozenset({"treatment", "advance_directive", "biometric", "marketing"})
+_NEVER_IN_FORCE = frozenset({"draft", "rejected", "entered-in-error"})
+_RANK = {
+    word: rank
+    for rank, word in enumerate(
+        (
+            "none",
+            "not_yet_valid",
+            "formality",
+            "revoked",
+            "expired",
+            "recipient",
+            "purpose",
+            "action",
+            "category",
+            "data_scope",
+            "sensitivity",
+        )
+    )
+}
+
+
+class ConsentAnswer(Struct, frozen=True):
+    """
+    The documents that permit, refuse, or may refuse (unread), and the nearest miss.
+
+    ``miss`` is a reason without its ``deny.`` (``consent.expired``); ``missed_by``
+    names the document, if one came near.
+    """
+
+    permits: tuple[str, ...] = ()
+    denials: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    miss: str = "consent.none"
+    missed_by: tuple[str, ...] = ()
+
+
+def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAnswer:
+    """Combine every document of the patient for this case; pure, and independent of their order."""
+    patient = case.facts.patient
+    if patient is None:
+        return ConsentAnswer()
+    unread = tuple(sorted(document.id for document in patient.consents if is_unread(document)))
+    if patient.deceased_at is not None and patient.deceased_at <= case.now.hi:
+        ended = tuple(sorted(document.id for document in governing(patient.consents, case.now)))
+        return ConsentAnswer((), (), unread, "consent.subject_deceased", ended)
+    permits: list[str] = []
+    denials: list[str] = []
+    nearest = (-1, "none", "")
+    for document in governing(patient.consents, case.now):
+        effect, miss = _weigh(document, patient, case, covers, switches)
+        if effect == "permit":
+            permits.append(document.id)
+        elif effect == "deny":
+            denials.append(document.id)
+        else:
+            nearest = max(nearest, (_RANK.get(miss, _RANK["formality"]), miss, document.id))
+    _, miss, missed_by = nearest
+    code = "sensitivity.not_covered" if miss == "sensitivity" else f"consent.{miss}"
+    return ConsentAnswer(
+        tuple(sorted(permits)), tuple(sorted(denials)), unread, code, (missed_by,) if missed_by else ()
+    )
+
+
+def is_unread(document: Consent) -> bool:
+    """Tell whether a document may be a refusal that nobody has understood yet."""
+    if document.status == "quarantined":
+        return True
+    unknown = document.kind not in ACCESS_KINDS and document.kind not in OTHER_KINDS
+    return unknown and document.root.effect == "deny" and document.status not in _NEVER_IN_FORCE
+
+
+def governing(documents: tuple[Consent, ...], now: Now) -> Iterator[Consent]:
+    """
+    Yield the governor of each thread: the newest document that was ever in force.
+
+    At the same instant a living denial governs, then the greater id, so that the
+    order in which documents were stored never matters.  A defective permit never
+    supersedes; it governs only a thread that holds nothing better.
+    """
+    chosen: dict[str, tuple[tuple[bool, int, bool, str], Consent]] = {}
+    for document in documents:
+        if document.kind not in ACCESS_KINDS or document.status in _NEVER_IN_FORCE or document.status == "quarantined":
+            continue
+        denial = document.root.effect == "deny"
+        was_in_force = _began(document, now) and (denial or document.defect is None)
+        standing = (was_in_force, document.granted_at, denial and not _revoked(document, now), document.id)
+        held = chosen.get(document.thread)
+        if held is None or standing > held[0]:
+            chosen[document.thread] = (standing, document)
+    return (document for _, document in chosen.values())
+
+
+def _weigh(
+    document: Consent, patient: PatientFacts, case: Case, covers: Covers, switches: Switches
+) -> tuple[str | None, str]:
+    """Return the document's effect on this case, or None with the word of what it missed."""
+    denial = document.root.effect == "deny"
+    if _revoked(document, case.now):
+        return None, "none" if denial else "revoked"
+    if document.status == "superseded":
+        return None, "none"
+    if not denial and (defect := document.defect or _age_defect(document, patient, case, switches)):
+        return None, defect
+    effect, miss = _apply(document.root, case, covers)
+    if miss == "expired" and not _began(document, case.now):
+        miss = "not_yet_valid"
+    if denial:
+        # An exception inside a refusal narrows the refusal; it is no consent of its own.
+        return (effect if effect == "deny" else None), "none"
+    return effect, miss
+
+
+def _age_defect(document: Consent, patient: PatientFacts, case: Case, switches: Switches) -> str:
+    """
+    Say why the giver's age takes a permit away: Code 78(2), order §3.
+
+    A parent's consent ends at majority; a child's own begins at sixteen, for
+    preventive and diagnostic care unless a representative signed too.
+    """
+    born = patient.birth_date
+    if document.given_by == "legal_rep":
+        if patient.incapacitated:
+            return ""
+        if born is None:
+            return "rep_age_unknown"
+        return (
+            "rep_majority"
+            if birthday(born, switches.rep_access_ends_at, switches.home_utc_offset_hours) <= case.now.hi
+            else ""
+        )
+    if (
+        born is None
+        or birthday(born, switches.rep_access_ends_at, switches.home_utc_offset_hours) <= case.now.lo
+        or document.cosigned
+    ):
+        return ""
+    if case.now.lo < birthday(born, switches.minor_self_from_age, switches.home_utc_offset_hours):
+        return "minor"
+    return "" if case.res.data_class in switches.minor_self_classes else "minor_scope"
+
+
+def _apply(node: Provision, case: Case, covers: Covers) -> tuple[str | None, str]:
+    """Deepest matching node wins, among siblings a denial; a closed gate shuts the whole subtree."""
+    miss, gate_open = covers.test("2", case, node)
+    if not gate_open:
+        return None, miss
+    below = {_apply(exception, case, covers)[0] for exception in node.exceptions} if node.exceptions else ()
+    if "deny" in below:
+        return "deny", ""
+    if miss:
+        # The node itself does not apply: an exception beneath may narrow, never widen.
+        return None, miss
+    return ("permit" if "permit" in below else node.effect), ""
+
+
+def _began(document: Consent, now: Now) -> bool:
+    start = document.root.start
+    return start is None or start <= (now.hi if document.root.effect == "deny" else now.lo)
+
+
+def _revoked(document: Consent, now: Now) -> bool:
+    """A withdrawal takes effect at its instant; when unsure, a permit counts as withdrawn and a denial not."""
+    if document.revoked_at is None:
+        return document.status == "revoked"
+    return document.revoked_at <= (now.lo if document.root.effect == "deny" else now.hi)

@@ -1,0 +1,44 @@
+"""The covering tests: matchers ``m2``…``m5`` compiled to run against one row of facts."""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from ruqsat.core.case import Case
+
+FirstMiss = Callable[[Any, Any, Any, Any, Any], int]
+"""Given the four entities and a row: the number of the first criterion that fails, 0 if none does."""
+
+
+class Cover(Struct, frozen=True):
+    """
+    One covering test.
+
+    ``misses[n]`` is the word of criterion *n* (the first is 1).  The first
+    ``gates`` criteria are gates: one that fails shuts what hangs beneath the row.
+    """
+
+    first_miss: FirstMiss
+    misses: tuple[str, ...]
+    gates: int
+
+
+class Covers:
+    """The covering tests of a pack, by section suffix."""
+
+    __slots__ = ("_covers",)
+
+    def __init__(self, covers: dict[str, Cover]) -> None:
+        self._covers = covers
+
+    def test(self, suffix: str, case: Case, row: object) -> tuple[str, bool]:
+        """
+        Test one row: ``("", True)`` if it covers the case.
+
+        Returns:
+            The word of the first criterion that failed, and whether every gate held.
+        """
+        cover = self._covers[suffix]
+        number = cover.first_miss(case.sub, case.act, case.res, case.ctx, row)
+        return cover.misses[number], number == 0 or number > cover.gates

@@ -1,0 +1,98 @@
+"""
+Third persons whom the patient lets in (order §12): chains of delegation.
+
+Every link must cover the case (``m3``), so the effective right is the
+intersection along the chain.  Nothing is written when a consent ends: the
+cascade is worked out here, at each decision.
+"""
+
+from msgspec import Struct
+
+from ruqsat.core.case import Case
+from ruqsat.core.consent import governing
+from ruqsat.core.covers import Covers
+from ruqsat.core.facts import Delegation, PatientFacts
+from ruqsat.core.vocabulary import Switches
+
+
+class DelegationAnswer(Struct, frozen=True):
+    """Whether a chain from the patient to the subject covers the case; else the nearest miss."""
+
+    holds: bool
+    applied: tuple[str, ...] = ()
+    miss: str = "delegation.none"
+
+
+def delegation_answer(case: Case, covers: Covers, switches: Switches) -> DelegationAnswer:
+    """Tell whether any chain holds; of several misses, the one that came furthest is told."""
+    patient = case.facts.patient
+    if patient is None or not patient.delegations:
+        return DelegationAnswer(False)
+    by_id = {link.id: link for link in patient.delegations}
+    best = (-1, DelegationAnswer(False))
+    for leaf in patient.delegations:
+        if leaf.delegate != case.sub.id:
+            continue
+        chain, miss = _chain(leaf, by_id, switches)
+        step, miss = (0, miss) if miss else _weigh(chain, patient, case, covers)
+        if not miss:
+            applied = tuple(sorted({leaf.consent, *(link.id for link in chain)}))
+            return DelegationAnswer(True, applied, "")
+        if step > best[0]:
+            best = (step, DelegationAnswer(False, (leaf.id,), f"delegation.{miss}"))
+    return best[1]
+
+
+def _chain(leaf: Delegation, by_id: dict[str, Delegation], switches: Switches) -> tuple[list[Delegation], str]:
+    """Walk from the leaf to the link that the patient gave; a cycle, a gap or too many links ends it."""
+    chain = [leaf]
+    while (above := chain[-1].parent) is not None:
+        parent = by_id.get(above)
+        if parent is None:
+            return chain, "broken_chain"
+        if parent in chain:
+            return chain, "cycle"
+        chain.append(parent)
+    if len(chain) > switches.delegation_max_depth:
+        return chain, "depth"
+    if any(not parent.may_redelegate for parent in chain[1:]):
+        return chain, "redelegation"
+    if any(child.consent != chain[-1].consent for child in chain):
+        return chain, "broken_chain"
+    return chain, ""
+
+
+def _weigh(chain: list[Delegation], patient: PatientFacts, case: Case, covers: Covers) -> tuple[int, str]:
+    miss = _consent_miss(chain[-1], patient, case)
+    if miss:
+        return 1, miss
+    for link in chain:
+        if link.revoked_at is not None and link.revoked_at <= case.now.hi:
+            return 2, "revoked"
+    for link in chain:
+        miss, _ = covers.test("3", case, link)
+        if miss == "expired" and link.start is not None and case.now.lo < link.start:
+            miss = "not_yet_valid"
+        if miss:
+            return 3, miss
+    return 4, ""
+
+
+def _consent_miss(root: Delegation, patient: PatientFacts, case: Case) -> str:
+    """A delegation lives only while a living consent that governs its thread names it."""
+    document = next((d for d in patient.consents if d.id == root.consent), None)
+    if document is None or document.root.effect == "deny":
+        return "not_in_consent"
+    if document.revoked_at is not None and document.revoked_at <= case.now.hi:
+        return "consent_revoked"
+    if all(governor.id != document.id for governor in governing(patient.consents, case.now)):
+        return "consent_superseded"
+    if document.status != "active":
+        return "consent_revoked"
+    if document.defect is not None:
+        return "consent_invalid"
+    if document.root.end is not None and document.root.end <= case.now.hi:
+        return "consent_expired"
+    if document.root.start is not None and case.now.lo < document.root.start:
+        return "not_yet_valid"
+    return "" if root.id in document.delegations else "not_in_consent"

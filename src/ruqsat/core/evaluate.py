@@ -1,0 +1,98 @@
+"""
+``evaluate(policy_set, request, facts, now)``: one decision, pure.
+
+The answer is a denial before the first rule is read.  In order of priority the
+first rule that matches decides; silence denies, with the nearest miss as its
+reason.  A rule that fails while being evaluated never helps the request: a failed
+permit counts as absent, a failed denial as matched.
+"""
+
+from ruqsat.core.case import Case
+from ruqsat.core.check import TOPICS
+from ruqsat.core.compile import answer_of, applied_by
+from ruqsat.core.consent import ConsentAnswer
+from ruqsat.core.decision import Decision, deny
+from ruqsat.core.facts import Facts
+from ruqsat.core.instant import Now
+from ruqsat.core.policy_set import PolicySet, Rule, matches
+from ruqsat.core.request import EvaluationRequest
+from ruqsat.core.validity import refuse_invalid
+
+NOTHING: frozenset[str] = frozenset()
+
+
+def evaluate(
+    policy_set: PolicySet,
+    request: EvaluationRequest,
+    facts: Facts,
+    now: Now,
+    capabilities: frozenset[str] = NOTHING,
+) -> Decision:
+    """
+    Decide one request.
+
+    Args:
+        policy_set: The rules in force.
+        request: What the caller asks.
+        facts: What the store knows of the subject and the patient.
+        now: The present moment, as an interval.
+        capabilities: Blocking duties that the enforcement point can carry out.
+
+    Returns:
+        A decision; never raises for anything that a request or a fact holds.
+    """
+    case = Case(request, facts, now)
+    refusal = refuse_invalid(case, policy_set.vocabulary)
+    if refusal is not None:
+        return refusal
+    for rule in policy_set.candidates_for(case):
+        if matches(rule, rule.test, case):
+            return _settle(rule, case, policy_set, capabilities)
+    return _silence(case, policy_set)
+
+
+def _settle(rule: Rule, case: Case, policy_set: PolicySet, capabilities: frozenset[str]) -> Decision:
+    applied: tuple[str, ...] = ()
+    for name in rule.asks:
+        applied += applied_by(name, case, policy_set.answers)
+    applied = tuple(sorted(set(applied)))
+    if not rule.allows:
+        return Decision(False, _denial(rule, case, policy_set), None, rule.id, rule.law, (), applied)
+    duties = _duties(rule, case)
+    if any(policy_set.vocabulary.duties[d.partition(":")[0]].blocking and d not in capabilities for d in duties):
+        return Decision(False, "deny.obligation.unsupported", None, rule.id, rule.law, (), applied)
+    return Decision(True, _permit(rule, case, policy_set), rule.ground, rule.id, rule.law, duties, applied)
+
+
+def _permit(rule: Rule, case: Case, policy_set: PolicySet) -> str:
+    if rule.ground == "public":
+        return f"allow.{case.res.data_class}"
+    return policy_set.vocabulary.bases[rule.ground].reason
+
+
+def _denial(rule: Rule, case: Case, policy_set: PolicySet) -> str:
+    topic, _, rest = rule.ground.partition(".")
+    if rest != "*":
+        return f"deny.{rule.ground}"
+    miss = answer_of(TOPICS[topic], case, policy_set.answers).miss
+    return f"deny.{miss or topic + '.none'}"
+
+
+def _duties(rule: Rule, case: Case) -> tuple[str, ...]:
+    """Drop the notice to a patient who has no cabinet to receive it (order §20)."""
+    patient = case.facts.patient
+    if "notify_subject" in rule.duties and not (patient is not None and patient.egov):
+        return tuple(duty for duty in rule.duties if duty != "notify_subject")
+    return rule.duties
+
+
+def _silence(case: Case, policy_set: PolicySet) -> Decision:
+    """Order §14: silence is no consent.  The reason is what came nearest to a permit."""
+    answer: ConsentAnswer = answer_of("granted", case, policy_set.answers)
+    if answer.permits:
+        cared_for = policy_set.functions["is_cared_for"].call(case.ctx)
+        return deny("deny.default" if cared_for else "deny.relationship.none", law=("R14",))
+    asked_for_emergency = "ETREAT" in case.ctx.purpose or "ERTREAT" in case.ctx.purpose
+    if answer.miss == "consent.none" and asked_for_emergency and not case.ctx.emergency:
+        return deny("deny.emergency.no_context", law=("R4",))
+    return Decision(False, f"deny.{answer.miss}", None, None, ("R14",), (), answer.missed_by)

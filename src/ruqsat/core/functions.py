@@ -1,0 +1,271 @@
+"""
+The functions that matchers and conditions may call.
+
+They take plain values or whole entities and answer yes or no.  A cell of several
+words is text divided by blanks (``read search``), ``*`` is any, ``-`` is none.
+The same functions, registered with stock pycasbin, make it the oracle of our
+compiler.
+
+A function of a covering test (``m2``…``m5``) carries a *miss*: the word by which
+a denial tells which criterion failed.  A *gate* stops the exceptions beneath a
+provision as well: purpose and term of a node bind its whole subtree.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from ruqsat.core.facts import Grantee
+from ruqsat.core.hierarchy import Hierarchies
+from ruqsat.core.instant import Instant, Now
+from ruqsat.core.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from ruqsat.core.case import ContextView, ResourceView, SubjectView
+
+Words = str | tuple[str, ...]
+CONFIDENTIALITY = "ULMNRV"
+_KEPT = 8192
+"""Answers kept per word function; they depend on nothing but their arguments and the pack."""
+
+
+_NOBODY = Grantee()
+"""An entry that states nothing names nobody: it must not read as "everybody"."""
+
+
+class Function(Struct, frozen=True):
+    """One registered function."""
+
+    call: Callable[..., bool]
+    arity: int
+    miss: str = ""
+    gate: bool = False
+
+
+@lru_cache(maxsize=4096)
+def _split(text: str) -> tuple[str, ...]:
+    return () if text in ("-", "") else tuple(text.split())
+
+
+def words(cell: Words) -> tuple[str, ...]:
+    """
+    Return the words of a cell.
+
+    Examples:
+        >>> words("read search"), words("-"), words(("a",))
+        (('read', 'search'), (), ('a',))
+    """
+    return _split(cell) if isinstance(cell, str) else cell
+
+
+def bound(cell: Instant | str | None) -> Instant | None:
+    """Return an instant from a cell: microseconds, ``-`` or an empty cell for none."""
+    if isinstance(cell, str):
+        return None if cell in ("-", "") else int(cell)
+    return cell
+
+
+@lru_cache(maxsize=4096)
+def read_grantees(text: str) -> tuple[Grantee, ...]:
+    """
+    Read ``org=h1+role=nurse subject=dr7``: alternatives divided by blanks, parts joined by ``+``.
+
+    Examples:
+        >>> read_grantees("org=h1+role=nurse")
+        (Grantee(org='h1', subject=None, role='nurse', group=None),)
+    """
+    return tuple(Grantee(**dict(part.split("=", 1) for part in entry.split("+"))) for entry in _split(text))
+
+
+def write_grantees(grantees: tuple[Grantee, ...]) -> str:
+    """Write grantees as :func:`read_grantees` reads them."""
+    entries = (
+        "+".join(f"{name}={value}" for name in ("org", "subject", "role", "group") if (value := getattr(entry, name)))
+        for entry in grantees
+    )
+    return " ".join(entries) or "-"
+
+
+def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[str, Function]:
+    """Return the word functions, bound to the pack's words and hierarchies (the sections' come beside them)."""
+    switches = vocabulary.switches
+    # A label that nobody knows counts as sensitive: only known, harmless ones pass unnamed.
+    harmless = frozenset(name for name, label in vocabulary.labels.items() if label.conf not in "RV")
+    roles, classes, permits = hierarchies.roles, hierarchies.classes, hierarchies.permits
+    denials, labels_tree = hierarchies.denials, hierarchies.labels
+
+    @lru_cache(maxsize=_KEPT)
+    def holds(held: tuple[str, ...], cell: Words) -> bool:
+        asked = words(cell)
+        return "*" in asked or any(roles.meets(role, asked) for role in held)
+
+    @lru_cache(maxsize=_KEPT)
+    def acts(name: str, cell: Words) -> bool:
+        asked = words(cell)
+        return name in asked or "*" in asked
+
+    @lru_cache(maxsize=_KEPT)
+    def touches(data_class: str | None, cell: Words) -> bool:
+        asked = words(cell)
+        return "*" in asked or (data_class is not None and classes.meets(data_class, asked))
+
+    @lru_cache(maxsize=_KEPT)
+    def covers(stated: tuple[str, ...], cell: Words) -> bool:
+        asked = words(cell)
+        return "*" in asked or (bool(stated) and all(permits.meets(purpose, asked) for purpose in stated))
+
+    @lru_cache(maxsize=_KEPT)
+    def states(stated: tuple[str, ...], cell: Words) -> bool:
+        asked = words(cell)
+        return bool(stated) and all(purpose in asked for purpose in stated)
+
+    @lru_cache(maxsize=_KEPT)
+    def about(stated: tuple[str, ...], cell: Words, effect: str) -> bool:
+        asked = words(cell)
+        if effect == "deny":
+            return not asked or any(denials.meets(purpose, asked) for purpose in stated)
+        return bool(asked) and bool(stated) and all(permits.meets(purpose, asked) for purpose in stated)
+
+    @lru_cache(maxsize=_KEPT)
+    def doing(name: str, cell: Words, effect: str) -> bool:
+        asked = words(cell)
+        if asked:
+            return name in asked
+        return effect == "deny" or name in ("read", "search")
+
+    @lru_cache(maxsize=_KEPT)
+    def concerning(data_class: str | None, cell: Words, effect: str) -> bool:
+        asked = words(cell)
+        if effect == "deny" and (not asked or data_class is None):
+            return True
+        return data_class is not None and classes.meets(data_class, asked)
+
+    @lru_cache(maxsize=_KEPT)
+    def labelled(stated: tuple[str, ...] | None, cell: Words, effect: str) -> bool:
+        asked = words(cell)
+        if effect == "deny":
+            return not asked or stated is None or any(labels_tree.meets(label, asked) for label in stated)
+        if not switches.sensitive_requires_explicit:
+            return True
+        if stated is None:
+            return False
+        return all(label in harmless or labels_tree.meets(label, asked) for label in stated)
+
+    def is_sensitive(res: "ResourceView") -> bool:
+        return res.labels is None or any(label not in harmless for label in res.labels) or (res.conf or "N") in "RV"
+
+    def needs_broken_glass(res: "ResourceView") -> bool:
+        labels = res.labels or ()
+        if not labels and res.conf is None:
+            return False
+        implied = [vocabulary.labels[label].conf if label in vocabulary.labels else "V" for label in labels]
+        highest = max([res.conf or "U", *implied], key=CONFIDENTIALITY.index)
+        return highest in switches.btg_required_conf or "VIP" in labels
+
+    def leaves_the_country(ctx: "ContextView") -> bool:
+        there = ctx.destination_country
+        return there is not None and there not in switches.adequate_countries
+
+    def is_cared_for(ctx: "ContextView") -> bool:
+        return ctx.relationship is not None or not switches.require_care_relationship
+
+    def opens_when_blocked(ctx: "ContextView") -> bool:
+        return switches.blocked_emergency_read and ctx.btg_session is not None and "BTG" in ctx.purpose
+
+    return {
+        "holds": Function(holds, 2, "role"),
+        "acts": Function(acts, 2, "action"),
+        "touches": Function(touches, 2, "action"),
+        "covers": Function(covers, 2, "purpose"),
+        "states": Function(states, 2, "purpose"),
+        "in_force": Function(in_force, 4, "expired", gate=True),
+        "about": Function(about, 3, "purpose", gate=True),
+        "names": Function(names, 3, "recipient"),
+        "doing": Function(doing, 3, "action"),
+        "concerning": Function(concerning, 3, "category"),
+        "within_data": Function(within_data, 7, "data_scope"),
+        "labelled": Function(labelled, 3, "sensitivity"),
+        "is_same": Function(is_same, 2, "subject_mismatch"),
+        "is_known": Function(is_known, 2),
+        "is_self": Function(is_self, 2),
+        "is_sensitive": Function(is_sensitive, 1),
+        "needs_broken_glass": Function(needs_broken_glass, 1),
+        "leaves_the_country": Function(leaves_the_country, 1),
+        "is_cared_for": Function(is_cared_for, 1),
+        "opens_when_blocked": Function(opens_when_blocked, 1),
+    }
+
+
+def in_force(now: Now, since: Instant | str | None, until: Instant | str | None, effect: str) -> bool:
+    """
+    Tell whether ``[since, until)`` holds now: surely for a permit, possibly for a denial.
+
+    Examples:
+        >>> in_force(Now(5, 9), 1, 7, "permit"), in_force(Now(5, 9), 1, 7, "deny")
+        (False, True)
+    """
+    start, end = bound(since), bound(until)
+    if effect == "deny":
+        return (start is None or start <= now.hi) and (end is None or now.lo < end)
+    return (start is None or start <= now.lo) and (end is None or now.hi < end)
+
+
+def names(sub: "SubjectView", cell: str | tuple[Grantee, ...], effect: str) -> bool:
+    """Tell whether a provision names the subject; a permit that names nobody names nobody."""
+    grantees = read_grantees(cell) if isinstance(cell, str) else cell
+    if not grantees:
+        return effect == "deny"
+    for grantee in grantees:
+        if (
+            (grantee.org is None or grantee.org == sub.org)
+            and (grantee.subject is None or grantee.subject == sub.id)
+            and (grantee.role is None or grantee.role in sub.roles)
+            and (grantee.group is None or grantee.group in sub.groups)
+            and grantee != _NOBODY
+        ):
+            return True
+    return False
+
+
+def within_data(
+    res: "ResourceView", records: Words, authors: Words, encounters: Words, data_from: Any, data_until: Any, effect: str
+) -> bool:
+    """
+    Tell whether the record lies in a provision's data scope; unknown meets a denial and fails a permit.
+
+    ``data_from`` and ``data_until`` are calendar dates, both inclusive.
+    """
+    wide = effect == "deny"
+    listed = words(records)
+    if listed and res.id not in listed:
+        return False
+    listed = words(authors)
+    if listed and not (res.author in listed if res.author is not None else wide):
+        return False
+    listed = words(encounters)
+    if listed and not (res.encounter in listed if res.encounter is not None else wide):
+        return False
+    first, last = (None if cell in ("-", "") else cell and str(cell) for cell in (data_from, data_until))
+    if first is None and last is None:
+        return True
+    if res.created is None:
+        return wide
+    day = res.created[:10]
+    return (first is None or first <= day) and (last is None or day <= last)
+
+
+def is_same(left: str, right: str) -> bool:
+    """Tell whether two ids are the same, letter by letter."""
+    return left == right
+
+
+def is_known(entity: Any, name: str) -> bool:
+    """Tell whether an optional attribute is there."""
+    return getattr(entity, name, None) is not None
+
+
+def is_self(sub: "SubjectView", res: "ResourceView") -> bool:
+    """Tell whether the record is about the subject itself (order §28)."""
+    return sub.patient_id is not None and sub.patient_id == res.patient

@@ -1,0 +1,63 @@
+"""Hierarchies of words: who is whose kind, closed over any number of links."""
+
+from collections.abc import Iterable
+
+
+class Hierarchy:
+    """
+    The links of one ``g`` section, closed transitively; a word is its own kind.
+
+    Examples:
+        >>> h = Hierarchy([("labs", "clinical"), ("clinical", "everything")])
+        >>> h.is_kind("labs", "everything"), h.is_kind("clinical", "labs"), h.is_kind("x", "x")
+        (True, False, True)
+    """
+
+    __slots__ = ("_above",)
+
+    def __init__(self, links: Iterable[tuple[str, str]]) -> None:
+        direct: dict[str, set[str]] = {}
+        for member, group in links:
+            direct.setdefault(member, set()).add(group)
+        self._above = {word: frozenset(_closure(word, direct)) for word in direct}
+
+    def above(self, word: str) -> frozenset[str]:
+        """Return *word* and everything that it is a kind of."""
+        return self._above.get(word) or frozenset((word,))
+
+    def is_kind(self, word: str, group: str) -> bool:
+        """Tell whether *word* is *group* or one of its kinds."""
+        return word == group or group in self._above.get(word, ())
+
+    def meets(self, word: str, groups: Iterable[str]) -> bool:
+        """Tell whether *word* is, or is a kind of, one of *groups*."""
+        above = self._above.get(word)
+        return any(group == word or (above is not None and group in above) for group in groups)
+
+    def cycle(self) -> str | None:
+        """Return a word that is above itself through others, or None."""
+        for word, above in self._above.items():
+            if any(word in self._above.get(other, ()) for other in above if other != word):
+                return word
+        return None
+
+
+class Hierarchies:
+    """The pack's hierarchies by what they order."""
+
+    __slots__ = ("by_key", "classes", "denials", "labels", "permits", "roles")
+
+    def __init__(self, links: dict[str, list[tuple[str, str]]]) -> None:
+        self.by_key = {key: Hierarchy(links.get(key, [])) for key in ("g", "g2", "g3", "g4", "g5")}
+        self.roles, self.classes, self.permits, self.denials, self.labels = self.by_key.values()
+
+
+def _closure(word: str, direct: dict[str, set[str]]) -> set[str]:
+    seen = {word}
+    todo = [word]
+    while todo:
+        for group in direct.get(todo.pop(), ()):
+            if group not in seen:
+                seen.add(group)
+                todo.append(group)
+    return seen

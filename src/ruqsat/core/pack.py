@@ -1,0 +1,107 @@
+"""
+A policy pack: the texts of one folder, checked and compiled, or refused with every finding.
+
+A pack is ``model.conf``, ``policies/vocabulary.toml``, ``policies/laws.toml`` and
+``policies/*.csv``; its digest covers name and bytes of each.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from ruqsat.core.check import check_pack
+from ruqsat.core.compile import compile_policy_set
+from ruqsat.core.diagnostics import Diagnostic, Span, has_errors, in_order
+from ruqsat.core.functions import build_functions
+from ruqsat.core.hierarchy import Hierarchies
+from ruqsat.core.laws import Law, parse_laws
+from ruqsat.core.model_conf import Model, parse_model
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.rows import Row, parse_rows
+from ruqsat.core.vocabulary import Vocabulary, parse_vocabulary
+
+Parsed = TypeVar("Parsed")
+
+MODEL, VOCABULARY, LAWS = "model.conf", "policies/vocabulary.toml", "policies/laws.toml"
+
+
+def load_pack(texts: Mapping[str, bytes]) -> tuple[PolicySet | None, list[Diagnostic]]:
+    """
+    Check and compile a pack.
+
+    Args:
+        texts: File contents by path relative to the pack's folder.
+
+    Returns:
+        The policy set, or None if any finding is an error; and all findings, in order.
+    """
+    findings: list[Diagnostic] = []
+    model = _read(texts, MODEL, parse_model, findings)
+    vocabulary = _read(texts, VOCABULARY, parse_vocabulary, findings)
+    laws = _read(texts, LAWS, parse_laws, findings)
+    if model is None or vocabulary is None or laws is None:
+        return None, in_order(findings)
+    kinds = row_kinds(model)
+    files: dict[str, list[Row]] = {}
+    for name in sorted(texts):
+        if name.startswith("policies/") and name.endswith(".csv"):
+            files[name], found = parse_rows(texts[name], name, kinds)
+            findings += found
+    return _compile(texts, model, vocabulary, laws, files, findings)
+
+
+def row_kinds(model: Model) -> dict[str, tuple[str, ...]]:
+    """Return the columns of every kind of row that a file of this model may hold."""
+    kinds = {"p" + suffix: section.columns for suffix, section in model.sections.items()}
+    return kinds | dict.fromkeys(model.hierarchies, ("member", "group"))
+
+
+def digest_of(texts: Mapping[str, bytes]) -> str:
+    """Return the content address of a pack: SHA-256 over length-prefixed names and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(texts):
+        for part in (name.encode(), texts[name]):
+            digest.update(len(part).to_bytes(8, "big"))
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _compile(
+    texts: Mapping[str, bytes],
+    model: Model,
+    vocabulary: Vocabulary,
+    laws: dict[str, Law],
+    files: dict[str, list[Row]],
+    findings: list[Diagnostic],
+) -> tuple[PolicySet | None, list[Diagnostic]]:
+    rows = [row for file in files.values() for row in file]
+    links: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        if row.kind[0] == "g":
+            links.setdefault(row.kind, []).append((row.text("member"), row.text("group")))
+    hierarchies = Hierarchies(links)
+    functions = build_functions(vocabulary, hierarchies)
+    findings += check_pack(model, files, vocabulary, laws, functions, hierarchies)
+    if has_errors(findings):
+        return None, in_order(findings)
+    policy_set = compile_policy_set(digest_of(texts), model, rows, vocabulary, laws, functions, hierarchies)
+    return policy_set, in_order(findings)
+
+
+def _read(
+    texts: Mapping[str, bytes],
+    name: str,
+    parse: Callable[[str, str], tuple[Parsed, list[Diagnostic]]],
+    findings: list[Diagnostic],
+) -> Parsed | None:
+    if name not in texts:
+        findings.append(Diagnostic(Span(name), "missing-file", "the file is missing", "a pack needs it"))
+        return None
+    try:
+        text = texts[name].decode("utf-8")
+    except UnicodeDecodeError:
+        findings.append(Diagnostic(Span(name), "not-utf-8", "the file is not UTF-8", "save it as UTF-8"))
+        return None
+    value, found = parse(text, name)
+    findings += found
+    return value

@@ -1,0 +1,104 @@
+"""A policy set: checked, compiled, immutable; what an evaluation runs on."""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from ruqsat.core.case import Case
+from ruqsat.core.covers import Covers
+from ruqsat.core.entitlement import MatrixRow
+from ruqsat.core.functions import Function
+from ruqsat.core.hierarchy import Hierarchies
+from ruqsat.core.laws import Law
+from ruqsat.core.vocabulary import Vocabulary
+
+RuleTest = Callable[[Any, Any, Any, Any], bool]
+
+
+CANDIDATES_KEPT = 4096
+"""Combinations of roles, action, class and purposes kept; real traffic has some dozens."""
+
+
+class Rule(Struct, frozen=True):
+    """
+    One compiled row of ``p``.
+
+    Attributes:
+        ground: On a permit the legal basis; on a denial the reason without its
+            ``deny.``, or ``topic.*`` where a section tells the reason itself.
+        asks: The section functions that the condition calls, for the explanation.
+        gate: What of the condition reads nothing but the index's key (roles,
+            action, class, purposes); settled once for each combination.
+        test: The rest of the condition.
+    """
+
+    priority: int
+    id: str
+    allows: bool
+    ground: str
+    duties: tuple[str, ...]
+    law: tuple[str, ...]
+    asks: tuple[str, ...]
+    gate: RuleTest
+    test: RuleTest
+    condition: str
+
+
+class PolicySet(Struct, frozen=True):
+    """
+    Everything that decides, under one digest; swapped whole, never edited.
+
+    ``index`` gives, for an action and a class, the rules that can match, in
+    order of priority; ``candidates`` keeps what remains of them for one
+    combination of roles, action, class and purposes.  ``answers`` are the sections' questions by function name.
+    """
+
+    digest: str
+    vocabulary: Vocabulary
+    laws: dict[str, Law]
+    rules: tuple[Rule, ...]
+    index: dict[tuple[str, str], tuple[Rule, ...]]
+    covers: Covers
+    matrix: tuple[MatrixRow, ...]
+    hierarchies: Hierarchies
+    functions: dict[str, Function]
+    answers: dict[str, Callable[[Case], Any]]
+    candidates: dict[tuple[object, ...], tuple[Rule, ...]]
+
+    def candidates_for(self, case: Case) -> tuple[Rule, ...]:
+        """Return the rules that can match this case, in order of priority."""
+        key = (case.sub.roles, case.act.name, case.res.data_class, case.ctx.purpose)
+        known = self.candidates.get(key)
+        if known is None:
+            if len(self.candidates) >= CANDIDATES_KEPT:
+                self.candidates.clear()
+            known = self.candidates[key] = self._candidates(case)
+        return known
+
+    def _candidates(self, case: Case) -> tuple[Rule, ...]:
+        bucket = self.index.get((case.act.name, case.res.data_class or ""), ())
+        return tuple(rule for rule in bucket if matches(rule, rule.gate, case))
+
+    def coarse(self, reason: str) -> str:
+        """
+        Return what a client may learn of an exact reason code.
+
+        The longest entry of the vocabulary's ``[reasons]`` that begins the code
+        answers; a denial that none begins is ``not_permitted``.
+        """
+        known = self.vocabulary.reasons
+        prefix = reason
+        while prefix:
+            if prefix in known:
+                return known[prefix]
+            prefix = prefix.rpartition(".")[0]
+        return "not_permitted"
+
+
+def matches(rule: Rule, test: RuleTest, case: Case) -> bool:
+    """Run one test of a rule; an error never helps: a failed permit is absent, a failed denial matches."""
+    try:
+        return test(case.sub, case.act, case.res, case.ctx)
+    except Exception:  # noqa: BLE001 - last resort: whatever went wrong, it must not help the request
+        return not rule.allows

@@ -1,0 +1,79 @@
+"""Legal representatives: whose power holds today, for which ward (order §3, §11; Code 78, 273(4)(4))."""
+
+from datetime import date
+from functools import lru_cache
+
+from msgspec import Struct
+
+from ruqsat.core.case import Case
+from ruqsat.core.facts import PatientFacts, Representation
+from ruqsat.core.instant import HOUR, Instant, parse_instant
+from ruqsat.core.vocabulary import Switches
+
+
+class RepresentationAnswer(Struct, frozen=True):
+    """Whether a verified, current power covers the case; else the nearest miss."""
+
+    holds: bool
+    applied: tuple[str, ...] = ()
+    miss: str = "rep.none"
+
+
+def representation_answer(case: Case, switches: Switches) -> RepresentationAnswer:
+    """Tell whether the subject represents the patient now; the nearest miss is that of the best power."""
+    patient = case.facts.patient
+    best = RepresentationAnswer(False)
+    if patient is None:
+        return best
+    for power in patient.representations:
+        if power.subject != case.sub.id:
+            continue
+        miss = _miss(power, patient, case, switches)
+        if not miss:
+            return RepresentationAnswer(True, (power.id,), "")
+        best = RepresentationAnswer(False, (power.id,), f"rep.{miss}")
+    return best
+
+
+def _miss(power: Representation, patient: PatientFacts, case: Case, switches: Switches) -> str:
+    now = case.now
+    if patient.deceased_at is not None and patient.deceased_at <= now.hi:
+        return "subject_deceased"
+    if power.revoked_at is not None and power.revoked_at <= now.hi:
+        return "revoked"
+    if power.end is not None and power.end <= now.hi:
+        return "expired"
+    if power.start is not None and now.lo < power.start:
+        return "not_yet_valid"
+    if not power.verified:
+        return "unverified"
+    if power.kind == "poa":
+        return ""
+    if power.kind == "guardian" and patient.incapacitated:
+        return ""
+    if patient.birth_date is None:
+        return "age_unknown"
+    if birthday(patient.birth_date, switches.rep_access_ends_at, switches.home_utc_offset_hours) <= now.hi:
+        return "majority"
+    adolescent = birthday(patient.birth_date, switches.minor_self_from_age, switches.home_utc_offset_hours) <= now.hi
+    return "adolescent_shield" if adolescent and case.res.self_consented else ""
+
+
+@lru_cache(maxsize=65_536)
+def birthday(born: date, age: int, home_utc_offset_hours: int) -> Instant:
+    """
+    Return the local midnight that begins the *age*-th birthday; 29 February becomes 1 March.
+
+    Examples:
+        >>> from ruqsat.core.instant import render_instant
+        >>> render_instant(birthday(date(1808, 2, 29), 18, 5))
+        '1826-02-28T19:00:00.000000Z'
+        >>> render_instant(birthday(date(1808, 2, 29), 17, 5))
+        '1825-02-28T19:00:00.000000Z'
+    """
+    year = born.year + age
+    try:
+        day = born.replace(year=year)
+    except ValueError:
+        day = date(year, 3, 1)
+    return parse_instant(f"{day.isoformat()}T00:00:00+00:00") - home_utc_offset_hours * HOUR

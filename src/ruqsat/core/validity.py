@@ -1,0 +1,55 @@
+"""
+Layer 0: what must be settled before any rule is asked.
+
+Nothing here can allow; it refuses what cannot be evaluated, and reads a patient's
+own request without a stated purpose as the patient's request (PATRQT).
+"""
+
+from ruqsat.core.case import Case
+from ruqsat.core.decision import Decision, deny
+from ruqsat.core.functions import is_self
+from ruqsat.core.vocabulary import Vocabulary
+
+IMPERSONAL = frozenset({"public", "directory"})
+"""Classes that concern no patient and need no purpose."""
+
+_INACTIVE = deny("deny.subject.inactive")
+_UNMAPPED_ACTION = deny("deny.unmapped.action")
+_UNMAPPED_CATEGORY = deny("deny.unmapped.category")
+_NO_PURPOSE = deny("deny.purpose.missing")
+_UNKNOWN_PURPOSE = deny("deny.purpose.unknown")
+_SCOPE = deny("deny.scope")
+_PARTS = deny("deny.unmapped.parts")
+_UNRESOLVED = deny("deny.patient.unresolved")
+_OTHER_PATIENT = deny("deny.error.facts")
+
+
+def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # noqa: PLR0911 - one line a reason
+    """Return the denial of a request that cannot be evaluated, or None to go on."""
+    sub, res, ctx = case.sub, case.res, case.ctx
+    if not sub.active:
+        return _INACTIVE
+    if case.act.name not in vocabulary.actions:
+        return _UNMAPPED_ACTION
+    if res.data_class not in vocabulary.classes:
+        return _UNMAPPED_CATEGORY
+    if case.request.resource.properties is not None and case.request.resource.properties.parts is not None:
+        # Requests of several parts are not decided yet; to ignore the parts would open them unseen.
+        return _PARTS
+    if ctx.smart_scopes is not None:
+        # A scope narrows; until scopes are read, a request that carries any is refused.
+        return _SCOPE
+    if res.data_class in IMPERSONAL:
+        return None
+    if not ctx.purpose and "patient" in sub.roles and is_self(sub, res):
+        ctx.purpose = ("PATRQT",)
+    if not ctx.purpose:
+        return _NO_PURPOSE
+    if any(purpose not in vocabulary.purposes for purpose in ctx.purpose):
+        return _UNKNOWN_PURPOSE
+    if res.patient is None:
+        return _UNRESOLVED
+    if case.facts.patient is not None and case.facts.patient.id != res.patient:
+        # Facts of somebody else: a defect of ours, never a reason to allow.
+        return _OTHER_PATIENT
+    return None

@@ -1,0 +1,113 @@
+"""
+The words that policies and requests may use, and the switches of the pack.
+
+A word that is not here is a typo until proven otherwise: the checker refuses it
+in a rule, the evaluator refuses it in a request.
+"""
+
+import tomllib
+from typing import Literal
+
+import msgspec
+from msgspec import Struct, field
+
+from ruqsat.core.diagnostics import Diagnostic, Span
+
+
+class AttributeWord(Struct, frozen=True, forbid_unknown_fields=True):
+    """An attribute of an entity; an optional one may be absent and needs ``is_known``."""
+
+    means: str
+    optional: bool = False
+
+
+class LabelWord(Struct, frozen=True, forbid_unknown_fields=True):
+    """A sensitivity label and the confidentiality that it implies."""
+
+    means: str
+    conf: Literal["U", "L", "M", "N", "R", "V"] = "R"
+
+
+class BasisWord(Struct, frozen=True, forbid_unknown_fields=True):
+    """A legal basis of a permit, and the reason code that a permit on it carries."""
+
+    means: str
+    reason: str
+
+
+class DutyWord(Struct, frozen=True, forbid_unknown_fields=True):
+    """An obligation; a *blocking* one must be carried out by the enforcement point itself."""
+
+    means: str
+    blocking: bool = False
+
+
+class BreakGlass(Struct, frozen=True, forbid_unknown_fields=True):
+    """Operator's limits of break-glass."""
+
+    max_hours: int = 4
+    min_text: int = 10
+    mfa: bool = True
+    require_episode: bool = True
+    daily_limit: int = 10
+    reasons: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ("read", "search")
+    review_within_hours: int = 72
+
+
+class Switches(Struct, frozen=True, forbid_unknown_fields=True):
+    """Readings of the law that an operator's counsel may decide otherwise."""
+
+    require_care_relationship: bool = True
+    sensitive_requires_explicit: bool = True
+    delegation_max_depth: int = 1
+    blocked_emergency_read: bool = True
+    rep_access_ends_at: int = 18
+    minor_self_from_age: int = 16
+    minor_self_classes: tuple[str, ...] = ("encounters", "labs", "imaging", "vitals", "immunizations")
+    state_controller_needs_state_service: bool = True
+    btg_required_conf: tuple[str, ...] = ("V",)
+    adequate_countries: tuple[str, ...] = ("KZ",)
+    home_utc_offset_hours: int = 5
+    btg: BreakGlass = field(default_factory=BreakGlass)
+
+
+class Vocabulary(Struct, frozen=True, forbid_unknown_fields=True):
+    """All words, by kind."""
+
+    roles: dict[str, str]
+    role_groups: dict[str, str]
+    actions: dict[str, str]
+    classes: dict[str, str]
+    class_groups: dict[str, str]
+    purposes: dict[str, str]
+    labels: dict[str, LabelWord]
+    bases: dict[str, BasisWord]
+    duties: dict[str, DutyWord]
+    reasons: dict[str, Literal["permitted", "not_permitted", "consent_required", "break_glass_available", "try_later"]]
+    attributes: dict[Literal["sub", "act", "res", "ctx"], dict[str, AttributeWord]]
+    switches: Switches = field(default_factory=Switches)
+
+
+def parse_vocabulary(text: str, file: str) -> tuple[Vocabulary | None, list[Diagnostic]]:
+    """Read ``vocabulary.toml``; None with findings if it cannot be used."""
+    data, findings = parse_toml(text, file)
+    if data is None:
+        return None, findings
+    try:
+        return msgspec.convert(data, Vocabulary), []
+    except msgspec.ValidationError as error:
+        return None, [Diagnostic(Span(file), "bad-vocabulary", _sentence(error), "see the comments of the file")]
+
+
+def parse_toml(text: str, file: str) -> tuple[dict[str, object] | None, list[Diagnostic]]:
+    """Read TOML; None with a finding if it is none."""
+    try:
+        return tomllib.loads(text), []
+    except tomllib.TOMLDecodeError as error:
+        return None, [Diagnostic(Span(file), "unreadable-toml", _sentence(error), 'TOML: `name = "value"`')]
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,382 @@
+"""
+A world as data: named subjects, patients and documents, as people write them down.
+
+Policy cases, the demo and ``ruqsat explain`` use it.  The names of fields are
+those of the registered record; here they become the projections of
+``core.facts``, with the formal defects of a consent settled on the way
+(order §8–11, Law 94-V art. 8 and 12).
+"""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from ruqsat.core.facts import (
+    Consent,
+    Delegation,
+    EmergencyGrant,
+    Episode,
+    Grantee,
+    PatientFacts,
+    Provision,
+    RecordStatus,
+    Relationship,
+    Representation,
+    SubjectFacts,
+)
+from ruqsat.core.instant import Instant, parse_instant
+from ruqsat.core.vocabulary import Switches
+
+HOME_COUNTRY = "KZ"
+
+
+class _Strict(Struct, frozen=True, forbid_unknown_fields=True):
+    """A misspelt field is an error, never ignored: a lost field could open a record."""
+
+
+class DataReference(_Strict, frozen=True):
+    """A record, author or encounter that a provision names."""
+
+    meaning: Literal["instance", "related", "authoredby"]
+    ref: str
+
+
+class DataPeriod(_Strict, frozen=True):
+    """Dates of the data, both inclusive."""
+
+    start: date | None = None
+    end: date | None = None
+
+
+class Node(_Strict, frozen=True):
+    """A provision as written down."""
+
+    effect: Literal["permit", "deny"]
+    grantees: tuple[Grantee, ...] = ()
+    purposes: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    start: str | None = None
+    end: str | None = None
+    data: tuple[DataReference, ...] = ()
+    data_period: DataPeriod = DataPeriod()
+    exceptions: tuple["Node", ...] = ()
+
+
+class Signature(_Strict, frozen=True):
+    """How the document was signed, and whether that was verified (order §9, §10)."""
+
+    kind: str
+    verified: bool
+
+
+class Giver(_Strict, frozen=True):
+    """Who gave the document; a representative's powers must have been verified (order §11)."""
+
+    type: Literal["patient", "legal_rep"]
+    id: str
+    kind: str | None = None
+    verified: bool = False
+
+
+class ConsentRecord(Node, frozen=True, kw_only=True):
+    """A consent or refusal with the formal facts that decide whether a permit may be used."""
+
+    patient: str
+    status: str
+    thread: str | None
+    granted_at: str
+    form: str
+    signature: Signature
+    given_by: Giver
+    missing: tuple[str, ...] = ()
+    kind: str = "processing"
+    revoked_at: str | None = None
+    entered_in_mis_at: str | None = None
+    controller_is_state: bool = False
+    state_service_ref: str | None = None
+    database_country: str = HOME_COUNTRY
+    cosigned_by_rep: bool = False
+    delegations: tuple[str, ...] = ()
+    cross_border: tuple[str, ...] = ()
+
+
+class DelegationRecord(_Strict, frozen=True, kw_only=True):
+    """A delegation as written down."""
+
+    patient: str
+    consent: str
+    delegator: str
+    delegate: str
+    end: str
+    categories: tuple[str, ...]
+    purposes: tuple[str, ...]
+    actions: tuple[str, ...] = ("read", "search")
+    labels: tuple[str, ...] = ()
+    start: str | None = None
+    parent: str | None = None
+    may_redelegate: bool = False
+    revoked_at: str | None = None
+
+
+class RepresentationRecord(_Strict, frozen=True, kw_only=True):
+    """A representative's power as written down."""
+
+    subject: str
+    patient: str
+    kind: Literal["parent", "guardian", "adoptive", "poa"]
+    verified: bool
+    document: str = ""
+    valid_from: str | None = None
+    valid_to: str | None = None
+    revoked_at: str | None = None
+
+
+class SessionRecord(_Strict, frozen=True, kw_only=True):
+    """A break-glass session as written down."""
+
+    subject: str
+    patient: str
+    reason_code: str
+    reason_text: str
+    mfa: bool
+    started_at: str
+    expires_at: str
+    revoked_at: str | None = None
+
+
+class EpisodeRecord(_Strict, frozen=True, kw_only=True):
+    """An episode of care as written down."""
+
+    patient: str
+    org: str
+    form_of_care: Literal["emergency", "urgent", "planned"]
+    opened_at: str
+    closed_at: str | None = None
+
+
+class RelationshipRecord(_Strict, frozen=True, kw_only=True):
+    """A tie of care as written down."""
+
+    patient: str
+    kind: Literal["encounter", "referral", "order", "attachment"]
+    subject: str | None = None
+    org: str | None = None
+
+
+class RecordRecord(_Strict, frozen=True, kw_only=True, rename={"data_class": "class"}):
+    """A record's class, labels and block as written down."""
+
+    patient: str
+    data_class: str
+    labels: tuple[str, ...] | None = None
+    conf: Literal["U", "L", "M", "N", "R", "V"] | None = None
+    blocked: bool = False
+
+
+class PatientRecord(_Strict, frozen=True):
+    """A patient's status facts as written down."""
+
+    birth_date: date | None = None
+    egov: bool = False
+    deceased_at: str | None = None
+    incapacitated: bool = False
+    note: str = ""
+
+
+class SubjectRecord(_Strict, frozen=True):
+    """A person or machine of the directory as written down."""
+
+    roles: tuple[str, ...]
+    org: str | None = None
+    active: bool = True
+    groups: tuple[str, ...] = ()
+    patient_id: str | None = None
+    btg_suspended: bool = False
+    btg_today: int = 0
+
+
+class World(_Strict, frozen=True):
+    """Everything by kind and name."""
+
+    subjects: dict[str, SubjectRecord] = {}
+    patients: dict[str, PatientRecord] = {}
+    consents: dict[str, ConsentRecord] = {}
+    delegations: dict[str, DelegationRecord] = {}
+    reps: dict[str, RepresentationRecord] = {}
+    btg: dict[str, SessionRecord] = {}
+    episodes: dict[str, EpisodeRecord] = {}
+    relationships: dict[str, RelationshipRecord] = {}
+    records: dict[str, RecordRecord] = {}
+
+
+def parse_world(data: Mapping[str, Any]) -> World:
+    """
+    Read a world from plain data.
+
+    Raises:
+        msgspec.ValidationError: with the path of the first wrong or unknown field.
+    """
+    return msgspec.convert(data, World)
+
+
+def project_world(world: World, switches: Switches) -> tuple[tuple[SubjectFacts, ...], tuple[PatientFacts, ...]]:
+    """Return the facts of everybody in the world."""
+    subjects = tuple(SubjectFacts(id=name, **msgspec.structs.asdict(who)) for name, who in world.subjects.items())
+    return subjects, tuple(_patient(name, who, world, switches) for name, who in world.patients.items())
+
+
+def _patient(name: str, who: PatientRecord, world: World, switches: Switches) -> PatientFacts:
+    def of(things: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        return [(key, thing) for key, thing in things.items() if thing.patient == name]
+
+    return PatientFacts(
+        id=name,
+        birth_date=who.birth_date,
+        deceased_at=_instant(who.deceased_at),
+        incapacitated=who.incapacitated,
+        egov=who.egov,
+        consents=tuple(project_consent(key, record, switches) for key, record in of(world.consents)),
+        delegations=tuple(_delegation(key, record) for key, record in of(world.delegations)),
+        representations=tuple(_representation(key, record) for key, record in of(world.reps)),
+        grants=tuple(_grant(key, record) for key, record in of(world.btg)),
+        episodes=tuple(
+            Episode(key, e.org, e.form_of_care, parse_instant(e.opened_at), _instant(e.closed_at))
+            for key, e in of(world.episodes)
+        ),
+        relationships=tuple(Relationship(r.kind, r.subject, r.org) for _, r in of(world.relationships)),
+        records=tuple(RecordStatus(key, r.data_class, r.labels, r.conf, r.blocked) for key, r in of(world.records)),
+    )
+
+
+def project_consent(name: str, record: ConsentRecord, switches: Switches) -> Consent:
+    """Return the decision projection of one document; an unreadable status counts as quarantined."""
+    known = ("draft", "active", "revoked", "superseded", "rejected", "entered-in-error", "quarantined")
+    status: Any = record.status if record.status in known else "quarantined"
+    return Consent(
+        id=name,
+        thread=record.thread or f"{record.patient}||{name}",
+        status=status,
+        granted_at=parse_instant(record.granted_at),
+        root=_provision(record),
+        kind=record.kind,
+        revoked_at=_instant(record.revoked_at),
+        defect=formal_defect(record, switches),
+        given_by=record.given_by.type,
+        cosigned=record.cosigned_by_rep,
+        delegations=record.delegations,
+        cross_border=record.cross_border,
+    )
+
+
+def formal_defect(record: ConsentRecord, switches: Switches) -> str | None:
+    """
+    Return why a permit may not be used, or None.
+
+    An item of order §9 is missing, the signature is not verified, a paper is not
+    entered under the organisation's signature (§10), a representative's powers
+    were not checked (§11), the database lies abroad (Law 94-V art. 12(2)), or a
+    state operator's consent did not come through the state service (art. 8(1)).
+    """
+    if record.missing:
+        return "incomplete"
+    if record.form == "written" and record.entered_in_mis_at is None:
+        return "not_entered"
+    if not record.signature.verified:
+        return "signature"
+    if record.given_by.type == "legal_rep" and not record.given_by.verified:
+        return "rep_unverified"
+    if record.database_country != HOME_COUNTRY:
+        return "database_location"
+    if record.controller_is_state and switches.state_controller_needs_state_service:
+        return None if record.form == "egov_cabinet" and record.state_service_ref else "channel"
+    return None
+
+
+def _provision(node: Node) -> Provision:
+    def refs(meaning: str) -> tuple[str, ...]:
+        return tuple(reference.ref for reference in node.data if reference.meaning == meaning)
+
+    return Provision(
+        effect=node.effect,
+        grantees=node.grantees,
+        purposes=node.purposes,
+        actions=node.actions,
+        categories=node.categories,
+        labels=node.labels,
+        start=_instant(node.start),
+        end=_instant(node.end),
+        data_records=refs("instance"),
+        data_authors=refs("authoredby"),
+        data_encounters=refs("related"),
+        data_from=node.data_period.start,
+        data_until=node.data_period.end,
+        exceptions=tuple(_provision(_within(node, exception)) for exception in node.exceptions),
+    )
+
+
+def _within(parent: Node, child: Node) -> Node:
+    """
+    Hand down what an exception leaves out: a permit is never wider than the nodes above it.
+
+    A denial keeps its silence, which reads as "all"; what it inherits is only
+    passed on, so that a permit beneath it is bounded too.
+    """
+    scope = {name: getattr(child, name) or getattr(parent, name) for name in ("grantees", "purposes", "categories")}
+    if child.effect == "permit":
+        return msgspec.structs.replace(child, **scope)
+    handed_down = tuple(
+        msgspec.structs.replace(e, **{n: getattr(e, n) or scope[n] for n in scope}) if e.effect == "permit" else e
+        for e in child.exceptions
+    )
+    return msgspec.structs.replace(child, exceptions=handed_down)
+
+
+def _delegation(name: str, record: DelegationRecord) -> Delegation:
+    return Delegation(
+        id=name,
+        consent=record.consent,
+        delegate=record.delegate,
+        end=parse_instant(record.end),
+        categories=record.categories,
+        purposes=record.purposes,
+        actions=record.actions,
+        labels=record.labels,
+        start=_instant(record.start),
+        parent=record.parent,
+        may_redelegate=record.may_redelegate,
+        revoked_at=_instant(record.revoked_at),
+    )
+
+
+def _representation(name: str, record: RepresentationRecord) -> Representation:
+    return Representation(
+        id=name,
+        subject=record.subject,
+        kind=record.kind,
+        verified=record.verified,
+        start=_instant(record.valid_from),
+        end=_instant(record.valid_to),
+        revoked_at=_instant(record.revoked_at),
+    )
+
+
+def _grant(name: str, record: SessionRecord) -> EmergencyGrant:
+    return EmergencyGrant(
+        id=name,
+        subject=record.subject,
+        start=parse_instant(record.started_at),
+        end=parse_instant(record.expires_at),
+        reason_code=record.reason_code,
+        reason_length=len(record.reason_text.strip()),
+        mfa=record.mfa,
+        revoked_at=_instant(record.revoked_at),
+    )
+
+
+def _instant(text: str | None) -> Instant | None:
+    return None if text is None else parse_instant(text)
