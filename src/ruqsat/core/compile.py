@@ -102,9 +102,12 @@ def compile_policy_set(
     covers = Covers({suffix: _cover(model.sections[suffix], functions) for suffix in ROW_ATTRIBUTES})
     answers = _answers(covers, matrix, vocabulary)
     callables = {name: function.call for name, function in functions.items()}
-    callables |= {name: _asking(name, answer) for name, answer in answers.items()}
+    asking = {name: _asking(name, answer) for name, answer in answers.items()}
+    callables |= asking
     rules, index = _index(model.sections[""], [row for row in rows if row.kind == "p"], vocabulary, callables)
-    return PolicySet(digest, vocabulary, laws, rules, index, covers, matrix, hierarchies, functions, answers, {})
+    return PolicySet(
+        digest, vocabulary, laws, rules, index, covers, matrix, hierarchies, functions, answers, asking, {}
+    )
 
 
 def _answers(covers: Covers, matrix: tuple[MatrixRow, ...], vocabulary: Vocabulary) -> dict[str, Callable[[Case], Any]]:

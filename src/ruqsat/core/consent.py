@@ -30,20 +30,12 @@ _RANK = {
     word: rank
     for rank, word in enumerate(
         (
-            "none",
-            "not_yet_valid",
-            "formality",
-            "revoked",
-            "expired",
-            "recipient",
-            "purpose",
-            "action",
-            "category",
-            "data_scope",
-            "sensitivity",
+            *("none", "not_yet_valid", "formality", "revoked", "expired", "purpose", "recipient", "action"),
+            *("category", "data_scope", "sensitivity"),
         )
     )
 }
+"""How near a miss came: formalities first, then the criteria in the order in which ``m2`` tests them."""
 
 
 class ConsentAnswer(Struct, frozen=True):

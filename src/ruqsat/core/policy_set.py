@@ -51,7 +51,7 @@ class PolicySet(Struct, frozen=True):
 
     ``index`` gives, for an action and a class, the rules that can match, in
     order of priority; ``candidates`` keeps what remains of them for one
-    combination of roles, action, class and purposes.  ``answers`` are the sections' questions by function name.
+    X
     """
 
     digest: str
@@ -64,6 +64,7 @@ class PolicySet(Struct, frozen=True):
     hierarchies: Hierarchies
     functions: dict[str, Function]
     answers: dict[str, Callable[[Case], Any]]
+    section_functions: dict[str, Callable[..., bool]]
     candidates: dict[tuple[object, ...], tuple[Rule, ...]]
 
     def candidates_for(self, case: Case) -> tuple[Rule, ...]:

@@ -88,7 +88,7 @@ class ConsentRecord(Node, frozen=True, kw_only=True):
 
     patient: str
     status: str
-    thread: str | None
+    thread: str | None = None
     granted_at: str
     form: str
     signature: Signature

@@ -16,7 +16,13 @@ def load_texts(folder: Path) -> dict[str, bytes]:
     """
     if not (folder / "model.conf").is_file():
         raise PolicyError(f"`{folder}` holds no policy pack: expected `model.conf` and `policies/` in it")
-    names = [folder / "model.conf", *(folder / "policies").glob("*.csv"), *(folder / "policies").glob("*.toml")]
+    policies = folder / "policies"
+    names = [
+        folder / "model.conf",
+        *policies.glob("*.csv"),
+        *policies.glob("*.toml"),
+        *policies.glob("fixtures/*.toml"),
+    ]
     try:
         return {path.relative_to(folder).as_posix(): _read(path) for path in sorted(names)}
     except OSError as error:

@@ -1,0 +1,154 @@
+"""
+Policy cases: what the rules promise, as data beside the rules.
+
+A case says who asks what (``ask``), which answer is expected and which rule must
+give it; an allow for the wrong reason fails.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ruqsat.core.decision import Decision
+from ruqsat.core.diagnostics import Diagnostic, Span
+from ruqsat.core.evaluate import evaluate
+from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
+from ruqsat.core.instant import Now, at, parse_instant
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.request import EvaluationRequest
+from ruqsat.core.vocabulary import parse_toml
+from ruqsat.core.world import World, parse_world, project_world
+
+NOON = datetime.fromisoformat("2026-11-24T10:00:00+05:00")
+"""When a case happens that does not say."""
+
+
+class PolicyCase(Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    One case.
+
+    Attributes:
+        ask: ``subject action record [purposes…]``.
+        expect: The exact reason.
+        because: The rule that must settle it; left out, none may (silence, or an unreadable request).
+        duties: The exact duties; left out, they are not compared.
+        without: Documents of the world that this case leaves away.
+    """
+
+    name: str
+    ask: str
+    expect: str
+    because: str | None = None
+    duties: tuple[str, ...] | None = None
+    resource: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+    at: datetime = NOON
+    without: tuple[str, ...] = ()
+    store_down: bool = False
+
+
+class CaseFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """All cases of one file."""
+
+    case: tuple[PolicyCase, ...]
+
+
+class CaseResult(Struct, frozen=True):
+    """What came of one case; ``problem`` is empty if it is as promised."""
+
+    file: str
+    case: PolicyCase
+    decision: Decision
+    problem: str
+
+
+def parse_cases(text: str, file: str) -> tuple[tuple[PolicyCase, ...], list[Diagnostic]]:
+    """Read a ``*.test.toml``; the findings say what is wrong with it."""
+    data, findings = parse_toml(text, file)
+    if data is None:
+        return (), findings
+    try:
+        return msgspec.convert(data, CaseFile).case, []
+    except msgspec.ValidationError as error:
+        return (), [Diagnostic(Span(file), "bad-case", _lower(error), "see the other case files for the fields")]
+
+
+def run_cases(policy_set: PolicySet, world: World, files: Mapping[str, Iterable[PolicyCase]]) -> list[CaseResult]:
+    """Decide every case, and compare."""
+    return [run_case(policy_set, world, file, case) for file, cases in files.items() for case in cases]
+
+
+def run_case(policy_set: PolicySet, world: World, file: str, case: PolicyCase) -> CaseResult:
+    """Decide one case, and compare reason, rule and duties."""
+    request, facts, now = situation(policy_set, world, case)
+    capabilities = frozenset(name for name, duty in policy_set.vocabulary.duties.items() if duty.blocking)
+    decision = evaluate(policy_set, request, facts, now, capabilities)
+    return CaseResult(file, case, decision, _problem(case, decision))
+
+
+def situation(policy_set: PolicySet, world: World, case: PolicyCase) -> tuple[EvaluationRequest, Facts, Now]:
+    """
+    Return the request, the facts and the moment of a case.
+
+    Raises:
+        msgspec.ValidationError: a field of the case's resource or context has a wrong type.
+        ValueError: ``ask`` is not `subject action record [purposes…]`.
+    """
+    subject, action, record, *purposes = case.ask.split()
+    who, known = world.subjects.get(subject), world.records.get(record)
+    resource = dict(case.resource)
+    if known is not None and not resource:
+        resource = {"patient": known.patient, "class": known.data_class}
+    said = {"roles": list(who.roles), "org": who.org} if who is not None else {}
+    request = msgspec.convert(
+        {
+            "subject": {"type": "user", "id": subject, "properties": said},
+            "action": {"name": action},
+            "resource": {"type": "Record", "id": record, "properties": resource},
+            "context": {"purpose": purposes} | case.context,
+        },
+        EvaluationRequest,
+    )
+    kept = {name: document for name, document in world.consents.items() if name not in case.without}
+    subjects, patients = project_world(msgspec.structs.replace(world, consents=kept), policy_set.vocabulary.switches)
+    facts = Facts(
+        _named(subjects, subject), _named(patients, resource.get("patient")), Position("cases", 0), not case.store_down
+    )
+    return request, facts, at(parse_instant(case.at.isoformat()))
+
+
+def read_world(texts: Mapping[str, bytes], file: str) -> World:
+    """
+    Read a world file.
+
+    Raises:
+        ValueError: it is missing, or not a world; the message says where.
+    """
+    if file not in texts:
+        raise ValueError(f"`{file}` is missing")
+    data, findings = parse_toml(texts[file].decode(), file)
+    if data is None:
+        raise ValueError(findings[0].message)
+    return parse_world(data)
+
+
+def _problem(case: PolicyCase, decision: Decision) -> str:
+    if decision.reason != case.expect:
+        return f"expected `{case.expect}`, got `{decision.reason}` by `{decision.rule or 'no rule'}`"
+    if decision.rule != case.because:
+        return f"expected it by `{case.because or 'no rule'}`, got it by `{decision.rule or 'no rule'}`"
+    if case.duties is not None and set(case.duties) != set(decision.duties):
+        return f"expected the duties `{' '.join(case.duties)}`, got `{' '.join(decision.duties)}`"
+    return ""
+
+
+def _named(things: tuple[Any, ...], name: str | None) -> Any:
+    found: SubjectFacts | PatientFacts | None = next((thing for thing in things if thing.id == name), None)
+    return found
+
+
+def _lower(error: Exception) -> str:
+    return str(error)[:1].lower() + str(error)[1:]

@@ -1,0 +1,270 @@
+"""
+The policy decision point: gather facts, ask the core, make the journal durable, answer.
+
+An allow leaves this module only after a complete evaluation under one policy
+set, on facts that are still usable at the last moment, with its journal entry
+on stable storage.  Every other event is a denial with a reason.
+"""
+
+import secrets
+import time
+from itertools import count
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from ruqsat.core.decision import Decision, deny
+from ruqsat.core.evaluate import evaluate
+from ruqsat.core.facts import Facts, Position
+from ruqsat.core.instant import render_instant
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.request import EvaluationRequest
+from ruqsat.errors import JournalError, StoreUnavailableError
+from ruqsat.service.metrics import Metrics
+from ruqsat.service.ports import Clock, Journal
+
+DIGEST_SHOWN = 16
+"""Hexadecimal digits of the policy digest in answers and entries; the whole one stands in the segment's head."""
+
+
+class Origin(Struct, frozen=True):
+    """
+    Who asks, and by which way.
+
+    Attributes:
+        listener: ``json``, ``control`` or the dialect of a proxy.
+        explain: The enforcement point is registered to see exact reasons.
+        capabilities: Blocking duties that it can carry out; a proxy can carry out none.
+        traceparent: The caller's W3C trace context, for the journal.
+    """
+
+    listener: str
+    explain: bool = False
+    capabilities: frozenset[str] = frozenset()
+    traceparent: str | None = None
+
+
+class Obligation(Struct, frozen=True):
+    """A duty of the enforcement point, as the AuthZEN obligations draft writes it."""
+
+    id: str
+    type: str
+    properties: dict[str, int | list[str]]
+
+
+class Answer(Struct, frozen=True):
+    """
+    The decision point's answer.
+
+    ``reason`` is what a client may learn; the exact reason stands in ``decision``.
+    """
+
+    id: str
+    decision: Decision
+    reason: str
+    obligations: tuple[Obligation, ...]
+    policy: str
+    token: str
+
+
+class Entry(Struct, frozen=True, omit_defaults=True):
+    """One line of the journal: who asked what of whom, by which rule, on which ground (order §16, §28)."""
+
+    kind: str
+    id: str
+    at: str
+    listener: str
+    allowed: bool
+    reason: str
+    policy: str
+    subject: str | None = None
+    roles: tuple[str, ...] | None = None
+    org: str | None = None
+    action: str | None = None
+    purpose: str | tuple[str, ...] | None = None
+    patient: str | None = None
+    resource_type: str | None = None
+    resource: str | None = None
+    data_class: str | None = None
+    basis: str | None = None
+    rule: str | None = None
+    law: tuple[str, ...] = ()
+    duties: tuple[str, ...] = ()
+    applied: tuple[str, ...] = ()
+    as_of: Position | None = None
+    traceparent: str | None = None
+
+
+class Information(Protocol):
+    """The policy information point, as the decision point needs it."""
+
+    def facts_now(self, subject: str, patient: str | None) -> Facts | None:
+        """Return facts that are known and usable at this instant, without waiting."""
+        ...
+
+    async def fetch(self, subject: str, patient: str | None) -> Facts:
+        """Read facts from the truth; raises StoreUnavailableError."""
+        ...
+
+    def usable(self, facts: Facts) -> bool:
+        """Tell whether nothing is known to have changed since the facts were read, and the lease holds."""
+        ...
+
+    async def covers_token(self, token: str, facts: Facts) -> bool:
+        """Tell whether the facts are at least as fresh as the token; raises RequestError for a forged one."""
+        ...
+
+    def token(self) -> str:
+        """Return the consistency token of what is known now."""
+        ...
+
+
+class DecisionPoint:
+    """Decides requests; one instance serves every listener of the process."""
+
+    def __init__(
+        self, policy_set: PolicySet, information: Information, journal: Journal, clock: Clock, metrics: Metrics
+    ) -> None:
+        self.policy_set = policy_set
+        self._information = information
+        self._journal = journal
+        self._clock = clock
+        self._metrics = metrics
+        self._process = secrets.token_hex(6)
+        self._numbers = count(1)
+        self._encode = msgspec.json.Encoder().encode
+
+    async def decide(self, request: EvaluationRequest, origin: Origin) -> Answer:
+        """
+        Decide one request and journal it.
+
+        Returns:
+            The answer; a failure of the store or the journal is a denial.
+
+        Raises:
+            RequestError: the request carries a consistency token that was not issued here.
+        """
+        began = time.perf_counter()
+        policy_set = self.policy_set
+        decision, facts = await self._evaluate(policy_set, request, origin)
+        answer = self._answer(decision, policy_set)
+        try:
+            await self._journal.append(self._entry("decision", answer, request, origin, facts))
+            if decision.allowed and not (facts is not None and self._information.usable(facts)):
+                answer = await self._again(policy_set, request, origin, answer)
+        except JournalError:
+            answer = self._answer(deny("deny.audit_unavailable"), policy_set, answer.id)
+        self._metrics.decided(origin.listener, answer.decision.reason, time.perf_counter() - began)
+        return answer
+
+    async def record_refusal(self, reason: str, origin: Origin, subject: str | None = None) -> str:
+        """
+        Journal a refusal that was settled before any evaluation; return its id.
+
+        The refusal stands whether or not its entry could be written.
+        """
+        answer = self._answer(deny(f"deny.{reason}"), self.policy_set)
+        entry = Entry(
+            "refusal", answer.id, render_instant(self._clock.now().hi), origin.listener, False,
+            answer.decision.reason, answer.policy, subject, traceparent=origin.traceparent,
+        )  # fmt: skip
+        self._metrics.decided(origin.listener, answer.decision.reason, 0.0)
+        try:
+            await self._journal.append(self._encode(entry))
+        except JournalError:
+            self._metrics.unjournaled.inc()
+        return answer.id
+
+    async def _evaluate(
+        self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin
+    ) -> tuple[Decision, Facts | None]:
+        properties = request.resource.properties
+        patient = properties.patient if properties is not None else None
+        try:
+            facts = self._information.facts_now(request.subject.id, patient)
+            if facts is None:
+                facts = await self._information.fetch(request.subject.id, patient)
+            context = request.context
+            token = context.consistency_token if context is not None else None
+            if token is not None and not await self._information.covers_token(token, facts):
+                facts = await self._information.fetch(request.subject.id, patient)
+                if not await self._information.covers_token(token, facts):
+                    return deny("deny.not_fresh"), facts
+        except StoreUnavailableError:
+            return deny("deny.store.unavailable"), None
+        capabilities = origin.capabilities
+        if context is not None and context.pep_capabilities is not None:
+            # A request may only narrow what the enforcement point is registered for.
+            capabilities = capabilities.intersection(context.pep_capabilities)
+        return evaluate(policy_set, request, facts, self._clock.now(), capabilities), facts
+
+    async def _again(self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin, unsent: Answer) -> Answer:
+        """Something changed while the entry was written: decide once more, or deny; the first entry was never sent."""
+        decision, facts = await self._evaluate(policy_set, request, origin)
+        answer = self._answer(decision, policy_set)
+        await self._journal.append(self._entry("not_sent", unsent, request, origin, None))
+        await self._journal.append(self._entry("decision", answer, request, origin, facts))
+        if decision.allowed and not (facts is not None and self._information.usable(facts)):
+            await self._journal.append(self._entry("not_sent", answer, request, origin, None))
+            answer = self._answer(deny("deny.stale"), policy_set)
+            await self._journal.append(self._entry("decision", answer, request, origin, facts))
+        return answer
+
+    def _answer(self, decision: Decision, policy_set: PolicySet, number: str | None = None) -> Answer:
+        identifier = number or f"{self._process}-{next(self._numbers):x}"
+        return Answer(
+            identifier,
+            decision,
+            policy_set.coarse(decision.reason),
+            tuple(_obligation(identifier, n, duty) for n, duty in enumerate(decision.duties, 1)),
+            policy_set.digest[:DIGEST_SHOWN],
+            self._information.token(),
+        )
+
+    def _entry(
+        self, kind: str, answer: Answer, request: EvaluationRequest, origin: Origin, facts: Facts | None
+    ) -> bytes:
+        decision, subject = answer.decision, request.subject.properties
+        resource, context = request.resource.properties, request.context
+        return self._encode(
+            Entry(
+                kind,
+                answer.id,
+                render_instant(self._clock.now().hi),
+                origin.listener,
+                decision.allowed,
+                decision.reason,
+                answer.policy,
+                request.subject.id,
+                subject.roles if subject is not None else None,
+                subject.org if subject is not None else None,
+                request.action.name,
+                context.purpose if context is not None else None,
+                resource.patient if resource is not None else None,
+                request.resource.type,
+                request.resource.id,
+                resource.data_class if resource is not None else None,
+                decision.basis,
+                decision.rule,
+                decision.law,
+                decision.duties,
+                decision.applied,
+                facts.position if facts is not None else None,
+                origin.traceparent,
+            )
+        )
+
+
+def _obligation(decision: str, number: int, duty: str) -> Obligation:
+    """
+    Write a duty as an obligation.
+
+    Examples:
+        >>> _obligation("a-1", 2, "review:72")
+        Obligation(id='a-1.2', type='review', properties={'within_hours': 72})
+    """
+    kind, _, parameter = duty.partition(":")
+    if kind == "review":
+        return Obligation(f"{decision}.{number}", kind, {"within_hours": int(parameter)})
+    return Obligation(f"{decision}.{number}", kind, {"parts": [parameter]} if parameter else {})

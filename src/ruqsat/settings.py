@@ -1,0 +1,153 @@
+"""
+Settings: command line over environment (``RUQSAT_…``) over a TOML file (``RUQSAT_CONFIG``) over defaults.
+
+A bad value stops the start with one line that names the setting, what was
+found in kind, and what to write.  Settings that would leave a door half open
+are refused together.  Values are never printed: some are secrets.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from ruqsat.errors import SettingsError
+
+BLOCKING_DUTIES = ("redact", "deidentify", "pseudonymize", "require_eds", "suppress_total")
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set; one instance, read once, passed on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RUQSAT_", extra="forbid", frozen=True, hide_input_in_errors=True, toml_file=None
+    )
+
+    pack: Path | None = Field(None, description="folder that holds `model.conf` and `policies/`")
+    database_url: str = Field("sqlite:///var/ruqsat.db", description="`sqlite:///file`")
+    redis_url: str | None = Field(None, description="not used yet: answers never depend on Redis")
+    journal_dir: Path = Field(Path("var/journal"), description="folder of the journal's segments")
+    journal: Literal["durable", "lossy"] = Field("durable", description="`durable`, or `lossy` for measurements only")
+    json_listen: str = Field("127.0.0.1:8181", description="AuthZEN JSON: `host:port`, `unix:/path` or `off`")
+    auth_listen: str = Field("127.0.0.1:8182", description="forward-auth: `host:port`, `unix:/path` or `off`")
+    control_listen: str = Field("127.0.0.1:8183", description="control API: `host:port`, `unix:/path` or `off`")
+    json_explain: bool = Field(False, description="enforcement points of the JSON listener may see exact reasons")
+    json_capabilities: tuple[str, ...] = Field((), description="blocking duties that they can carry out")
+    token_issuer: str | None = Field(None, description="`iss` of accepted tokens")
+    token_audience: str | None = Field(None, description="`aud` of accepted tokens")
+    token_algorithm: Literal["HS256", "RS256"] = Field("RS256", description="`HS256` or `RS256`")
+    token_key: SecretStr | None = Field(
+        None, description="HS256: shared secret, 32 bytes or more; RS256: public key, PEM"
+    )
+    token_key_file: Path | None = Field(None, description="file holding the token key")
+    cache_entries: int = Field(50_000, ge=1, le=10_000_000, description="subjects and patients kept in memory")
+    lease_seconds: float = Field(5.0, ge=1, le=60, description="Δ: how long facts may be used without hearing from SQL")
+    probe_seconds: float = Field(1.0, ge=0.1, le=30, description="P: how often SQL is asked")
+    drain_seconds: float = Field(15.0, ge=0, le=300, description="how long a stop waits for requests in flight")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level written")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Rank the sources: command line, environment, file."""
+        file = os.environ.get("RUQSAT_CONFIG")
+        sources = (init_settings, env_settings)
+        return (*sources, TomlConfigSettingsSource(settings_cls, Path(file))) if file else sources
+
+    @field_validator("json_capabilities")
+    @classmethod
+    def _known_capabilities(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in value if name not in BLOCKING_DUTIES]
+        if unknown:
+            raise ValueError("expected a list of " + ", ".join(BLOCKING_DUTIES))
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _sqlite_for_now(cls, value: str) -> str:
+        if not value.startswith("sqlite:///") or value == "sqlite:///":
+            raise ValueError("expected `sqlite:///file`; PostgreSQL is not supported by this version")
+        return value
+
+    @model_validator(mode="after")
+    def _whole_security_settings(self) -> "Settings":
+        given = {
+            "token_issuer": self.token_issuer,
+            "token_audience": self.token_audience,
+            "token_key or token_key_file": self.token_key or self.token_key_file,
+        }
+        missing = [name for name, value in given.items() if not value]
+        if missing and len(missing) < len(given):
+            raise ValueError(f"tokens are half configured: set {', '.join(missing)} too")
+        if self.token_key and self.token_key_file:
+            raise ValueError("set token_key or token_key_file, not both")
+        if missing and self.auth_listen != "off":
+            raise ValueError(
+                "the forward-auth listener needs token_issuer, token_audience and token_key or "
+                "token_key_file (or set auth_listen to `off`)"
+            )
+        if self.probe_seconds * 2 > self.lease_seconds:
+            raise ValueError("lease_seconds must be at least twice probe_seconds")
+        return self
+
+    def token_key_bytes(self) -> bytes:
+        """
+        Return the key that tokens are verified with.
+
+        Raises:
+            SettingsError: the key file cannot be read.
+        """
+        if self.token_key is not None:
+            return self.token_key.get_secret_value().encode()
+        if self.token_key_file is None:
+            raise SettingsError("RUQSAT_TOKEN_KEY is not set")
+        try:
+            return self.token_key_file.read_bytes().strip()
+        except OSError as error:
+            raise SettingsError(f"RUQSAT_TOKEN_KEY_FILE cannot be read: {error.strerror}") from error
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """
+    Read the settings; *overrides* (the command line) win.
+
+    Raises:
+        SettingsError: one line for each setting that cannot be used, secrets not shown.
+    """
+    try:
+        _refuse_unknown_environment()
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentence(dict(part)) for part in error.errors(include_input=False))) from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"RUQSAT_CONFIG cannot be read: {error}") from error
+    except ValueError as error:
+        raise SettingsError(f"a setting cannot be read: {error}") from None
+
+
+def _refuse_unknown_environment() -> None:
+    known = {"RUQSAT_" + name.upper() for name in Settings.model_fields} | {"RUQSAT_CONFIG"}
+    unknown = sorted(name for name in os.environ if name.startswith("RUQSAT_") and name not in known)
+    if unknown:
+        raise SettingsError(f"{unknown[0]} is no setting; a misspelt one would be lost without a word")
+
+
+def _sentence(part: dict[str, Any]) -> str:
+    message = str(part["msg"]).removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    names = [str(name) for name in part["loc"] if isinstance(name, str)]
+    if not names:
+        return message
+    description = (
+        Settings.model_fields[names[0]].description if names[0] in Settings.model_fields else "no such setting"
+    )
+    return f"RUQSAT_{names[0].upper()}: {message} ({description})"

@@ -1,0 +1,118 @@
+"""
+The JSON listener: AuthZEN 1.0 evaluation, raw ASGI.
+
+The caller is the enforcement point and names the subject; until it can be
+authenticated, settings bind this listener to loopback or a Unix socket only.
+A denial is ``200`` with ``"decision": false``; HTTP errors are about the call,
+never about the answer.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+
+from ruqsat.core.request import EvaluationRequest
+from ruqsat.errors import RequestError
+from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.web.wire import MAX_BODY_BYTES, decode_evaluation, encode_answer
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+EVALUATION = "/access/v1/evaluation"
+_JSON = b"application/json"
+_MAX_HEADER_VALUE = 256
+_log = logging.getLogger("ruqsat.json")
+
+
+class Decides(Protocol):
+    """The decision point, as this listener needs it."""
+
+    async def decide(self, request: EvaluationRequest, origin: Origin) -> Answer:
+        """Decide one request."""
+        ...
+
+
+class AuthZen:
+    """
+    The ASGI application of the JSON listener.
+
+    Args:
+        decision_point: Decides.
+        explain: The enforcement points of this listener are registered to see exact reasons.
+        capabilities: Blocking duties that they can carry out.
+    """
+
+    def __init__(self, decision_point: Decides, explain: bool, capabilities: frozenset[str]) -> None:
+        self._decision_point = decision_point
+        self._explain = explain
+        self._capabilities = capabilities
+        self._plain = Origin("json", explain, capabilities)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        request_id, content_type, traceparent = _read_headers(scope["headers"])
+        extra = [(b"x-request-id", request_id)] if request_id is not None else []
+        try:
+            if scope["path"] != EVALUATION:
+                await _say(send, 404, "no such endpoint: expected POST /access/v1/evaluation", extra)
+            elif scope["method"] != "POST":
+                await _say(send, 405, "expected POST", [*extra, (b"allow", b"POST")])
+            elif content_type is None or content_type.split(b";", 1)[0].strip().lower() != _JSON:
+                await _say(send, 400, "expected `Content-Type: application/json`", extra)
+            else:
+                body = await self._evaluate(await _read_body(receive), traceparent)
+                await _send(send, 200, _JSON, body, extra)
+        except RequestError as error:
+            await _say(send, 400, str(error), extra)
+        except Exception:  # noqa: BLE001
+            # The edge of the hot path: whatever went wrong, the caller gets no permit and no detail.
+            _log.exception("evaluation_failed")
+            await _say(send, 500, "the decision point failed; nothing was allowed", extra)
+
+    async def _evaluate(self, body: bytes, traceparent: str | None) -> bytes:
+        origin = self._plain
+        if traceparent is not None:
+            origin = Origin("json", self._explain, self._capabilities, traceparent)
+        return encode_answer(await self._decision_point.decide(decode_evaluation(body), origin), self._explain)
+
+
+def _read_headers(headers: Headers) -> tuple[bytes | None, bytes | None, str | None]:
+    request_id = content_type = None
+    traceparent = None
+    for name, value in headers:
+        if name == b"content-type":
+            content_type = value
+        elif name == b"x-request-id":
+            request_id = value[:_MAX_HEADER_VALUE]
+        elif name == b"traceparent":
+            traceparent = value[:_MAX_HEADER_VALUE].decode("latin-1")
+    return request_id, content_type, traceparent
+
+
+async def _read_body(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise RequestError("the caller went away before its request was complete")
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            raise RequestError(f"the body is larger than {MAX_BODY_BYTES // 1024} KiB")
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _say(send: Send, status: int, sentence: str, extra: Headers) -> None:
+    """Send an error; AuthZEN wants a body that is an error message string."""
+    await _send(send, status, b"text/plain; charset=utf-8", sentence.encode(), extra)
+
+
+async def _send(send: Send, status: int, content_type: bytes, body: bytes, extra: Headers) -> None:
+    headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *extra]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

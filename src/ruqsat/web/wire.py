@@ -1,0 +1,89 @@
+"""JSON bytes ↔ core values, for AuthZEN callers.  What is sent of an answer is decided here and nowhere else."""
+
+import re
+
+import msgspec
+from msgspec import Struct
+
+from ruqsat.core.request import EvaluationRequest
+from ruqsat.errors import RequestError
+from ruqsat.service.decision_point import Answer, Obligation
+
+MAX_BODY_BYTES = 64 * 1024
+_ID_MAX = 256
+_PLAIN_ID = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
+
+_decode = msgspec.json.Decoder(EvaluationRequest).decode
+
+
+class Explain(Struct, frozen=True):
+    """The exact reason, for an enforcement point registered to see it."""
+
+    reason: str
+    basis: str | None
+    rule: str | None
+    law: tuple[str, ...]
+    applied: tuple[str, ...]
+
+
+class AnswerContext(Struct, frozen=True, omit_defaults=True):
+    """AuthZEN's ``context`` of an answer."""
+
+    id: str
+    reason: str
+    policy: str
+    token: str
+    obligations: tuple[Obligation, ...] = ()
+    explain: Explain | None = None
+
+
+class EvaluationResponse(Struct, frozen=True):
+    """AuthZEN's answer: a denial has the same shape as a permit."""
+
+    decision: bool
+    context: AnswerContext
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def decode_evaluation(body: bytes) -> EvaluationRequest:
+    """
+    Read an evaluation request.
+
+    Raises:
+        RequestError: with a sentence and the path of the first wrong field; it never repeats a value.
+    """
+    try:
+        request = _decode(body)
+    except msgspec.ValidationError as error:
+        raise RequestError(_sentence(str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise RequestError("the body is not JSON: expected an object with subject, action and resource") from None
+    for path, text in (
+        ("$.subject.type", request.subject.type),
+        ("$.subject.id", request.subject.id),
+        ("$.action.name", request.action.name),
+        ("$.resource.type", request.resource.type),
+        ("$.resource.id", request.resource.id),
+    ):
+        if not _PLAIN_ID.fullmatch(text):
+            raise RequestError(f"expected 1 to {_ID_MAX} characters without control characters - at `{path}`")
+    return request
+
+
+def encode_answer(answer: Answer, explain: bool) -> bytes:
+    """Write an answer; the exact reason only where the caller may see it."""
+    decision = answer.decision
+    detail = None
+    if explain:
+        detail = Explain(decision.reason, decision.basis, decision.rule, decision.law, decision.applied)
+    context = AnswerContext(answer.id, answer.reason, answer.policy, answer.token, answer.obligations, detail)
+    return _encode(EvaluationResponse(decision.allowed, context))
+
+
+def _sentence(text: str) -> str:
+    """Lower the first letter; msgspec names types and paths, and a value only where an enum lists it."""
+    if text.startswith("Invalid enum value"):
+        text = "Expected one of the listed values" + text[text.rfind(" - at") :] if " - at" in text else text[:18]
+    return text[:1].lower() + text[1:]
