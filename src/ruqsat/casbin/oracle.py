@@ -81,7 +81,7 @@ def provision_row(document: str, node: Provision) -> list[str]:
 def delegation_row(link: Delegation) -> list[str]:
     """Write a link of a delegation as a row of ``p3``."""
     return [
-        link.id, link.delegate, _cell(link.start), _cell(link.end), _cell(link.purposes), _cell(link.actions),
+        link.id, _cell(link.start), _cell(link.end), _cell(link.purposes), _cell(link.actions),
         _cell(link.categories), _cell(link.labels), "allow",
     ]  # fmt: skip
 

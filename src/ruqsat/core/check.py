@@ -157,7 +157,8 @@ def _band(file: str, rows: list[Row]) -> Iterator[Diagnostic]:
     rules = [row for row in rows if row.kind == "p"]
     for column, code in (("priority", "mixed-priorities"), ("eft", "mixed-effects")):
         for row in rules[1:]:
-            if row.text(column) != rules[0].text(column):
+            known = column != "eft" or row.text(column) in ("allow", "deny")
+            if known and row.text(column) != rules[0].text(column):
                 yield row.finding(
                     column,
                     code,

@@ -65,7 +65,6 @@ ROW_ATTRIBUTES = {
     },
     "3": {
         "delegation": "id",
-        "delegate": "delegate",
         "since": "start",
         "until": "end",
         "purposes": "purposes",

@@ -106,7 +106,14 @@ def _entries(text: str, file: str) -> tuple[dict[str, _Entry], list[Diagnostic]]
         pending += stripped.removesuffix("\\").strip() + " "
         if stripped.endswith("\\"):
             continue
-        _take(pending.strip(), section, Span(file, start, 1, len(stripped)), line, entries, findings)
+        _take(
+            pending.strip(),
+            section,
+            Span(file, start, 1, len(line)),
+            line if start == number else "",
+            entries,
+            findings,
+        )
         pending, start = "", 0
     if pending:
         findings.append(Diagnostic(Span(file, start, 1), "unfinished-line", "the last line ends in `\\`", "finish it"))

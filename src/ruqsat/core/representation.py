@@ -55,8 +55,22 @@ def _miss(power: Representation, patient: PatientFacts, case: Case, switches: Sw
         return "age_unknown"
     if birthday(patient.birth_date, switches.rep_access_ends_at, switches.home_utc_offset_hours) <= now.hi:
         return "majority"
-    adolescent = birthday(patient.birth_date, switches.minor_self_from_age, switches.home_utc_offset_hours) <= now.hi
-    return "adolescent_shield" if adolescent and case.res.self_consented else ""
+    return "adolescent_shield" if _is_shielded(patient.birth_date, case, switches) else ""
+
+
+def _is_shielded(born: date, case: Case, switches: Switches) -> bool:
+    """
+    Tell whether an adolescent's record is kept from the parents.
+
+    A visit that the adolescent consented to alone always is (Code 78(2)); records
+    with certain labels are where the operator's counsel decided so.
+    """
+    offset, shield = switches.home_utc_offset_hours, switches.adolescent_shield
+    if case.res.self_consented and birthday(born, switches.minor_self_from_age, offset) <= case.now.hi:
+        return True
+    labels = case.res.labels
+    named = labels is None or any(label in shield.labels for label in labels)
+    return shield.enabled and named and birthday(born, shield.from_age, offset) <= case.now.hi
 
 
 @lru_cache(maxsize=65_536)

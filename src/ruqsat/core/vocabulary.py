@@ -55,6 +55,14 @@ class BreakGlass(Struct, frozen=True, forbid_unknown_fields=True):
     review_within_hours: int = 72
 
 
+class AdolescentShield(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether representatives of adolescents see records with these labels."""
+
+    enabled: bool = False
+    from_age: int = 16
+    labels: tuple[str, ...] = ("SEX", "STD", "PSY", "SUD")
+
+
 class Switches(Struct, frozen=True, forbid_unknown_fields=True):
     """Readings of the law that an operator's counsel may decide otherwise."""
 
@@ -69,6 +77,7 @@ class Switches(Struct, frozen=True, forbid_unknown_fields=True):
     btg_required_conf: tuple[str, ...] = ("V",)
     adequate_countries: tuple[str, ...] = ("KZ",)
     home_utc_offset_hours: int = 5
+    adolescent_shield: AdolescentShield = field(default_factory=AdolescentShield)
     btg: BreakGlass = field(default_factory=BreakGlass)
 
 

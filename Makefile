@@ -1,0 +1,63 @@
+# Ruqsat: one command each.  `make` or `make help` lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+DEMO   ?= var/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check lint types contracts policy bench-quick lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/.run ## make .venv with the sidecar in it
+
+run: $(VENV)/.run ## start the sidecar with a synthetic demo world (SQLite, no Redis, durable journal)
+	@mkdir -p $(DEMO)
+	@RUQSAT_DATABASE_URL=sqlite:///$(DEMO)/ruqsat.db RUQSAT_JOURNAL_DIR=$(DEMO)/journal exec $(BIN)/ruqsat serve --demo
+
+test: $(VENV)/.test ## run every test
+	$(BIN)/python -m pytest
+
+check: lint types contracts policy ## lint, types, import contracts, policy
+
+lint: $(VENV)/.test ## style and security lints, test sentences
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/interrogate --config pyproject.toml --ignore-init-module --ignore-nested-functions --ignore-private --ignore-magic --ignore-init-method tests src
+
+types: $(VENV)/.test ## mypy, strict, on src
+	$(BIN)/mypy
+
+contracts: $(VENV)/.test ## which way imports may point
+	$(BIN)/lint-imports
+
+policy: $(VENV)/.run ## check the policy pack and run its cases
+	$(BIN)/ruqsat policy check .
+	$(BIN)/ruqsat policy test .
+
+bench-quick: $(VENV)/.run ## measure the hot path against a no-op in the same run (needs wrk)
+	$(BIN)/python bench/quick.py
+
+lock: ## pin every dependency anew (needs uv)
+	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate -q pyproject.toml -o constraints.txt
+
+clean: ## remove what was made here
+	rm -rf $(VENV) var bench/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/.python:
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "installing the sidecar (once)"
+	@$(PIP) install --progress-bar on -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	@echo "installing what the tests need: linters, real proxies (once)"
+	@$(PIP) install --progress-bar on -c constraints.txt -e '.[test]'
+	@touch $@

@@ -1,0 +1,5 @@
+"""``python -m ruqsat``."""
+
+from ruqsat.cli.main import run
+
+run()

@@ -1,0 +1,49 @@
+"""``ruqsat``: the command line.  Exit codes: 0 good, 1 findings, 2 a usage or setting that stops the command."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ruqsat import __version__
+from ruqsat.cli import consent, explain, journal, policy, serve
+from ruqsat.errors import RuqsatError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Ruqsat: the authorization sidecar for digital health.",
+)  # fmt: skip
+app.add_typer(policy.app, name="policy", help="Check and test the rules.")
+app.add_typer(journal.app, name="journal", help="Verify the journal.")
+app.add_typer(consent.app, name="consent", help="Withdraw consents, through the control API.")
+app.command("serve")(serve.serve)
+app.command("explain")(explain.explain)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        Console().print(f"ruqsat {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Ruqsat: the authorization sidecar for digital health."""
+
+
+def run() -> None:
+    """Run the command line; an error of ours is one clear line and exit code 2, never a traceback."""
+    try:
+        app()
+    except RuqsatError as error:
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"error[{error.code}]: {error}")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    run()
