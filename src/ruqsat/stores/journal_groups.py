@@ -1,0 +1,122 @@
+"""
+The chain as it grows in memory: every entry gets its place, and lines gather into groups.
+
+Nothing here waits, reads a clock or touches a disk; it runs on the event loop, once
+for every decision, and is kept short for that.
+"""
+
+import asyncio
+from collections import deque
+from typing import NamedTuple
+
+import msgspec
+
+from ruqsat.core.chain import SegmentHeader, build_line
+
+
+class Place(NamedTuple):
+    """Where the chain stands, how many bytes the segment has left, and why a next one would be begun."""
+
+    segment: int
+    number: int
+    hash: bytes
+    room: int
+    because: str
+
+
+class Group:
+    """Lines of one segment that are written together, who waits for them, and where the chain then stands."""
+
+    __slots__ = ("headers", "lines", "place_after", "segment", "waiters")
+
+    def __init__(self, segment: int) -> None:
+        self.segment = segment
+        self.headers = 0
+        self.lines: list[bytes] = []
+        self.waiters: list[asyncio.Future[None]] = []
+        self.place_after: Place
+
+    @property
+    def entries(self) -> int:
+        """How many of the lines somebody appended."""
+        return len(self.lines) - self.headers
+
+
+class Groups:
+    """
+    The end of the chain, and the groups that are not handed over yet.
+
+    Attributes:
+        waiting_bytes: The length of all lines taken and not yet reported as kept.
+    """
+
+    def __init__(self, place: Place, *, writer: str, segment_bytes: int, cut_bytes: int) -> None:
+        self._writer = writer
+        self._segment_bytes = segment_bytes
+        self._cut_bytes = cut_bytes
+        self._segment: int
+        self._number: int
+        self._hash: bytes
+        self._room: int
+        self._because: str
+        self._sealed: deque[Group]
+        self._gathering: Group
+        self.waiting_bytes: int
+        self.return_to(place)
+
+    def take(self, entry: bytes) -> Group:
+        """
+        Link *entry* after everything taken before it, and return the group it joined.
+
+        Raises:
+            ValueError: *entry* is not a JSON object on one line; the chain stands where it stood.
+        """
+        if self._room <= 0:
+            self.begin_segment()
+        line, self._hash = build_line(self._hash, self._number, entry)
+        self._number += 1
+        self._room -= len(line)
+        self.waiting_bytes += len(line)
+        self._gathering.lines.append(line)
+        return self._gathering
+
+    def begin_segment(self) -> None:
+        """Begin the next segment with its header; what was gathered for the old one goes first."""
+        if self._gathering.lines:
+            self._seal()
+        self._segment, self._number, self._room = self._segment + 1, 0, self._segment_bytes
+        self._gathering = Group(self._segment)
+        self._gathering.headers = 1
+        cut_bytes = self._cut_bytes if self._because in ("start", "damage") else 0
+        header = SegmentHeader(self._segment, self._writer, self._because, cut_bytes)
+        self._because = "rotation"
+        self.take(msgspec.json.encode(header))
+
+    def hand_over(self) -> Group | None:
+        """Return the next group to write, to which nothing will be added; None if nothing waits."""
+        if not self._sealed and self._gathering.lines:
+            self._seal()
+        return self._sealed.popleft() if self._sealed else None
+
+    @property
+    def has_sealed(self) -> bool:
+        """Whether a group waits that nothing can join any more."""
+        return bool(self._sealed)
+
+    def waiting(self) -> list[Group]:
+        """Return every group that was not handed over, in order."""
+        return [*self._sealed, self._gathering]
+
+    def return_to(self, place: Place) -> None:
+        """Go on from *place* and forget whatever was linked after it."""
+        self._segment, self._number, self._hash, self._room, self._because = place
+        self._sealed = deque()
+        self._gathering = Group(place.segment)
+        self.waiting_bytes = 0
+
+    def _seal(self) -> None:
+        self._gathering.place_after = Place(
+            self._segment, self._number, self._hash, self._room, self._because
+        )
+        self._sealed.append(self._gathering)
+        self._gathering = Group(self._segment)
