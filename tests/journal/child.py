@@ -41,9 +41,7 @@ async def decide_for_ever(journal: DurableJournal, name: str) -> None:
 
 async def main(kind: str, folder: str, run: str) -> None:
     """Open the journal and append from many tasks."""
-    journal = {"durable": DurableJournal, "hasty": HastyJournal}[kind].open(
-        Path(folder), segment_bytes=SEGMENT_BYTES
-    )
+    journal = {"durable": DurableJournal, "hasty": HastyJournal}[kind].open(Path(folder), segment_bytes=SEGMENT_BYTES)
     await asyncio.gather(*(decide_for_ever(journal, f"{run}-{task}") for task in range(TASKS)))
 
 

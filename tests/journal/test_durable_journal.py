@@ -269,9 +269,7 @@ def test_other_process_is_refused_too(tmp_path: Path) -> None:
 
     async def main() -> None:
         journal = DurableJournal.open(tmp_path)
-        process = multiprocessing.get_context("spawn").Process(
-            target=open_expecting_refusal, args=(tmp_path,)
-        )
+        process = multiprocessing.get_context("spawn").Process(target=open_expecting_refusal, args=(tmp_path,))
         process.start()
         process.join(30)
         assert process.exitcode == 0
@@ -361,9 +359,7 @@ def test_empty_segments_at_the_end_are_passed_by(crashed: Path) -> None:
     assert [finding.code for finding in verify_folder(crashed).findings] == [BROKEN_LINK]
 
 
-def test_damage_does_not_stop_the_journal_and_is_not_hidden(
-    crashed: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damage_does_not_stop_the_journal_and_is_not_hidden(crashed: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A damaged segment stays untouched and reported for ever; what is appended after it verifies."""
     path = crashed / "segment-00000001.jsonl"
     damaged = path.read_bytes().replace(b'"id":1', b'"id":9') + b"half a line"
@@ -381,9 +377,7 @@ def test_damage_does_not_stop_the_journal_and_is_not_hidden(
         (path.name, 4, ALTERED),
     ]
     assert found.entries == 3
-    later_headers = [
-        json.loads(segment.path.read_bytes().splitlines()[0]) for segment in list_segments(crashed)[1:]
-    ]
+    later_headers = [json.loads(segment.path.read_bytes().splitlines()[0]) for segment in list_segments(crashed)[1:]]
     assert [header["because"] for header in later_headers] == ["damage", "start"]
 
 

@@ -153,9 +153,7 @@ def test_line_that_is_just_being_written_is_no_finding(folder: Path, monkeypatch
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
 
-    def scan_while_writing(
-        lines: Iterable[bytes], *, segment: int, prev: bytes | None, last: bool
-    ) -> SegmentScan:
+    def scan_while_writing(lines: Iterable[bytes], *, segment: int, prev: bytes | None, last: bool) -> SegmentScan:
         scan = scan_segment(lines, segment=segment, prev=prev, last=last)
         if last:
             path.write_bytes(whole)

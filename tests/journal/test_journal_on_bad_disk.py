@@ -77,9 +77,7 @@ def test_power_cut_while_reopening_loses_nothing_acknowledged(tmp_path: Path) ->
             second.acknowledged.extend(torn.acknowledged)
             await DurableJournal.open(folder, disk=second).aclose()
             for moment in second.moments:
-                whole = moment._replace(
-                    durable={**files, **moment.durable}, listed=moment.listed | files.keys()
-                )
+                whole = moment._replace(durable={**files, **moment.durable}, listed=moment.listed | files.keys())
                 await check_power_cut(whole, tmp_path / "image", every=40)
 
     on_loop(main)
@@ -336,9 +334,7 @@ def test_disk_that_hangs_does_not_fill_the_memory(tmp_path: Path) -> None:
     assert verify_folder(tmp_path).intact
 
 
-def test_refused_future_that_nobody_looks_at_is_silent(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_refused_future_that_nobody_looks_at_is_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A dropped waiter of a failed group says nothing more than the journal's own log line."""
     full = Refusal(write=errno.ENOSPC)
 

@@ -36,6 +36,7 @@ class Oracle:
         self._texts = texts
         self._policy_set = policy_set
         self._rules = self._enforcer()
+        self._one_row = self._enforcer()
         for name in sorted(texts):
             if name.endswith(".csv"):
                 for line in texts[name].decode().splitlines():
@@ -50,10 +51,9 @@ class Oracle:
 
     def covers(self, suffix: str, case: Case, row: list[str]) -> bool:
         """Ask pycasbin whether one row of section ``p`` + *suffix* covers the case."""
-        enforcer = self._enforcer()
-        enforcer.get_model().model["p"]["p" + suffix].policy = [row]
+        self._one_row.get_model().model["p"]["p" + suffix].policy = [row]
         names = [letter + suffix for letter in "rpem"]
-        return bool(enforcer.enforce(EnforceContext(*names), case.sub, case.act, case.res, case.ctx))
+        return bool(self._one_row.enforce(EnforceContext(*names), case.sub, case.act, case.res, case.ctx))
 
     def has_link(self, key: str, member: str, group: str) -> bool:
         """Tell whether pycasbin's role manager *key* links the two words."""

@@ -7,13 +7,14 @@ reason.  A rule that fails while being evaluated never helps the request: a fail
 permit counts as absent, a failed denial as matched.
 """
 
+from ruqsat.core.boundaries import moments
 from ruqsat.core.case import Case
 from ruqsat.core.check import TOPICS
 from ruqsat.core.compile import answer_of, applied_by
 from ruqsat.core.consent import ConsentAnswer
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.facts import Facts
-from ruqsat.core.instant import Now
+from ruqsat.core.instant import Now, at
 from ruqsat.core.policy_set import PolicySet, Rule, matches
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.validity import refuse_invalid
@@ -35,12 +36,25 @@ def evaluate(
         policy_set: The rules in force.
         request: What the caller asks.
         facts: What the store knows of the subject and the patient.
-        now: The present moment, as an interval.
+        now: The present moment, as an interval: a permit must hold at every moment of it.
         capabilities: Blocking duties that the enforcement point can carry out.
 
     Returns:
         A decision; never raises for anything that a request or a fact holds.
     """
+    if now.lo == now.hi:
+        return _evaluate_at(policy_set, request, facts, now, capabilities)
+    decision = deny("deny.error.time")
+    for moment in moments(facts, now, policy_set.vocabulary.switches):
+        decision = _evaluate_at(policy_set, request, facts, at(moment), capabilities)
+        if not decision.allowed:
+            break
+    return decision
+
+
+def _evaluate_at(
+    policy_set: PolicySet, request: EvaluationRequest, facts: Facts, now: Now, capabilities: frozenset[str]
+) -> Decision:
     case = Case(request, facts, now)
     refusal = refuse_invalid(case, policy_set.vocabulary)
     if refusal is not None:

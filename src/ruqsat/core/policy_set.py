@@ -67,6 +67,9 @@ class PolicySet(Struct, frozen=True):
     section_functions: dict[str, Callable[..., bool]]
     candidates: dict[tuple[object, ...], tuple[Rule, ...]]
 
+    def __repr__(self) -> str:
+        return f"<PolicySet {self.digest[:16]}: {len(self.rules)} rules>"
+
     def candidates_for(self, case: Case) -> tuple[Rule, ...]:
         """Return the rules that can match this case, in order of priority."""
         key = (case.sub.roles, case.act.name, case.res.data_class, case.ctx.purpose)

@@ -115,8 +115,6 @@ class Groups:
         self.waiting_bytes = 0
 
     def _seal(self) -> None:
-        self._gathering.place_after = Place(
-            self._segment, self._number, self._hash, self._room, self._because
-        )
+        self._gathering.place_after = Place(self._segment, self._number, self._hash, self._room, self._because)
         self._sealed.append(self._gathering)
         self._gathering = Group(self._segment)

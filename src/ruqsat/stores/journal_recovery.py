@@ -55,9 +55,7 @@ def lock_folder(folder: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise StoreLockedError(
-            f"`{path}` is held by another writer; expected a folder of its own for each"
-        ) from None
+        raise StoreLockedError(f"`{path}` is held by another writer; expected a folder of its own for each") from None
     except OSError:
         os.close(descriptor)
         raise

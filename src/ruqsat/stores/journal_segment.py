@@ -143,9 +143,7 @@ class _Journal:
     def _start(self) -> asyncio.AbstractEventLoop:
         """Bind to the running loop; done with the first entry, since opening needs no loop."""
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(
-            target=self._work, args=(self._loop,), name="ruqsat-journal", daemon=True
-        )
+        self._thread = threading.Thread(target=self._work, args=(self._loop,), name="ruqsat-journal", daemon=True)
         self._thread.start()
         return self._loop
 

@@ -1,0 +1,46 @@
+"""
+Moments at which a decision could change while the true time lies in an interval.
+
+Between two neighbouring boundaries every fact stands still, so a decision that
+holds at the ends and at each boundary inside holds at every moment of the interval.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+
+from msgspec import Struct
+
+from ruqsat.core.facts import Facts
+from ruqsat.core.instant import HOUR, Instant, Now
+from ruqsat.core.representation import birthday
+from ruqsat.core.vocabulary import Switches
+
+
+def moments(facts: Facts, now: Now, switches: Switches) -> list[Instant]:
+    """Return the ends of *now* and every boundary of the facts inside, in order."""
+    inside = {t for t in _instants(facts.patient, switches) if now.lo < t < now.hi}
+    # What ends or begins at t has changed at t; the moment before it still holds the old state.
+    return sorted({now.lo, now.hi, *inside, *(t - 1 for t in inside if t - 1 > now.lo)})
+
+
+def _instants(value: object, switches: Switches) -> Iterator[Instant]:
+    """
+    Yield every whole number of the facts, and what is worked out from them.
+
+    Numbers that are no instants are far from any present moment and do no harm;
+    a new field with an instant can therefore not be forgotten here.
+    """
+    if isinstance(value, bool):
+        return
+    if isinstance(value, int):
+        yield value
+        yield value + switches.btg.max_hours * HOUR
+    elif isinstance(value, date):
+        for age in {switches.rep_access_ends_at, switches.minor_self_from_age, switches.adolescent_shield.from_age}:
+            yield birthday(value, age, switches.home_utc_offset_hours)
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _instants(part, switches)
+    elif isinstance(value, Struct):
+        for name in value.__struct_fields__:
+            yield from _instants(getattr(value, name), switches)

@@ -1,0 +1,99 @@
+"""The compiled pack and stock pycasbin give the same answers."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from ruqsat.casbin.oracle import Oracle, delegation_row, provision_row, session_cells
+from ruqsat.core.case import Case
+from ruqsat.core.cases import parse_cases, situation
+from ruqsat.core.emergency import session_row
+from ruqsat.core.facts import Provision
+from ruqsat.core.policy_set import PolicySet, matches
+from ruqsat.core.validity import refuse_invalid
+from ruqsat.core.world import World
+from tests.core.strategies import worlds
+
+
+@pytest.fixture(scope="module")
+def oracle(pack_texts: dict[str, bytes], policy_set: PolicySet) -> Oracle:
+    """Stock pycasbin over the pack of this checkout."""
+    return Oracle(pack_texts, policy_set)
+
+
+def first_match(policy_set: PolicySet, case: Case) -> tuple[bool, str | None]:
+    """The compiled set's answer in pycasbin's terms."""
+    for rule in policy_set.candidates_for(case):
+        if matches(rule, rule.test, case):
+            return rule.allows, rule.id
+    return False, None
+
+
+def test_stock_pycasbin_agrees_on_every_policy_case(
+    pack_texts: dict[str, bytes], policy_set: PolicySet, world: World, oracle: Oracle
+) -> None:
+    """Each case beside the rules is answered by the same rule in both engines."""
+    asked = 0
+    for name in pack_texts:
+        for policy_case in parse_cases(pack_texts[name].decode(), name)[0] if name.endswith(".test.toml") else ():
+            case = Case(*situation(policy_set, world, policy_case))
+            if refuse_invalid(case, policy_set.vocabulary) is None:
+                assert oracle.decide(case) == first_match(policy_set, case), policy_case.name
+                asked += 1
+    assert asked > 40
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds)
+def test_stock_pycasbin_agrees_on_random_requests(oracle: Oracle, policy_set: PolicySet, situation: Any) -> None:
+    """Random people, documents and requests are answered by the same rule in both engines."""
+    case = Case(*situation)
+    if refuse_invalid(case, policy_set.vocabulary) is None:
+        assert oracle.decide(case) == first_match(policy_set, case)
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds)
+def test_stock_pycasbin_agrees_on_every_row_of_facts(oracle: Oracle, policy_set: PolicySet, situation: Any) -> None:
+    """Each provision, link and session covers the request in both engines or in neither."""
+    case, patient = Case(*situation), situation[1].patient
+    rows = [("2", node, provision_row("c", node)) for document in patient.consents for node in nodes(document.root)]
+    rows += [("3", link, delegation_row(link)) for link in patient.delegations]
+    for grant in patient.grants:
+        row = session_row(grant, policy_set.vocabulary.switches)
+        rows.append(("4", row, session_cells(row)))
+    for suffix, row, cells in rows:
+        assert (policy_set.covers.test(suffix, case, row)[0] == "") == oracle.covers(suffix, case, cells), (suffix, row)
+
+
+@settings(max_examples=30, deadline=None)
+@given(worlds)
+def test_stock_pycasbin_agrees_on_the_role_matrix(oracle: Oracle, policy_set: PolicySet, situation: Any) -> None:
+    """Each row of the role matrix covers the request in both engines or in neither."""
+    case = Case(*situation)
+    for row in policy_set.matrix:
+        cells = [row.role, row.purpose, row.act, row.class_, "allow", "R5"]
+        assert (policy_set.covers.test("5", case, row)[0] == "") == oracle.covers("5", case, cells)
+
+
+def test_hierarchies_are_those_of_pycasbins_role_managers(oracle: Oracle, policy_set: PolicySet) -> None:
+    """Every pair of words is linked in both, or in neither."""
+    vocabulary = policy_set.vocabulary
+    words = {
+        "g": [*vocabulary.roles, *vocabulary.role_groups],
+        "g2": [*vocabulary.classes, *vocabulary.class_groups],
+        "g3": list(vocabulary.purposes),
+        "g4": list(vocabulary.purposes),
+        "g5": list(vocabulary.labels),
+    }
+    for key, names in words.items():
+        hierarchy = policy_set.hierarchies.by_key[key]
+        for member in names:
+            for group in names:
+                assert hierarchy.is_kind(member, group) == oracle.has_link(key, member, group), (key, member, group)
+
+
+def nodes(node: Provision) -> list[Provision]:
+    """A provision and everything beneath it."""
+    return [node, *(below for exception in node.exceptions for below in nodes(exception))]
