@@ -32,8 +32,6 @@ _KEPT = 8192
 
 
 _NOBODY = Grantee()
-"""An entry that states nothing names nobody: it must not read as "everybody"."""
-
 
 class Function(Struct, frozen=True):
     """One registered function."""
@@ -213,7 +211,11 @@ def in_force(now: Now, since: Instant | str | None, until: Instant | str | None,
 
 
 def names(sub: "SubjectView", cell: str | tuple[Grantee, ...], effect: str) -> bool:
-    """Tell whether a provision names the subject; a permit that names nobody names nobody."""
+    """
+    Tell whether a provision names the subject.
+
+    A list or an entry that states nothing is nobody on a permit and everybody on a denial.
+    """
     grantees = read_grantees(cell) if isinstance(cell, str) else cell
     if not grantees:
         return effect == "deny"
@@ -223,7 +225,7 @@ def names(sub: "SubjectView", cell: str | tuple[Grantee, ...], effect: str) -> b
             and (grantee.subject is None or grantee.subject == sub.id)
             and (grantee.role is None or grantee.role in sub.roles)
             and (grantee.group is None or grantee.group in sub.groups)
-            and grantee != _NOBODY
+            and (effect == "deny" or grantee != _NOBODY)
         ):
             return True
     return False
