@@ -33,6 +33,7 @@ _KEPT = 8192
 
 _NOBODY = Grantee()
 
+
 class Function(Struct, frozen=True):
     """One registered function."""
 

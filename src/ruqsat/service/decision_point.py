@@ -99,24 +99,33 @@ class Entry(Struct, frozen=True, omit_defaults=True):
 class Information(Protocol):
     """The policy information point, as the decision point needs it."""
 
-    def facts_now(self, subject: str, patient: str | None) -> Facts | None:
+    def facts_now(self, subject: str | None, patient: str | None) -> Facts | None:
         """Return facts that are known and usable at this instant, without waiting."""
         ...
 
-    async def fetch(self, subject: str, patient: str | None) -> Facts:
-        """Read facts from the truth; raises StoreUnavailableError."""
+    async def fetch(self, subject: str | None, patient: str | None, token: Position | None = None) -> Facts:
+        """Read facts from the truth, at least as fresh as *token*; raises StoreUnavailableError."""
         ...
 
-    def usable(self, facts: Facts) -> bool:
+    def usable(self, facts: Facts, subject: str | None, patient: str | None, token: Position | None = None) -> bool:
         """Tell whether nothing is known to have changed since the facts were read, and the lease holds."""
         ...
 
-    async def covers_token(self, token: str, facts: Facts) -> bool:
-        """Tell whether the facts are at least as fresh as the token; raises RequestError for a forged one."""
+    @property
+    def position(self) -> Position:
+        """How far this process knows the truth."""
         ...
 
-    def token(self) -> str:
-        """Return the consistency token of what is known now."""
+
+class Tokens(Protocol):
+    """Consistency tokens: sealed positions."""
+
+    def issue(self, position: Position) -> str:
+        """Return the token of *position*."""
+        ...
+
+    def read(self, text: str) -> Position:
+        """Return the position in *text*; raises RequestError for one that is not ours."""
         ...
 
 
@@ -124,9 +133,16 @@ class DecisionPoint:
     """Decides requests; one instance serves every listener of the process."""
 
     def __init__(
-        self, policy_set: PolicySet, information: Information, journal: Journal, clock: Clock, metrics: Metrics
+        self,
+        policy_set: PolicySet,
+        information: Information,
+        tokens: Tokens,
+        journal: Journal,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self.policy_set = policy_set
+        self._tokens = tokens
         self._information = information
         self._journal = journal
         self._clock = clock
@@ -151,7 +167,7 @@ class DecisionPoint:
         answer = self._answer(decision, policy_set)
         try:
             await self._journal.append(self._entry("decision", answer, request, origin, facts))
-            if decision.allowed and not (facts is not None and self._information.usable(facts)):
+            if decision.allowed and not self._still_usable(request, facts):
                 answer = await self._again(policy_set, request, origin, answer)
         except JournalError:
             answer = self._answer(deny("deny.audit_unavailable"), policy_set, answer.id)
@@ -179,25 +195,25 @@ class DecisionPoint:
     async def _evaluate(
         self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin
     ) -> tuple[Decision, Facts | None]:
-        properties = request.resource.properties
-        patient = properties.patient if properties is not None else None
+        subject, patient, context = request.subject.id, _patient_of(request), request.context
+        token = None
+        if context is not None and context.consistency_token is not None:
+            token = self._tokens.read(context.consistency_token)
         try:
-            facts = self._information.facts_now(request.subject.id, patient)
-            if facts is None:
-                facts = await self._information.fetch(request.subject.id, patient)
-            context = request.context
-            token = context.consistency_token if context is not None else None
-            if token is not None and not await self._information.covers_token(token, facts):
-                facts = await self._information.fetch(request.subject.id, patient)
-                if not await self._information.covers_token(token, facts):
-                    return deny("deny.not_fresh"), facts
+            facts = self._information.facts_now(subject, patient)
+            if facts is None or (token is not None and not self._information.usable(facts, subject, patient, token)):
+                facts = await self._information.fetch(subject, patient, token)
         except StoreUnavailableError:
-            return deny("deny.store.unavailable"), None
+            return deny("deny.store.unavailable" if token is None else "deny.not_fresh"), None
         capabilities = origin.capabilities
         if context is not None and context.pep_capabilities is not None:
             # A request may only narrow what the enforcement point is registered for.
             capabilities = capabilities.intersection(context.pep_capabilities)
         return evaluate(policy_set, request, facts, self._clock.now(), capabilities), facts
+
+    def _still_usable(self, request: EvaluationRequest, facts: Facts | None) -> bool:
+        """The last test before a permit is sent: nothing changed while its entry was written, and the lease holds."""
+        return facts is not None and self._information.usable(facts, request.subject.id, _patient_of(request))
 
     async def _again(self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin, unsent: Answer) -> Answer:
         """Something changed while the entry was written: decide once more, or deny; the first entry was never sent."""
@@ -205,7 +221,7 @@ class DecisionPoint:
         answer = self._answer(decision, policy_set)
         await self._journal.append(self._entry("not_sent", unsent, request, origin, None))
         await self._journal.append(self._entry("decision", answer, request, origin, facts))
-        if decision.allowed and not (facts is not None and self._information.usable(facts)):
+        if decision.allowed and not self._still_usable(request, facts):
             await self._journal.append(self._entry("not_sent", answer, request, origin, None))
             answer = self._answer(deny("deny.stale"), policy_set)
             await self._journal.append(self._entry("decision", answer, request, origin, facts))
@@ -219,7 +235,7 @@ class DecisionPoint:
             policy_set.coarse(decision.reason),
             tuple(_obligation(identifier, n, duty) for n, duty in enumerate(decision.duties, 1)),
             policy_set.digest[:DIGEST_SHOWN],
-            self._information.token(),
+            self._tokens.issue(self._information.position),
         )
 
     def _entry(
@@ -254,6 +270,11 @@ class DecisionPoint:
                 origin.traceparent,
             )
         )
+
+
+def _patient_of(request: EvaluationRequest) -> str | None:
+    properties = request.resource.properties
+    return properties.patient if properties is not None else None
 
 
 def _obligation(decision: str, number: int, duty: str) -> Obligation:

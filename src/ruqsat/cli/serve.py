@@ -1,0 +1,107 @@
+"""``ruqsat serve``: the sidecar."""
+
+import secrets
+from pathlib import Path
+from time import time
+from typing import Annotated, Any
+
+import jwt
+import typer
+import uvloop
+from rich.console import Console
+
+from ruqsat.settings import BLOCKING_DUTIES, Settings, load_settings
+from ruqsat.web.listeners import serve as serve_listeners
+from ruqsat.web.logs import configure_logs
+from ruqsat.wiring import Process, open_process
+
+DEMO_ISSUER, DEMO_AUDIENCE = "https://demo.ruqsat.example", "ruqsat-demo"
+DEMO_HOURS = 8
+
+
+def serve(
+    demo: Annotated[
+        bool,
+        typer.Option("--demo", help="Synthetic world, tokens that work, exact reasons shown. Never with real data."),
+    ] = False,
+    pack: Annotated[Path | None, typer.Option(help="Folder with model.conf and policies/.")] = None,
+    database_url: Annotated[str | None, typer.Option(help="`sqlite:///file`.")] = None,
+    journal_dir: Annotated[Path | None, typer.Option(help="Folder of the journal's segments.")] = None,
+    json_listen: Annotated[str | None, typer.Option(help="AuthZEN JSON: `host:port`, `unix:/path` or `off`.")] = None,
+    auth_listen: Annotated[str | None, typer.Option(help="Forward-auth listener.")] = None,
+    control_listen: Annotated[str | None, typer.Option(help="Control listener.")] = None,
+) -> None:
+    """Serve decisions until SIGTERM; every other setting comes from RUQSAT_… or the file RUQSAT_CONFIG names."""
+    given: dict[str, Any] = {
+        "pack": pack, "database_url": database_url, "journal_dir": journal_dir, "json_listen": json_listen,
+        "auth_listen": auth_listen, "control_listen": control_listen,
+    }  # fmt: skip
+    secret = secrets.token_urlsafe(48)
+    if demo:
+        given |= {
+            "token_issuer": DEMO_ISSUER, "token_audience": DEMO_AUDIENCE, "token_algorithm": "HS256",
+            "token_key": secret, "json_explain": True, "json_capabilities": BLOCKING_DUTIES,
+        }  # fmt: skip
+    settings = load_settings(**given)
+    configure_logs(settings.log_level)
+    uvloop.run(_run(settings, secret if demo else None))
+
+
+async def _run(settings: Settings, demo_secret: str | None) -> None:
+    async with open_process(settings, demo=demo_secret is not None) as process:
+
+        def ready(addresses: dict[str, str]) -> None:
+            _announce(process, settings, addresses)
+            if demo_secret is not None:
+                _print_demo(addresses, demo_secret)
+
+        await serve_listeners(
+            process.listeners, drain_seconds=settings.drain_seconds, on_ready=ready, on_stop=process.begin_drain
+        )
+
+
+def _announce(process: Process, settings: Settings, addresses: dict[str, str]) -> None:
+    out = Console(highlight=False, markup=False, soft_wrap=True)
+    out.print(f"Ruqsat serves policy set {process.policy_set.digest[:16]} ({len(process.policy_set.rules)} rules)")
+    purposes = {"json": "AuthZEN JSON", "auth": "forward-auth for Envoy, nginx and Caddy", "control": "control API"}
+    for name, address in addresses.items():
+        out.print(f"  {name:<8} {address:<28} {purposes[name]}")
+    out.print(f"  journal  {settings.journal_dir} ({settings.journal})")
+
+
+def _print_demo(addresses: dict[str, str], secret: str) -> None:
+    """Print what to try: one allowed, one denied; and tokens for the people of the demo world."""
+    out = Console(highlight=False, markup=False, soft_wrap=True)
+    out.print("\nThis is the demo world: nobody in it exists. Try, allowed and denied:\n")
+    for subject in ("dr_aida", "dr_erlan"):
+        out.print(_curl(addresses.get("json", ""), subject), "", sep="\n")
+    out.print(f"Tokens for the forward-auth and control listeners ({DEMO_HOURS} hours):\n")
+    for subject, claims in _demo_people().items():
+        out.print(f"  {subject:<9} {_token(secret, subject, claims)}")
+    out.print("\nStop with Ctrl-C.")
+
+
+def _curl(address: str, subject: str) -> str:
+    body = (
+        f'{{"subject":{{"type":"user","id":"{subject}"}},"action":{{"name":"read"}},'
+        '"resource":{"type":"Record","id":"o1","properties":{"patient":"p-dana","class":"labs"}},'
+        '"context":{"purpose":"TREAT"}}'
+    )
+    unix = address.startswith("unix:")
+    where = f"--unix-socket {address.removeprefix('unix:')} http://ruqsat" if unix else f"http://{address}"
+    return f"curl -s {where}/access/v1/evaluation -H 'Content-Type: application/json' -d '{body}'"
+
+
+def _demo_people() -> dict[str, dict[str, Any]]:
+    return {
+        "dr_aida": {"roles": ["physician"], "org": "h1", "purpose_of_use": "TREAT"},
+        "dr_erlan": {"roles": ["physician"], "org": "h2", "purpose_of_use": "TREAT"},
+        "dana": {"roles": ["patient"], "purpose_of_use": "PATRQT", "subject_type": "patient"},
+    }
+
+
+def _token(secret: str, subject: str, claims: dict[str, Any]) -> str:
+
+    issued = int(time())
+    whole = {"iss": DEMO_ISSUER, "aud": DEMO_AUDIENCE, "sub": subject, "iat": issued, "exp": issued + DEMO_HOURS * 3600}
+    return jwt.encode(whole | claims, secret, algorithm="HS256")

@@ -1,0 +1,171 @@
+"""
+``policies/routes.toml``: what an HTTP request means, as data.
+
+A route ties methods and a path to an action, a data class and a patient.  A
+request that no route describes exactly, its query included, means nothing and
+is denied by the caller of this module.
+"""
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import Struct
+
+from ruqsat.core.diagnostics import Diagnostic, Span, nearest
+from ruqsat.core.vocabulary import Vocabulary, parse_toml
+
+PLACEHOLDERS = ("patient", "class", "id")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LITERAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_~$-]*")
+
+
+class Route(Struct, frozen=True, forbid_unknown_fields=True, rename={"data_class": "class", "resource_type": "type"}):
+    """
+    One route as written down.
+
+    Attributes:
+        path: Literal segments and the placeholders ``{patient}``, ``{class}``, ``{id}``.
+        data_class: The class, where the path has no ``{class}``.
+        query: Parameters that may be there, besides those in ``patient_in``.
+        purpose: The purpose of such a request, where the caller's token states none.
+    """
+
+    id: str
+    methods: tuple[str, ...]
+    path: str
+    action: str
+    resource_type: str
+    data_class: str | None = None
+    query: tuple[str, ...] = ()
+    purpose: str | None = None
+
+
+class Mapped(Struct, frozen=True):
+    """What a request means."""
+
+    route: str
+    action: str
+    resource_type: str
+    resource_id: str
+    data_class: str
+    patient: str | None
+    purpose: str | None
+
+
+class RouteTable:
+    """Checked routes; literal segments win over placeholders."""
+
+    __slots__ = ("_classes", "_routes")
+
+    def __init__(self, routes: Iterable[Route], classes: frozenset[str]) -> None:
+        ordered = sorted(routes, key=lambda route: [part.startswith("{") for part in _parts(route.path)])
+        self._routes = tuple((route, _parts(route.path)) for route in ordered)
+        self._classes = classes
+
+    def match(self, method: str, segments: tuple[str, ...], query: tuple[tuple[str, str], ...]) -> Mapped | None:
+        """Return what the request means, or None if no route describes it exactly."""
+        for route, parts in self._routes:
+            if method not in route.methods or len(parts) != len(segments):
+                continue
+            found = self._read(parts, segments)
+            if found is not None and all(name in route.query for name, _ in query):
+                return Mapped(
+                    route.id, route.action, route.resource_type, found.get("id") or "*",
+                    found.get("class") or route.data_class or "", found.get("patient"), route.purpose,
+                )  # fmt: skip
+        return None
+
+    def _read(self, parts: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
+        found: dict[str, str] = {}
+        for part, segment in zip(parts, segments, strict=True):
+            if not part.startswith("{"):
+                if part != segment:
+                    return None
+                continue
+            known = segment in self._classes if part == "{class}" else _ID.fullmatch(segment) is not None
+            if not known:
+                return None
+            found[part[1:-1]] = segment
+        return found
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    route: tuple[Route, ...]
+
+
+def parse_routes(text: str, file: str, vocabulary: Vocabulary) -> tuple[RouteTable | None, list[Diagnostic]]:
+    """Read the routes; None with findings if any is wrong."""
+    data, findings = parse_toml(text, file)
+    if data is None:
+        return None, findings
+    try:
+        routes = msgspec.convert(data, _File).route
+    except msgspec.ValidationError as error:
+        message = str(error)
+        return None, [
+            Diagnostic(Span(file), "bad-route", message[:1].lower() + message[1:], "see the comments of the file")
+        ]
+    shapes: dict[tuple[str, tuple[str, ...]], str] = {}
+    for route in routes:
+        findings += _check(route, file, vocabulary)
+        shape = tuple("{}" if part.startswith("{") else part for part in _parts(route.path))
+        for method in route.methods:
+            other = shapes.setdefault((method, shape), route.id)
+            if other != route.id:
+                findings.append(
+                    Diagnostic(
+                        Span(file),
+                        "route-given-twice",
+                        f"routes `{other}` and `{route.id}` describe the same requests",
+                        "keep one",
+                    )
+                )
+    return (None if findings else RouteTable(routes, frozenset(vocabulary.classes))), findings
+
+
+def _check(route: Route, file: str, vocabulary: Vocabulary) -> list[Diagnostic]:
+    parts = _parts(route.path)
+    holders = [part[1:-1] for part in parts if part.startswith("{")]
+    found = []
+    if not route.path.startswith("/") or any(not _is_part(part) for part in parts):
+        found.append(
+            (
+                "bad-path",
+                f"path `{route.path}` is not `/` and segments",
+                "a segment is letters and digits, or " + ", ".join("{" + p + "}" for p in PLACEHOLDERS),
+            )
+        )
+    if len(set(holders)) != len(holders):
+        found.append(("placeholder-twice", "a placeholder stands twice in the path", "name each once"))
+    if ("class" in holders) == (route.data_class is not None):
+        found.append(
+            ("class-unclear", "a route has `{class}` in its path, or a `class`; not both, not neither", "give one")
+        )
+    for what, word, known in (
+        ("action", route.action, vocabulary.actions),
+        ("class", route.data_class, vocabulary.classes),
+        ("purpose", route.purpose, vocabulary.purposes),
+    ):
+        if word is not None and word not in known:
+            found.append((f"unknown-{what}", f"{what} `{word}` is not in vocabulary.toml", nearest(word, known)))
+    for method in route.methods or ("",):
+        if method not in METHODS:
+            found.append(
+                (
+                    "unknown-method",
+                    f"method `{method}` is not one of {', '.join(METHODS)}",
+                    nearest(method.upper(), METHODS),
+                )
+            )
+    return [Diagnostic(Span(file), code, f"route `{route.id}`: {message}", hint) for code, message, hint in found]
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(path.strip("/").split("/")) if path.strip("/") else ()
+
+
+def _is_part(part: str) -> bool:
+    return _LITERAL.fullmatch(part) is not None or part in {"{" + name + "}" for name in PLACEHOLDERS}

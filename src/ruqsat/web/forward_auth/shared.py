@@ -1,0 +1,53 @@
+"""What every dialect shares: what a proxy must tell of the original request, and when it has not told it."""
+
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from msgspec import Struct
+
+Scope = MutableMapping[str, Any]
+Headers = list[tuple[bytes, bytes]]
+
+MAX_METHOD = 16
+
+
+class Original(Struct, frozen=True):
+    """The request that a client sent to the proxy: method, raw target, host."""
+
+    method: str
+    target: bytes
+    host: str
+
+
+class BadPepRequest(Exception):  # noqa: N818 - a refusal is an answer, not an error of ours
+    """The enforcement point did not say, or said twice, what the original request was."""
+
+
+Dialect = Callable[[Scope], Original]
+
+
+def single(headers: Headers, name: bytes) -> bytes:
+    """
+    Return the value of the one header of that name.
+
+    Raises:
+        BadPepRequest: it is missing, empty, or there twice.
+    """
+    values = [value for key, value in headers if key == name]
+    if len(values) != 1 or not values[0]:
+        raise BadPepRequest
+    return values[0]
+
+
+def original(method: bytes, target: bytes, host: bytes) -> Original:
+    """
+    Return the original request.
+
+    Raises:
+        BadPepRequest: the method is no method, or the host no single host.
+    """
+    if not method.isalpha() or not method.isascii() or not method.isupper() or len(method) > MAX_METHOD:
+        raise BadPepRequest
+    if not host.isascii() or any(mark in host for mark in b" ,/@\t"):
+        raise BadPepRequest
+    return Original(method.decode("ascii"), target, host.decode("ascii"))

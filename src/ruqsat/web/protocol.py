@@ -1,0 +1,98 @@
+"""
+The HTTP protocol of every listener: uvicorn's, with the raw request target, limits and deadlines.
+
+ASGI's ``raw_path`` has lost a fragment and an absolute form by the time an
+application sees it; the raw target is put into the scope before any parsing.
+Framing that the parser rejects, and heads over the limits, are answered with
+400 and the connection is closed.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+TARGET = "ruqsat.target"
+"""Key of the scope that holds the request target as it arrived, in bytes."""
+
+MAX_HEAD_BYTES = 16 * 1024
+MAX_HEADERS = 64
+READ_SECONDS = 5.0
+"""How long a request may take to arrive, from its first byte to its last."""
+
+
+class HeadTooLargeError(ValueError):
+    """The head is over the limits; the parser turns it into 400."""
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.draining = False
+        self._reading_head = False
+        self._head_bytes = 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin; a peer that sends nothing at all is closed at the deadline."""
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(READ_SECONDS, self._close_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._cancel_deadline()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, then see whether the request is whole."""
+        super().data_received(data)
+        if self._reading_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("Request head too large.")
+                return
+        cycle = self.cycle
+        if self._reading_head or (cycle is not None and cycle.more_body and not cycle.response_complete):
+            if self._deadline is None:
+                self._deadline = self.loop.call_later(READ_SECONDS, self._close_late)
+        elif self._deadline is not None:
+            self._cancel_deadline()
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._reading_head = True
+        self._head_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header, within the limits."""
+        self._head_bytes += len(name) + len(value)
+        if len(self.headers) >= MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:
+            raise HeadTooLargeError
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Put the raw target into the scope, then let uvicorn start the application."""
+        self._reading_head = False
+        self.scope[TARGET] = self.url  # type: ignore[typeddict-unknown-key]
+        super().on_headers_complete()
+        if self.draining:
+            self.cycle.keep_alive = False
+
+    def drain(self) -> None:
+        """Answer what is in flight and what arrives in a moment, each with `Connection: close`."""
+        self.draining = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+
+    def _close_late(self) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
