@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,7 @@ async def open_process(settings: Settings, *, demo: bool = False) -> AsyncIterat
     async with AsyncExitStack() as stack:
         store = await SqlStore.open(settings.database_url)
         stack.push_async_callback(store.aclose)
-        journal = await asyncio.to_thread(
-            (DurableJournal if settings.journal == "durable" else LossyJournal).open, settings.journal_dir
-        )
+        journal = await asyncio.to_thread(_open_journal, settings)
         stack.push_async_callback(journal.aclose)
         journal.sync_seconds_observer = metrics.journal_sync.observe
         freshness = Freshness(store.token_key, lease_for=int(settings.lease_seconds * SECOND))
@@ -102,7 +101,7 @@ async def open_process(settings: Settings, *, demo: bool = False) -> AsyncIterat
             subjects, patients = project_world(read_world(texts, WORLD), policy_set.vocabulary.switches)
             await information.record(subjects, patients)
         stack.push_async_callback(_cancelled, _started(information.probe_forever(int(settings.probe_seconds * SECOND))))
-        decision_point = DecisionPoint(policy_set, information, freshness.seal, journal, clock, metrics)
+        decision_point = DecisionPoint(policy_set, information, freshness, journal, clock, metrics)
         state = _State(settings, policy_set, information, journal, clock)
         state.watch(metrics)
         apps = {
@@ -113,9 +112,12 @@ async def open_process(settings: Settings, *, demo: bool = False) -> AsyncIterat
                 state.not_ready_because, lambda: clock.now().hi,
             ),
         }  # fmt: skip
-        listens = {name: parse_listen(getattr(settings, f"{name}_listen")) for name in apps}
         yield Process(
-            tuple(Listener(name, listens[name], app) for name, app in apps.items() if listens[name] and app),
+            tuple(
+                Listener(name, listen, app)
+                for name, app in apps.items()
+                if app is not None and (listen := parse_listen(getattr(settings, f"{name}_listen"))) is not None
+            ),
             policy_set,
             information,
             state.begin_drain,
@@ -128,11 +130,11 @@ class _Registry:
     def __init__(self, store: SqlStore, information: InformationPoint, freshness: Freshness) -> None:
         self.find_patient_of = store.find_consent
         self.change_patient = information.change_patient
-        self._information, self._seal = information, freshness.seal
+        self._information, self._freshness = information, freshness
 
     def token(self) -> str:
         """Return the consistency token of what is known now."""
-        return self._seal.issue(self._information.position)
+        return self._freshness.issue_token(self._information.position)
 
 
 class _State:
@@ -187,7 +189,7 @@ class _State:
         metrics.gauge("ruqsat_ready", "1 if the process should get traffic", lambda: not self.not_ready_because())
         metrics.gauge("ruqsat_applied_position", "Newest change known", lambda: information.position.seq)
         for name in ("hits", "misses", "fills", "forgotten"):
-            metrics.counter(f"ruqsat_cache_{name}", f"Fact cache: {name}", lambda n=name: getattr(information, n))
+            metrics.counter(f"ruqsat_cache_{name}", f"Fact cache: {name}", partial(getattr, information, name))
         metrics.counter("ruqsat_journal_entries", "Entries appended", lambda: journal.entries)
         metrics.counter("ruqsat_journal_groups", "Groups written and synced", lambda: journal.groups)
         metrics.counter("ruqsat_probes_failed", "Probes without an answer", lambda: information.failed_probes)
@@ -204,6 +206,12 @@ def _routes(texts: dict[str, bytes], policy_set: PolicySet) -> RouteTable:
     if table is None:
         raise PolicyError(f"`{ROUTES}` is refused:\n" + "\n".join(map(render, findings)))
     return table
+
+
+def _open_journal(settings: Settings) -> DurableJournal | LossyJournal:
+    if settings.journal == "lossy":
+        return LossyJournal.open(settings.journal_dir)
+    return DurableJournal.open(settings.journal_dir)
 
 
 def _verifier(settings: Settings) -> TokenVerifier | None:

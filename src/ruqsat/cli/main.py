@@ -7,7 +7,9 @@ import typer
 from rich.console import Console
 
 from ruqsat import __version__
-from ruqsat.cli import consent, explain, journal, policy, serve
+from ruqsat.cli import consent, explain, policy
+from ruqsat.cli import journal as journal_command
+from ruqsat.cli import serve as serve_command
 from ruqsat.errors import RuqsatError
 
 app = typer.Typer(
@@ -15,9 +17,9 @@ app = typer.Typer(
     help="Ruqsat: the authorization sidecar for digital health.",
 )  # fmt: skip
 app.add_typer(policy.app, name="policy", help="Check and test the rules.")
-app.add_typer(journal.app, name="journal", help="Verify the journal.")
+app.add_typer(journal_command.app, name="journal", help="Verify the journal.")
 app.add_typer(consent.app, name="consent", help="Withdraw consents, through the control API.")
-app.command("serve")(serve.serve)
+app.command("serve")(serve_command.serve)
 app.command("explain")(explain.explain)
 
 

@@ -120,11 +120,11 @@ class Information(Protocol):
 class Tokens(Protocol):
     """Consistency tokens: sealed positions."""
 
-    def issue(self, position: Position) -> str:
+    def issue_token(self, position: Position) -> str:
         """Return the token of *position*."""
         ...
 
-    def read(self, text: str) -> Position:
+    def read_token(self, text: str) -> Position:
         """Return the position in *text*; raises RequestError for one that is not ours."""
         ...
 
@@ -198,7 +198,7 @@ class DecisionPoint:
         subject, patient, context = request.subject.id, _patient_of(request), request.context
         token = None
         if context is not None and context.consistency_token is not None:
-            token = self._tokens.read(context.consistency_token)
+            token = self._tokens.read_token(context.consistency_token)
         try:
             facts = self._information.facts_now(subject, patient)
             if facts is None or (token is not None and not self._information.usable(facts, subject, patient, token)):
@@ -235,13 +235,14 @@ class DecisionPoint:
             policy_set.coarse(decision.reason),
             tuple(_obligation(identifier, n, duty) for n, duty in enumerate(decision.duties, 1)),
             policy_set.digest[:DIGEST_SHOWN],
-            self._tokens.issue(self._information.position),
+            self._tokens.issue_token(self._information.position),
         )
 
     def _entry(
         self, kind: str, answer: Answer, request: EvaluationRequest, origin: Origin, facts: Facts | None
     ) -> bytes:
-        decision, subject = answer.decision, request.subject.properties
+        decision, said = answer.decision, request.subject.properties
+        known = facts.subject if facts is not None else None
         resource, context = request.resource.properties, request.context
         return self._encode(
             Entry(
@@ -253,8 +254,12 @@ class DecisionPoint:
                 decision.reason,
                 answer.policy,
                 request.subject.id,
-                subject.roles if subject is not None else None,
-                subject.org if subject is not None else None,
+                said.roles
+                if said is not None and said.roles is not None
+                else known.roles
+                if known is not None
+                else None,
+                said.org if said is not None and said.org is not None else known.org if known is not None else None,
                 request.action.name,
                 context.purpose if context is not None else None,
                 resource.patient if resource is not None else None,

@@ -114,7 +114,8 @@ async def serve(
             asyncio.create_task(server.serve([sockets[listener.name]]))
             for server, listener in zip(servers, listeners, strict=True)
         ]
-        while not all(server.started for server in servers) and not any(task.done() for task in tasks):
+        # Servers say that they have started in an attribute, not in an event.
+        while not all(server.started for server in servers) and not any(task.done() for task in tasks):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         on_ready({listener.name: _address(listener.listen, sockets[listener.name]) for listener in listeners})
         stopped = asyncio.create_task(stop.wait())

@@ -76,7 +76,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Put the raw target into the scope, then let uvicorn start the application."""
         self._reading_head = False
-        self.scope[TARGET] = self.url  # type: ignore[typeddict-unknown-key]
+        self.scope[TARGET] = self.url  # type: ignore[literal-required]
         super().on_headers_complete()
         if self.draining:
             self.cycle.keep_alive = False

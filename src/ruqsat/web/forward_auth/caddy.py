@@ -1,4 +1,4 @@
-"""Caddy's ``forward_auth``: the truth stands in ``X-Forwarded-Method``, ``-Uri`` and ``-Host``, which Caddy overwrites."""
+"""Caddy's ``forward_auth``: the truth stands in ``X-Forwarded-Method``, ``-Uri`` and ``-Host``; Caddy sets them."""
 
 from ruqsat.web.forward_auth.shared import Original, Scope, original, single
 

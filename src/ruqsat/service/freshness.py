@@ -1,0 +1,202 @@
+"""
+What this process knows about change, and the one rule by which a copy may be used.
+
+A cached entry is never deleted to be correct.  It carries the position it was
+read at, and is tested when it is used: against every change known since, and
+under a lease that says how long ago that knowledge was complete.  A late, lost
+or doubled message can then cost time, never truth.
+
+Nothing here waits, reads a clock or does I/O.  Times are since boot, in
+microseconds, and come from the caller.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from ruqsat.core.facts import Position
+from ruqsat.core.instant import SECOND, Instant
+from ruqsat.service.consistency_token import TokenSeal
+
+ALL = "ALL"
+LEASE: Instant = 5 * SECOND
+
+_NEVER: Instant = -(1 << 62)
+
+ProbeNews = Literal["learned", "forgot", "went-back", "outdated"]
+
+
+class Freshness:
+    """
+    The state of one process: how far it knows the feed, and since when.
+
+    ``epoch``, ``applied``: every change up to here is known.
+    ``recent``: the highest number known to have touched a key; bounded.
+    ``win``: what was read before this is unusable, whatever its keys.
+    ``lease``: when the last probe that succeeded was sent.
+    ``era``: how many times everything was forgotten.
+    """
+
+    __slots__ = (
+        "_early",
+        "_lease_for",
+        "_newest",
+        "_position",
+        "_recent_limit",
+        "_seal",
+        "applied",
+        "epoch",
+        "era",
+        "lease",
+        "recent",
+        "win",
+    )
+
+    def __init__(self, token_key: bytes, *, lease_for: Instant = LEASE, recent_limit: int = 50_000) -> None:
+        """Know nothing: until a first probe no entry is usable."""
+        self.epoch = ""
+        self.applied = 0
+        self.recent: OrderedDict[str, int] = OrderedDict()
+        self.win = 0
+        self.lease = _NEVER
+        self.era = 0
+        self._early: set[int] = set()
+        self._newest = 0
+        self._lease_for = lease_for
+        self._recent_limit = recent_limit
+        self._position = Position("", 0)
+        self._seal = TokenSeal(token_key)
+
+    def usable(
+        self, as_of: Position, keys: Iterable[str], now_boottime: Instant, token: Position | None = None
+    ) -> bool:
+        """
+        Tell whether what was read of *keys* at *as_of* may still be used, at this moment.
+
+        True only if no known change has touched it since, the answer would
+        reflect *token*, and the lease has not run out.
+        """
+        seq = as_of.seq
+        if as_of.epoch != self.epoch or seq < self.win:
+            return False
+        recent = self.recent
+        for key in keys:
+            if recent.get(key, 0) > seq:
+                return False
+        if recent.get(ALL, 0) > seq or (token is not None and not self._covers(token, seq)):
+            return False
+        # The lease comes last: time passes while the rest is tested.
+        return now_boottime - self.lease < self._lease_for
+
+    def _covers(self, token: Position, seq: int) -> bool:
+        return token.epoch == self.epoch and max(self.applied, seq) >= token.seq
+
+    def has_lease(self, now_boottime: Instant) -> bool:
+        """Tell whether a probe sent less than a lease ago has succeeded."""
+        return now_boottime - self.lease < self._lease_for
+
+    def lease_age(self, now_boottime: Instant) -> Instant | None:
+        """Return how long ago the last successful probe was sent; None before the first."""
+        return None if self.lease == _NEVER else now_boottime - self.lease
+
+    @property
+    def position(self) -> Position:
+        """How far this process knows the truth; every usable answer reflects at least this."""
+        if self._position.seq != self.applied or self._position.epoch != self.epoch:
+            self._position = Position(self.epoch, self.applied)
+        return self._position
+
+    def learn(self, seq: int, key: str) -> None:
+        """Take in that change *seq* of this epoch touched *key*; order and repetition do not matter."""
+        recent = self.recent
+        recent[key] = max(recent.get(key, 0), seq)
+        recent.move_to_end(key)
+        if len(recent) > self._recent_limit:
+            _, dropped = recent.popitem(last=False)
+            self.win = max(self.win, dropped)
+        self._newest = max(self._newest, seq)
+        if seq > self.applied:
+            self._early.add(seq)
+            self._advance()
+
+    def _advance(self) -> None:
+        early = self._early
+        while self.applied + 1 in early:
+            self.applied += 1
+            early.remove(self.applied)
+        if len(early) > self._recent_limit:
+            early.clear()  # the next probe brings them again
+
+    def learn_commit(self, position: Position, keys: Sequence[str]) -> None:
+        """
+        Take in a change of our own, committed at *position*: one number for each key, the last at it.
+
+        Another epoch than ours means that the database was exchanged: everything is forgotten.
+        """
+        if position.epoch != self.epoch:
+            self._forget(position)
+            self.lease = _NEVER
+            return
+        for seq, key in enumerate(keys, position.seq - len(keys) + 1):
+            self.learn(seq, key)
+
+    def observe_probe(
+        self, head: Position, changes: Sequence[tuple[int, str]], sent_at: Instant, asked: Position
+    ) -> ProbeNews:
+        """
+        Take in the answer to a probe, and renew the lease from when it was SENT.
+
+        Args:
+            head: The newest position that the database told.
+            changes: Its changes after *asked*, oldest first; a gap before *head* means some are lost.
+            sent_at: Boot time, read before the probe went out.
+            asked: Our ``position`` at that time.
+
+        Returns:
+            ``learned``: all is known up to *head*.
+            ``forgot``: another epoch, or changes were lost; everything older is unusable.
+            ``went-back``: the same epoch has lost changes that we had seen; raise an
+            alarm.  Everything is forgotten and it takes another probe to be fresh.
+            ``outdated``: we have moved to another epoch meanwhile; nothing was taken in.
+        """
+        if asked.epoch != self.epoch:
+            return "outdated"
+        if head.epoch == self.epoch and head.seq < asked.seq:
+            self._forget(head)
+            self.lease = _NEVER
+            return "went-back"
+        news: ProbeNews = "learned"
+        if head.epoch != self.epoch or not _is_whole(changes, asked.seq, head.seq):
+            # Our own changes may have come in while the probe was on its way; they stay known through `win`.
+            overtaken = self._newest if head.epoch == self.epoch else 0
+            self._forget(head)
+            self.win = max(self.win, overtaken)
+            news = "forgot"
+        for seq, key in changes if news == "learned" else ():
+            self.learn(seq, key)
+        self.lease = max(self.lease, sent_at)
+        return news
+
+    def _forget(self, head: Position) -> None:
+        self.epoch = head.epoch
+        self.applied = self.win = self._newest = head.seq
+        self.recent.clear()
+        self._early.clear()
+        self.era += 1
+
+    def issue_token(self, position: Position) -> str:
+        """Return the consistency token of *position*, to be shown with a later check."""
+        return self._seal.issue(position)
+
+    def read_token(self, text: str) -> Position:
+        """
+        Return the position that a token stands for.
+
+        Raises:
+            RequestError: the token is not one of ours.
+        """
+        return self._seal.read(text)
+
+
+def _is_whole(changes: Sequence[tuple[int, str]], since: int, head: int) -> bool:
+    return len(changes) == head - since and all(seq == wanted for wanted, (seq, _) in enumerate(changes, since + 1))

@@ -1,0 +1,263 @@
+"""
+The policy information point: the facts of a request, from memory when that is provably safe.
+
+A cached entry is stamped with the position it was READ at and is tested at
+every use.  Our own changes are known here before the call that made them
+returns, so nobody who has seen a change succeed is answered from before it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
+from ruqsat.core.instant import Instant
+from ruqsat.errors import StoreUnavailableError
+from ruqsat.service.fact_cache import FactCache
+from ruqsat.service.flight import land, launch, outcome
+from ruqsat.service.freshness import Freshness
+from ruqsat.service.ports import Clock, FactsStore
+from ruqsat.service.probe import PROBE_PERIOD, Feed, Probe
+
+_ATTEMPTS = 3
+
+
+class Truth(FactsStore, Feed, Protocol):
+    """What the information point needs of a store: facts, their changes, and a way to change them."""
+
+    async def change_patient(self, patient: str, change: Callable[[PatientFacts], PatientFacts]) -> Position:
+        """Replace a patient's facts by what *change* makes of them, in one transaction."""
+        ...
+
+
+class Limits(Struct, frozen=True):
+    """How many of each are kept, in how many bytes of memory, and how many fills may wait."""
+
+    subjects: int = 50_000
+    subject_bytes: int = 32 * 1024 * 1024
+    patients: int = 50_000
+    patient_bytes: int = 128 * 1024 * 1024
+    fills: int = 256
+
+
+_USUAL = Limits()
+
+
+class InformationPoint:
+    """
+    Facts for decisions, and the way in for changes to them.
+
+    Counters for the metrics: ``hits``, ``misses``, ``fills`` (readings of the
+    store) and ``forgotten`` (times the whole memory had to be dropped).
+    """
+
+    def __init__(self, store: Truth, freshness: Freshness, clock: Clock, *, limits: Limits = _USUAL) -> None:
+        """Begin with an empty memory and no lease: the first fetch, or ``probe_once``, gets one."""
+        self.hits = self.misses = self.fills = self.forgotten = 0
+        self._store = store
+        self._freshness = freshness
+        self._usable = freshness.usable
+        self._boottime = clock.boottime
+        self._subjects = FactCache[SubjectFacts]("subject", limits.subjects, limits.subject_bytes)
+        self._patients = FactCache[PatientFacts]("patient", limits.patients, limits.patient_bytes)
+        self._max_fills = limits.fills
+        self._era = freshness.era
+        self._readings: dict[tuple[str | None, str | None], asyncio.Task[Facts | None]] = {}
+        self._writes: set[asyncio.Task[Any]] = set()
+        self._probe = Probe(store, freshness, clock, self._drop_if_forgotten)
+
+    def facts_now(self, subject: str | None, patient: str | None) -> Facts | None:
+        """
+        Return the facts of both from memory, if usable at this instant; None means ``fetch`` them.
+
+        Their position is the older of the two readings.  This is the hot path.
+        """
+        if subject is None or patient is None:
+            return self._half_now(subject, patient)
+        one = self._subjects.look(subject)
+        other = self._patients.look(patient)
+        if one is not None and other is not None and one.as_of.epoch == other.as_of.epoch:
+            as_of = one.as_of if one.as_of.seq <= other.as_of.seq else other.as_of
+            if self._usable(as_of, (one.key, other.key), self._boottime()):
+                self._subjects.touch(subject)
+                self._patients.touch(patient)
+                self.hits += 1
+                return Facts(one.value, other.value, as_of)
+        self.misses += 1
+        return None
+
+    def _half_now(self, subject: str | None, patient: str | None) -> Facts | None:
+        facts: Facts | None = None
+        if subject is not None and (one := self._subjects.look(subject)) is not None:
+            self._subjects.touch(subject)
+            facts = Facts(one.value, None, one.as_of)
+        elif patient is not None and (other := self._patients.look(patient)) is not None:
+            self._patients.touch(patient)
+            facts = Facts(None, other.value, other.as_of)
+        if facts is None or not self.usable(facts, subject, patient):
+            self.misses += 1
+            return None
+        self.hits += 1
+        return facts
+
+    def usable(self, facts: Facts, subject: str | None, patient: str | None, token: Position | None = None) -> bool:
+        """
+        Tell whether *facts*, once got for these ids, may be used at this very moment.
+
+        Ask it last, after every await, just before sending.  With *token* the
+        facts must also reflect that position.
+        """
+        return self._usable(facts.position, _keys(subject, patient), self._boottime(), token)
+
+    async def fetch(self, subject: str | None, patient: str | None, token: Position | None = None) -> Facts:
+        """
+        Return usable facts of both, reading the store; callers with the same question share one reading.
+
+        When the lease has run out or *token* is ahead of us, one probe is sent
+        first.  Reading alone never renews the lease.
+
+        Raises:
+            StoreUnavailableError: no usable facts in time, *token* is of a point that
+                the store has not reached, or too many fills are waiting.
+        """
+        for attempt in range(_ATTEMPTS):
+            facts: Facts | None = None
+            if attempt or not self._is_current(token):
+                await self.probe_once()
+                facts = self.facts_now(subject, patient)
+            facts = facts or await self._fill(subject, patient)
+            if facts is not None and self.usable(facts, subject, patient, token):
+                return facts
+        raise StoreUnavailableError("the facts read were out of date each time, expected a usable reading")
+
+    def _is_current(self, token: Position | None) -> bool:
+        known = self._freshness.position
+        covered = token is None or (token.epoch == known.epoch and token.seq <= known.seq)
+        return covered and self._freshness.has_lease(self._boottime())
+
+    async def _fill(self, subject: str | None, patient: str | None) -> Facts | None:
+        pair = (subject, patient)
+        fill = self._readings.get(pair)
+        if fill is None:
+            if len(self._readings) >= self._max_fills:
+                raise StoreUnavailableError(f"{self._max_fills} readings are waiting already, try later")
+            fill = self._readings[pair] = launch(self._read(subject, patient))
+        return await outcome(fill)
+
+    async def _read(self, subject: str | None, patient: str | None) -> Facts | None:
+        era = self._freshness.era
+        try:
+            known_subject, known_patient, position = await self._store.fetch_facts(subject, patient)
+        finally:
+            del self._readings[subject, patient]
+        self.fills += 1
+        # Invariant: what is kept was read under the present epoch and era, whenever it arrives.
+        if era != self._freshness.era or position.epoch != self._freshness.epoch:
+            return None
+        if subject is not None:
+            self._subjects.keep(subject, known_subject, position)
+        if patient is not None:
+            self._patients.keep(patient, known_patient, position)
+        return Facts(known_subject, known_patient, position)
+
+    async def record(
+        self, subjects: tuple[SubjectFacts, ...] = (), patients: tuple[PatientFacts, ...] = ()
+    ) -> Position:
+        """
+        Replace these facts in one transaction and return its position.
+
+        From the moment this returns, no check in this process is answered
+        from before it.  A caller that leaves does not stop a change it began.
+
+        Raises:
+            StoreUnavailableError: nothing was changed.
+            RequestError: the store refuses the change.
+        """
+
+        async def write() -> Position:
+            position, keys = await self._store.record_facts(subjects, patients)
+            return self._learn(position, keys)
+
+        return await self._finish(launch(write()))
+
+    async def change_patient(self, patient: str, change: Callable[[PatientFacts], PatientFacts]) -> Position:
+        """
+        Replace a patient's facts by what the pure function *change* makes of them; promises as ``record``.
+
+        Raises:
+            StoreUnavailableError: nothing was changed.
+            RequestError: nobody by that id (``unknown-patient``), or the store refuses the change.
+        """
+
+        async def write() -> Position:
+            position = await self._store.change_patient(patient, change)
+            return self._learn(position, ("patient:" + patient,))
+
+        return await self._finish(launch(write()))
+
+    def _learn(self, position: Position, keys: tuple[str, ...]) -> Position:
+        self._freshness.learn_commit(position, keys)
+        self._drop_if_forgotten()
+        return position
+
+    async def _finish(self, write: asyncio.Task[Position]) -> Position:
+        self._writes.add(write)
+        write.add_done_callback(self._writes.discard)
+        return await outcome(write)
+
+    async def probe_once(self, period: Instant = PROBE_PERIOD) -> None:
+        """
+        Ask the store how far the truth is, and renew the lease; a probe under way is shared.
+
+        Raises:
+            StoreUnavailableError: no answer within 0.8 of *period* (microseconds); the lease runs on.
+        """
+        await self._probe.once(period)
+
+    async def probe_forever(self, period: Instant = PROBE_PERIOD) -> None:
+        """Probe about every *period* (microseconds) until cancelled; failures are logged and survived."""
+        await self._probe.forever(period)
+
+    def _drop_if_forgotten(self) -> None:
+        era = self._freshness.era
+        if era != self._era:
+            self.forgotten += self._era > 0  # the first epoch replaces nothing
+            self._era = era
+            self._subjects.clear()
+            self._patients.clear()
+
+    @property
+    def failed_probes(self) -> int:
+        """How many probes got no answer."""
+        return self._probe.failures
+
+    @property
+    def position(self) -> Position:
+        """How far this process knows the truth; every usable answer reflects at least this."""
+        return self._freshness.position
+
+    def has_lease(self) -> bool:
+        """Tell whether anything is usable at this moment; part of readiness."""
+        return self._freshness.has_lease(self._boottime())
+
+    def lease_age(self, boottime: Instant) -> Instant | None:
+        """Return how long before *boottime* the last successful probe was sent; None before the first."""
+        return self._freshness.lease_age(boottime)
+
+    async def aclose(self) -> None:
+        """Let writes finish, stop probes and fills; call it before the store is closed."""
+        await land(tuple(self._writes))
+        await self._probe.aclose()
+        readings = list(self._readings.values())
+        for reading in readings:
+            reading.cancel()
+        await land(readings)
+        self._readings.clear()
+
+
+def _keys(subject: str | None, patient: str | None) -> tuple[str, ...]:
+    if patient is None:
+        return () if subject is None else ("subject:" + subject,)
+    return ("patient:" + patient,) if subject is None else ("subject:" + subject, "patient:" + patient)

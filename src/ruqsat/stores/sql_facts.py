@@ -1,0 +1,200 @@
+"""
+What is asked of the tables, one function a question.
+
+Each takes a Connection inside a transaction and neither begins nor ends one,
+so several make one snapshot or one change.  They are plain functions on
+purpose: a thread runs them on SQLite, and ``AsyncConnection.run_sync`` can run
+the same ones on a driver that awaits.
+"""
+
+from collections.abc import Collection, Iterable
+from enum import IntEnum
+from typing import TypeVar
+
+import msgspec
+from sqlalchemy import Connection, Select, Table, bindparam, delete, exists, select, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import IntegrityError
+
+from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
+from ruqsat.errors import RequestError, StoreUnavailableError
+from ruqsat.stores.sql_schema import document, feed, feed_head, patient_facts, subject_facts
+
+ALL = "ALL"
+BULK = 1_000
+FEED_PAGE = 1_000
+FEED_KEPT = 100_000
+
+FactsT = TypeVar("FactsT", SubjectFacts, PatientFacts)
+
+
+class Kind(IntEnum):
+    """What an entry of the feed says was changed."""
+
+    EVERYTHING = 0
+    SUBJECT = 1
+    PATIENT = 2
+
+
+Touched = tuple[Kind, str]
+
+_encode = msgspec.json.Encoder().encode
+_read_subject = msgspec.json.Decoder(SubjectFacts)
+_read_patient = msgspec.json.Decoder(PatientFacts)
+
+_HEAD = select(feed_head.c.epoch, feed_head.c.seq).where(feed_head.c.id == 1)
+_CHANGES = select(feed.c.seq, feed.c.key).where(feed.c.seq > bindparam("since")).order_by(feed.c.seq).limit(FEED_PAGE)
+_SUBJECT = select(subject_facts.c.body).where(subject_facts.c.id == bindparam("wanted"))
+_PATIENT = select(patient_facts.c.body).where(patient_facts.c.id == bindparam("wanted"))
+_DOCUMENT = select(document.c.patient).where(
+    document.c.kind == bindparam("wanted_kind"), document.c.id == bindparam("wanted")
+)
+_UNLIST = delete(document).where(document.c.patient == bindparam("owner"))
+_ADVANCE = (
+    update(feed_head)
+    .where(feed_head.c.id == 1)
+    .values(seq=feed_head.c.seq + bindparam("steps"))
+    .returning(feed_head.c.epoch, feed_head.c.seq)
+)
+
+
+def read_position(connection: Connection) -> Position:
+    """Return the head of the feed."""
+    epoch, seq = connection.execute(_HEAD).one()
+    return Position(epoch, seq)
+
+
+def read_facts(
+    connection: Connection, subject: str | None, patient: str | None
+) -> tuple[SubjectFacts | None, PatientFacts | None, Position]:
+    """
+    Return the facts of both and the position; None for nobody by that id.
+
+    Raises:
+        StoreUnavailableError: what is stored cannot be read as facts.
+    """
+    # The head comes first: should the snapshot ever be lost, facts look older than they are, never newer.
+    position = read_position(connection)
+    return (
+        None if subject is None else _read_body(connection, _SUBJECT, subject, _read_subject),
+        None if patient is None else _read_body(connection, _PATIENT, patient, _read_patient),
+        position,
+    )
+
+
+def _read_body(
+    connection: Connection, question: Select[bytes], wanted: str, decoder: msgspec.json.Decoder[FactsT]
+) -> FactsT | None:
+    body = connection.execute(question, {"wanted": wanted}).scalar_one_or_none()
+    if body is None:
+        return None
+    try:
+        facts = decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise StoreUnavailableError("stored facts cannot be read, the database may be damaged") from error
+    if facts.id != wanted:
+        raise StoreUnavailableError("stored facts stand under another id, the database may be damaged")
+    return facts
+
+
+def read_changes(connection: Connection, since: Position) -> tuple[Position, tuple[tuple[int, str], ...]]:
+    """
+    Return the head, and ``(seq, key)`` of the entries after *since*, oldest first.
+
+    At most 1,000 entries; a reader sees from a gap before the head that some
+    are missing.  None for another epoch, whose numbers mean nothing here.
+    """
+    head = read_position(connection)
+    if head.epoch != since.epoch or head.seq <= since.seq:
+        return head, ()
+    rows = connection.execute(_CHANGES, {"since": since.seq})
+    return head, tuple((seq, key) for seq, key in rows)
+
+
+def read_patient(connection: Connection, patient: str) -> PatientFacts | None:
+    """Return the facts of *patient*; None for nobody by that id."""
+    return _read_body(connection, _PATIENT, patient, _read_patient)
+
+
+def find_document(connection: Connection, kind: str, wanted: str) -> str | None:
+    """Return whose document it is; *kind* is ``consent``, ``delegation`` or ``grant``."""
+    owner: str | None = connection.execute(_DOCUMENT, {"wanted_kind": kind, "wanted": wanted}).scalar_one_or_none()
+    return owner
+
+
+def has_facts(connection: Connection) -> bool:
+    """Tell whether any subject or patient is on record."""
+    anyone = select(exists(select(subject_facts.c.id)) | exists(select(patient_facts.c.id)))
+    return bool(connection.execute(anyone).scalar_one())
+
+
+def write_facts(
+    connection: Connection, subjects: Iterable[SubjectFacts], patients: Iterable[PatientFacts]
+) -> list[Touched]:
+    """
+    Replace these facts, the last of each id; return what was touched, in order.
+
+    Raises:
+        RequestError: a document's id is taken, by another patient or twice in one.
+    """
+    last_subjects = {subject.id: subject for subject in subjects}
+    last_patients = {patient.id: patient for patient in patients}
+    _replace(connection, subject_facts, last_subjects.values())
+    _replace(connection, patient_facts, last_patients.values())
+    _list_documents(connection, last_patients.values())
+    touched = [(Kind.SUBJECT, f"subject:{id_}") for id_ in last_subjects]
+    return touched + [(Kind.PATIENT, f"patient:{id_}") for id_ in last_patients]
+
+
+def _replace(connection: Connection, table: Table, facts: Collection[SubjectFacts | PatientFacts]) -> None:
+    if not facts:
+        return
+    fresh = insert(table)
+    replace = fresh.on_conflict_do_update(
+        index_elements=[table.c.id], set_={"version": table.c.version + 1, "body": fresh.excluded.body}
+    )
+    connection.execute(replace, [{"id": item.id, "version": 1, "body": _encode(item)} for item in facts])
+
+
+def _list_documents(connection: Connection, patients: Collection[PatientFacts]) -> None:
+    if patients:
+        connection.execute(_UNLIST, [{"owner": patient.id} for patient in patients])
+    listed = [
+        {"id": item.id, "patient": patient.id, "kind": kind}
+        for patient in patients
+        for kind, items in (
+            ("consent", patient.consents),
+            ("delegation", patient.delegations),
+            ("grant", patient.grants),
+        )
+        for item in items
+    ]
+    try:
+        if listed:
+            connection.execute(insert(document), listed)
+    except IntegrityError as error:
+        raise RequestError("the id of a consent, delegation or grant is already taken, expected a new one") from error
+
+
+def advance_feed(connection: Connection, touched: list[Touched]) -> tuple[Position, tuple[str, ...]]:
+    """
+    Number the change and tell the feed; the last thing before a commit.
+
+    Returns:
+        The new head, and the keys in the order of their entries, the last one
+        at the head.  More than 1,000 keys become the single entry ``ALL``.
+    """
+    if len(touched) > BULK:
+        touched = [(Kind.EVERYTHING, ALL)]
+    # Invariant: this row stays locked until the commit, so numbers are dense and in commit order.
+    epoch, seq = connection.execute(_ADVANCE, {"steps": len(touched)}).one()
+    if touched:
+        first = seq - len(touched) + 1
+        entries = [{"seq": number, "key": key, "kind": int(kind)} for number, (kind, key) in enumerate(touched, first)]
+        connection.execute(insert(feed), entries)
+    return Position(epoch, seq), tuple(key for _, key in touched)
+
+
+def trim_feed(connection: Connection) -> None:
+    """Keep the newest 100,000 entries of the feed."""
+    connection.execute(delete(feed).where(feed.c.seq <= read_position(connection).seq - FEED_KEPT))

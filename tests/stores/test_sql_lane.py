@@ -1,0 +1,238 @@
+"""Nobody waits longer than asked for, and whoever leaves takes the connection out of use."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import perf_counter, sleep
+
+import pytest
+from sqlalchemy import Connection, event
+
+from ruqsat.errors import RequestError, StoreUnavailableError
+from ruqsat.stores.sql_lane import Lane
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+
+
+@asynccontextmanager
+async def opened(folder: Path, seats: int = 1) -> AsyncIterator[Lane]:
+    """Open a lane that may write, on a file with one table."""
+    lane = Lane(folder / "lane.db", seats, begin="BEGIN IMMEDIATE", pragmas=("PRAGMA journal_mode=WAL",))
+    try:
+        await lane.run(lambda connection: execute(connection, "CREATE TABLE t (n INTEGER)"), 5, commit=True)
+        yield lane
+    finally:
+        await lane.aclose()
+
+
+def with_lane(folder: Path, scenario: Callable[[Lane], Awaitable[None]], seats: int = 1) -> None:
+    """Run *scenario* against a lane and close it."""
+
+    async def run() -> None:
+        async with opened(folder, seats) as lane:
+            await scenario(lane)
+
+    asyncio.run(run())
+
+
+def execute(connection: Connection, statement: str) -> None:
+    """Run a statement that returns nothing."""
+    connection.exec_driver_sql(statement)
+
+
+def insert(connection: Connection) -> int:
+    """Insert a row and return how many there are."""
+    connection.exec_driver_sql("INSERT INTO t VALUES (1)")
+    return count(connection)
+
+
+def count(connection: Connection) -> int:
+    """Return how many rows there are."""
+    return int(connection.exec_driver_sql("SELECT count(*) FROM t").scalar_one())
+
+
+def driver(connection: Connection) -> object:
+    """Return the driver's own connection."""
+    return connection.connection.driver_connection
+
+
+def test_an_endless_statement_is_given_up_in_time(tmp_path: Path) -> None:
+    """The caller is answered when it asked to be; the statement ends, and its connection is not used again."""
+
+    async def scenario(lane: Lane) -> None:
+        first = await lane.run(driver, 5)
+        began = perf_counter()
+
+        with pytest.raises(StoreUnavailableError, match=r"did not answer within 0\.1 s"):
+            await lane.run(lambda connection: connection.exec_driver_sql(ENDLESS).scalar_one(), 0.1)
+
+        assert 0.1 <= perf_counter() - began < 0.3
+        assert await lane.run(driver, 5) is not first
+
+    with_lane(tmp_path, scenario)
+
+
+def test_a_finished_connection_is_used_again(tmp_path: Path) -> None:
+    """A connection whose work ended in time, well or with our own refusal, serves the next caller."""
+
+    async def scenario(lane: Lane) -> None:
+        first = await lane.run(driver, 5)
+
+        def refuse(_: Connection) -> None:
+            raise RequestError("no")
+
+        with pytest.raises(RequestError):
+            await lane.run(refuse, 5, commit=True)
+
+        assert await lane.run(driver, 5) is first
+
+    with_lane(tmp_path, scenario)
+
+
+def test_a_connection_that_failed_is_not_used_again(tmp_path: Path) -> None:
+    """After an error of the database its connection is closed."""
+
+    async def scenario(lane: Lane) -> None:
+        first = await lane.run(driver, 5)
+
+        with pytest.raises(StoreUnavailableError, match="the database failed"):
+            await lane.run(lambda connection: execute(connection, "SELECT nothing"), 5)
+
+        assert await lane.run(driver, 5) is not first
+
+    with_lane(tmp_path, scenario)
+
+
+def test_a_cancelled_caller_takes_its_connection_along(tmp_path: Path) -> None:
+    """Work whose caller was cancelled is interrupted, and its connection closed."""
+
+    async def scenario(lane: Lane) -> None:
+        first = await lane.run(driver, 5)
+        work = asyncio.create_task(
+            lane.run(lambda connection: connection.exec_driver_sql(ENDLESS).scalar_one(), 60)
+        )
+        await asyncio.sleep(0.05)
+
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+
+        assert await lane.run(driver, 1) is not first
+
+    with_lane(tmp_path, scenario)
+
+
+def test_a_thread_that_hangs_does_not_hold_its_caller(tmp_path: Path) -> None:
+    """Even when nothing can interrupt the work, the caller is answered in time; the seat stays taken."""
+    release = threading.Event()
+
+    async def scenario(lane: Lane) -> None:
+        with pytest.raises(StoreUnavailableError, match="did not answer"):
+            await lane.run(lambda _: release.wait(30), 0.05)
+        with pytest.raises(StoreUnavailableError, match="no connection was free"):
+            await lane.run(count, 0.05)
+
+        release.set()
+        assert await lane.run(count, 5) == 0
+
+    with_lane(tmp_path, scenario)
+
+
+def test_a_hanging_seat_does_not_stop_the_others(tmp_path: Path) -> None:
+    """With two seats, one that hangs leaves the other in use."""
+    release = threading.Event()
+
+    async def scenario(lane: Lane) -> None:
+        with pytest.raises(StoreUnavailableError):
+            await lane.run(lambda _: release.wait(30), 0.05)
+        for _ in range(10):
+            assert await lane.run(count, 5) == 0
+        release.set()
+
+    with_lane(tmp_path, scenario, seats=2)
+
+
+def test_a_change_given_up_before_its_commit_never_happens(tmp_path: Path) -> None:
+    """A caller told that nothing was changed is told the truth, however long the thread takes."""
+    release = threading.Event()
+
+    async def scenario(lane: Lane) -> None:
+        def slow(connection: Connection) -> None:
+            insert(connection)
+            release.wait(30)
+
+        with pytest.raises(StoreUnavailableError):
+            await lane.run(slow, 0.05, commit=True)
+
+        release.set()
+        assert await lane.run(count, 5) == 0
+
+    with_lane(tmp_path, scenario)
+
+
+def test_a_commit_that_has_begun_is_waited_for(tmp_path: Path) -> None:
+    """Past the point of no return the caller learns the outcome, even after its deadline."""
+
+    async def scenario(lane: Lane) -> None:
+        @event.listens_for(lane.engine, "commit")
+        def dawdle(_: Connection) -> None:
+            sleep(0.2)
+
+        assert await lane.run(insert, 0.1, commit=True) == 1
+        assert await lane.run(count, 5) == 1
+
+    with_lane(tmp_path, scenario)
+
+
+def test_reading_work_cannot_leave_a_change_behind(tmp_path: Path) -> None:
+    """Without being asked to commit, a lane rolls back."""
+
+    async def scenario(lane: Lane) -> None:
+        assert await lane.run(insert, 5) == 1
+        assert await lane.run(count, 5) == 0
+
+    with_lane(tmp_path, scenario)
+
+
+def test_the_words_of_an_error_hold_no_values(tmp_path: Path) -> None:
+    """Neither the text of a failure nor its cause repeats what was asked for."""
+
+    async def scenario(lane: Lane) -> None:
+        with pytest.raises(StoreUnavailableError) as caught:
+            await lane.run(
+                lambda connection: connection.exec_driver_sql("SELECT x WHERE ?", ("patient-canary",)), 5
+            )
+        assert "canary" not in f"{caught.value} {caught.value.__cause__}"
+
+    with_lane(tmp_path, scenario)
+
+
+def test_closing_waits_for_the_work_in_hand(tmp_path: Path) -> None:
+    """A change under way when the lane is closed is finished first, and its caller hears of it."""
+
+    async def scenario() -> None:
+        async with opened(tmp_path) as lane:
+
+            def slow(connection: Connection) -> int:
+                sleep(0.1)
+                return insert(connection)
+
+            work = asyncio.create_task(lane.run(slow, 5, commit=True))
+            await asyncio.sleep(0.02)
+        assert await work == 1
+        async with opened_again(tmp_path) as lane:
+            assert await lane.run(count, 5) == 1
+
+    asyncio.run(scenario())
+
+
+@asynccontextmanager
+async def opened_again(folder: Path) -> AsyncIterator[Lane]:
+    """Open a lane on the file that is there."""
+    lane = Lane(folder / "lane.db", 1, begin="BEGIN", pragmas=())
+    try:
+        yield lane
+    finally:
+        await lane.aclose()

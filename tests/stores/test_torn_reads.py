@@ -1,0 +1,98 @@
+"""Facts and position are one snapshot; and the checker that says so is shown to notice when they are not."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ruqsat.core.facts import PatientFacts, SubjectFacts
+from ruqsat.stores.sql import SqlStore
+
+READS = 4_000
+
+
+class TornRead(AssertionError):
+    """A reading in which two things of one commit, or the position, disagree."""
+
+
+async def check_no_read_is_torn(store: SqlStore, reads: int) -> None:
+    """Let one writer bump a subject and a patient together while four readers compare what they see."""
+    done = False
+
+    async def write() -> None:
+        number = 1
+        while not done:
+            number += 1
+            await store.record_facts(
+                (SubjectFacts(id="doctor", btg_today=number),), (PatientFacts(id="patient", deceased_at=number),)
+            )
+
+    async def read() -> None:
+        for _ in range(reads // 4):
+            subject, patient, position = await store.fetch_facts("doctor", "patient")
+            assert subject is not None
+            assert patient is not None
+            if not subject.btg_today == patient.deceased_at == position.seq // 2:
+                raise TornRead(f"{subject.btg_today}, {patient.deceased_at} at {position.seq}")
+
+    await store.record_facts(
+        (SubjectFacts(id="doctor", btg_today=1),), (PatientFacts(id="patient", deceased_at=1),)
+    )
+    writer = asyncio.create_task(write())
+    readers = [asyncio.create_task(read()) for _ in range(4)]
+    try:
+        await asyncio.gather(*readers)
+    finally:
+        done = True
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(writer, *readers, return_exceptions=True)
+
+
+def test_no_read_is_torn(tmp_path: Path) -> None:
+    """In thousands of readings beside a busy writer, facts and position are always of one commit."""
+
+    async def scenario() -> None:
+        store = await SqlStore.open(f"sqlite:///{tmp_path}/truth.db", read_timeout_seconds=5)
+        try:
+            await check_no_read_is_torn(store, READS)
+            assert (await store.fetch_position()).seq > 100
+        finally:
+            await store.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_reads_without_a_transaction_are_torn(tmp_path: Path) -> None:
+    """With the BEGIN of the readers taken away, the same check finds a torn reading."""
+
+    async def scenario() -> None:
+        store = await SqlStore.open(f"sqlite:///{tmp_path}/truth.db", read_timeout_seconds=5)
+        store._readers.engine.dispatch.begin.clear()
+        try:
+            with pytest.raises(TornRead):
+                await check_no_read_is_torn(store, 10 * READS)
+        finally:
+            await store.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_a_change_is_never_half_seen(tmp_path: Path) -> None:
+    """Many changes of one patient at once are all counted: reading and rewriting are one transaction."""
+
+    async def scenario() -> None:
+        store = await SqlStore.open(f"sqlite:///{tmp_path}/truth.db")
+        try:
+            await store.record_facts((), (PatientFacts(id="patient", deceased_at=0),))
+
+            def count(facts: PatientFacts) -> PatientFacts:
+                return msgspec.structs.replace(facts, deceased_at=(facts.deceased_at or 0) + 1)
+
+            await asyncio.gather(*(store.change_patient("patient", count) for _ in range(200)))
+            assert (await store.fetch_facts(None, "patient"))[1] == PatientFacts(id="patient", deceased_at=200)
+        finally:
+            await store.aclose()
+
+    asyncio.run(scenario())
