@@ -1,6 +1,7 @@
 """The only module that knows every concrete class: it builds the process."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -37,6 +38,8 @@ from ruqsat.web.listeners import Listener, is_local, parse_listen
 
 WORLD = "policies/fixtures/world.toml"
 ROUTES = "policies/routes.toml"
+GC_THRESHOLDS = (20_000, 20, 50)
+"""A decision makes a few dozen short-lived objects and no cycles."""
 
 
 class Process(Struct, frozen=True):
@@ -112,6 +115,10 @@ async def open_process(settings: Settings, *, demo: bool = False) -> AsyncIterat
                 state.not_ready_because, lambda: clock.now().hi,
             ),
         }  # fmt: skip
+        # What was built lives as long as the process: the collector need not look at it again, nor often.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         yield Process(
             tuple(
                 Listener(name, listen, app)

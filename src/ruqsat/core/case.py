@@ -83,15 +83,16 @@ class ResourceView:
             self._join_record(patient)
 
     def _join_record(self, patient: PatientFacts) -> None:
-        for known in patient.records:
-            if known.id == self.id:
-                if known.labels is not None:
-                    self.labels = tuple({*known.labels, *(self.labels or ())})
-                self.blocked = self.blocked or known.blocked
-                self.conf = _higher(self.conf, known.conf)
-                if known.data_class != self.data_class:
-                    # Two classes for one record: nobody knows what would be opened.
-                    self.data_class = None
+        known = patient.record_by_id.get(self.id)
+        if known is None:
+            return
+        if known.labels is not None:
+            self.labels = known.labels if not self.labels else tuple({*known.labels, *self.labels})
+        self.blocked = self.blocked or known.blocked
+        self.conf = _higher(self.conf, known.conf)
+        if known.data_class != self.data_class:
+            # Two classes for one record: nobody knows what would be opened.
+            self.data_class = None
 
 
 class ContextView:
@@ -167,13 +168,15 @@ def _open_emergency(patient: PatientFacts, org: str | None, now: Now) -> bool:
     """Order §4: an emergency or urgent episode of the caller's own organisation, open now."""
     if org is None:
         return False
-    return any(
-        episode.org == org
-        and episode.form_of_care != "planned"
-        and episode.start <= now.lo
-        and (episode.end is None or now.hi < episode.end)
-        for episode in patient.episodes
-    )
+    for episode in patient.episodes:
+        if (
+            episode.org == org
+            and episode.form_of_care != "planned"
+            and episode.start <= now.lo
+            and (episode.end is None or now.hi < episode.end)
+        ):
+            return True
+    return False
 
 
 def _relationship(patient: PatientFacts, sub: SubjectView, now: Now) -> str | None:

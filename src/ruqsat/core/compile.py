@@ -105,7 +105,7 @@ def compile_policy_set(
     callables |= asking
     rules, index = _index(model.sections[""], [row for row in rows if row.kind == "p"], vocabulary, callables)
     return PolicySet(
-        digest, vocabulary, laws, rules, index, covers, matrix, hierarchies, functions, answers, asking, {}
+        digest, vocabulary, laws, rules, index, covers, matrix, hierarchies, functions, answers, asking, {}, {}
     )
 
 
@@ -207,7 +207,8 @@ def _rule(
         id=cells["id"],
         allows=cells["eft"] == "allow",
         ground=cells["basis"],
-        duties=words(cells["duties"]),
+        duties=(duties := words(cells["duties"])),
+        blocking=frozenset(duty for duty in duties if vocabulary.duties[duty.partition(":")[0]].blocking),
         law=words(cells["law"]),
         asks=tuple(n.function for n in walk(inlined) if isinstance(n, Call) and n.function in SECTION_FUNCTIONS),
         gate=_Coder(callables, cells, {}).function(_all(gate), _ENTITY_ARGUMENTS),

@@ -12,8 +12,6 @@ stands here, because no list of priorities can say it:
 * a denial binds on receipt, a permit only without a formal defect.
 """
 
-from collections.abc import Iterator
-
 from msgspec import Struct
 
 from ruqsat.core.case import Case
@@ -23,9 +21,6 @@ from ruqsat.core.instant import Now
 from ruqsat.core.representation import birthday
 from ruqsat.core.vocabulary import Switches
 
-ACCESS_KINDS = frozenset({"processing", "dissent", "delegation", "research", "cross_border"})
-OTHER_KINDS = frozenset({"treatment", "advance_directive", "biometric", "marketing"})
-_NEVER_IN_FORCE = frozenset({"draft", "rejected", "entered-in-error"})
 _RANK = {
     word: rank
     for rank, word in enumerate(
@@ -58,14 +53,14 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
     patient = case.facts.patient
     if patient is None:
         return ConsentAnswer()
-    unread = tuple(sorted(document.id for document in patient.consents if is_unread(document)))
+    unread = patient.unread
     if patient.deceased_at is not None and patient.deceased_at <= case.now.hi:
-        ended = tuple(sorted(document.id for document in governing(patient.consents, case.now)))
+        ended = tuple(sorted(document.id for document in governing(patient, case.now)))
         return ConsentAnswer((), (), unread, "consent.subject_deceased", ended)
     permits: list[str] = []
     denials: list[str] = []
     nearest = (-1, "none", "")
-    for document in governing(patient.consents, case.now):
+    for document in governing(patient, case.now):
         effect, miss = _weigh(document, patient, case, covers, switches)
         if effect == "permit":
             permits.append(document.id)
@@ -80,33 +75,24 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
     )
 
 
-def is_unread(document: Consent) -> bool:
-    """Tell whether a document may be a refusal that nobody has understood yet."""
-    if document.status == "quarantined":
-        return True
-    unknown = document.kind not in ACCESS_KINDS and document.kind not in OTHER_KINDS
-    return unknown and document.root.effect == "deny" and document.status not in _NEVER_IN_FORCE
-
-
-def governing(documents: tuple[Consent, ...], now: Now) -> Iterator[Consent]:
+def governing(patient: PatientFacts, now: Now) -> list[Consent]:
     """
-    Yield the governor of each thread: the newest document that was ever in force.
+    Return the governor of each thread: the newest document that was ever in force.
 
     At the same instant a living denial governs, then the greater id, so that the
     order in which documents were stored never matters.  A defective permit never
     supersedes; it governs only a thread that holds nothing better.
     """
-    chosen: dict[str, tuple[tuple[bool, int, bool, str], Consent]] = {}
-    for document in documents:
-        if document.kind not in ACCESS_KINDS or document.status in _NEVER_IN_FORCE or document.status == "quarantined":
-            continue
-        denial = document.root.effect == "deny"
-        was_in_force = _began(document, now) and (denial or document.defect is None)
-        standing = (was_in_force, document.granted_at, denial and not _revoked(document, now), document.id)
-        held = chosen.get(document.thread)
-        if held is None or standing > held[0]:
-            chosen[document.thread] = (standing, document)
-    return (document for _, document in chosen.values())
+    return [
+        thread[0] if len(thread) == 1 else max(thread, key=lambda document: _standing(document, now))
+        for thread in patient.threads
+    ]
+
+
+def _standing(document: Consent, now: Now) -> tuple[bool, int, bool, str]:
+    denial = document.root.effect == "deny"
+    was_in_force = _began(document, now) and (denial or document.defect is None)
+    return was_in_force, document.granted_at, denial and not _revoked(document, now), document.id
 
 
 def _weigh(

@@ -85,7 +85,7 @@ def _consent_miss(root: Delegation, patient: PatientFacts, case: Case) -> str:
         return "not_in_consent"
     if document.revoked_at is not None and document.revoked_at <= case.now.hi:
         return "consent_revoked"
-    if all(governor.id != document.id for governor in governing(patient.consents, case.now)):
+    if all(governor.id != document.id for governor in governing(patient, case.now)):
         return "consent_superseded"
     if document.status != "active":
         return "consent_revoked"

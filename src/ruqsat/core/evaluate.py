@@ -15,7 +15,7 @@ from ruqsat.core.consent import ConsentAnswer
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.facts import Facts
 from ruqsat.core.instant import Now, at
-from ruqsat.core.policy_set import PolicySet, Rule, matches
+from ruqsat.core.policy_set import PolicySet, Rule
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.validity import refuse_invalid
 
@@ -59,23 +59,31 @@ def _evaluate_at(
     refusal = refuse_invalid(case, policy_set.vocabulary)
     if refusal is not None:
         return refusal
+    sub, act, res, ctx = case.sub, case.act, case.res, case.ctx
     for rule in policy_set.candidates_for(case):
-        if matches(rule, rule.test, case):
+        try:
+            matched = rule.test(sub, act, res, ctx)
+        except Exception:  # noqa: BLE001 - last resort: whatever went wrong, it must not help the request
+            matched = not rule.allows
+        if matched:
             return _settle(rule, case, policy_set, capabilities)
     return _silence(case, policy_set)
 
 
 def _settle(rule: Rule, case: Case, policy_set: PolicySet, capabilities: frozenset[str]) -> Decision:
-    applied: tuple[str, ...] = ()
-    for name in rule.asks:
-        applied += applied_by(name, case, policy_set.answers)
-    applied = tuple(sorted(set(applied)))
+    applied = _applied(rule, case, policy_set)
     if not rule.allows:
         return Decision(False, _denial(rule, case, policy_set), None, rule.id, rule.law, (), applied)
     duties = _duties(rule, case)
-    if any(policy_set.vocabulary.duties[d.partition(":")[0]].blocking and d not in capabilities for d in duties):
+    if not rule.blocking <= capabilities:
         return Decision(False, "deny.obligation.unsupported", None, rule.id, rule.law, (), applied)
     return Decision(True, _permit(rule, case, policy_set), rule.ground, rule.id, rule.law, duties, applied)
+
+
+def _applied(rule: Rule, case: Case, policy_set: PolicySet) -> tuple[str, ...]:
+    if len(rule.asks) == 1:
+        return applied_by(rule.asks[0], case, policy_set.answers)
+    return tuple(sorted({document for name in rule.asks for document in applied_by(name, case, policy_set.answers)}))
 
 
 def _permit(rule: Rule, case: Case, policy_set: PolicySet) -> str:

@@ -8,6 +8,7 @@ identification numbers.  Instants are microseconds since 1970 (``core.instant``)
 """
 
 from datetime import date
+from functools import cached_property
 from typing import Literal
 
 from msgspec import Struct
@@ -89,6 +90,14 @@ class Consent(Struct, frozen=True, omit_defaults=True):
     delegations: tuple[str, ...] = ()
     cross_border: tuple[str, ...] = ()
 
+    @property
+    def is_unread(self) -> bool:
+        """Tell whether it may be a refusal that nobody has understood yet: unreadable, or of an unknown kind."""
+        if self.status == "quarantined":
+            return True
+        unknown = self.kind not in ACCESS_KINDS and self.kind not in OTHER_KINDS
+        return unknown and self.root.effect == "deny" and self.status not in NEVER_IN_FORCE
+
 
 class Delegation(Struct, frozen=True, omit_defaults=True):
     """One link by which a patient, or a delegate, shares access with a third person (order §12)."""
@@ -165,8 +174,20 @@ class RecordStatus(Struct, frozen=True, omit_defaults=True):
     blocked: bool = False
 
 
-class PatientFacts(Struct, frozen=True, omit_defaults=True):
-    """Everything about one patient that a decision may need."""
+ACCESS_KINDS = frozenset({"processing", "dissent", "delegation", "research", "cross_border"})
+"""Kinds of documents that are about access; the others are kept but decide nothing here."""
+
+OTHER_KINDS = frozenset({"treatment", "advance_directive", "biometric", "marketing"})
+NEVER_IN_FORCE = frozenset({"draft", "rejected", "entered-in-error"})
+
+
+class PatientFacts(Struct, frozen=True, omit_defaults=True, dict=True):
+    """
+    Everything about one patient that a decision may need.
+
+    What follows from the facts alone, whatever the request and the moment, is
+    worked out once and kept with them.
+    """
 
     id: str
     birth_date: date | None = None
@@ -180,6 +201,25 @@ class PatientFacts(Struct, frozen=True, omit_defaults=True):
     episodes: tuple[Episode, ...] = ()
     relationships: tuple[Relationship, ...] = ()
     records: tuple[RecordStatus, ...] = ()
+
+    @cached_property
+    def threads(self) -> tuple[tuple[Consent, ...], ...]:
+        """Documents about access that may ever be in force, by thread (in no order that matters)."""
+        by_thread: dict[str, list[Consent]] = {}
+        for document in self.consents:
+            if document.kind in ACCESS_KINDS and document.status not in NEVER_IN_FORCE and not document.is_unread:
+                by_thread.setdefault(document.thread, []).append(document)
+        return tuple(tuple(documents) for documents in by_thread.values())
+
+    @cached_property
+    def unread(self) -> tuple[str, ...]:
+        """Documents that may be a refusal which nobody has understood yet."""
+        return tuple(sorted(document.id for document in self.consents if document.is_unread))
+
+    @cached_property
+    def record_by_id(self) -> dict[str, RecordStatus]:
+        """What the store knows of each record."""
+        return {record.id: record for record in self.records}
 
 
 class Facts(Struct, frozen=True):

@@ -8,6 +8,7 @@ Bounds of rights are half-open: ``[since, until)``.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 Instant = int
@@ -59,4 +60,10 @@ def render_instant(instant: Instant) -> str:
         '1970-01-01T00:00:00.000001Z'
     """
     seconds, micros = divmod(instant, SECOND)
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{micros:06d}Z"
+    return f"{_render_second(seconds)}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=16)
+def _render_second(seconds: int) -> str:
+    """Every entry of one second shares this text."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

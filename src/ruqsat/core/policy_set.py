@@ -27,6 +27,7 @@ class Rule(Struct, frozen=True):
     Attributes:
         ground: On a permit the legal basis; on a denial the reason without its
             ``deny.``, or ``topic.*`` where a section tells the reason itself.
+        blocking: Those of the duties that the enforcement point itself must carry out.
         asks: The section functions that the condition calls, for the explanation.
         gate: What of the condition reads nothing but the index's key (roles,
             action, class, purposes); settled once for each combination.
@@ -38,6 +39,7 @@ class Rule(Struct, frozen=True):
     allows: bool
     ground: str
     duties: tuple[str, ...]
+    blocking: frozenset[str]
     law: tuple[str, ...]
     asks: tuple[str, ...]
     gate: RuleTest
@@ -66,6 +68,7 @@ class PolicySet(Struct, frozen=True):
     answers: dict[str, Callable[[Case], Any]]
     section_functions: dict[str, Callable[..., bool]]
     candidates: dict[tuple[object, ...], tuple[Rule, ...]]
+    coarse_reasons: dict[str, str]
 
     def __repr__(self) -> str:
         return f"<PolicySet {self.digest[:16]}: {len(self.rules)} rules>"
@@ -91,11 +94,16 @@ class PolicySet(Struct, frozen=True):
         The longest entry of the vocabulary's ``[reasons]`` that begins the code
         answers; a denial that none begins is ``not_permitted``.
         """
-        known = self.vocabulary.reasons
+        known = self.coarse_reasons.get(reason)
+        if known is None:
+            known = self.coarse_reasons[reason] = self._coarse(reason)
+        return known
+
+    def _coarse(self, reason: str) -> str:
         prefix = reason
         while prefix:
-            if prefix in known:
-                return known[prefix]
+            if prefix in self.vocabulary.reasons:
+                return self.vocabulary.reasons[prefix]
             prefix = prefix.rpartition(".")[0]
         return "not_permitted"
 

@@ -7,9 +7,12 @@ what only the store may say (activity, relationships, episodes, sessions, …) h
 no field here and therefore cannot be asserted by a caller.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
+
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+"""An id or a word on the wire; control characters are refused where the bytes are read."""
 
 
 class SubjectProperties(Struct, frozen=True):
@@ -22,15 +25,15 @@ class SubjectProperties(Struct, frozen=True):
 class Subject(Struct, frozen=True):
     """Who asks: an opaque id, never an identification number."""
 
-    type: str
-    id: str
+    type: Name
+    id: Name
     properties: SubjectProperties | None = None
 
 
 class Action(Struct, frozen=True):
     """What the subject wants to do: one of the vocabulary's actions."""
 
-    name: str
+    name: Name
 
 
 class ResourceProperties(Struct, frozen=True):
@@ -57,8 +60,8 @@ class ResourceProperties(Struct, frozen=True):
 class Resource(Struct, frozen=True):
     """What the subject wants to do it to: a type, a record id and its properties."""
 
-    type: str
-    id: str
+    type: Name
+    id: Name
     properties: ResourceProperties | None = None
 
 

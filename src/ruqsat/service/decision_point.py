@@ -189,7 +189,7 @@ class DecisionPoint:
         try:
             await self._journal.append(self._encode(entry))
         except JournalError:
-            self._metrics.unjournaled.inc()
+            self._metrics.unjournaled += 1
         return answer.id
 
     async def _evaluate(
@@ -205,11 +205,7 @@ class DecisionPoint:
                 facts = await self._information.fetch(subject, patient, token)
         except StoreUnavailableError:
             return deny("deny.store.unavailable" if token is None else "deny.not_fresh"), None
-        capabilities = origin.capabilities
-        if context is not None and context.pep_capabilities is not None:
-            # A request may only narrow what the enforcement point is registered for.
-            capabilities = capabilities.intersection(context.pep_capabilities)
-        return evaluate(policy_set, request, facts, self._clock.now(), capabilities), facts
+        return evaluate(policy_set, request, facts, self._clock.now(), _capabilities(request, origin)), facts
 
     def _still_usable(self, request: EvaluationRequest, facts: Facts | None) -> bool:
         """The last test before a permit is sent: nothing changed while its entry was written, and the lease holds."""
@@ -233,7 +229,7 @@ class DecisionPoint:
             identifier,
             decision,
             policy_set.coarse(decision.reason),
-            tuple(_obligation(identifier, n, duty) for n, duty in enumerate(decision.duties, 1)),
+            tuple([_obligation(identifier, n, duty) for n, duty in enumerate(decision.duties, 1)]),
             policy_set.digest[:DIGEST_SHOWN],
             self._tokens.issue_token(self._information.position),
         )
@@ -275,6 +271,14 @@ class DecisionPoint:
                 origin.traceparent,
             )
         )
+
+
+def _capabilities(request: EvaluationRequest, origin: Origin) -> frozenset[str]:
+    """A request may only narrow what its enforcement point is registered for."""
+    context = request.context
+    if context is None or context.pep_capabilities is None:
+        return origin.capabilities
+    return origin.capabilities.intersection(context.pep_capabilities)
 
 
 def _patient_of(request: EvaluationRequest) -> str | None:
