@@ -68,9 +68,7 @@ CONSENT = Consent(
 DELEGATION = Delegation(
     id="delegation-1", consent="consent-1", delegate="aunt", end=5, categories=("lab",), purposes=("SELF",)
 )
-GRANT = EmergencyGrant(
-    id="grant-1", subject="doctor-1", start=1, end=9, reason_code="unconscious", reason_length=40
-)
+GRANT = EmergencyGrant(id="grant-1", subject="doctor-1", start=1, end=9, reason_code="unconscious", reason_length=40)
 PATIENT = PatientFacts(
     id="patient-1",
     birth_date=date(1980, 2, 29),
@@ -156,9 +154,7 @@ def test_positions_are_dense_and_in_commit_order(opened: Opener) -> None:
 
         assert sorted(position.seq for position in positions) == [start.seq + 2 * i for i in range(1, 21)]
         assert [seq for seq, _ in changes] == list(range(start.seq + 1, head.seq + 1))
-        assert {key for _, key in changes} == {"subject:doctor-1"} | {
-            f"patient:patient-{i}" for i in range(20)
-        }
+        assert {key for _, key in changes} == {"subject:doctor-1"} | {f"patient:patient-{i}" for i in range(20)}
 
     with_store(opened, scenario)
 

@@ -110,9 +110,7 @@ def test_a_cancelled_caller_takes_its_connection_along(tmp_path: Path) -> None:
 
     async def scenario(lane: Lane) -> None:
         first = await lane.run(driver, 5)
-        work = asyncio.create_task(
-            lane.run(lambda connection: connection.exec_driver_sql(ENDLESS).scalar_one(), 60)
-        )
+        work = asyncio.create_task(lane.run(lambda connection: connection.exec_driver_sql(ENDLESS).scalar_one(), 60))
         await asyncio.sleep(0.05)
 
         work.cancel()
@@ -201,9 +199,7 @@ def test_the_words_of_an_error_hold_no_values(tmp_path: Path) -> None:
 
     async def scenario(lane: Lane) -> None:
         with pytest.raises(StoreUnavailableError) as caught:
-            await lane.run(
-                lambda connection: connection.exec_driver_sql("SELECT x WHERE ?", ("patient-canary",)), 5
-            )
+            await lane.run(lambda connection: connection.exec_driver_sql("SELECT x WHERE ?", ("patient-canary",)), 5)
         assert "canary" not in f"{caught.value} {caught.value.__cause__}"
 
     with_lane(tmp_path, scenario)

@@ -36,9 +36,7 @@ async def check_no_read_is_torn(store: SqlStore, reads: int) -> None:
             if not subject.btg_today == patient.deceased_at == position.seq // 2:
                 raise TornRead(f"{subject.btg_today}, {patient.deceased_at} at {position.seq}")
 
-    await store.record_facts(
-        (SubjectFacts(id="doctor", btg_today=1),), (PatientFacts(id="patient", deceased_at=1),)
-    )
+    await store.record_facts((SubjectFacts(id="doctor", btg_today=1),), (PatientFacts(id="patient", deceased_at=1),))
     writer = asyncio.create_task(write())
     readers = [asyncio.create_task(read()) for _ in range(4)]
     try:
