@@ -8,19 +8,36 @@ It decides nothing: whatever reaches it was let through by the proxy.
 
 import json
 import sys
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 class Records(BaseHTTPRequestHandler):
-    """Answers 200 with the request as it arrived."""
+    """Answers 200 to every method, with the request as it arrived."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: "RecordsServer"
+
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        """Answer whatever the method is."""
+        if name.startswith("do_"):
+            return self._answer
+        raise AttributeError(name)
+
+    def parse_request(self) -> bool:
+        """Keep what cannot be read, too: it did get here."""
+        readable = super().parse_request()
+        if not readable:
+            self.server.seen.append({"unreadable": self.requestline})
+        return readable
 
     def _answer(self) -> None:
-        length = int(self.headers.get("content-length") or 0)
-        self.rfile.read(length)
-        seen = {"method": self.command, "target": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}}
-        self.server.seen.append(seen)  # type: ignore[attr-defined]
+        # The target as it was sent: `self.path` is a tidied copy.
+        target = self.requestline.split(" ")[1]
+        seen = {"method": self.command, "target": target, "headers": self._headers(), "body": self._body()}
+        self.server.seen.append(seen)
         body = json.dumps(seen).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
@@ -29,20 +46,39 @@ class Records(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer  # noqa: N815
+    def _headers(self) -> dict[str, str]:
+        """Return the headers; one that was sent twice shows both values."""
+        names = dict.fromkeys(name.lower() for name in self.headers)
+        return {name: ", ".join(self.headers.get_all(name, [])) for name in names}
+
+    def _body(self) -> str:
+        if "chunked" not in self.headers.get("transfer-encoding", "").lower():
+            return self.rfile.read(int(self.headers.get("content-length") or 0)).decode("latin-1")
+        body = b""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body.decode("latin-1")
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
 
-def records_server(address: tuple[str, int]) -> ThreadingHTTPServer:
-    """Return a server whose ``seen`` lists every request that reached it."""
-    server = ThreadingHTTPServer(address, Records)
-    server.daemon_threads = True
-    server.seen = []  # type: ignore[attr-defined]
-    return server
+class RecordsServer(ThreadingHTTPServer):
+    """``seen`` lists every request that reached it."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        super().__init__(address, Records)
+        self.seen: list[dict[str, Any]] = []
 
 
 if __name__ == "__main__":
     host, _, port = (sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:9000").rpartition(":")
-    records_server((host, int(port))).serve_forever()
+    try:
+        RecordsServer((host, int(port))).serve_forever()
+    except KeyboardInterrupt:
+        sys.exit(0)

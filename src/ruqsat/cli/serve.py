@@ -36,23 +36,31 @@ def serve(
         "pack": pack, "database_url": database_url, "journal_dir": journal_dir, "json_listen": json_listen,
         "auth_listen": auth_listen, "control_listen": control_listen,
     }  # fmt: skip
-    secret = secrets.token_urlsafe(48)
+    secret = None
     if demo:
-        given |= {
-            "token_issuer": DEMO_ISSUER, "token_audience": DEMO_AUDIENCE, "token_algorithm": "HS256",
-            "token_key": secret, "json_explain": True, "json_capabilities": BLOCKING_DUTIES,
-        }  # fmt: skip
+        given |= {"json_explain": True, "json_capabilities": BLOCKING_DUTIES}
+        if not _are_tokens_set(given):
+            secret = secrets.token_urlsafe(48)
+            given |= {
+                "token_issuer": DEMO_ISSUER, "token_audience": DEMO_AUDIENCE, "token_algorithm": "HS256",
+                "token_key": secret,
+            }  # fmt: skip
     settings = load_settings(**given)
     configure_logs(settings.log_level)
-    uvloop.run(_run(settings, secret if demo else None))
+    uvloop.run(_run(settings, demo, secret))
 
 
-async def _run(settings: Settings, demo_secret: str | None) -> None:
-    async with open_process(settings, demo=demo_secret is not None) as process:
+def _are_tokens_set(given: dict[str, Any]) -> bool:
+    """Tell whether the operator has set tokens: their issuer then also serves the demo, and no secret is made up."""
+    return load_settings(**given | {"auth_listen": "off"}).token_issuer is not None
+
+
+async def _run(settings: Settings, demo: bool, demo_secret: str | None) -> None:
+    async with open_process(settings, demo=demo) as process:
 
         def ready(addresses: dict[str, str]) -> None:
             _announce(process, settings, addresses)
-            if demo_secret is not None:
+            if demo:
                 _print_demo(addresses, demo_secret)
 
         await serve_listeners(
@@ -69,15 +77,18 @@ def _announce(process: Process, settings: Settings, addresses: dict[str, str]) -
     out.print(f"  journal  {settings.journal_dir} ({settings.journal})")
 
 
-def _print_demo(addresses: dict[str, str], secret: str) -> None:
+def _print_demo(addresses: dict[str, str], secret: str | None) -> None:
     """Print what to try: one allowed, one denied; and tokens for the people of the demo world."""
     out = Console(highlight=False, markup=False, soft_wrap=True)
     out.print("\nThis is the demo world: nobody in it exists. Try, allowed and denied:\n")
     for subject in ("dr_aida", "dr_erlan"):
         out.print(_curl(addresses.get("json", ""), subject), "", sep="\n")
-    out.print(f"Tokens for the forward-auth and control listeners ({DEMO_HOURS} hours):\n")
-    for subject, claims in _demo_people().items():
-        out.print(f"  {subject:<9} {_token(secret, subject, claims)}")
+    if secret is None:
+        out.print("Tokens for the forward-auth and control listeners come from the issuer in your settings.")
+    else:
+        out.print(f"Tokens for the forward-auth and control listeners ({DEMO_HOURS} hours):\n")
+        for subject, claims in _demo_people().items():
+            out.print(f"  {subject:<9} {_token(secret, subject, claims)}")
     out.print("\nStop with Ctrl-C.")
 
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from ruqsat.core.diagnostics import Diagnostic, Span, nearest
+from ruqsat.core.validity import IMPERSONAL
 from ruqsat.core.vocabulary import Vocabulary, parse_toml
 
 PLACEHOLDERS = ("patient", "class", "id")
@@ -58,12 +59,14 @@ class Mapped(Struct, frozen=True):
 class RouteTable:
     """Checked routes; literal segments win over placeholders."""
 
-    __slots__ = ("_classes", "_routes")
+    __slots__ = ("_classes", "_personal", "_routes")
 
     def __init__(self, routes: Iterable[Route], classes: frozenset[str]) -> None:
         ordered = sorted(routes, key=lambda route: [part.startswith("{") for part in _parts(route.path)])
         self._routes = tuple((route, _parts(route.path)) for route in ordered)
         self._classes = classes
+        # A path that names a patient speaks of that patient's data: its sender must not get to call them public.
+        self._personal = classes - IMPERSONAL
 
     def match(self, method: str, segments: tuple[str, ...], query: tuple[tuple[str, str], ...]) -> Mapped | None:
         """Return what the request means, or None if no route describes it exactly."""
@@ -80,12 +83,13 @@ class RouteTable:
 
     def _read(self, parts: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
         found: dict[str, str] = {}
+        classes = self._personal if "{patient}" in parts else self._classes
         for part, segment in zip(parts, segments, strict=True):
             if not part.startswith("{"):
                 if part != segment:
                     return None
                 continue
-            known = segment in self._classes if part == "{class}" else _ID.fullmatch(segment) is not None
+            known = segment in classes if part == "{class}" else _ID.fullmatch(segment) is not None
             if not known:
                 return None
             found[part[1:-1]] = segment

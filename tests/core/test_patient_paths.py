@@ -1,0 +1,53 @@
+"""A path that names a patient speaks of that patient's data."""
+
+import pytest
+
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.routes import RouteTable, parse_routes
+
+ROUTES = """
+[[route]]
+id = "read-record"
+methods = ["GET"]
+path = "/patients/{patient}/{class}/{id}"
+action = "read"
+type = "Record"
+
+[[route]]
+id = "terminology"
+methods = ["GET"]
+path = "/open/{class}"
+action = "search"
+type = "Record"
+"""
+
+
+@pytest.fixture
+def table(policy_set: PolicySet) -> RouteTable:
+    """Routes with and without a patient in their path."""
+    table, findings = parse_routes(ROUTES, "routes.toml", policy_set.vocabulary)
+    assert table is not None, findings
+    return table
+
+
+@pytest.mark.parametrize("data_class", ["public", "directory"])
+def test_patients_record_cannot_be_called_public_by_its_path(table: RouteTable, data_class: str) -> None:
+    """Whoever writes the path must not be able to turn a patient's record into one that concerns nobody."""
+    assert table.match("GET", ("patients", "p-dana", data_class, "o3"), ()) is None
+
+
+@pytest.mark.parametrize("data_class", ["public", "directory", "labs"])
+def test_path_without_a_patient_can_name_any_class(table: RouteTable, data_class: str) -> None:
+    """Where no patient is named, the classes that concern nobody are at home."""
+    mapped = table.match("GET", ("open", data_class), ())
+
+    assert mapped is not None
+    assert mapped.data_class == data_class
+
+
+def test_patients_record_can_be_named_by_its_class(table: RouteTable) -> None:
+    """Every class of a patient's data still stands in the path."""
+    mapped = table.match("GET", ("patients", "p-dana", "labs", "o1"), ())
+
+    assert mapped is not None
+    assert (mapped.patient, mapped.data_class, mapped.resource_id) == ("p-dana", "labs", "o1")
