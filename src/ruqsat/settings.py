@@ -7,12 +7,14 @@ are refused together.  Values are never printed: some are secrets.
 """
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import SettingsError as SourceError
 
 from ruqsat.errors import SettingsError
 
@@ -125,20 +127,31 @@ def load_settings(**overrides: Any) -> Settings:
     """
     try:
         _refuse_unknown_environment()
+        _refuse_missing_file()
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(dict(part)) for part in error.errors(include_input=False))) from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"RUQSAT_CONFIG cannot be read: {error}") from error
-    except ValueError as error:
-        raise SettingsError(f"a setting cannot be read: {error}") from None
+    except SourceError as error:
+        field = re.search(r'field "(\w+)"', str(error))
+        raise SettingsError(f"{f'RUQSAT_{field[1].upper()}' if field else 'a setting'}: expected a JSON list") from None
+    except OSError as error:
+        raise SettingsError(f"RUQSAT_CONFIG cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"RUQSAT_CONFIG is not TOML: {error}") from error
 
 
 def _refuse_unknown_environment() -> None:
     known = {"RUQSAT_" + name.upper() for name in Settings.model_fields} | {"RUQSAT_CONFIG"}
-    unknown = sorted(name for name in os.environ if name.startswith("RUQSAT_") and name not in known)
+    unknown = sorted(name for name in os.environ if name.upper().startswith("RUQSAT_") and name.upper() not in known)
     if unknown:
         raise SettingsError(f"{unknown[0]} is no setting; a misspelt one would be lost without a word")
+
+
+def _refuse_missing_file() -> None:
+    file = os.environ.get("RUQSAT_CONFIG")
+    if file and not Path(file).is_file():
+        # The reader of such files takes a missing one for an empty one: every setting in it would be lost.
+        raise SettingsError(f"RUQSAT_CONFIG: there is no file `{file}`")
 
 
 def _sentence(part: dict[str, Any]) -> str:

@@ -2,9 +2,10 @@
 
 import asyncio
 import gc
+import math
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from msgspec import Struct
 
 from ruqsat import __version__
 from ruqsat.core.cases import read_world
-from ruqsat.core.diagnostics import has_errors, render
+from ruqsat.core.diagnostics import Diagnostic, Span, has_errors, render
+from ruqsat.core.facts import PatientFacts, SubjectFacts
 from ruqsat.core.instant import SECOND
 from ruqsat.core.pack import load_pack
 from ruqsat.core.policy_set import PolicySet
@@ -71,7 +73,21 @@ def load_policy(folder: Path | None) -> tuple[PolicySet, RouteTable, dict[str, b
     policy_set, findings = load_pack(texts)
     if policy_set is None or has_errors(findings):
         raise PolicyError("the policy set is refused:\n" + "\n".join(map(render, findings)))
-    return policy_set, _routes(texts, policy_set), texts
+    routes, findings = load_routes(texts, policy_set)
+    if routes is None:
+        raise PolicyError("the routes are refused:\n" + "\n".join(map(render, findings)))
+    return policy_set, routes, texts
+
+
+def load_routes(texts: dict[str, bytes], policy_set: PolicySet) -> tuple[RouteTable | None, list[Diagnostic]]:
+    """Read the routes of a pack; None with findings if there are none to use."""
+    try:
+        return parse_routes(texts[ROUTES].decode(), ROUTES, policy_set.vocabulary)
+    except KeyError:
+        finding = Diagnostic(Span(ROUTES), "missing-file", "the file is missing", "forward-auth callers need it")
+    except UnicodeDecodeError:
+        finding = Diagnostic(Span(ROUTES), "not-utf-8", "the file is not UTF-8", "save it as UTF-8")
+    return None, [finding]
 
 
 @asynccontextmanager
@@ -90,7 +106,8 @@ async def open_process(settings: Settings, *, demo: bool = False) -> AsyncIterat
     verifier = _verifier(settings)
     metrics, clock = Metrics(), SystemClock()
     async with AsyncExitStack() as stack:
-        store = await SqlStore.open(settings.database_url)
+        with _naming("RUQSAT_DATABASE_URL"):
+            store = await SqlStore.open(settings.database_url)
         stack.push_async_callback(store.aclose)
         journal = await asyncio.to_thread(_open_journal, settings)
         stack.push_async_callback(journal.aclose)
@@ -101,8 +118,7 @@ async def open_process(settings: Settings, *, demo: bool = False) -> AsyncIterat
         stack.push_async_callback(information.aclose)
         await information.probe_once()
         if demo and await store.is_empty():
-            subjects, patients = project_world(read_world(texts, WORLD), policy_set.vocabulary.switches)
-            await information.record(subjects, patients)
+            await information.record(*_demo_world(texts, policy_set))
         stack.push_async_callback(_cancelled, _started(information.probe_forever(int(settings.probe_seconds * SECOND))))
         decision_point = DecisionPoint(policy_set, information, freshness, journal, clock, metrics)
         state = _State(settings, policy_set, information, journal, clock)
@@ -181,7 +197,7 @@ class _State:
             "switches": msgspec.to_builtins(self._policy_set.vocabulary.switches),
             "epoch": position.epoch,
             "applied": position.seq,
-            "lease_age_seconds": self._lease_age(),
+            "lease_age_seconds": age if math.isfinite(age := self._lease_age()) else None,
             "journal": {"mode": self._settings.journal, "healthy": self._journal.healthy,
                         "entries": self._journal.entries, "groups": self._journal.groups},
             "cache": {"hits": self._information.hits, "misses": self._information.misses,
@@ -206,13 +222,13 @@ class _State:
         return float("inf") if age is None else age / SECOND
 
 
-def _routes(texts: dict[str, bytes], policy_set: PolicySet) -> RouteTable:
-    if ROUTES not in texts:
-        raise PolicyError(f"`{ROUTES}` is missing: forward-auth callers need it")
-    table, findings = parse_routes(texts[ROUTES].decode(), ROUTES, policy_set.vocabulary)
-    if table is None:
-        raise PolicyError(f"`{ROUTES}` is refused:\n" + "\n".join(map(render, findings)))
-    return table
+def _demo_world(
+    texts: dict[str, bytes], policy_set: PolicySet
+) -> tuple[tuple[SubjectFacts, ...], tuple[PatientFacts, ...]]:
+    try:
+        return project_world(read_world(texts, WORLD), policy_set.vocabulary.switches)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise PolicyError(f"`{WORLD}` cannot be used: {error}") from error
 
 
 def _open_journal(settings: Settings) -> DurableJournal | LossyJournal:
@@ -224,19 +240,29 @@ def _open_journal(settings: Settings) -> DurableJournal | LossyJournal:
 def _verifier(settings: Settings) -> TokenVerifier | None:
     if settings.token_issuer is None or settings.token_audience is None:
         return None
-    return TokenVerifier(
-        settings.token_issuer, settings.token_audience, settings.token_algorithm, settings.token_key_bytes()
-    )
+    key = settings.token_key_bytes()
+    with _naming("RUQSAT_TOKEN_KEY" if settings.token_key is not None else "RUQSAT_TOKEN_KEY_FILE"):
+        return TokenVerifier(settings.token_issuer, settings.token_audience, settings.token_algorithm, key)
 
 
 def _refuse_open_listeners(settings: Settings) -> None:
     for name in ("json", "auth", "control"):
-        listen = parse_listen(getattr(settings, f"{name}_listen"))
+        with _naming(f"RUQSAT_{name.upper()}_LISTEN"):
+            listen = parse_listen(getattr(settings, f"{name}_listen"))
         if listen and not is_local(listen):
             raise SettingsError(
                 f"RUQSAT_{name.upper()}_LISTEN: expected a loopback address or `unix:/path`; callers of the {name} "
                 "listener are not authenticated by this version"
             )
+
+
+@contextmanager
+def _naming(setting: str) -> Iterator[None]:
+    """Say which setting it was, where a deeper layer refuses what it was given."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(f"{setting}: {error}") from error
 
 
 def _started(work: Any) -> "asyncio.Task[None]":

@@ -2,12 +2,13 @@
 
 import os
 from typing import Annotated
+from urllib.parse import quote
 
 import httpx
 import typer
 from rich.console import Console
 
-from ruqsat.errors import RuqsatError, StoreUnavailableError
+from ruqsat.errors import RuqsatError, SettingsError, StoreUnavailableError
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -26,17 +27,38 @@ def consents() -> None:
 @app.command("withdraw")
 def withdraw(
     consent: Annotated[str, typer.Argument(help="Id of the consent.")],
-    control: Annotated[str, typer.Option(help="Address of the control API.")] = "http://127.0.0.1:8183",
+    control: Annotated[
+        str, typer.Option(help="Control API: an address as `serve` prints it, or a URL.")
+    ] = "http://127.0.0.1:8183",
     token: Annotated[str | None, typer.Option(help="Bearer token (default: $BEARER).", show_default=False)] = None,
 ) -> None:
     """Withdraw a consent; when this returns, no request is answered from the old one."""
     bearer = token or os.environ.get("BEARER", "")
+    if not bearer.isascii() or not bearer.isprintable():
+        raise SettingsError("the bearer token holds something that no token holds")
+    path = f"/v1/consents/{quote(consent, safe='')}/withdraw"
     try:
-        answer = httpx.post(
-            f"{control}/v1/consents/{consent}/withdraw", headers={"Authorization": f"Bearer {bearer}"}, timeout=10
-        )
-    except httpx.HTTPError as error:
-        raise StoreUnavailableError(f"no answer from the control API: {error.__class__.__name__}") from error
+        with _client(control) as client:
+            answer = client.post(path, headers={"Authorization": f"Bearer {bearer}"})
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise StoreUnavailableError(f"no answer from the control API: {error.__class__.__name__}") from None
+    said = _object(answer)
     if answer.status_code != httpx.codes.OK:
-        raise RefusedError(answer.json().get("detail", f"status {answer.status_code}"))
-    Console(highlight=False).print(f"withdrawn; consistency token {answer.json()['token']}")
+        raise RefusedError(str(said.get("detail", f"status {answer.status_code}")))
+    Console(highlight=False).print(f"withdrawn; consistency token {said.get('token')}")
+
+
+def _client(control: str) -> httpx.Client:
+    """Return a client of the control API; proxies of the environment are none of a token's business."""
+    if control.startswith("unix:"):
+        transport = httpx.HTTPTransport(uds=control.removeprefix("unix:"))
+        return httpx.Client(base_url="http://ruqsat", transport=transport, timeout=10)
+    return httpx.Client(base_url=control if "://" in control else f"http://{control}", trust_env=False, timeout=10)
+
+
+def _object(answer: httpx.Response) -> dict[str, object]:
+    try:
+        said = answer.json()
+    except ValueError:
+        said = None
+    return said if isinstance(said, dict) else {}

@@ -100,7 +100,7 @@ def _world(texts: dict[str, bytes], file: Path | None) -> World:
             return read_world(texts, "policies/fixtures/world.toml")
         return parse_world(tomllib.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, msgspec.ValidationError) as error:
-        raise PolicyError(f"the world cannot be read: {error}") from error
+        raise PolicyError(f"the world cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _moment(text: str | None) -> int:

@@ -10,7 +10,7 @@ from ruqsat import __version__
 from ruqsat.cli import consent, explain, policy
 from ruqsat.cli import journal as journal_command
 from ruqsat.cli import serve as serve_command
-from ruqsat.errors import RuqsatError
+from ruqsat.errors import RuqsatError, StoreUnavailableError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -43,8 +43,17 @@ def run() -> None:
     try:
         app()
     except RuqsatError as error:
-        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"error[{error.code}]: {error}")
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(
+            f"error[{error.code}]: {_text(error)}"
+        )
         sys.exit(2)
+
+
+def _text(error: RuqsatError) -> str:
+    """Return what the operator needs; a store that failed is explained by the first line of its own words."""
+    if isinstance(error, StoreUnavailableError) and error.__cause__ is not None:
+        return f"{error}: {str(error.__cause__).partition(chr(10))[0]}"
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from ruqsat.core.diagnostics import Diagnostic, Severity, Span, has_errors, rend
 from ruqsat.core.pack import load_pack
 from ruqsat.errors import PolicyError
 from ruqsat.stores.policy_folder import load_texts
-from ruqsat.wiring import find_pack
+from ruqsat.wiring import find_pack, load_routes
 
 app = typer.Typer(no_args_is_help=True)
 WORLD = "policies/fixtures/world.toml"
@@ -27,6 +27,8 @@ def check(folder: Folder = None, as_json: AsJson = False) -> None:
     """Read the pack as the sidecar would, and print every finding with its place and a hint."""
     texts = load_texts(find_pack(folder))
     policy_set, findings = load_pack(texts)
+    if policy_set is not None:
+        findings += load_routes(texts, policy_set)[1]
     findings = sorted([*findings, *_case_findings(texts)], key=lambda finding: finding.span)
     digest = policy_set.digest if policy_set is not None and not has_errors(findings) else None
     if as_json:

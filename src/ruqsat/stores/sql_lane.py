@@ -120,7 +120,7 @@ class Lane:
                         connection.invalidate()
                 return answer
         except _FAILURES as error:
-            raise StoreUnavailableError("the database failed, see the cause for its own words") from error
+            raise StoreUnavailableError("the database failed") from error
 
     async def aclose(self) -> None:
         """Wait for the work in hand, then close every connection and thread; nothing runs afterwards."""

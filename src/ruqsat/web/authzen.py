@@ -7,6 +7,7 @@ A denial is ``200`` with ``"decision": false``; HTTP errors are about the call,
 never about the answer.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
@@ -23,7 +24,7 @@ Headers = list[tuple[bytes, bytes]]
 
 EVALUATION = "/access/v1/evaluation"
 _JSON = b"application/json"
-_MAX_HEADER_VALUE = 256
+_MAX_TRACEPARENT = 256
 _log = logging.getLogger("ruqsat.json")
 
 
@@ -69,6 +70,10 @@ class AuthZen:
                 await _send(send, 200, _JSON, body, extra)
         except RequestError as error:
             await _say(send, 400, str(error), extra)
+        except asyncio.CancelledError:
+            # The process stops and waits no longer: what is undecided is not allowed.
+            _log.warning("evaluation_cut_short")
+            await _say(send, 500, "the decision point is stopping; nothing was allowed", extra)
         except Exception:  # noqa: BLE001
             # The edge of the hot path: whatever went wrong, the caller gets no permit and no detail.
             _log.exception("evaluation_failed")
@@ -88,9 +93,9 @@ def _read_headers(headers: Headers) -> tuple[bytes | None, bytes | None, str | N
         if name == b"content-type":
             content_type = value
         elif name == b"x-request-id":
-            request_id = value[:_MAX_HEADER_VALUE]
+            request_id = value
         elif name == b"traceparent":
-            traceparent = value[:_MAX_HEADER_VALUE].decode("latin-1")
+            traceparent = value[:_MAX_TRACEPARENT].decode("latin-1")
     return request_id, content_type, traceparent
 
 

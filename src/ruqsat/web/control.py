@@ -29,6 +29,11 @@ from ruqsat.service.decision_point import DecisionPoint, Origin
 from ruqsat.service.metrics import Metrics
 from ruqsat.web.identity import TokenVerifier, Unauthenticated
 
+TRY_LATER = "try_later"
+"""What a caller may learn of every failure of ours (see the reasons of vocabulary.toml)."""
+
+_MAX_TRACEPARENT = 256
+
 
 class Registry(Protocol):
     """What the control API needs of the store."""
@@ -115,18 +120,17 @@ def build_control(
     async def withdraw(
         consent: str, request: Request, traceparent: Annotated[str | None, Header()] = None
     ) -> Withdrawn:
-        origin = Origin("control", traceparent=traceparent)
-        await _authorize(consent, request, origin)
+        origin = Origin("control", traceparent=traceparent and traceparent[:_MAX_TRACEPARENT])
+        patient = await _authorize(consent, request, origin)
 
         def withdrawn(facts: PatientFacts) -> PatientFacts:
             return _with_withdrawal(facts, consent, clock())
 
-        patient = await registry.find_patient_of(consent)
-        if patient is not None:
-            await registry.change_patient(patient, withdrawn)
+        await registry.change_patient(patient, withdrawn)
         return Withdrawn(consent=consent, token=registry.token())
 
-    async def _authorize(consent: str, request: Request, origin: Origin) -> None:
+    async def _authorize(consent: str, request: Request, origin: Origin) -> str:
+        """Return whose consent it is, once the policy lets the caller withdraw it; raise Refusal otherwise."""
         if verifier is None:
             raise Refusal(
                 403, "tokens-not-configured", "writes need tokens: set RUQSAT_TOKEN_ISSUER and its companions"
@@ -142,9 +146,12 @@ def build_control(
             ) from None  # fmt: skip
         patient = await registry.find_patient_of(consent)
         answer = await decision_point.decide(_question(who.subject, who.purpose, consent, patient), origin)
-        if not answer.decision.allowed:
-            # An unknown consent and a forbidden one read the same.
-            raise Refusal(403, answer.reason, "this consent is not yours to withdraw, or there is none by this id")
+        if answer.reason == TRY_LATER:
+            raise Refusal(503, TRY_LATER, "this cannot be decided and recorded now; nothing was changed")
+        if patient is None or not answer.decision.allowed:
+            # An unknown consent and a forbidden one read the same, whatever the reason was.
+            raise Refusal(403, "not_permitted", "this consent is not yours to withdraw, or there is none by this id")
+        return patient
 
     return app
 

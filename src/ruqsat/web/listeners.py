@@ -19,13 +19,16 @@ from msgspec import Struct
 from uvicorn import Config, Server
 
 from ruqsat.errors import SettingsError
-from ruqsat.web.protocol import Protocol
+from ruqsat.web.protocol import Protocol, State
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections, so that they close first and never meet a closed one."""
 
 GRACE_SECONDS = 0.2
-"""After a stop is asked for, idle connections may still deliver a request that is on its way."""
+"""After a stop is asked for, connections may still come, and deliver a request that is on its way."""
+
+LAST_SECONDS = 0.1
+"""After that nobody is let in; who came last may still deliver a request."""
 
 _BACKLOG = 1024
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -67,7 +70,7 @@ def parse_listen(text: str) -> Listen | None:
     """
     if text == "off":
         return None
-    if text.startswith("unix:/"):
+    if text.startswith("unix:/") and text.isprintable():
         return Listen(path=text.removeprefix("unix:"))
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -107,7 +110,7 @@ async def serve(
     """
     stop = stop or asyncio.Event()
     with contextlib.ExitStack() as stack:
-        sockets = {listener.name: stack.enter_context(_bound(listener.listen)) for listener in listeners}
+        sockets = {listener.name: stack.enter_context(_bound(listener)) for listener in listeners}
         servers = [_Server(_config(listener.app, drain_seconds)) for listener in listeners]
         stack.enter_context(_signals(stop, servers))
         tasks = [
@@ -117,12 +120,13 @@ async def serve(
         # Servers say that they have started in an attribute, not in an event.
         while not all(server.started for server in servers) and not any(task.done() for task in tasks):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
-        on_ready({listener.name: _address(listener.listen, sockets[listener.name]) for listener in listeners})
+        if all(server.started for server in servers):
+            on_ready({listener.name: _address(listener.listen, sockets[listener.name]) for listener in listeners})
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         on_stop()
         for server in servers:
-            server.should_exit = True
+            server.begin_drain()
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -132,15 +136,26 @@ async def serve(
 class _Server(Server):
     """A uvicorn server that leaves signals to us and drains before it closes."""
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.server_state = self._state = State()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for connection in list(self.server_state.connections):
+    def begin_drain(self) -> None:
+        """From here on every answer is its connection's last."""
+        self.should_exit = self._state.draining = True
+        for connection in list(self._state.connections):
             if isinstance(connection, Protocol):
                 connection.drain()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await asyncio.sleep(GRACE_SECONDS)
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(LAST_SECONDS)
         await super().shutdown(sockets)
 
 
@@ -176,64 +191,67 @@ def _signals(stop: asyncio.Event, servers: Sequence[Server]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bound(listen: Listen) -> Iterator[socket.socket]:
-    if listen.path:
-        with _bound_unix(Path(listen.path)) as bound:
-            yield bound
-        return
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+def _bound(listener: Listener) -> Iterator[socket.socket]:
+    """Listen from here on, so that nobody else can; a Unix socket is removed at the end, if it is still ours."""
+    path = listener.listen.path
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((listen.host, listen.port))
-        bound.setblocking(False)
-        yield bound
+        bound = _bind_unix(Path(path)) if path else _bind_tcp(listener.listen)
     except OSError as error:
-        raise SettingsError(f"`{listen}` cannot be bound: {error.strerror or error}") from error
-    finally:
-        bound.close()
-
-
-@contextlib.contextmanager
-def _bound_unix(path: Path) -> Iterator[socket.socket]:
-    _remove_stale(path)
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        bound.bind(str(path))
-        inode = path.stat().st_ino
-        path.chmod(0o660)
-        bound.setblocking(False)
-    except OSError as error:
-        bound.close()
-        raise SettingsError(f"`unix:{path}` cannot be bound: {error.strerror or error}") from error
+        raise SettingsError(
+            f"the {listener.name} listener cannot be bound to `{listener.listen}`: {error.strerror or error}"
+        ) from error
+    inode = Path(path).stat().st_ino if path else 0
     try:
         yield bound
     finally:
         bound.close()
         with contextlib.suppress(OSError):
-            if path.stat().st_ino == inode:
-                path.unlink()
+            if path and Path(path).stat().st_ino == inode:
+                Path(path).unlink()
+
+
+def _bind_tcp(listen: Listen) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in listen.host else socket.AF_INET, socket.SOCK_STREAM)
+    with contextlib.ExitStack() as stack:
+        stack.callback(bound.close)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((listen.host, listen.port))
+        bound.setblocking(False)
+        bound.listen(_BACKLOG)
+        stack.pop_all()
+    return bound
+
+
+def _bind_unix(path: Path) -> socket.socket:
+    _remove_stale(path)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.ExitStack() as stack:
+        stack.callback(bound.close)
+        bound.bind(str(path))
+        path.chmod(0o660)
+        bound.setblocking(False)
+        bound.listen(_BACKLOG)
+        stack.pop_all()
+    return bound
 
 
 def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody serves; raise OSError for anything else that stands there."""
     try:
         mode = path.lstat().st_mode
-    except OSError:
+    except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise SettingsError(f"`unix:{path}` cannot be bound: something that is no socket stands there")
+        raise OSError("something that is no socket stands there")
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     probe.settimeout(1)
-    try:
-        probe.connect(str(path))
-    except ConnectionRefusedError:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise SettingsError(f"`unix:{path}` cannot be bound: {error.strerror or error}") from error
-    else:
-        raise SettingsError(f"`unix:{path}` cannot be bound: another process serves on it")
-    finally:
-        probe.close()
+    with contextlib.closing(probe):
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+    raise OSError("it is being served already")
 
 
 def _address(listen: Listen, bound: socket.socket) -> str:

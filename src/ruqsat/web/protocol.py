@@ -11,6 +11,7 @@ import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 TARGET = "ruqsat.target"
 """Key of the scope that holds the request target as it arrived, in bytes."""
@@ -25,19 +26,28 @@ class HeadTooLargeError(ValueError):
     """The head is over the limits; the parser turns it into 400."""
 
 
+class State(ServerState):
+    """What the connections of one listener share; once ``draining``, each answer is its connection's last."""
+
+    draining = False
+
+
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.draining = False
+        self._arriving = False
         self._reading_head = False
         self._head_bytes = 0
+        self._header_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin; a peer that sends nothing at all is closed at the deadline."""
+        """Begin; a peer that sends no request at all is closed at the deadline."""
         super().connection_made(transport)
+        self.draining = getattr(self.server_state, "draining", False)
         self._deadline = self.loop.call_later(READ_SECONDS, self._close_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -48,28 +58,39 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Feed the parser, then see whether the request is whole."""
         super().data_received(data)
+        if self.transport.is_closing():
+            return
         if self._reading_head:
             self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            if self._head_bytes > MAX_HEAD_BYTES:
                 self.send_400_response("Request head too large.")
                 return
-        cycle = self.cycle
-        if self._reading_head or (cycle is not None and cycle.more_body and not cycle.response_complete):
+        if self._arriving:
             if self._deadline is None:
                 self._deadline = self.loop.call_later(READ_SECONDS, self._close_late)
-        elif self._deadline is not None:
-            self._cancel_deadline()
+        elif self._is_idle() and self.timeout_keep_alive_task is None:
+            # Bytes between requests, or a body that came after its answer, have stopped the idle timer.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Begin a request; from here it has its own deadline."""
         super().on_message_begin()
-        self._reading_head = True
-        self._head_bytes = 0
+        self._cancel_deadline()
+        self._arriving = self._reading_head = True
+        self._head_bytes = self._header_bytes = 0
+
+    def on_message_complete(self) -> None:
+        """Take note that the request has arrived, whether or not it is answered already."""
+        super().on_message_complete()
+        self._cancel_deadline()
+        self._arriving = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header, within the limits."""
-        self._head_bytes += len(name) + len(value)
-        if len(self.headers) >= MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:
+        self._header_bytes += len(name) + len(value)
+        if len(self.headers) >= MAX_HEADERS or self._header_bytes > MAX_HEAD_BYTES:
             raise HeadTooLargeError
         super().on_header(name, value)
 
@@ -86,6 +107,14 @@ class Protocol(HttpToolsProtocol):
         self.draining = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """Close an idle connection; a request that has begun to arrive is read, within its deadline, and answered."""
+        if not self._reading_head:
+            super().shutdown()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is not None and self.cycle.response_complete
 
     def _close_late(self) -> None:
         self._deadline = None

@@ -6,6 +6,7 @@ never answers anything but 200, 401 and 403: a proxy reads any other 2xx as
 permission, and 5xx as a reason to use its failure mode.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
@@ -85,6 +86,9 @@ class ForwardAuth:
             decision = await self._recorded(refusal, origin)
         except RequestError:
             reason = "not_permitted"
+        except asyncio.CancelledError:
+            # The process stops and waits no longer: what is undecided is refused, like anything else.
+            _log.warning("forward_auth_cut_short")
         except Exception:  # noqa: BLE001 - the edge of the hot path: no permit, no detail
             _log.exception("forward_auth_failed")
         headers = [
