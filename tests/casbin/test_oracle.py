@@ -10,7 +10,7 @@ from ruqsat.core.case import Case
 from ruqsat.core.cases import parse_cases, situation
 from ruqsat.core.emergency import session_row
 from ruqsat.core.facts import Provision
-from ruqsat.core.policy_set import PolicySet, matches
+from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.validity import refuse_invalid
 from ruqsat.core.world import World
 from tests.core.strategies import worlds
@@ -24,10 +24,8 @@ def oracle(pack_texts: dict[str, bytes], policy_set: PolicySet) -> Oracle:
 
 def first_match(policy_set: PolicySet, case: Case) -> tuple[bool, str | None]:
     """The compiled set's answer in pycasbin's terms."""
-    for rule in policy_set.candidates_for(case):
-        if matches(rule, rule.test, case):
-            return rule.allows, rule.id
-    return False, None
+    rule = policy_set.candidates_for(case).first(case)
+    return (rule.allows, rule.id) if rule is not None else (False, None)
 
 
 def test_stock_pycasbin_agrees_on_every_policy_case(

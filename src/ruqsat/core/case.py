@@ -99,15 +99,14 @@ class ContextView:
     """``r.ctx``: the circumstances; those that only the store may know come from the facts."""
 
     __slots__ = (
+        "_sub",
         "art16_3",
         "btg_session",
         "case",
         "consents_known",
         "destination_country",
-        "emergency",
         "now",
         "purpose",
-        "relationship",
         "relink",
         "smart_scopes",
     )
@@ -123,9 +122,19 @@ class ContextView:
         self.btg_session = said.btg_session
         self.smart_scopes = said.smart_scopes
         self.consents_known = case.facts.consents_known
-        patient = case.facts.patient
-        self.emergency = patient is not None and _open_emergency(patient, sub.org, case.now)
-        self.relationship = None if patient is None else _relationship(patient, sub, case.now)
+        self._sub = sub
+
+    @property
+    def emergency(self) -> bool:
+        """Order §4: an emergency or urgent episode of the subject's own organisation is open."""
+        patient = self.case.facts.patient
+        return patient is not None and _open_emergency(patient, self._sub.org, self.now)
+
+    @property
+    def relationship(self) -> str | None:
+        """Why the subject takes part in the patient's care; None if nothing says so."""
+        patient = self.case.facts.patient
+        return None if patient is None else _relationship(patient, self._sub, self.now)
 
 
 class Case:
@@ -165,7 +174,6 @@ def _narrower(said: tuple[str, ...] | None, known: tuple[str, ...] | None) -> tu
 
 
 def _open_emergency(patient: PatientFacts, org: str | None, now: Now) -> bool:
-    """Order §4: an emergency or urgent episode of the caller's own organisation, open now."""
     if org is None:
         return False
     for episode in patient.episodes:

@@ -104,8 +104,12 @@ def compile_policy_set(
     asking = {name: _asking(name, answer) for name, answer in answers.items()}
     callables |= asking
     rules, index = _index(model.sections[""], [row for row in rows if row.kind == "p"], vocabulary, callables)
+
+    def fuse(candidates: tuple[Rule, ...]) -> Callable[..., int]:
+        return _Coder(callables, {}, {}).first_hit([rule.residue for rule in candidates], _ENTITY_ARGUMENTS)
+
     return PolicySet(
-        digest, vocabulary, laws, rules, index, covers, matrix, hierarchies, functions, answers, asking, {}, {}
+        digest, vocabulary, laws, rules, index, covers, matrix, hierarchies, functions, answers, asking, {}, fuse, {}
     )
 
 
@@ -213,6 +217,7 @@ def _rule(
         asks=tuple(n.function for n in walk(inlined) if isinstance(n, Call) and n.function in SECTION_FUNCTIONS),
         gate=_Coder(callables, cells, {}).function(_all(gate), _ENTITY_ARGUMENTS),
         test=_Coder(callables, cells, {}).function(_all(residue), _ENTITY_ARGUMENTS),
+        residue=_all(residue),
         condition=cells["when"],
     )
     return rule, actions, classes
@@ -223,15 +228,24 @@ def _all(parts: list[Expression]) -> Expression:
 
 
 def inline(expression: Expression, cells: Mapping[str, str]) -> Expression:
-    """Put the row's own condition in the place of ``eval(p.when)``, flattening nested ``&&``."""
-    if isinstance(expression, EvalCell):
-        return parse_expression(cells[expression.column])
-    if isinstance(expression, All):
-        parts: list[Expression] = []
-        for operand in expression.operands:
-            parts.extend(conjuncts(inline(operand, cells)))
-        return All(tuple(parts))
-    return expression
+    """Put the row's cells in the place of its columns, and its condition in that of ``eval(p.when)``; flatten ``&&``."""
+    match expression:
+        case EvalCell(column=column):
+            return parse_expression(cells[column])
+        case Column(name=name):
+            return Const(cells[name])
+        case All(operands=operands):
+            return All(tuple(part for operand in operands for part in conjuncts(inline(operand, cells))))
+        case Either(operands=operands):
+            return Either(tuple(inline(operand, cells) for operand in operands))
+        case Not(operand=operand):
+            return Not(inline(operand, cells))
+        case Compare(op=op, left=left, right=right):
+            return Compare(op, inline(left, cells), inline(right, cells))
+        case Call(function=function, arguments=arguments):
+            return Call(function, tuple(inline(argument, cells) for argument in arguments))
+        case _:
+            return expression
 
 
 def _reads(expression: Expression) -> set[tuple[str, str]]:
@@ -300,6 +314,13 @@ class _Coder:
         body: ast.expr = ast.Constant(0)
         for number, criterion in reversed(list(enumerate(criteria, 1))):
             body = ast.IfExp(self._node(criterion), body, ast.Constant(number))
+        return self._make(body, arguments)
+
+    def first_hit(self, tests: list[Expression], arguments: tuple[str, ...]) -> Callable[..., int]:
+        """Return a function that answers the number of the first test that holds, 0 if none does."""
+        body: ast.expr = ast.Constant(0)
+        for number, test in reversed(list(enumerate(tests, 1))):
+            body = ast.IfExp(self._node(test), ast.Constant(number), body)
         return self._make(body, arguments)
 
     def _make(self, body: ast.expr, arguments: tuple[str, ...]) -> Callable[..., Any]:

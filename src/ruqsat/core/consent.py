@@ -32,6 +32,9 @@ _RANK = {
 }
 """How near a miss came: formalities first, then the criteria in the order in which ``m2`` tests them."""
 
+_FORMALITY = _RANK["formality"]
+_MISS_CODES = {"sensitivity": "sensitivity.not_covered"}
+
 
 class ConsentAnswer(Struct, frozen=True):
     """
@@ -67,9 +70,9 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
         elif effect == "deny":
             denials.append(document.id)
         else:
-            nearest = max(nearest, (_RANK.get(miss, _RANK["formality"]), miss, document.id))
+            nearest = max(nearest, (_RANK.get(miss, _FORMALITY), miss, document.id))
     _, miss, missed_by = nearest
-    code = "sensitivity.not_covered" if miss == "sensitivity" else f"consent.{miss}"
+    code = _MISS_CODES.get(miss) or f"consent.{miss}"
     return ConsentAnswer(
         tuple(sorted(permits)), tuple(sorted(denials)), unread, code, (missed_by,) if missed_by else ()
     )

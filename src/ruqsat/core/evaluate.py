@@ -59,14 +59,9 @@ def _evaluate_at(
     refusal = refuse_invalid(case, policy_set.vocabulary)
     if refusal is not None:
         return refusal
-    sub, act, res, ctx = case.sub, case.act, case.res, case.ctx
-    for rule in policy_set.candidates_for(case):
-        try:
-            matched = rule.test(sub, act, res, ctx)
-        except Exception:  # noqa: BLE001 - last resort: whatever went wrong, it must not help the request
-            matched = not rule.allows
-        if matched:
-            return _settle(rule, case, policy_set, capabilities)
+    rule = policy_set.candidates_for(case).first(case)
+    if rule is not None:
+        return _settle(rule, case, policy_set, capabilities)
     return _silence(case, policy_set)
 
 

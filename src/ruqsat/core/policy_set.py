@@ -8,10 +8,14 @@ from msgspec import Struct
 from ruqsat.core.case import Case
 from ruqsat.core.covers import Covers
 from ruqsat.core.entitlement import MatrixRow
+from ruqsat.core.expression import Expression
 from ruqsat.core.functions import Function
 from ruqsat.core.hierarchy import Hierarchies
 from ruqsat.core.laws import Law
 from ruqsat.core.vocabulary import Vocabulary
+
+FirstHit = Callable[[Any, Any, Any, Any], int]
+"""Given the four entities: the number of the first rule that matches (the first is 1), 0 if none does."""
 
 RuleTest = Callable[[Any, Any, Any, Any], bool]
 
@@ -31,7 +35,7 @@ class Rule(Struct, frozen=True):
         asks: The section functions that the condition calls, for the explanation.
         gate: What of the condition reads nothing but the index's key (roles,
             action, class, purposes); settled once for each combination.
-        test: The rest of the condition.
+        test: The rest of the condition; ``residue`` is what it was made from.
     """
 
     priority: int
@@ -44,7 +48,23 @@ class Rule(Struct, frozen=True):
     asks: tuple[str, ...]
     gate: RuleTest
     test: RuleTest
+    residue: Expression
     condition: str
+
+
+class Candidates(Struct, frozen=True):
+    """The rules that can match one combination of the index's key, and one test that finds the first that does."""
+
+    rules: tuple[Rule, ...]
+    first_hit: FirstHit
+
+    def first(self, case: Case) -> Rule | None:
+        """Return the first rule that matches; one that fails while being tested never helps the request."""
+        try:
+            number = self.first_hit(case.sub, case.act, case.res, case.ctx)
+        except Exception:  # noqa: BLE001 - then each rule alone, so that the one that fails is known
+            return next((rule for rule in self.rules if matches(rule, rule.test, case)), None)
+        return self.rules[number - 1] if number else None
 
 
 class PolicySet(Struct, frozen=True):
@@ -67,25 +87,24 @@ class PolicySet(Struct, frozen=True):
     functions: dict[str, Function]
     answers: dict[str, Callable[[Case], Any]]
     section_functions: dict[str, Callable[..., bool]]
-    candidates: dict[tuple[object, ...], tuple[Rule, ...]]
+    candidates: dict[tuple[object, ...], Candidates]
+    fuse: Callable[[tuple[Rule, ...]], FirstHit]
     coarse_reasons: dict[str, str]
 
     def __repr__(self) -> str:
         return f"<PolicySet {self.digest[:16]}: {len(self.rules)} rules>"
 
-    def candidates_for(self, case: Case) -> tuple[Rule, ...]:
+    def candidates_for(self, case: Case) -> Candidates:
         """Return the rules that can match this case, in order of priority."""
         key = (case.sub.roles, case.act.name, case.res.data_class, case.ctx.purpose)
         known = self.candidates.get(key)
         if known is None:
             if len(self.candidates) >= CANDIDATES_KEPT:
                 self.candidates.clear()
-            known = self.candidates[key] = self._candidates(case)
+            bucket = self.index.get((case.act.name, case.res.data_class or ""), ())
+            rules = tuple(rule for rule in bucket if matches(rule, rule.gate, case))
+            known = self.candidates[key] = Candidates(rules, self.fuse(rules))
         return known
-
-    def _candidates(self, case: Case) -> tuple[Rule, ...]:
-        bucket = self.index.get((case.act.name, case.res.data_class or ""), ())
-        return tuple(rule for rule in bucket if matches(rule, rule.gate, case))
 
     def coarse(self, reason: str) -> str:
         """

@@ -163,11 +163,18 @@ class DecisionPoint:
         """
         began = time.perf_counter()
         policy_set = self.policy_set
-        decision, facts = await self._evaluate(policy_set, request, origin)
+        subject, patient = request.subject.id, _patient_of(request)
+        facts = self._information.facts_now(subject, patient)
+        if facts is None or (request.context is not None and request.context.consistency_token is not None):
+            decision, facts = await self._evaluate(policy_set, request, origin)
+        else:
+            capabilities = _capabilities(request, origin)
+            decision = evaluate(policy_set, request, facts, self._clock.now(), capabilities)
         answer = self._answer(decision, policy_set)
         try:
             await self._journal.append(self._entry("decision", answer, request, origin, facts))
-            if decision.allowed and not self._still_usable(request, facts):
+            # The last test before a permit is sent: nothing changed while its entry was written, and the lease holds.
+            if decision.allowed and (facts is None or not self._information.usable(facts, subject, patient)):
                 answer = await self._again(policy_set, request, origin, answer)
         except JournalError:
             answer = self._answer(deny("deny.audit_unavailable"), policy_set, answer.id)

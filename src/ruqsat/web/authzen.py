@@ -66,8 +66,16 @@ class AuthZen:
             elif content_type is None or content_type.split(b";", 1)[0].strip().lower() != _JSON:
                 await _say(send, 400, "expected `Content-Type: application/json`", extra)
             else:
-                body = await self._evaluate(await _read_body(receive), traceparent)
-                await _send(send, 200, _JSON, body, extra)
+                message = await receive()
+                body: bytes = message.get("body", b"")
+                if message["type"] != "http.request" or message.get("more_body") or len(body) > MAX_BODY_BYTES:
+                    body = await _read_on(message, receive)
+                origin = self._plain if traceparent is None else self._traced(traceparent)
+                answer = await self._decision_point.decide(decode_evaluation(body), origin)
+                said = encode_answer(answer, self._explain)
+                headers = [(b"content-type", _JSON), (b"content-length", b"%d" % len(said)), *extra]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await send({"type": "http.response.body", "body": said})
         except RequestError as error:
             await _say(send, 400, str(error), extra)
         except asyncio.CancelledError:
@@ -79,11 +87,8 @@ class AuthZen:
             _log.exception("evaluation_failed")
             await _say(send, 500, "the decision point failed; nothing was allowed", extra)
 
-    async def _evaluate(self, body: bytes, traceparent: str | None) -> bytes:
-        origin = self._plain
-        if traceparent is not None:
-            origin = Origin("json", self._explain, self._capabilities, traceparent)
-        return encode_answer(await self._decision_point.decide(decode_evaluation(body), origin), self._explain)
+    def _traced(self, traceparent: str) -> Origin:
+        return Origin("json", self._explain, self._capabilities, traceparent)
 
 
 def _read_headers(headers: Headers) -> tuple[bytes | None, bytes | None, str | None]:
@@ -99,10 +104,10 @@ def _read_headers(headers: Headers) -> tuple[bytes | None, bytes | None, str | N
     return request_id, content_type, traceparent
 
 
-async def _read_body(receive: Receive) -> bytes:
+async def _read_on(message: MutableMapping[str, Any], receive: Receive) -> bytes:
+    """Return the whole body, of which *message* is the first part."""
     body = bytearray()
     while True:
-        message = await receive()
         if message["type"] != "http.request":
             raise RequestError("the caller went away before its request was complete")
         body += message.get("body", b"")
@@ -110,6 +115,7 @@ async def _read_body(receive: Receive) -> bytes:
             raise RequestError(f"the body is larger than {MAX_BODY_BYTES // 1024} KiB")
         if not message.get("more_body", False):
             return bytes(body)
+        message = await receive()
 
 
 async def _say(send: Send, status: int, sentence: str, extra: Headers) -> None:

@@ -32,6 +32,53 @@ class State(ServerState):
     draining = False
 
 
+class _Corked:
+    """
+    A transport that sends the head and the body of an answer in one piece.
+
+    ASGI hands them over one after the other; sent so, each costs a system call
+    and wakes the peer.  The first piece waits for the second, at most until the
+    loop turns.
+    """
+
+    __slots__ = ("_call_soon", "_held", "_inner", "_is_due")
+
+    def __init__(self, inner: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._inner = inner
+        self._call_soon = loop.call_soon
+        self._held = b""
+        self._is_due = False
+
+    def write(self, data: bytes) -> None:
+        """Send *data*, behind what is held."""
+        if self._held:
+            self._inner.write(self._held + data)
+            self._held = b""
+            return
+        self._held = data
+        if not self._is_due:
+            self._is_due = True
+            self._call_soon(self._send_held)
+
+    def close(self) -> None:
+        """Send what is held, then close."""
+        self._send_held()
+        self._inner.close()
+
+    def is_closing(self) -> bool:
+        """Tell whether the connection is being closed."""
+        return self._inner.is_closing()
+
+    def _send_held(self) -> None:
+        self._is_due = False
+        if self._held:
+            held, self._held = self._held, b""
+            self._inner.write(held)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
@@ -46,7 +93,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; a peer that sends no request at all is closed at the deadline."""
-        super().connection_made(transport)
+        super().connection_made(_Corked(transport, self.loop))  # type: ignore[arg-type]
         self.draining = getattr(self.server_state, "draining", False)
         self._deadline = self.loop.call_later(READ_SECONDS, self._close_late)
 
