@@ -228,7 +228,7 @@ def _all(parts: list[Expression]) -> Expression:
 
 
 def inline(expression: Expression, cells: Mapping[str, str]) -> Expression:
-    """Put the row's cells in the place of its columns, and its condition in that of ``eval(p.when)``; flatten ``&&``."""
+    """Put the row's cells in the place of its columns and of ``eval(p.when)`` the condition; flatten ``&&``."""
     match expression:
         case EvalCell(column=column):
             return parse_expression(cells[column])

@@ -128,6 +128,9 @@ class ForwardAuth:
     async def _recorded(self, refusal: _Refused, origin: Origin) -> str:
         try:
             return await self._decision_point.record_refusal(refusal.reason, origin, refusal.subject)
+        except asyncio.CancelledError:
+            # The process stops and waits no longer: the refusal stands.
+            return ""
         except Exception:  # noqa: BLE001 - the refusal stands whether or not it could be recorded
             _log.exception("refusal_not_recorded")
             return ""
