@@ -25,7 +25,6 @@ check: lint types contracts policy ## lint, types, import contracts, policy
 lint: $(VENV)/.test ## style and security lints, test sentences
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/interrogate --config pyproject.toml --ignore-init-module --ignore-nested-functions --ignore-private --ignore-magic --ignore-init-method tests src
 
 types: $(VENV)/.test ## mypy, strict, on src
 	$(BIN)/mypy
