@@ -1,0 +1,197 @@
+"""The one rule of freshness: nothing is used after a change to it was learnt, nor beyond the lease."""
+
+from random import Random
+from types import ModuleType
+
+import pytest
+
+from ruqsat.core.facts import Position
+from ruqsat.errors import RequestError
+from ruqsat.service import freshness as product
+from tests.mutants import plant
+
+KEY = bytes(32)
+LEASE = 5_000_000
+KEYS = ("patient:p1", "subject:s1", "patient:p2")
+
+
+def fresh(module: ModuleType = product, **options: int) -> product.Freshness:
+    """State after one probe of epoch `e`, at boot time 0."""
+    state: product.Freshness = module.Freshness(KEY, lease_for=LEASE, **options)
+    state.observe_probe(Position("e", 0), (), 0, state.position)
+    return state
+
+
+def test_what_was_read_is_usable_until_a_change_to_it_is_learnt() -> None:
+    """A change makes what was read before it unusable, and nothing else."""
+    state = fresh()
+
+    state.learn(1, "patient:p1")
+
+    assert not state.usable(Position("e", 0), ("patient:p1",), 1)
+    assert state.usable(Position("e", 1), ("patient:p1",), 1)
+    assert state.usable(Position("e", 0), ("patient:p2",), 1)
+
+
+def test_a_change_to_everything_touches_everything() -> None:
+    """An entry `ALL` in the feed makes every earlier reading unusable."""
+    state = fresh()
+
+    state.learn(1, product.ALL)
+
+    assert not state.usable(Position("e", 0), ("patient:p2",), 1)
+
+
+def test_nothing_is_usable_once_the_lease_has_run_out() -> None:
+    """The lease ends at its instant, to the microsecond, and only a probe renews it."""
+    state = fresh()
+
+    assert state.usable(Position("e", 0), KEYS, LEASE - 1)
+    assert not state.usable(Position("e", 0), KEYS, LEASE)
+    state.learn(1, "patient:p9")
+    assert not state.usable(Position("e", 1), KEYS, LEASE)
+    state.observe_probe(Position("e", 1), (), LEASE, state.position)
+    assert state.usable(Position("e", 1), KEYS, 2 * LEASE - 1)
+
+
+def test_the_lease_runs_from_when_the_probe_was_sent() -> None:
+    """An answer that was long on its way does not prolong anything."""
+    state = fresh()
+
+    state.observe_probe(Position("e", 0), (), 1_000_000, state.position)
+
+    assert not state.usable(Position("e", 0), KEYS, 1_000_000 + LEASE)
+
+
+def test_another_epoch_forgets_everything() -> None:
+    """A database that was exchanged makes every reading of the old one unusable."""
+    state = fresh()
+
+    assert state.observe_probe(Position("f", 3), (), 1, state.position) == "forgot"
+
+    assert not state.usable(Position("e", 9), KEYS, 2)
+    assert not state.usable(Position("f", 2), KEYS, 2)
+    assert state.usable(Position("f", 3), KEYS, 2)
+
+
+def test_a_head_that_went_back_forgets_everything_and_takes_another_probe() -> None:
+    """A database that lost changes which we had seen is not believed at once."""
+    state = fresh()
+    state.observe_probe(Position("e", 5), [(n, "patient:p1") for n in range(1, 6)], 1, state.position)
+
+    assert state.observe_probe(Position("e", 2), (), 2, state.position) == "went-back"
+
+    assert not state.usable(Position("e", 2), KEYS, 3)
+
+
+def test_changes_with_a_gap_forget_everything() -> None:
+    """A probe that does not bring every change up to the head makes older readings unusable."""
+    state = fresh()
+
+    assert state.observe_probe(Position("e", 3), [(1, "patient:p1"), (3, "patient:p2")], 1, state.position) == "forgot"
+
+    assert not state.usable(Position("e", 2), ("subject:s1",), 2)
+
+
+def test_the_memory_of_changes_is_bounded_and_errs_on_the_safe_side() -> None:
+    """When old changes are dropped, everything older than they are becomes unusable."""
+    state = fresh(recent_limit=2)
+    for seq, key in enumerate(KEYS, 1):
+        state.learn(seq, key)
+
+    assert len(state.recent) == 2
+    assert not state.usable(Position("e", 0), KEYS[:1], 1)
+    assert not state.usable(Position("e", 0), ("patient:never",), 1)
+
+
+def test_a_token_asks_for_at_least_its_position() -> None:
+    """Facts older than the token are unusable unless everything up to it is known."""
+    state = fresh()
+    token = Position("e", 2)
+
+    assert not state.usable(Position("e", 0), ("patient:p2",), 1, token)
+    state.learn(1, "patient:p1")
+    state.learn(2, "patient:p1")
+    assert state.usable(Position("e", 0), ("patient:p2",), 1, token)
+    assert not state.usable(Position("e", 9), KEYS, 1, Position("f", 1))
+
+
+def test_tokens_are_sealed() -> None:
+    """A token reads as what was issued; a changed, cut or foreign one is refused."""
+    state, other = fresh(), product.Freshness(bytes(31) + b"x", lease_for=LEASE)
+    token = state.issue_token(Position("ab12", 7))
+
+    assert state.read_token(token) == Position("ab12", 7)
+    for forged in (
+        token.replace(".7.", ".8."),
+        token[:-1],
+        token + "0",
+        "",
+        "ab12.7",
+        other.issue_token(Position("ab12", 7)),
+    ):
+        with pytest.raises(RequestError):
+            state.read_token(forged)
+
+
+def random_walk(module: ModuleType, seed: int, steps: int) -> bool:
+    """Commit, learn late and out of order, probe and read at random; tell whether anything stale was usable."""
+    chance = Random(seed)
+    state = fresh(module, recent_limit=2)
+    touched: dict[str, int] = dict.fromkeys(KEYS, 0)
+    committed_at: list[tuple[int, int]] = []
+    feed: list[tuple[int, str]] = []
+    held: list[tuple[str, Position]] = []
+    now = 0
+    for _ in range(steps):
+        now += chance.choice([1, 100_000, 1_000_000])
+        match chance.randrange(5):
+            case 0:
+                key = chance.choice(KEYS)
+                feed.append((len(feed) + 1, key))
+                touched[key] = len(feed)
+                committed_at.append((now, len(feed)))
+            case 1 if feed:
+                state.learn(*chance.choice(feed))
+            case 2:
+                asked, sent = state.position, now
+                changes, head = [c for c in feed if c[0] > asked.seq], Position("e", len(feed))
+                now += chance.choice([0, 2_000_000])
+                state.observe_probe(head, changes, sent, asked)
+            case 3:
+                held.append((chance.choice(KEYS), Position("e", len(feed))))
+            case _:
+                for key, as_of in held[-6:]:
+                    old = [
+                        seq
+                        for moment, seq in committed_at
+                        if moment <= now - LEASE and feed[seq - 1][1] == key and seq > as_of.seq
+                    ]
+                    if old and state.usable(as_of, (key,), now):
+                        return True
+    return False
+
+
+def test_nothing_stale_is_usable_a_lease_after_its_change() -> None:
+    """On thousands of random histories no reading is usable a lease after a change to it, however late we learn."""
+    seed = Random().randrange(2**32)
+    print(f"seed {seed}")
+
+    assert not any(random_walk(product, seed + n, 300) for n in range(150))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("self.lease = max(self.lease, sent_at)", "self.lease = sent_at + 4_000_000"),
+        ("self.win = max(self.win, dropped)", "pass"),
+        ("if recent.get(key, 0) > seq:", "if recent.get(key, 0) > seq + 1:"),
+        ("return now_boottime - self.lease < self._lease_for\n\n    def _covers", "return True\n\n    def _covers"),
+    ],
+    ids=["lease from receipt", "window dropped", "off by one", "no lease"],
+)
+def test_planted_mistakes_are_noticed(right: str, wrong: str) -> None:
+    """Each guard of the rule is needed: without it the same histories find something stale."""
+    mutant = plant(product, right, wrong)
+
+    assert any(random_walk(mutant, n, 300) for n in range(3000))

@@ -1,0 +1,236 @@
+"""The information point: from memory when nothing changed, and never from before a change that was answered."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+import pytest
+
+from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
+from ruqsat.errors import StoreUnavailableError
+from ruqsat.service.freshness import Freshness
+from ruqsat.service.information_point import InformationPoint, Limits
+from tests.clocks import FixedClock
+
+LEASE = 5_000_000
+
+
+class Gate:
+    """A place where a reading waits until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.reached, self.open = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self) -> None:
+        """Say that it is reached, and wait."""
+        self.reached.set()
+        await self.open.wait()
+
+
+class Memory:
+    """A store in memory with the shape of the port, whose answers can be held up or fail."""
+
+    def __init__(self) -> None:
+        self.seq, self.feed = 0, []  # type: int, list[tuple[int, str]]
+        self.subjects = {"s1": SubjectFacts("s1")}
+        self.patients = {"p1": PatientFacts("p1", egov=True)}
+        self.readings = 0
+        self.gate: Gate | None = None
+        self.is_down = False
+
+    def _refuse_if_down(self) -> None:
+        if self.is_down:
+            raise StoreUnavailableError("down")
+
+    async def fetch_facts(self, subject: str | None, patient: str | None) -> Any:
+        """Read both and the position, then perhaps wait: the answer is on its way."""
+        self._refuse_if_down()
+        self.readings += 1
+        read = self.subjects.get(subject or ""), self.patients.get(patient or ""), Position("e", self.seq)
+        if self.gate is not None:
+            await self.gate()
+        return read
+
+    async def fetch_position(self) -> Position:
+        """Return the newest position."""
+        self._refuse_if_down()
+        return Position("e", self.seq)
+
+    async def fetch_changes(self, since: Position) -> Any:
+        """Return the newest position and what changed since."""
+        self._refuse_if_down()
+        return Position("e", self.seq), tuple(change for change in self.feed if change[0] > since.seq)
+
+    async def change_patient(self, patient: str, change: Callable[[PatientFacts], PatientFacts]) -> Position:
+        """Change and commit."""
+        self.patients[patient] = change(self.patients[patient])
+        self.seq += 1
+        self.feed.append((self.seq, "patient:" + patient))
+        return Position("e", self.seq)
+
+    async def record_facts(self, subjects: Any, patients: Any) -> Any:
+        """Not used here."""
+        raise NotImplementedError
+
+
+def run(story: Callable[[InformationPoint, Memory, FixedClock], Coroutine[Any, Any, None]], **limits: int) -> None:
+    """Tell a story about an information point over a store in memory."""
+
+    async def tell() -> None:
+        store, clock = Memory(), FixedClock()
+        point = InformationPoint(store, Freshness(bytes(32), lease_for=LEASE), clock, limits=Limits(**limits))
+        await point.probe_once()
+        try:
+            await story(point, store, clock)
+        finally:
+            await point.aclose()
+
+    asyncio.run(tell())
+
+
+def closed(facts: PatientFacts) -> PatientFacts:
+    """The change that the stories make."""
+    return msgspec.structs.replace(facts, egov=False)
+
+
+def is_open(facts: Facts | None) -> bool:
+    """Whether the facts are those from before the change."""
+    assert facts is not None and facts.patient is not None
+    return facts.patient.egov
+
+
+def test_what_was_read_once_is_answered_from_memory() -> None:
+    """A second request for the same people reads nothing; nobody by an id is remembered too."""
+
+    async def story(point: InformationPoint, store: Memory, _clock: FixedClock) -> None:
+        assert point.facts_now("s1", "p1") is None
+        await point.fetch("s1", "p1")
+        await point.fetch("nobody", None)
+
+        assert is_open(point.facts_now("s1", "p1"))
+        unknown = point.facts_now("nobody", None)
+        assert unknown is not None and unknown.subject is None
+        assert store.readings == 2
+
+    run(story)
+
+
+def test_a_change_that_was_answered_is_never_answered_from_before_it() -> None:
+    """From the moment a change returns, the old entry is unusable."""
+
+    async def story(point: InformationPoint, store: Memory, _clock: FixedClock) -> None:
+        old = await point.fetch("s1", "p1")
+
+        await point.change_patient("p1", closed)
+
+        assert point.facts_now("s1", "p1") is None
+        assert not point.usable(old, "s1", "p1")
+        assert not is_open(await point.fetch("s1", "p1"))
+
+    run(story)
+
+
+def test_a_reading_that_lands_after_a_change_is_unusable() -> None:
+    """A fill that was read before a change and arrives after it is not answered, nor kept."""
+
+    async def story(point: InformationPoint, store: Memory, _clock: FixedClock) -> None:
+        store.gate = gate = Gate()
+        slow = asyncio.create_task(point.fetch("s1", "p1"))
+        await gate.reached.wait()
+        store.gate = None
+        await point.change_patient("p1", closed)
+        gate.open.set()
+
+        assert not is_open(await slow)
+        assert not is_open(await point.fetch("s1", "p1"))
+
+    run(story)
+
+
+def test_the_race_would_be_noticed_if_entries_were_stamped_when_they_arrive() -> None:
+    """Plant: a store that stamps its answer with the newest position lets the old facts through."""
+
+    async def story(point: InformationPoint, store: Memory, _clock: FixedClock) -> None:
+        honest = store.fetch_facts
+
+        async def restamped(subject: str | None, patient: str | None) -> Any:
+            known, whom, _ = await honest(subject, patient)
+            return known, whom, Position("e", store.seq)
+
+        store.fetch_facts = restamped  # type: ignore[method-assign]
+        store.gate = gate = Gate()
+        slow = asyncio.create_task(point.fetch("s1", "p1"))
+        await gate.reached.wait()
+        store.gate = None
+        await point.change_patient("p1", closed)
+        gate.open.set()
+
+        assert is_open(await slow)
+
+    run(story)
+
+
+def test_callers_with_the_same_question_share_one_reading() -> None:
+    """A hundred callers who miss together read the store once."""
+
+    async def story(point: InformationPoint, store: Memory, _clock: FixedClock) -> None:
+        store.gate = gate = Gate()
+        asked = [asyncio.create_task(point.fetch("s1", "p1")) for _ in range(100)]
+        await gate.reached.wait()
+        gate.open.set()
+        await asyncio.gather(*asked)
+
+        assert store.readings == 1
+
+    run(story)
+
+
+def test_a_storm_of_misses_is_bounded() -> None:
+    """Beyond the limit of waiting readings a caller is told to try later."""
+
+    async def story(point: InformationPoint, store: Memory, _clock: FixedClock) -> None:
+        store.gate = gate = Gate()
+        waiting = [asyncio.create_task(point.fetch(f"s{n}", None)) for n in range(2)]
+        await gate.reached.wait()
+        await asyncio.sleep(0)
+        with pytest.raises(StoreUnavailableError):
+            await point.fetch("one-too-many", None)
+        gate.open.set()
+        await asyncio.gather(*waiting)
+
+    run(story, fills=2)
+
+
+def test_without_the_store_memory_serves_until_the_lease_ends() -> None:
+    """When the store is gone, known facts are used for the rest of the lease and not a moment longer."""
+
+    async def story(point: InformationPoint, store: Memory, clock: FixedClock) -> None:
+        facts = await point.fetch("s1", "p1")
+        store.is_down = True
+        clock.advance(LEASE - 1)
+        assert point.usable(facts, "s1", "p1")
+
+        clock.advance(1)
+        assert point.facts_now("s1", "p1") is None
+        assert not point.has_lease()
+        with pytest.raises(StoreUnavailableError):
+            await point.fetch("s1", "p1")
+
+        store.is_down = False
+        assert is_open(await point.fetch("s1", "p1"))
+
+    run(story)
+
+
+def test_memory_is_bounded() -> None:
+    """Entries beyond the limit push out the least used."""
+
+    async def story(point: InformationPoint, store: Memory, _clock: FixedClock) -> None:
+        for n in range(10):
+            await point.fetch(f"s{n}", None)
+
+        assert sum(point.facts_now(f"s{n}", None) is not None for n in range(10)) == 4
+        assert point.facts_now("s9", None) is not None
+
+    run(story, subjects=4)
