@@ -1,0 +1,109 @@
+"""The command line: 0 good, 1 findings, 2 usage; machines read `--json`."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ruqsat import __version__
+from tests.conftest import ROOT
+from tests.process.starter import question, run_cli
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Path:
+    """A copy of the pack that a test may spoil."""
+    folder = tmp_path / "pack"
+    shutil.copytree(ROOT / "policies", folder / "policies")
+    shutil.copy(ROOT / "model.conf", folder)
+    return folder
+
+
+def spoil(pack: Path) -> None:
+    """Misspell an effect."""
+    file = pack / "policies" / "hard-deny.csv"
+    file.write_text(file.read_text().replace(", deny,", ", dney,", 1))
+
+
+def test_a_sound_pack_passes_check_and_test(pack: Path, tmp_path: Path) -> None:
+    """Exit code 0, the digest, and every case as promised."""
+    check, test = run_cli(tmp_path, "policy", "check", str(pack)), run_cli(tmp_path, "policy", "test", str(pack))
+
+    assert (check.returncode, test.returncode) == (0, 0), check.stdout + test.stdout
+    assert "no errors" in check.stdout
+    assert "52 of 52 cases are as promised" in test.stdout
+
+
+def test_a_spoilt_pack_is_findings_for_check_and_a_stop_for_the_others(pack: Path, tmp_path: Path) -> None:
+    """`check` lists and exits 1; `test`, `explain` and `serve` refuse to work with it and exit 2."""
+    spoil(pack)
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps(question()))
+
+    assert run_cli(tmp_path, "policy", "check", str(pack)).returncode == 1
+    assert run_cli(tmp_path, "policy", "test", str(pack)).returncode == 2
+    assert run_cli(tmp_path, "explain", str(request), "--pack", str(pack)).returncode == 2
+    served = run_cli(tmp_path, "serve", "--demo", "--pack", str(pack))
+    assert served.returncode == 2
+    assert "error[unknown-effect]" in served.stderr
+
+
+def test_check_speaks_json(pack: Path, tmp_path: Path) -> None:
+    """A machine gets the findings as data."""
+    spoil(pack)
+
+    said = json.loads(run_cli(tmp_path, "policy", "check", str(pack), "--json").stdout)
+
+    assert said["digest"] is None
+    assert said["findings"][0]["code"] == "unknown-effect"
+    assert said["findings"][0]["span"]["file"] == "policies/hard-deny.csv"
+
+
+def test_a_case_that_is_not_as_promised_fails(pack: Path, tmp_path: Path) -> None:
+    """An answer for the wrong reason is a failure, shown with the rule that gave it."""
+    file = pack / "policies" / "consent.test.toml"
+    file.write_text(file.read_text().replace('because = "consent-01"', 'because = "consent-02"', 1))
+
+    done = run_cli(tmp_path, "policy", "test", str(pack))
+
+    assert done.returncode == 1
+    assert "expected it by `consent-02`, got it by `consent-01`" in done.stdout
+
+
+def test_explain_shows_the_rules_that_were_asked(tmp_path: Path) -> None:
+    """Allowed is 0, denied 1, unreadable 2; the deciding rule stands last."""
+    request = tmp_path / "request.json"
+    moment = ("--at", "2026-11-24T10:00:00+05:00")
+    request.write_text(json.dumps(question()))
+    allowed = run_cli(tmp_path, "explain", str(request), *moment)
+    request.write_text(json.dumps(question(subject="admin_timur")))
+    denied = run_cli(tmp_path, "explain", str(request), *moment)
+    said = json.loads(run_cli(tmp_path, "explain", str(request), *moment, "--json").stdout)
+    request.write_text("{")
+
+    assert (allowed.returncode, denied.returncode) == (0, 1)
+    assert allowed.stdout.startswith("ALLOWED  allow.consent\n  by       consent-01\n  basis    consent\n")
+    assert "-> entitlement-01 (deny)" in denied.stdout
+    assert "client   sees `not_permitted`" in denied.stdout
+    assert (said["decision"], said["asked"][-1]["rule"]) == (False, "entitlement-01")
+    assert run_cli(tmp_path, "explain", str(request)).returncode == 2
+    assert run_cli(tmp_path, "explain", str(tmp_path / "none.json")).returncode == 2
+
+
+def test_what_is_missing_is_usage(tmp_path: Path) -> None:
+    """A missing folder or command is exit code 2 with one line that says so."""
+    for words in (
+        ("policy", "check", str(tmp_path / "none")),
+        ("journal", "verify", str(tmp_path / "none")),
+        ("nonsense",),
+    ):
+        assert run_cli(tmp_path, *words).returncode == 2, words
+
+
+def test_version_and_help(tmp_path: Path) -> None:
+    """The version is printed, and help lists every command."""
+    assert run_cli(tmp_path, "--version").stdout.strip() == f"ruqsat {__version__}"
+    text = run_cli(tmp_path, "--help").stdout
+    for command in ("serve", "explain", "policy", "journal", "consent"):
+        assert command in text

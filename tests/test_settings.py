@@ -1,0 +1,87 @@
+"""Settings: who wins, and what stops the start with one clear line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ruqsat.errors import SettingsError
+from ruqsat.settings import load_settings
+from tests.process.starter import run_cli
+
+OFF = {"auth_listen": "off"}
+SECRET = "canary-secret-of-more-than-thirty-two-bytes"
+
+
+def test_the_command_line_wins_over_environment_over_file_over_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each source is overruled by the one above it."""
+    file = tmp_path / "ruqsat.toml"
+    file.write_text(
+        'auth_listen = "off"\njson_listen = "127.0.0.1:1"\ncontrol_listen = "127.0.0.1:2"\ncache_entries = 7\n'
+    )
+    monkeypatch.setenv("RUQSAT_CONFIG", str(file))
+    monkeypatch.setenv("RUQSAT_JSON_LISTEN", "127.0.0.1:3")
+    monkeypatch.setenv("RUQSAT_CONTROL_LISTEN", "127.0.0.1:4")
+
+    settings = load_settings(control_listen="127.0.0.1:5", cache_entries=None)
+
+    assert (settings.control_listen, settings.json_listen, settings.cache_entries) == ("127.0.0.1:5", "127.0.0.1:3", 7)
+    assert settings.journal == "durable"
+
+
+TOKENS = {"token_issuer": "i", "token_audience": "a", "token_key": SECRET}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({}, "forward-auth listener needs"), ({**OFF, "token_issuer": "i"}, "half configured"),
+        ({**TOKENS, "token_audience": None}, "token_audience"), ({**TOKENS, "token_key": None}, "token_key"),
+        ({**TOKENS, "token_key_file": "x"}, "not both"), ({**OFF, "journal": "fast"}, "RUQSAT_JOURNAL"),
+        ({**OFF, "cache_entries": 0}, "RUQSAT_CACHE_ENTRIES"), ({**OFF, "lease_seconds": 1}, "twice probe_seconds"),
+        ({**OFF, "json_capabilities": ["fly"]}, "RUQSAT_JSON_CAPABILITIES"), ({**OFF, "database_url": "mysql://x"}, "RUQSAT_DATABASE_URL"),
+        ({**TOKENS, "token_algorithm": "none"}, "RUQSAT_TOKEN_ALGORITHM"), ({**OFF, "no_such": 1}, "NO_SUCH"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_setting_that_cannot_be_used_is_named(given: dict[str, Any], named: str) -> None:
+    """One sentence says which setting and what to write; a secret never stands in it."""
+    with pytest.raises(SettingsError) as refused:
+        load_settings(**given)
+
+    assert named in str(refused.value)
+    assert SECRET not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_misspelt_environment_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting that would be lost without a word stops the start."""
+    monkeypatch.setenv("RUQSAT_JORNAL", "lossy")
+
+    with pytest.raises(SettingsError, match="RUQSAT_JORNAL"):
+        load_settings(**OFF)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"json_listen": "0.0.0.0:0"}, {"auth_listen": "0.0.0.0:0"}, {"control_listen": "[::]:0"}, {"json_listen": "example.org:1"},
+        {"json_listen": "nowhere"}, {"token_issuer": "i"}, {"token_key": "short", "token_issuer": "i", "token_audience": "a",
+         "token_algorithm": "HS256"}, {"pack": "/nonexistent"}, {"journal": "x"}, {"jornal": "x"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_start_that_is_refused_is_one_line_and_exit_code_2(tmp_path: Path, settings: dict[str, str]) -> None:
+    """Open addresses, half a token configuration, a missing pack: no traceback, nothing served."""
+    done = run_cli(
+        tmp_path,
+        "serve",
+        **{"auth_listen": "off", "json_listen": "127.0.0.1:0", "control_listen": "127.0.0.1:0"} | settings,
+    )
+
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error[")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "short" not in done.stderr or "shorter" in done.stderr

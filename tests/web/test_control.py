@@ -1,0 +1,85 @@
+"""The control listener: health, status, and a withdrawal that stops the very next request."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.process.checker import entries_in
+from tests.process.starter import Sidecar, question, run_cli, serving
+
+WITHDRAW = "/v1/consents/c-dana-h1/withdraw"
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
+    """A real process with the demo world."""
+    with serving(tmp_path) as process:
+        yield process
+
+
+def test_a_withdrawn_consent_opens_nothing_from_the_answer_on(sidecar: Sidecar) -> None:
+    """The patient withdraws; the next evaluation is denied, also one that carries the token; the journal has it."""
+    assert sidecar.evaluate().json()["decision"] is True
+
+    answer = sidecar.call("control", "POST", WITHDRAW, headers=sidecar.bearer("dana"))
+
+    assert answer.status_code == 200
+    assert sidecar.evaluate().json()["decision"] is False
+    assert sidecar.evaluate(question(consistency_token=answer.json()["token"])).json()["decision"] is False
+    writes = [entry for entry in entries_in(sidecar.journal) if entry.get("listener") == "control"]
+    assert [(entry["subject"], entry["allowed"]) for entry in writes] == [("dana", True)]
+
+
+def test_nobody_else_can_withdraw_and_learns_nothing(sidecar: Sidecar) -> None:
+    """Without a token 401; with another's, the answer for a consent that exists and one that does not is the same."""
+    missing = sidecar.call("control", "POST", WITHDRAW)
+    assert (missing.status_code, missing.headers["www-authenticate"][:6]) == (401, "Bearer")
+
+    real, unknown = (
+        sidecar.call("control", "POST", path, headers=sidecar.bearer("dr_aida"))
+        for path in (WITHDRAW, "/v1/consents/no-such/withdraw")
+    )
+    assert real.status_code == unknown.status_code == 403
+    assert real.content == unknown.content
+    assert real.headers["content-type"] == "application/problem+json"
+    assert sidecar.evaluate().json()["decision"] is True
+
+
+def test_the_command_line_withdraws_through_the_control_api(sidecar: Sidecar, tmp_path: Path) -> None:
+    """`ruqsat consent withdraw` needs the control address and a token; a refusal is one line and exit code 2."""
+    control, words = sidecar.addresses["control"], ("consent", "withdraw", "c-dana-h1", "--control")
+
+    refused = run_cli(tmp_path, *words, control, "--token", sidecar.tokens["dr_aida"])
+    assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1)
+    assert sidecar.evaluate().json()["decision"] is True
+
+    done = run_cli(tmp_path, *words, control, "--token", sidecar.tokens["dana"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sidecar.evaluate().json()["decision"] is False
+
+
+def test_a_withdrawal_outlives_a_restart(tmp_path: Path) -> None:
+    """What was answered is on disk: a process that starts again honours it."""
+    with serving(tmp_path) as process:
+        assert process.call("control", "POST", WITHDRAW, headers=process.bearer("dana")).status_code == 200
+        process.kill()
+    with serving(tmp_path) as process:
+        assert process.evaluate().json()["decision"] is False
+
+
+def test_health_and_status_tell_what_is_in_force(sidecar: Sidecar) -> None:
+    """Live, ready, the policy digest, switches and freshness; no person stands in any of it."""
+    sidecar.evaluate()
+    assert sidecar.call("control", "GET", "/health/live").json() == {"status": "live"}
+    assert sidecar.call("control", "GET", "/health/ready").json() == {"status": "ready"}
+    status = sidecar.call("control", "GET", "/status")
+    assert status.json()["switches"]["require_care_relationship"] is True
+    assert status.json()["lease_age_seconds"] < 5
+    metrics = sidecar.call("control", "GET", "/metrics").text
+    for name in ("ruqsat_decisions_total", "ruqsat_decision_seconds_bucket", "ruqsat_journal_sync_seconds_bucket",
+                 "ruqsat_cache_hits_total", "ruqsat_lease_age_seconds"):  # fmt: skip
+        assert name in metrics
+    for text in (status.text, metrics):
+        assert "dr_aida" not in text and "p-dana" not in text
+    assert "/v1/consents/{consent}/withdraw" in sidecar.call("control", "GET", "/openapi.json").json()["paths"]
