@@ -51,7 +51,7 @@ def test_stock_pycasbin_agrees_on_random_requests(oracle: Oracle, policy_set: Po
         assert oracle.decide(case) == first_match(policy_set, case)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(worlds)
 def test_stock_pycasbin_agrees_on_every_row_of_facts(oracle: Oracle, policy_set: PolicySet, situation: Any) -> None:
     """Each provision, link and session covers the request in both engines or in neither."""

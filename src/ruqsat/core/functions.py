@@ -71,6 +71,8 @@ def read_grantees(text: str) -> tuple[Grantee, ...]:
     """
     Read ``org=h1+role=nurse subject=dr7``: alternatives divided by blanks, parts joined by ``+``.
 
+    ``*`` is an entry that states nothing (see :func:`names`).
+
     Examples:
         >>> read_grantees("org=h1+role=nurse")
         (Grantee(org='h1', subject=None, role='nurse', group=None),)
@@ -82,6 +84,7 @@ def write_grantees(grantees: tuple[Grantee, ...]) -> str:
     """Write grantees as :func:`read_grantees` reads them."""
     entries = (
         "+".join(f"{name}={value}" for name in ("org", "subject", "role", "group") if (value := getattr(entry, name)))
+        or "*"
         for entry in grantees
     )
     return " ".join(entries) or "-"
