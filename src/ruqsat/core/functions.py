@@ -77,7 +77,10 @@ def read_grantees(text: str) -> tuple[Grantee, ...]:
         >>> read_grantees("org=h1+role=nurse")
         (Grantee(org='h1', subject=None, role='nurse', group=None),)
     """
-    return tuple(Grantee(**dict(part.split("=", 1) for part in entry.split("+"))) for entry in _split(text))
+    return tuple(
+        Grantee() if entry == "*" else Grantee(**dict(part.split("=", 1) for part in entry.split("+")))
+        for entry in _split(text)
+    )
 
 
 def write_grantees(grantees: tuple[Grantee, ...]) -> str:
