@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 DEMO   ?= var/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint types contracts policy bench-quick lock clean
+.PHONY: help install run test check lint types contracts policy bench-quick bench-locust lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ policy: $(VENV)/.run ## check the policy pack and run its cases
 bench-quick: $(VENV)/.run ## measure the hot path against a no-op in the same run (needs wrk)
 	$(BIN)/python bench/quick.py
 
+bench-locust: $(VENV)/.bench ## load a running `make run` with Locust, shape steady_reads, 30 s
+	$(BIN)/locust -f bench/locustfile.py --headless --host http://127.0.0.1:8181 --only-summary
+
 lock: ## pin every dependency anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate -q pyproject.toml -o constraints.txt
 
@@ -59,4 +62,9 @@ $(VENV)/.run: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.run
 	@echo "installing what the tests need: linters, real proxies (once)"
 	@$(PIP) install --progress-bar on -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.run
+	@echo "installing Locust (once)"
+	@$(PIP) install --progress-bar on -c constraints.txt -e '.[bench]'
 	@touch $@
