@@ -34,31 +34,26 @@ class State(ServerState):
 
 class _Corked:
     """
-    A transport that sends the head and the body of an answer in one piece.
+    A transport that sends when the loop turns, in one piece.
 
-    ASGI hands them over one after the other; sent so, each costs a system call
-    and wakes the peer.  The first piece waits for the second, at most until the
-    loop turns.
+    ASGI hands over the head and the body of an answer one after the other; sent
+    so, each costs a system call and wakes the peer.  And requests that are ready
+    together are decided one after the other before any answer is sent: code that
+    runs without a system call in between runs far faster.
     """
 
-    __slots__ = ("_call_soon", "_held", "_inner", "_is_due")
+    __slots__ = ("_call_soon", "_held", "_inner")
 
     def __init__(self, inner: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._inner = inner
         self._call_soon = loop.call_soon
-        self._held = b""
-        self._is_due = False
+        self._held: list[bytes] = []
 
     def write(self, data: bytes) -> None:
-        """Send *data*, behind what is held."""
-        if self._held:
-            self._inner.write(self._held + data)
-            self._held = b""
-            return
-        self._held = data
-        if not self._is_due:
-            self._is_due = True
+        """Send *data* with whatever else this turn of the loop brings."""
+        if not self._held:
             self._call_soon(self._send_held)
+        self._held.append(data)
 
     def close(self) -> None:
         """Send what is held, then close."""
@@ -70,10 +65,10 @@ class _Corked:
         return self._inner.is_closing()
 
     def _send_held(self) -> None:
-        self._is_due = False
-        if self._held:
-            held, self._held = self._held, b""
-            self._inner.write(held)
+        held = self._held
+        if held:
+            self._held = []
+            self._inner.write(b"".join(held))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
