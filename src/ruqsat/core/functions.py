@@ -171,7 +171,9 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
 
     def leaves_the_country(ctx: "ContextView") -> bool:
         there = ctx.destination_country
-        return there is not None and there not in switches.adequate_countries
+        if there is None or there in switches.adequate_countries:
+            return False
+        return ctx.art16_3 not in switches.art16_grounds
 
     def is_cared_for(ctx: "ContextView") -> bool:
         return ctx.relationship is not None or not switches.require_care_relationship

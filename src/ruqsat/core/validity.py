@@ -40,7 +40,8 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
         # A scope narrows; until scopes are read, a request that carries any is refused.
         return _SCOPE
     if res.data_class in IMPERSONAL:
-        return None
+        # What concerns nobody names nobody: a patient's record is not opened by calling it public.
+        return None if res.patient is None else _UNMAPPED_CATEGORY
     if not ctx.purpose and "patient" in sub.roles and is_self(sub, res):
         ctx.purpose = ("PATRQT",)
     if not ctx.purpose:

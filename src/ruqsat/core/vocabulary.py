@@ -76,6 +76,7 @@ class Switches(Struct, frozen=True, forbid_unknown_fields=True):
     state_controller_needs_state_service: bool = True
     btg_required_conf: tuple[str, ...] = ("V",)
     adequate_countries: tuple[str, ...] = ("KZ",)
+    art16_grounds: tuple[str, ...] = ("treaty", "law", "rights")
     home_utc_offset_hours: int = 5
     adolescent_shield: AdolescentShield = field(default_factory=AdolescentShield)
     btg: BreakGlass = field(default_factory=BreakGlass)
