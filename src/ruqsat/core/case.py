@@ -6,7 +6,7 @@ joined here and nowhere else, always to the narrower side: a role must be in
 both, a label in either, a block in either.
 """
 
-from typing import Any
+from typing import Any, Self
 
 from ruqsat.core.facts import Conf, Facts, PatientFacts, SubjectFacts
 from ruqsat.core.instant import Now
@@ -59,6 +59,7 @@ class ResourceView:
         "encounter",
         "id",
         "labels",
+        "parts",
         "patient",
         "self_consented",
         "type",
@@ -79,6 +80,7 @@ class ResourceView:
         self.deidentified = said.deidentified
         self.blocked = said.blocked
         self.self_consented = said.self_consented
+        self.parts = said.parts
         if patient is not None and patient.records:
             self._join_record(patient)
 
@@ -96,67 +98,80 @@ class ResourceView:
 
 
 class ContextView:
-    """``r.ctx``: the circumstances; those that only the store may know come from the facts."""
+    """
+    ``r.ctx``: the circumstances; those that only the store may know come from the facts.
+
+    ``worked_out`` holds the answers of the sections (entitlement, consent, …), so
+    that several rules asking the same share one answer.
+    """
 
     __slots__ = (
         "_sub",
         "art16_3",
         "btg_session",
-        "case",
         "consents_known",
         "destination_country",
+        "facts",
         "now",
         "purpose",
         "relink",
         "smart_scopes",
+        "worked_out",
     )
 
-    def __init__(self, case: "Case", sub: SubjectView) -> None:
-        said = case.request.context or _NO_CONTEXT
-        self.case = case
-        self.now = case.now
+    def __init__(self, request: EvaluationRequest, facts: Facts, now: Now, sub: SubjectView) -> None:
+        said = request.context or _NO_CONTEXT
+        self.facts = facts
+        self.now = now
+        self.worked_out: dict[str, Any] = {}
         self.purpose = (said.purpose,) if isinstance(said.purpose, str) else said.purpose or ()
         self.destination_country = said.destination_country
         self.art16_3 = said.art16_3
         self.relink = said.relink
         self.btg_session = said.btg_session
         self.smart_scopes = said.smart_scopes
-        self.consents_known = case.facts.consents_known
+        self.consents_known = facts.consents_known
         self._sub = sub
 
     @property
     def emergency(self) -> bool:
         """Order §4: an emergency or urgent episode of the subject's own organisation is open."""
-        patient = self.case.facts.patient
+        patient = self.facts.patient
         return patient is not None and _open_emergency(patient, self._sub.org, self.now)
 
     @property
     def relationship(self) -> str | None:
         """Why the subject takes part in the patient's care; None if nothing says so."""
-        patient = self.case.facts.patient
+        patient = self.facts.patient
         return None if patient is None else _relationship(patient, self._sub, self.now)
 
 
 class Case:
     """
-    Everything one evaluation may look at, and what it has already worked out.
+    The four entities of one evaluation, and the facts and the moment they were made from.
 
-    ``worked_out`` holds the answers of the sections (entitlement, consent, …), so
-    that several rules asking the same share one answer.
+    Nothing in them points back to the case: what no longer matters is freed at
+    once, and no collector has to stop the process for it.
     """
 
-    __slots__ = ("act", "ctx", "facts", "now", "request", "res", "sub", "worked_out")
+    __slots__ = ("act", "ctx", "facts", "now", "res", "sub")
 
     def __init__(self, request: EvaluationRequest, facts: Facts, now: Now) -> None:
-        self.request = request
         self.facts = facts
         self.now = now
-        self.worked_out: dict[str, Any] = {}
         known = facts.subject
         self.sub = SubjectView(request, known if known is not None else _NOBODY)
         self.act = ActionView(request.action.name)
         self.res = ResourceView(request, facts.patient)
-        self.ctx = ContextView(self, self.sub)
+        self.ctx = ContextView(request, facts, now, self.sub)
+
+    @classmethod
+    def of(cls, sub: SubjectView, act: ActionView, res: ResourceView, ctx: ContextView) -> Self:
+        """Return the case of these four entities, which are all that a rule's condition is handed."""
+        case = cls.__new__(cls)
+        case.facts, case.now = ctx.facts, ctx.now
+        case.sub, case.act, case.res, case.ctx = sub, act, res, ctx
+        return case
 
 
 def _higher(one: Conf | None, other: Conf | None) -> Conf | None:

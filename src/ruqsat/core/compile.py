@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from ruqsat.core.case import Case
+from ruqsat.core.case import ActionView, Case, ContextView, ResourceView, SubjectView
 from ruqsat.core.consent import ConsentAnswer, consent_answer
 from ruqsat.core.covers import Cover, Covers
 from ruqsat.core.delegation import delegation_answer
@@ -136,9 +136,9 @@ _CONSENT_SIDE = {"granted": "permits", "refused": "denials", "held_back": "unrea
 def answer_of(name: str, case: Case, answers: Mapping[str, Callable[[Case], Any]]) -> Any:
     """Return the section's answer for this case, worked out once."""
     kept = "consent" if name in _CONSENT_SIDE else name
-    answer = case.worked_out.get(kept)
+    answer = case.ctx.worked_out.get(kept)
     if answer is None:
-        answer = case.worked_out[kept] = answers[name](case)
+        answer = case.ctx.worked_out[kept] = answers[name](case)
     return answer
 
 
@@ -153,11 +153,10 @@ def _asking(name: str, answer: Callable[[Case], Any]) -> Callable[..., bool]:
     """Return the function that rules call: the section's yes or no, worked out once a case."""
     kept, side = ("consent", _CONSENT_SIDE[name]) if name in _CONSENT_SIDE else (name, "holds")
 
-    def ask(_sub: object, _act: object, _res: object, ctx: Any) -> bool:
-        case = ctx.case
-        known = case.worked_out.get(kept)
+    def ask(sub: SubjectView, act: ActionView, res: ResourceView, ctx: ContextView) -> bool:
+        known = ctx.worked_out.get(kept)
         if known is None:
-            known = case.worked_out[kept] = answer(case)
+            known = ctx.worked_out[kept] = answer(Case.of(sub, act, res, ctx))
         return bool(getattr(known, side))
 
     return ask

@@ -15,7 +15,7 @@ stands here, because no list of priorities can say it:
 from msgspec import Struct
 
 from ruqsat.core.case import Case
-from ruqsat.core.covers import Covers
+from ruqsat.core.covers import Cover, Covers
 from ruqsat.core.facts import Consent, PatientFacts, Provision
 from ruqsat.core.instant import Now
 from ruqsat.core.representation import birthday
@@ -41,7 +41,7 @@ class ConsentAnswer(Struct, frozen=True):
     The documents that permit, refuse, or may refuse (unread), and the nearest miss.
 
     ``miss`` is a reason without its ``deny.`` (``consent.expired``); ``missed_by``
-    names the document, if one came near.
+    names the document, if one came near.  Both are told only where nothing permits.
     """
 
     permits: tuple[str, ...] = ()
@@ -63,19 +63,26 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
     permits: list[str] = []
     denials: list[str] = []
     nearest = (-1, "none", "")
+    cover = covers.of("2")
     for document in governing(patient, case.now):
-        effect, miss = _weigh(document, patient, case, covers, switches)
+        effect, miss = _weigh(document, patient, case, cover, switches)
         if effect == "permit":
             permits.append(document.id)
         elif effect == "deny":
             denials.append(document.id)
-        else:
+        elif not permits:
             nearest = max(nearest, (_RANK.get(miss, _FORMALITY), miss, document.id))
+    if permits:
+        return ConsentAnswer(_sorted(permits), _sorted(denials), unread)
     _, miss, missed_by = nearest
     code = _MISS_CODES.get(miss) or f"consent.{miss}"
-    return ConsentAnswer(
-        tuple(sorted(permits)), tuple(sorted(denials)), unread, code, (missed_by,) if missed_by else ()
-    )
+    return ConsentAnswer((), _sorted(denials), unread, code, (missed_by,) if missed_by else ())
+
+
+def _sorted(ids: list[str]) -> tuple[str, ...]:
+    if len(ids) > 1:
+        ids.sort()
+    return tuple(ids)
 
 
 def governing(patient: PatientFacts, now: Now) -> list[Consent]:
@@ -99,17 +106,18 @@ def _standing(document: Consent, now: Now) -> tuple[bool, int, bool, str]:
 
 
 def _weigh(
-    document: Consent, patient: PatientFacts, case: Case, covers: Covers, switches: Switches
+    document: Consent, patient: PatientFacts, case: Case, cover: Cover, switches: Switches
 ) -> tuple[str | None, str]:
     """Return the document's effect on this case, or None with the word of what it missed."""
     denial = document.root.effect == "deny"
-    if _revoked(document, case.now):
-        return None, "none" if denial else "revoked"
-    if document.status == "superseded":
-        return None, "none"
+    if document.status != "active" or document.revoked_at is not None:
+        if _revoked(document, case.now):
+            return None, "none" if denial else "revoked"
+        if document.status == "superseded":
+            return None, "none"
     if not denial and (defect := document.defect or _age_defect(document, patient, case, switches)):
         return None, defect
-    effect, miss = _apply(document.root, case, covers)
+    effect, miss = _apply(document.root, case, cover)
     if miss == "expired" and not _began(document, case.now):
         miss = "not_yet_valid"
     if denial:
@@ -147,12 +155,13 @@ def _age_defect(document: Consent, patient: PatientFacts, case: Case, switches: 
     return "" if case.res.data_class in switches.minor_self_classes else "minor_scope"
 
 
-def _apply(node: Provision, case: Case, covers: Covers) -> tuple[str | None, str]:
+def _apply(node: Provision, case: Case, cover: Cover) -> tuple[str | None, str]:
     """Deepest matching node wins, among siblings a denial; a closed gate shuts the whole subtree."""
-    miss, gate_open = covers.test("2", case, node)
-    if not gate_open:
-        return None, miss
-    below = {_apply(exception, case, covers)[0] for exception in node.exceptions} if node.exceptions else ()
+    number = cover.first_miss(case.sub, case.act, case.res, case.ctx, node)
+    miss = cover.misses[number]
+    if not node.exceptions or 0 < number <= cover.gates:
+        return (None if number else node.effect), miss
+    below = {_apply(exception, case, cover)[0] for exception in node.exceptions}
     if "deny" in below:
         return "deny", ""
     if miss:

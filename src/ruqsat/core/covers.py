@@ -32,6 +32,10 @@ class Covers:
     def __init__(self, covers: dict[str, Cover]) -> None:
         self._covers = covers
 
+    def of(self, suffix: str) -> Cover:
+        """Return the covering test of section *suffix*."""
+        return self._covers[suffix]
+
     def test(self, suffix: str, case: Case, row: object) -> tuple[str, bool]:
         """
         Test one row: ``("", True)`` if it covers the case.

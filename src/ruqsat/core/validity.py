@@ -33,7 +33,7 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
         return _UNMAPPED_ACTION
     if res.data_class not in vocabulary.classes:
         return _UNMAPPED_CATEGORY
-    if case.request.resource.properties is not None and case.request.resource.properties.parts is not None:
+    if res.parts is not None:
         # Requests of several parts are not decided yet; to ignore the parts would open them unseen.
         return _PARTS
     if ctx.smart_scopes is not None:
@@ -46,8 +46,9 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
         ctx.purpose = ("PATRQT",)
     if not ctx.purpose:
         return _NO_PURPOSE
-    if any(purpose not in vocabulary.purposes for purpose in ctx.purpose):
-        return _UNKNOWN_PURPOSE
+    for purpose in ctx.purpose:
+        if purpose not in vocabulary.purposes:
+            return _UNKNOWN_PURPOSE
     if res.patient is None:
         return _UNRESOLVED
     if case.facts.patient is not None and case.facts.patient.id != res.patient:

@@ -8,6 +8,7 @@ on stable storage.  Every other event is a denial with a reason.
 
 import secrets
 import time
+from functools import lru_cache
 from itertools import count
 from typing import Protocol
 
@@ -301,7 +302,14 @@ def _obligation(decision: str, number: int, duty: str) -> Obligation:
         >>> _obligation("a-1", 2, "review:72")
         Obligation(id='a-1.2', type='review', properties={'within_hours': 72})
     """
+    kind, properties = _read_duty(duty)
+    return Obligation(f"{decision}.{number}", kind, properties)
+
+
+@lru_cache(maxsize=1024)
+def _read_duty(duty: str) -> tuple[str, dict[str, int | list[str]]]:
+    """Return a duty's kind and its properties, which obligations share and nobody changes."""
     kind, _, parameter = duty.partition(":")
     if kind == "review":
-        return Obligation(f"{decision}.{number}", kind, {"within_hours": int(parameter)})
-    return Obligation(f"{decision}.{number}", kind, {"parts": [parameter]} if parameter else {})
+        return kind, {"within_hours": int(parameter)}
+    return kind, {"parts": [parameter]} if parameter else {}
