@@ -18,7 +18,7 @@ from msgspec import Struct
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, Position
-from ruqsat.core.instant import render_instant
+from ruqsat.core.instant import Now, render_instant
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import JournalError, StoreUnavailableError
@@ -163,17 +163,17 @@ class DecisionPoint:
             RequestError: the request carries a consistency token that was not issued here.
         """
         began = time.perf_counter()
-        policy_set = self.policy_set
+        policy_set, now = self.policy_set, self._clock.now()
         subject, patient = request.subject.id, _patient_of(request)
         facts = self._information.facts_now(subject, patient)
         if facts is None or (request.context is not None and request.context.consistency_token is not None):
             decision, facts = await self._evaluate(policy_set, request, origin)
+            now = self._clock.now()
         else:
-            capabilities = _capabilities(request, origin)
-            decision = evaluate(policy_set, request, facts, self._clock.now(), capabilities)
+            decision = evaluate(policy_set, request, facts, now, _capabilities(request, origin))
         answer = self._answer(decision, policy_set)
         try:
-            await self._journal.append(self._entry("decision", answer, request, origin, facts))
+            await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
             # The last test before a permit is sent: nothing changed while its entry was written, and the lease holds.
             if decision.allowed and (facts is None or not self._information.usable(facts, subject, patient)):
                 answer = await self._again(policy_set, request, origin, answer)
@@ -222,13 +222,13 @@ class DecisionPoint:
     async def _again(self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin, unsent: Answer) -> Answer:
         """Something changed while the entry was written: decide once more, or deny; the first entry was never sent."""
         decision, facts = await self._evaluate(policy_set, request, origin)
-        answer = self._answer(decision, policy_set)
-        await self._journal.append(self._entry("not_sent", unsent, request, origin, None))
-        await self._journal.append(self._entry("decision", answer, request, origin, facts))
+        answer, now = self._answer(decision, policy_set), self._clock.now()
+        await self._journal.append(self._entry("not_sent", unsent, request, origin, None, now))
+        await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
         if decision.allowed and not self._still_usable(request, facts):
-            await self._journal.append(self._entry("not_sent", answer, request, origin, None))
+            await self._journal.append(self._entry("not_sent", answer, request, origin, None, now))
             answer = self._answer(deny("deny.stale"), policy_set)
-            await self._journal.append(self._entry("decision", answer, request, origin, facts))
+            await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
         return answer
 
     def _answer(self, decision: Decision, policy_set: PolicySet, number: str | None = None) -> Answer:
@@ -243,7 +243,13 @@ class DecisionPoint:
         )
 
     def _entry(
-        self, kind: str, answer: Answer, request: EvaluationRequest, origin: Origin, facts: Facts | None
+        self,
+        kind: str,
+        answer: Answer,
+        request: EvaluationRequest,
+        origin: Origin,
+        facts: Facts | None,
+        now: Now,
     ) -> bytes:
         decision, said = answer.decision, request.subject.properties
         known = facts.subject if facts is not None else None
@@ -252,7 +258,7 @@ class DecisionPoint:
             Entry(
                 kind,
                 answer.id,
-                render_instant(self._clock.now().hi),
+                render_instant(now.hi),
                 origin.listener,
                 decision.allowed,
                 decision.reason,

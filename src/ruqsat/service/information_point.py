@@ -8,6 +8,7 @@ returns, so nobody who has seen a change succeed is answered from before it.
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -257,6 +258,7 @@ class InformationPoint:
         self._readings.clear()
 
 
+@lru_cache(maxsize=8192)
 def _keys(subject: str | None, patient: str | None) -> tuple[str, ...]:
     if patient is None:
         return () if subject is None else ("subject:" + subject,)

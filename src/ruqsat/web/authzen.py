@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.web.protocol import CYCLE, reply_at_once, take_body
 from ruqsat.web.wire import MAX_BODY_BYTES, decode_evaluation, encode_answer
 
 Scope = MutableMapping[str, Any]
@@ -24,6 +25,7 @@ Headers = list[tuple[bytes, bytes]]
 
 EVALUATION = "/access/v1/evaluation"
 _JSON = b"application/json"
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _MAX_TRACEPARENT = 256
 _log = logging.getLogger("ruqsat.json")
 
@@ -66,16 +68,15 @@ class AuthZen:
             elif content_type is None or content_type.split(b";", 1)[0].strip().lower() != _JSON:
                 await _say(send, 400, "expected `Content-Type: application/json`", extra)
             else:
-                message = await receive()
-                body: bytes = message.get("body", b"")
-                if message["type"] != "http.request" or message.get("more_body") or len(body) > MAX_BODY_BYTES:
-                    body = await _read_on(message, receive)
+                cycle = scope.get(CYCLE)
+                body = take_body(cycle) if cycle is not None else None
+                if body is None or len(body) > MAX_BODY_BYTES:
+                    body = await _read_on(await receive(), receive)
                 origin = self._plain if traceparent is None else self._traced(traceparent)
                 answer = await self._decision_point.decide(decode_evaluation(body), origin)
                 said = encode_answer(answer, self._explain)
-                headers = [(b"content-type", _JSON), (b"content-length", b"%d" % len(said)), *extra]
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
-                await send({"type": "http.response.body", "body": said})
+                if extra or cycle is None or not reply_at_once(cycle, _HEAD % len(said), said):
+                    await _send(send, 200, _JSON, said, extra)
         except RequestError as error:
             await _say(send, 400, str(error), extra)
         except asyncio.CancelledError:

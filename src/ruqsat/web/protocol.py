@@ -10,16 +10,42 @@ Framing that the parser rejects, and heads over the limits, are answered with
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 TARGET = "ruqsat.target"
 """Key of the scope that holds the request target as it arrived, in bytes."""
 
+CYCLE = "ruqsat.cycle"
+"""Key of the scope that holds the exchange itself, for :func:`take_body` and :func:`reply_at_once`."""
+
 MAX_HEAD_BYTES = 16 * 1024
 MAX_HEADERS = 64
 READ_SECONDS = 5.0
 """How long a request may take to arrive, from its first byte to its last."""
+
+
+def take_body(cycle: RequestResponseCycle) -> bytes | None:
+    """Return the body if it has arrived whole, else None: then ask for it by ASGI's messages."""
+    return None if cycle.more_body or cycle.disconnected or cycle.waiting_for_100_continue else bytes(cycle.body)
+
+
+def reply_at_once(cycle: RequestResponseCycle, head: bytes, body: bytes) -> bool:
+    """
+    Send a whole answer with a length, as ASGI's two messages would, at a fraction of their cost.
+
+    Returns:
+        False, with nothing sent, where the exchange needs more than that (the peer is
+        gone or slow, or its connection must be closed): then send by messages.
+    """
+    if cycle.response_started or cycle.disconnected or not cycle.keep_alive or cycle.flow.write_paused:
+        return False
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.transport.write(head + body)
+    cycle.message_event.set()
+    cycle.on_response()
+    return True
 
 
 class HeadTooLargeError(ValueError):
@@ -141,6 +167,7 @@ class Protocol(HttpToolsProtocol):
         self._reading_head = False
         self.scope[TARGET] = self.url  # type: ignore[literal-required]
         super().on_headers_complete()
+        self.scope[CYCLE] = self.cycle  # type: ignore[literal-required]
         if self.draining:
             self.cycle.keep_alive = False
 
