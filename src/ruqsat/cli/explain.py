@@ -58,7 +58,7 @@ def _asked(policy_set: PolicySet, case: Case) -> list[dict[str, object]]:
     """List the rules that were asked, in order, up to the one that settled it."""
     rows: list[dict[str, object]] = []
     for rule in policy_set.candidates_for(case).rules:
-        matched = matches(rule, rule.test, case)
+        matched = matches(rule, policy_set.test_of(rule), case)
         effect = "allow" if rule.allows else "deny"
         rows.append({"rule": rule.id, "effect": effect, "matched": matched, "condition": rule.condition})
         if matched:

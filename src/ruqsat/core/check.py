@@ -246,7 +246,7 @@ def _citations(row: Row, laws: dict[str, Law]) -> Iterator[Diagnostic]:
 
 def _rule(file: str, row: Row, vocabulary: Vocabulary) -> Iterator[Diagnostic]:
     stem = file.rpartition("/")[2].removesuffix(".csv")
-    if not re.fullmatch(re.escape(stem) + r"-[0-9]{2}", row.text("id")):
+    if not re.fullmatch(re.escape(stem) + r"-[0-9]{2,6}", row.text("id")):
         yield row.finding(
             "id",
             "rule-id-outside-file",

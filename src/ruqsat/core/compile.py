@@ -1,19 +1,21 @@
 """
 Checked rows → a :class:`PolicySet`.
 
-Each matcher is partially evaluated against every row: what depends on the action
-or the class alone is settled now, for every word of the vocabulary, and becomes
-the index; the rest becomes one generated function.  Code is generated from our
-own typed tree, never from text, and the values of a row are bound by name: a
-value never becomes code.
+The matcher is taken apart once: what it compares through a function whose reach
+is known becomes the index; what reads the index's key alone is settled once for
+each combination of roles, action, class and purposes that is met; the rest, with
+the row's condition in the place of ``eval(p.when)``, becomes generated code,
+shared by all rows that read alike.
 """
 
-import ast
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from types import SimpleNamespace
 from typing import Any
 
+from msgspec import Struct
+
 from ruqsat.core.case import ActionView, Case, ContextView, ResourceView, SubjectView
+from ruqsat.core.coder import ENTITY_ARGUMENTS, Coder
 from ruqsat.core.consent import ConsentAnswer, consent_answer
 from ruqsat.core.covers import Cover, Covers
 from ruqsat.core.delegation import delegation_answer
@@ -38,9 +40,10 @@ from ruqsat.core.expression import Any as Either
 from ruqsat.core.functions import Function, words
 from ruqsat.core.laws import Law
 from ruqsat.core.model_conf import Model, Section
-from ruqsat.core.policy_set import PolicySet, Rule
+from ruqsat.core.policy_set import Guard, PolicySet, Rule, RuleTest
 from ruqsat.core.representation import representation_answer
 from ruqsat.core.rows import Row
+from ruqsat.core.rule_index import IndexColumn, RuleIndex
 from ruqsat.core.vocabulary import Vocabulary
 
 SECTION_FUNCTIONS = ("entitled", "granted", "refused", "held_back", "represents", "delegated", "break_glass")
@@ -77,9 +80,14 @@ ROW_ATTRIBUTES = {
 }
 """For each covering section: the attribute of a fact that a column reads."""
 
-_ENTITY_ARGUMENTS = ("sub", "act", "res", "ctx")
 KEY = {("sub", "roles"), ("act", "name"), ("res", "data_class"), ("ctx", "purpose")}
-"""What the index is made of: conditions that read these alone are settled once for each combination."""
+"""Conditions that read these alone are settled once for each combination."""
+
+RULE_ATTRIBUTES = {"role": "role", "act": "act", "class": "data_class", "purpose": "purpose"}
+"""The columns of a rule that its gate reads."""
+
+GUARDED_FROM = 16
+"""From how many rules on that compare an attribute with a text it becomes part of the index's key."""
 
 
 def compile_policy_set(
@@ -100,16 +108,25 @@ def compile_policy_set(
     )
     covers = Covers({suffix: _cover(model.sections[suffix], functions) for suffix in ROW_ATTRIBUTES})
     answers = _answers(covers, matrix, vocabulary)
-    callables = {name: function.call for name, function in functions.items()}
     asking = {name: _asking(name, answer) for name, answer in answers.items()}
-    callables |= asking
-    rules, index = _index(model.sections[""], [row for row in rows if row.kind == "p"], vocabulary, callables)
-
-    def fuse(candidates: tuple[Rule, ...]) -> Callable[..., int]:
-        return _Coder(callables, {}, {}).first_hit([rule.residue for rule in candidates], _ENTITY_ARGUMENTS)
-
+    callables = {name: function.call for name, function in functions.items()} | asking
+    builder = _RuleBuilder(model.sections[""], [row for row in rows if row.kind == "p"], vocabulary, callables)
+    rules = builder.rules()
     return PolicySet(
-        digest, vocabulary, laws, rules, index, covers, matrix, hierarchies, functions, answers, asking, {}, fuse, {}
+        digest=digest,
+        vocabulary=vocabulary,
+        laws=laws,
+        rules=rules,
+        index=RuleIndex(rules, _index_columns(builder, functions)),
+        gate=builder.gate,
+        guards=builder.guards,
+        covers=covers,
+        matrix=matrix,
+        hierarchies=hierarchies,
+        functions=functions,
+        answers=answers,
+        section_functions=asking,
+        callables=callables,
     )
 
 
@@ -166,60 +183,174 @@ def _cover(section: Section, functions: dict[str, Function]) -> Cover:
     """Compile a covering matcher; the checker has seen to it that every criterion is a call, gates first."""
     criteria = [part for part in conjuncts(section.matcher) if isinstance(part, Call)]
     known = [functions[part.function] for part in criteria]
-    coder = _Coder({name: f.call for name, f in functions.items()}, {}, ROW_ATTRIBUTES[section.suffix])
+    coder = Coder({name: f.call for name, f in functions.items()}, ROW_ATTRIBUTES[section.suffix])
     return Cover(
-        coder.first_miss(criteria, (*_ENTITY_ARGUMENTS, "row")),
+        coder.first_miss(criteria, (*ENTITY_ARGUMENTS, "row")),
         ("", *(function.miss for function in known)),
         sum(function.gate for function in known),
     )
 
 
-def _index(
-    section: Section, rows: list[Row], vocabulary: Vocabulary, callables: Mapping[str, Callable[..., Any]]
-) -> tuple[tuple[Rule, ...], dict[tuple[str, str], tuple[Rule, ...]]]:
-    buckets: dict[tuple[str, str], list[Rule]] = {}
-    rules = []
-    for row in sorted(rows, key=lambda row: (int(row.text("priority")), row.text("id"))):
-        rule, actions, classes = _rule(section, row, vocabulary, callables)
-        rules.append(rule)
-        for action in actions:
-            for data_class in classes:
-                buckets.setdefault((action, data_class), []).append(rule)
-    return tuple(rules), {key: tuple(bucket) for key, bucket in buckets.items()}
+class _Condition(Struct, frozen=True):
+    """What is made of one text of ``when``; rows with the same text share it."""
+
+    settled: RuleTest
+    residue: tuple[Expression, ...]
+    asks: tuple[str, ...]
 
 
-def _rule(
-    section: Section, row: Row, vocabulary: Vocabulary, callables: Mapping[str, Callable[..., Any]]
-) -> tuple[Rule, list[str], list[str]]:
-    actions, classes = list(vocabulary.actions), list(vocabulary.classes)
-    cells = {name: cell.text for name, cell in row.cells.items()}
-    inlined = inline(section.matcher, cells)
-    gate, residue = [], []
-    for conjunct in conjuncts(inlined):
-        reads = _reads(conjunct)
-        if reads == {("act", "name")}:
-            actions = _accepted(conjunct, "act", "name", actions, cells, callables)
-        elif reads == {("res", "data_class")}:
-            classes = _accepted(conjunct, "res", "data_class", classes, cells, callables)
-        elif reads <= KEY:
-            gate.append(conjunct)
-        else:
-            residue.append(conjunct)
-    rule = Rule(
-        priority=int(cells["priority"]),
-        id=cells["id"],
-        allows=cells["eft"] == "allow",
-        ground=cells["basis"],
-        duties=(duties := words(cells["duties"])),
-        blocking=frozenset(duty for duty in duties if vocabulary.duties[duty.partition(":")[0]].blocking),
-        law=words(cells["law"]),
-        asks=tuple(n.function for n in walk(inlined) if isinstance(n, Call) and n.function in SECTION_FUNCTIONS),
-        gate=_Coder(callables, cells, {}).function(_all(gate), _ENTITY_ARGUMENTS),
-        test=_Coder(callables, cells, {}).function(_all(residue), _ENTITY_ARGUMENTS),
-        residue=_all(residue),
-        condition=cells["when"],
+class _RuleBuilder:
+    """
+    Makes rules of rows, sharing whatever is alike.
+
+    Attributes:
+        gate: The part of the matcher that reads the key alone, over any rule.
+        indexed: Its comparisons ``function(r.entity.attribute, p.column)``.
+        guards: Attributes that many rules compare with a text.
+    """
+
+    def __init__(
+        self, section: Section, rows: list[Row], vocabulary: Vocabulary, callables: Mapping[str, Callable[..., Any]]
+    ) -> None:
+        self._rows = sorted(rows, key=lambda row: (int(row.text("priority")), row.text("id")))
+        self._blocking = {name for name, duty in vocabulary.duties.items() if duty.blocking}
+        self._callables = callables
+        gate = [part for part in conjuncts(section.matcher) if _is_gate(part)]
+        self._rest = [part for part in conjuncts(section.matcher) if not _is_gate(part)]
+        self._own_columns = sorted({n.name for part in self._rest for n in walk(part) if isinstance(n, Column)})
+        self.gate = Coder(callables, RULE_ATTRIBUTES).function(_all(gate), (*ENTITY_ARGUMENTS, "row"))
+        self.indexed = [part for part in gate if isinstance(part, Call)]
+        self._parsed: dict[str, Expression] = {}
+        self.guards = self._find_guards()
+        self._conditions: dict[tuple[str, ...], _Condition] = {}
+        self._shared: dict[str, str] = {}
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Return the rules in order of precedence."""
+        return tuple(self._rule(row) for row in self._rows)
+
+    def _rule(self, row: Row) -> Rule:
+        share = self._share
+        condition = self._condition(row)
+        duties = words(row.text("duties"))
+        return Rule(
+            priority=int(row.text("priority")),
+            id=row.text("id"),
+            allows=row.text("eft") == "allow",
+            ground=share(row.text("basis")),
+            duties=duties,
+            blocking=frozenset(duty for duty in duties if duty.partition(":")[0] in self._blocking) or _NO_DUTIES,
+            law=words(row.text("law")),
+            asks=condition.asks,
+            role=share(row.text("role")),
+            act=share(row.text("act")),
+            data_class=share(row.text("class")),
+            purpose=share(row.text("purpose")),
+            settled=condition.settled,
+            residue=condition.residue,
+            condition=share(row.text("when")),
+        )
+
+    def _share(self, text: str) -> str:
+        return self._shared.setdefault(text, text)
+
+    def parse(self, text: str) -> Expression:
+        """Return the expression of a condition; alike ones share it."""
+        parsed = self._parsed.get(text)
+        if parsed is None:
+            parsed = self._parsed[text] = parse_expression(text)
+        return parsed
+
+    def _find_guards(self) -> tuple[Guard, ...]:
+        counts: Counter[tuple[str, str]] = Counter()
+        constants: dict[tuple[str, str], set[str]] = {}
+        for row in self._rows:
+            for attribute, constant in equalities(conjuncts(self.parse(row.text("when")))):
+                counts[attribute] += 1
+                constants.setdefault(attribute, set()).add(constant)
+        return tuple(
+            Guard(entity, name, frozenset(constants[entity, name]))
+            for (entity, name), count in sorted(counts.items())
+            if count >= GUARDED_FROM and (entity, name) not in KEY
+        )
+
+    def _condition(self, row: Row) -> _Condition:
+        columns = ("when", *self._own_columns)
+        cells = tuple([row.text(column) for column in columns])
+        known = self._conditions.get(cells)
+        if known is None:
+            known = self._conditions[cells] = self._make_condition(dict(zip(columns, cells, strict=True)))
+        return known
+
+    def _make_condition(self, cells: dict[str, str]) -> _Condition:
+        parts = [part for rest in self._rest for part in conjuncts(inline(rest, cells))]
+        guarded = {(guard.entity, guard.name) for guard in self.guards}
+        settled = [part for part in parts if _reads(part) <= KEY or _is_equality(part, guarded)]
+        residue = tuple(part for part in parts if part not in settled)
+        return _Condition(
+            Coder(self._callables, {}).function(_all(settled), ENTITY_ARGUMENTS),
+            residue if residue else (Const(True),),
+            tuple(
+                node.function
+                for part in parts
+                for node in walk(part)
+                if isinstance(node, Call) and node.function in SECTION_FUNCTIONS
+            ),
+        )
+
+
+_NO_DUTIES: frozenset[str] = frozenset()
+
+
+def equalities(parts: Iterable[Expression]) -> list[tuple[tuple[str, str], str]]:
+    """Return the comparisons ``r.entity.attribute == 'text'`` among *parts*."""
+    found = []
+    for part in parts:
+        match part:
+            case (
+                Compare(op="==", left=Attribute(entity=entity, name=name), right=Const(value=str() as text))
+                | Compare(op="==", right=Attribute(entity=entity, name=name), left=Const(value=str() as text))
+            ):
+                found.append(((entity, name), text))
+    return found
+
+
+def _is_equality(part: Expression, attributes: set[tuple[str, str]]) -> bool:
+    return any(attribute in attributes for attribute, _ in equalities([part]))
+
+
+def _is_gate(part: Expression) -> bool:
+    """Tell whether a conjunct of the matcher reads nothing but the key and a rule's own attributes."""
+    nodes = list(walk(part))
+    own = all(node.name in RULE_ATTRIBUTES for node in nodes if isinstance(node, Column))
+    return own and not any(isinstance(node, EvalCell) for node in nodes) and _reads(part) <= KEY
+
+
+def _index_columns(builder: _RuleBuilder, functions: dict[str, Function]) -> list[IndexColumn]:
+    """Return what rules are found by: comparisons whose reach is known, and guards."""
+    columns = []
+    for call in builder.indexed:
+        match call.arguments:
+            case (Attribute(entity=entity, name=name), Column(name=column)):
+                function = functions.get(call.function)
+                if function is not None and function.reach is not None:
+                    columns.append(_cell_column(entity, name, RULE_ATTRIBUTES[column], function.reach))
+    return [*columns, *(_guard_column(guard, builder) for guard in builder.guards)]
+
+
+def _cell_column(entity: str, name: str, cell: str, reach: Callable[[Any], Iterable[str]]) -> IndexColumn:
+    return IndexColumn(
+        lambda rule: words(getattr(rule, cell)), lambda case: reach(getattr(getattr(case, entity), name))
     )
-    return rule, actions, classes
+
+
+def _guard_column(guard: Guard, builder: _RuleBuilder) -> IndexColumn:
+    def words_of(rule: Rule) -> tuple[str, ...] | None:
+        parsed = conjuncts(builder.parse(rule.condition))
+        found = tuple(text for attribute, text in equalities(parsed) if attribute == (guard.entity, guard.name))
+        return found[:1] or None
+
+    return IndexColumn(words_of, lambda case: (str(getattr(getattr(case, guard.entity), guard.name)),))
 
 
 def _all(parts: list[Expression]) -> Expression:
@@ -264,101 +395,3 @@ def _reads(expression: Expression) -> set[tuple[str, str]]:
         elif isinstance(node, Entity):
             reads.add((node.name, "*"))
     return reads
-
-
-def _accepted(
-    expression: Expression,
-    entity: str,
-    name: str,
-    candidates: list[str],
-    cells: Mapping[str, str],
-    callables: Mapping[str, Callable[..., Any]],
-) -> list[str]:
-    test = _Coder(callables, cells, {}).function(expression, (entity,))
-    return [word for word in candidates if test(SimpleNamespace(**{name: word}))]
-
-
-_COMPARISONS: dict[str, ast.cmpop] = {
-    "==": ast.Eq(),
-    "!=": ast.NotEq(),
-    "<": ast.Lt(),
-    "<=": ast.LtE(),
-    ">": ast.Gt(),
-    ">=": ast.GtE(),
-    "in": ast.In(),
-}
-
-
-class _Coder:
-    """
-    Generates one function from one expression.
-
-    Columns are constants of a static row (*cells*) or attributes of the row
-    that is handed in (*attributes*).
-    """
-
-    def __init__(
-        self, callables: Mapping[str, Callable[..., Any]], cells: Mapping[str, str], attributes: Mapping[str, str]
-    ) -> None:
-        self._cells, self._attributes = cells, attributes
-        self._callables = callables
-        self._bound: dict[str, object] = {}
-
-    def function(self, expression: Expression, arguments: tuple[str, ...]) -> Callable[..., bool]:
-        """Return a function that answers the expression."""
-        return self._make(self._node(expression), arguments)
-
-    def first_miss(self, criteria: list[Call], arguments: tuple[str, ...]) -> Callable[..., int]:
-        """Return a function that answers the number of the first criterion that fails, 0 if none does."""
-        body: ast.expr = ast.Constant(0)
-        for number, criterion in reversed(list(enumerate(criteria, 1))):
-            body = ast.IfExp(self._node(criterion), body, ast.Constant(number))
-        return self._make(body, arguments)
-
-    def first_hit(self, tests: list[Expression], arguments: tuple[str, ...]) -> Callable[..., int]:
-        """Return a function that answers the number of the first test that holds, 0 if none does."""
-        body: ast.expr = ast.Constant(0)
-        for number, test in reversed(list(enumerate(tests, 1))):
-            body = ast.IfExp(self._node(test), ast.Constant(number), body)
-        return self._make(body, arguments)
-
-    def _make(self, body: ast.expr, arguments: tuple[str, ...]) -> Callable[..., Any]:
-        parameters = ast.arguments([], [ast.arg(name) for name in arguments], None, [], [], None, [])
-        tree = ast.fix_missing_locations(ast.Expression(ast.Lambda(parameters, body)))
-        code = compile(tree, "<policy>", "eval")
-        # The tree was built above from our own whitelisted nodes; no text of a policy reaches the compiler.
-        made: Callable[..., Any] = eval(code, {"__builtins__": {}, **self._bound})  # noqa: S307
-        return made
-
-    def _node(self, expression: Expression) -> ast.expr:  # noqa: PLR0911 - one line a kind of node
-        match expression:
-            case Const(value=value):
-                return self._constant(value)
-            case Entity(name=name):
-                return ast.Name(name, ast.Load())
-            case Attribute(entity=entity, name=name):
-                return ast.Attribute(ast.Name(entity, ast.Load()), name, ast.Load())
-            case Column(name=name) if name in self._cells:
-                return self._constant(self._cells[name])
-            case Column(name=name):
-                return ast.Attribute(ast.Name("row", ast.Load()), self._attributes[name], ast.Load())
-            case Not(operand=operand):
-                return ast.UnaryOp(ast.Not(), self._node(operand))
-            case All(operands=(only,)):
-                return self._node(only)
-            case All(operands=operands):
-                return ast.BoolOp(ast.And(), [self._node(part) for part in operands])
-            case Either(operands=operands):
-                return ast.BoolOp(ast.Or(), [self._node(part) for part in operands])
-            case Compare(op=op, left=left, right=right):
-                return ast.Compare(self._node(left), [_COMPARISONS[op]], [self._node(right)])
-            case Call(function=name, arguments=arguments):
-                self._bound["f_" + name] = self._callables[name]
-                return ast.Call(ast.Name("f_" + name, ast.Load()), [self._node(a) for a in arguments], [])
-            case _:
-                raise TypeError(f"{type(expression).__name__} is inlined before code is made")
-
-    def _constant(self, value: object) -> ast.expr:
-        name = f"c{len(self._bound)}"
-        self._bound[name] = value
-        return ast.Name(name, ast.Load())

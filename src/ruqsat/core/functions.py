@@ -11,7 +11,7 @@ a denial tells which criterion failed.  A *gate* stops the exceptions beneath a
 provision as well: purpose and term of a node bind its whole subtree.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,18 @@ _NOBODY = Grantee()
 
 
 class Function(Struct, frozen=True):
-    """One registered function."""
+    """
+    One registered function.
+
+    ``reach`` serves the index: given the function's first argument, the words of
+    which a cell must hold one, or ``*``, for the function to be true at all.
+    """
 
     call: Callable[..., bool]
     arity: int
     miss: str = ""
     gate: bool = False
+    reach: Callable[[Any], Iterable[str]] | None = None
 
 
 @lru_cache(maxsize=4096)
@@ -182,10 +188,10 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
         return switches.blocked_emergency_read and ctx.btg_session is not None and "BTG" in ctx.purpose
 
     return {
-        "holds": Function(holds, 2, "role"),
-        "acts": Function(acts, 2, "action"),
-        "touches": Function(touches, 2, "action"),
-        "covers": Function(covers, 2, "purpose"),
+        "holds": Function(holds, 2, "role", reach=lambda held: {up for role in held for up in roles.above(role)}),
+        "acts": Function(acts, 2, "action", reach=lambda name: (name,)),
+        "touches": Function(touches, 2, "action", reach=lambda name: classes.above(name) if name else ()),
+        "covers": Function(covers, 2, "purpose", reach=lambda stated: permits.above(stated[0]) if stated else ()),
         "states": Function(states, 2, "purpose"),
         "in_force": Function(in_force, 4, "expired", gate=True),
         "about": Function(about, 3, "purpose", gate=True),

@@ -6,12 +6,14 @@ from typing import Any
 from msgspec import Struct
 
 from ruqsat.core.case import Case
+from ruqsat.core.coder import ENTITY_ARGUMENTS, Coder
 from ruqsat.core.covers import Covers
 from ruqsat.core.entitlement import MatrixRow
-from ruqsat.core.expression import Expression
+from ruqsat.core.expression import All, Expression
 from ruqsat.core.functions import Function
 from ruqsat.core.hierarchy import Hierarchies
 from ruqsat.core.laws import Law
+from ruqsat.core.rule_index import RuleIndex
 from ruqsat.core.vocabulary import Vocabulary
 
 FirstHit = Callable[[Any, Any, Any, Any], int]
@@ -24,6 +26,14 @@ CANDIDATES_KEPT = 4096
 """Combinations of roles, action, class and purposes kept; real traffic has some dozens."""
 
 
+class Guard(Struct, frozen=True):
+    """An attribute that many rules compare with a text; the texts."""
+
+    entity: str
+    name: str
+    constants: frozenset[str]
+
+
 class Rule(Struct, frozen=True):
     """
     One compiled row of ``p``.
@@ -33,9 +43,10 @@ class Rule(Struct, frozen=True):
             ``deny.``, or ``topic.*`` where a section tells the reason itself.
         blocking: Those of the duties that the enforcement point itself must carry out.
         asks: The section functions that the condition calls, for the explanation.
-        gate: What of the condition reads nothing but the index's key (roles,
-            action, class, purposes); settled once for each combination.
-        test: The rest of the condition; ``residue`` is what it was made from.
+        role, act, data_class, purpose: The row's cells.
+        settled: What of the condition reads nothing but the index's key; tested
+            once for each combination.
+        residue: The rest of the condition, conjunct by conjunct.
     """
 
     priority: int
@@ -46,9 +57,12 @@ class Rule(Struct, frozen=True):
     blocking: frozenset[str]
     law: tuple[str, ...]
     asks: tuple[str, ...]
-    gate: RuleTest
-    test: RuleTest
-    residue: Expression
+    role: str
+    act: str
+    data_class: str
+    purpose: str
+    settled: RuleTest
+    residue: tuple[Expression, ...]
     condition: str
 
 
@@ -57,13 +71,14 @@ class Candidates(Struct, frozen=True):
 
     rules: tuple[Rule, ...]
     first_hit: FirstHit
+    test_of: Callable[[Rule], RuleTest]
 
     def first(self, case: Case) -> Rule | None:
         """Return the first rule that matches; one that fails while being tested never helps the request."""
         try:
             number = self.first_hit(case.sub, case.act, case.res, case.ctx)
         except Exception:  # noqa: BLE001 - then each rule alone, so that the one that fails is known
-            return next((rule for rule in self.rules if matches(rule, rule.test, case)), None)
+            return next((rule for rule in self.rules if matches(rule, self.test_of(rule), case)), None)
         return self.rules[number - 1] if number else None
 
 
@@ -71,39 +86,62 @@ class PolicySet(Struct, frozen=True):
     """
     Everything that decides, under one digest; swapped whole, never edited.
 
-    ``index`` gives, for an action and a class, the rules that can match, in
-    order of priority; ``candidates`` keeps what remains of them for one
-    X
+    ``index`` finds the rules whose cells a case can reach and ``gate`` says of
+    each exactly; what remains of them for one combination of the key (roles,
+    action, class, purposes, guarded attributes) is kept in ``candidates``.
     """
 
     digest: str
     vocabulary: Vocabulary
     laws: dict[str, Law]
     rules: tuple[Rule, ...]
-    index: dict[tuple[str, str], tuple[Rule, ...]]
+    index: RuleIndex
+    gate: Callable[..., bool]
+    guards: tuple[Guard, ...]
     covers: Covers
     matrix: tuple[MatrixRow, ...]
     hierarchies: Hierarchies
     functions: dict[str, Function]
     answers: dict[str, Callable[[Case], Any]]
     section_functions: dict[str, Callable[..., bool]]
-    candidates: dict[tuple[object, ...], Candidates]
-    fuse: Callable[[tuple[Rule, ...]], FirstHit]
-    coarse_reasons: dict[str, str]
+    callables: dict[str, Callable[..., Any]]
+    candidates: dict[tuple[object, ...], Candidates] = {}
+    tests: dict[tuple[Expression, ...], RuleTest] = {}
+    coarse_reasons: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"<PolicySet {self.digest[:16]}: {len(self.rules)} rules>"
 
     def candidates_for(self, case: Case) -> Candidates:
         """Return the rules that can match this case, in order of priority."""
-        key = (case.sub.roles, case.act.name, case.res.data_class, case.ctx.purpose)
+        key: tuple[object, ...] = (case.sub.roles, case.act.name, case.res.data_class, case.ctx.purpose)
+        if self.guards:
+            key += tuple([_guarded(guard, case) for guard in self.guards])
         known = self.candidates.get(key)
         if known is None:
             if len(self.candidates) >= CANDIDATES_KEPT:
                 self.candidates.clear()
-            bucket = self.index.get((case.act.name, case.res.data_class or ""), ())
-            rules = tuple(rule for rule in bucket if matches(rule, rule.gate, case))
-            known = self.candidates[key] = Candidates(rules, self.fuse(rules))
+            found = map(self.rules.__getitem__, self.index.find(case))
+            rules = tuple(rule for rule in found if self._can_match(rule, case))
+            tests = [All(rule.residue) for rule in rules]
+            first_hit = Coder(self.callables, {}).first_hit(tests, ENTITY_ARGUMENTS)
+            known = self.candidates[key] = Candidates(rules, first_hit, self.test_of)
+        return known
+
+    def _can_match(self, rule: Rule, case: Case) -> bool:
+        try:
+            return self.gate(case.sub, case.act, case.res, case.ctx, rule) and matches(rule, rule.settled, case)
+        except Exception:  # noqa: BLE001 - last resort, as in `matches`
+            return not rule.allows
+
+    def test_of(self, rule: Rule) -> RuleTest:
+        """Return the test of a rule's residue alone."""
+        known = self.tests.get(rule.residue)
+        if known is None:
+            if len(self.tests) >= CANDIDATES_KEPT:
+                self.tests.clear()
+            made = Coder(self.callables, {}).function(All(rule.residue), ENTITY_ARGUMENTS)
+            known = self.tests[rule.residue] = made
         return known
 
     def coarse(self, reason: str) -> str:
@@ -125,6 +163,12 @@ class PolicySet(Struct, frozen=True):
                 return self.vocabulary.reasons[prefix]
             prefix = prefix.rpartition(".")[0]
         return "not_permitted"
+
+
+def _guarded(guard: Guard, case: Case) -> str | None:
+    """Return the attribute if any rule names its value: all other values are alike to every rule."""
+    value = getattr(getattr(case, guard.entity), guard.name, None)
+    return value if isinstance(value, str) and value in guard.constants else None
 
 
 def matches(rule: Rule, test: RuleTest, case: Case) -> bool:

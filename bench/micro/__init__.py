@@ -1,0 +1,1 @@
+"""One question a file: how fast is one part alone?"""

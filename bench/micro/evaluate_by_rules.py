@@ -1,0 +1,48 @@
+"""
+Does a decision cost more when the policy grows?
+
+``core.evaluate`` on the common case (a doctor, a consent that covers), no HTTP, no
+journal; the shipped pack with 100 and with 100,000 generated rules, the two timed in
+turns so that a machine that slows down slows both.  Owed: at most 1.3 times.
+"""
+
+import platform
+import statistics
+import sys
+import time
+import timeit
+
+from bench.micro.worlds import common_question, compiled, pack_of
+
+from ruqsat.core.evaluate import evaluate
+from ruqsat.core.instant import at
+
+SIZES = (100, 100_000)
+CALLS, ROUNDS = 2_000, 15
+OWED = 1.3
+
+
+def main() -> int:
+    """Measure, print, and return 1 if the ratio is missed."""
+    print(f"{platform.machine()}, Python {platform.python_version()}; median of {ROUNDS} rounds of {CALLS} calls")
+    missed = False
+    for shape in ("roles", "organisations"):
+        calls = []
+        for size in SIZES:
+            texts = pack_of(size, shape)
+            policy_set = compiled(texts)
+            request, facts = common_question(texts, policy_set)
+            now = at(int(time.time() * 1_000_000))
+            assert evaluate(policy_set, request, facts, now).allowed
+            calls.append(lambda p=policy_set, r=request, f=facts, n=now: evaluate(p, r, f, n))
+        rounds = [[timeit.timeit(call, number=CALLS) / CALLS * 1e6 for call in calls] for _ in range(ROUNDS)]
+        small, large = (statistics.median(column) for column in zip(*rounds, strict=True))
+        ratio = statistics.median(after / before for before, after in rounds)
+        missed = missed or ratio > OWED
+        print(f"{shape:<14} {SIZES[0]:>7} rules {small:6.2f} µs   {SIZES[1]:>7} rules {large:6.2f} µs   "
+              f"{ratio:.2f} ×, owed at most {OWED} ×: {'kept' if ratio <= OWED else 'MISSED'}")  # fmt: skip
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""
+Expressions → functions.
+
+Code is generated from our own typed tree, never from text, and the values of a
+row are constants bound by name or read from it: a value never becomes code.
+"""
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ruqsat.core.expression import All, Attribute, Call, Column, Compare, Const, Entity, Expression, Not
+from ruqsat.core.expression import Any as Either
+
+ENTITY_ARGUMENTS = ("sub", "act", "res", "ctx")
+
+_COMPARISONS: dict[str, ast.cmpop] = {
+    "==": ast.Eq(),
+    "!=": ast.NotEq(),
+    "<": ast.Lt(),
+    "<=": ast.LtE(),
+    ">": ast.Gt(),
+    ">=": ast.GtE(),
+    "in": ast.In(),
+}
+
+
+class Coder:
+    """
+    Generates one function from one or more expressions.
+
+    Args:
+        callables: The registered functions by name.
+        attributes: By column, the attribute of the row that is handed in as ``row``.
+    """
+
+    def __init__(self, callables: Mapping[str, Callable[..., Any]], attributes: Mapping[str, str]) -> None:
+        self._attributes = attributes
+        self._callables = callables
+        self._bound: dict[str, object] = {}
+
+    def function(self, expression: Expression, arguments: Sequence[str]) -> Callable[..., bool]:
+        """Return a function that answers the expression."""
+        return self._make([ast.Return(self._node(expression))], arguments)
+
+    def first_miss(self, criteria: Sequence[Expression], arguments: Sequence[str]) -> Callable[..., int]:
+        """Return a function that answers the number of the first criterion that fails, 0 if none does."""
+        return self._make(self._numbered(criteria, negate=True), arguments)
+
+    def first_hit(self, tests: Sequence[Expression], arguments: Sequence[str]) -> Callable[..., int]:
+        """Return a function that answers the number of the first test that holds, 0 if none does."""
+        return self._make(self._numbered(tests, negate=False), arguments)
+
+    def _numbered(self, tests: Sequence[Expression], *, negate: bool) -> list[ast.stmt]:
+        body: list[ast.stmt] = []
+        for number, test in enumerate(tests, 1):
+            node = self._node(test)
+            body.append(ast.If(ast.UnaryOp(ast.Not(), node) if negate else node, [_return(number)], []))
+        return [*body, _return(0)]
+
+    def _make(self, body: list[ast.stmt], arguments: Sequence[str]) -> Callable[..., Any]:
+        parameters = ast.arguments([], [ast.arg(name) for name in arguments], None, [], [], None, [])
+        module = ast.Module([ast.FunctionDef("policy", parameters, body, [], None, None)], [])
+        if "type_params" in ast.FunctionDef._fields:  # from Python 3.12 on
+            module.body[0].type_params = []  # type: ignore[attr-defined]
+        names: dict[str, Any] = {"__builtins__": {}, **self._bound}
+        # The tree was built from our own whitelisted nodes; no text of a policy reaches the compiler.
+        exec(compile(ast.fix_missing_locations(module), "<policy>", "exec"), names)  # noqa: S102
+        made: Callable[..., Any] = names["policy"]
+        return made
+
+    def _node(self, expression: Expression) -> ast.expr:
+        match expression:
+            case Const(value=value):
+                return self._constant(value)
+            case Entity(name=name):
+                return ast.Name(name, ast.Load())
+            case Attribute(entity=entity, name=name):
+                return ast.Attribute(ast.Name(entity, ast.Load()), name, ast.Load())
+            case Column(name=name):
+                return ast.Attribute(ast.Name("row", ast.Load()), self._attributes[name], ast.Load())
+            case Not(operand=operand):
+                return ast.UnaryOp(ast.Not(), self._node(operand))
+            case All(operands=(only,)):
+                return self._node(only)
+            case All(operands=operands):
+                return ast.BoolOp(ast.And(), [self._node(part) for part in operands])
+            case Either(operands=operands):
+                return ast.BoolOp(ast.Or(), [self._node(part) for part in operands])
+            case Compare(op=op, left=left, right=right):
+                return ast.Compare(self._node(left), [_COMPARISONS[op]], [self._node(right)])
+            case Call(function=name, arguments=arguments):
+                self._bound["f_" + name] = self._callables[name]
+                return ast.Call(ast.Name("f_" + name, ast.Load()), [self._node(a) for a in arguments], [])
+            case _:
+                raise TypeError(f"{type(expression).__name__} is inlined before code is made")
+
+    def _constant(self, value: object) -> ast.expr:
+        name = f"c_{len(self._bound)}"
+        self._bound[name] = value
+        return ast.Name(name, ast.Load())
+
+
+def _return(number: int) -> ast.stmt:
+    return ast.Return(ast.Constant(number))
