@@ -48,7 +48,8 @@ async def main(kind: str, listen: str) -> None:
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
         settings = load_settings(
             database_url=f"sqlite:///{folder}/bench.db", journal_dir=Path(folder, "journal"), journal=kind,
-            auth_listen="off", control_listen="off", json_capabilities=BLOCKING_DUTIES,
+            auth_listen="off", control_listen="off", policy_dir=Path(folder, "policy"),
+            json_capabilities=BLOCKING_DUTIES,
         )  # fmt: skip
         async with open_process(settings, demo=True) as process:
             app = next(listener.app for listener in process.listeners if listener.name == "json")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import jwt
@@ -92,10 +93,15 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
         process.wait(STOP_SECONDS)
 
 
+ADMITTED = TemporaryDirectory(prefix="ruqsat-admitted-")
+"""Where the tests' sidecars keep the pack that the first of them admitted, so that the others start at once."""
+
+
 def _environment(folder: Path, key: str, settings: dict[str, str]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("RUQSAT_")}
     ours = {
         "database_url": f"sqlite:///{folder / 'ruqsat.db'}", "journal_dir": str(folder / "journal"),
+        "policy_dir": ADMITTED.name,
         "json_listen": "127.0.0.1:0", "auth_listen": "127.0.0.1:0", "control_listen": "127.0.0.1:0",
         "token_issuer": ISSUER, "token_audience": AUDIENCE, "token_algorithm": "HS256", "token_key": key,
     } | settings  # fmt: skip

@@ -29,6 +29,14 @@ class Settings(BaseSettings):
     )
 
     pack: Path | None = Field(None, description="folder that holds `model.conf` and `policies/`")
+    policy_source: Literal["folder", "store"] = Field(
+        "folder", description="`folder`: the pack as it is edited; `store`: what `ruqsat policy publish` released"
+    )
+    policy_dir: Path = Field(Path("var/policy"), description="folder of the last good pack and of the releases")
+    policy_poll_seconds: float = Field(1.0, ge=0, le=3600, description="how often the pack is looked at; 0 is never")
+    policy_compare_seconds: float = Field(
+        10.0, ge=0.5, le=600, description="how long a pack may be compared with stock pycasbin before it is in force"
+    )
     database_url: str = Field("sqlite:///var/ruqsat.db", description="`sqlite:///file`")
     redis_url: str | None = Field(None, description="not used yet: answers never depend on Redis")
     journal_dir: Path = Field(Path("var/journal"), description="folder of the journal's segments")

@@ -3,8 +3,9 @@
 import asyncio
 import gc
 import math
+import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -14,15 +15,15 @@ import msgspec
 from msgspec import Struct
 
 from ruqsat import __version__
+from ruqsat.core.admission import WORLD, Changes
 from ruqsat.core.cases import read_world
-from ruqsat.core.diagnostics import Diagnostic, Span, has_errors, render
 from ruqsat.core.facts import PatientFacts, SubjectFacts
 from ruqsat.core.instant import SECOND
-from ruqsat.core.pack import load_pack
 from ruqsat.core.policy_set import PolicySet
-from ruqsat.core.routes import RouteTable, parse_routes
+from ruqsat.core.verdict import Verdict
 from ruqsat.core.world import project_world
 from ruqsat.errors import PolicyError, SettingsError
+from ruqsat.service.administration_point import AdministrationPoint, InForce
 from ruqsat.service.clock import SystemClock
 from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.freshness import Freshness
@@ -30,7 +31,9 @@ from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.metrics import Metrics
 from ruqsat.settings import Settings
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
-from ruqsat.stores.policy_folder import load_texts
+from ruqsat.stores.policy_examiner import examine_in_child
+from ruqsat.stores.policy_releases import Releases
+from ruqsat.stores.policy_sources import FolderSource, LastGood, ReleaseSource
 from ruqsat.stores.sql import SqlStore
 from ruqsat.web.authzen import AuthZen
 from ruqsat.web.control import build_control
@@ -38,8 +41,6 @@ from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.listeners import Listener, is_local, parse_listen
 
-WORLD = "policies/fixtures/world.toml"
-ROUTES = "policies/routes.toml"
 GC_THRESHOLDS = (20_000, 20, 50)
 """A decision makes a few dozen short-lived objects and no cycles."""
 
@@ -48,7 +49,7 @@ class Process(Struct, frozen=True):
     """A built process: its listeners, and what others may want to look at."""
 
     listeners: tuple[Listener, ...]
-    policy_set: PolicySet
+    administration: AdministrationPoint
     information: InformationPoint
     begin_drain: Callable[[], None]
 
@@ -62,32 +63,21 @@ def find_pack(folder: Path | None) -> Path:
     return checkout if (checkout / "model.conf").is_file() else package / "pack"
 
 
-def load_policy(folder: Path | None) -> tuple[PolicySet, RouteTable, dict[str, bytes]]:
-    """
-    Load, check and compile the pack and its routes.
-
-    Raises:
-        PolicyError: with every finding, rendered.
-    """
-    texts = load_texts(find_pack(folder))
-    policy_set, findings = load_pack(texts)
-    if policy_set is None or has_errors(findings):
-        raise PolicyError("the policy set is refused:\n" + "\n".join(map(render, findings)))
-    routes, findings = load_routes(texts, policy_set)
-    if routes is None:
-        raise PolicyError("the routes are refused:\n" + "\n".join(map(render, findings)))
-    return policy_set, routes, texts
+def policy_source(settings: Settings) -> FolderSource | ReleaseSource:
+    """Return where the policy in force comes from."""
+    if settings.policy_source == "store":
+        return ReleaseSource(releases_of(settings))
+    return FolderSource(find_pack(settings.pack))
 
 
-def load_routes(texts: dict[str, bytes], policy_set: PolicySet) -> tuple[RouteTable | None, list[Diagnostic]]:
-    """Read the routes of a pack; None with findings if there are none to use."""
-    try:
-        return parse_routes(texts[ROUTES].decode(), ROUTES, policy_set.vocabulary)
-    except KeyError:
-        finding = Diagnostic(Span(ROUTES), "missing-file", "the file is missing", "forward-auth callers need it")
-    except UnicodeDecodeError:
-        finding = Diagnostic(Span(ROUTES), "not-utf-8", "the file is not UTF-8", "save it as UTF-8")
-    return None, [finding]
+def releases_of(settings: Settings) -> Releases:
+    """Return the releases that these settings name."""
+    return Releases(settings.policy_dir / "releases")
+
+
+async def examine(settings: Settings, texts: Mapping[str, bytes]) -> Verdict:
+    """Examine a pack in a process of its own, on a sample that nobody knows beforehand."""
+    return await examine_in_child(texts, settings.policy_compare_seconds, secrets.randbelow(1 << 31))
 
 
 @asynccontextmanager
@@ -101,10 +91,14 @@ async def open_process(settings: Settings, *, demo: bool = False) -> AsyncIterat
     Raises:
         RuqsatError: it cannot be started, and why.
     """
-    policy_set, routes, texts = load_policy(settings.pack)
     _refuse_open_listeners(settings)
     verifier = _verifier(settings)
     metrics, clock = Metrics(), SystemClock()
+    administration = AdministrationPoint(
+        policy_source(settings), LastGood(settings.policy_dir), partial(examine, settings)
+    )
+    in_force = await administration.open()
+    policy_set, routes = in_force.pack.policy_set, in_force.pack.routes
     async with AsyncExitStack() as stack:
         with _naming("RUQSAT_DATABASE_URL"):
             store = await SqlStore.open(settings.database_url)
@@ -118,14 +112,19 @@ async def open_process(settings: Settings, *, demo: bool = False) -> AsyncIterat
         stack.push_async_callback(information.aclose)
         await information.probe_once()
         if demo and await store.is_empty():
-            await information.record(*_demo_world(texts, policy_set))
+            await information.record(*_demo_world(in_force.texts, policy_set))
         stack.push_async_callback(_cancelled, _started(information.probe_forever(int(settings.probe_seconds * SECOND))))
         decision_point = DecisionPoint(policy_set, information, freshness, journal, clock, metrics)
-        state = _State(settings, policy_set, information, journal, clock)
+        auth = ForwardAuth(decision_point, verifier, routes, policy_set) if verifier is not None else None
+        administration.adopt = partial(_put_in_force, decision_point, auth)
+        if settings.policy_poll_seconds:
+            watching = administration.watch_forever(settings.policy_poll_seconds)
+            stack.push_async_callback(_cancelled, _started(watching))
+        state = _State(settings, administration, information, journal, clock)
         state.watch(metrics)
         apps = {
             "json": AuthZen(decision_point, settings.json_explain, frozenset(settings.json_capabilities)),
-            "auth": ForwardAuth(decision_point, verifier, routes) if verifier is not None else None,
+            "auth": auth,
             "control": build_control(
                 decision_point, _Registry(store, information, freshness), verifier, metrics, state.status,
                 state.not_ready_because, lambda: clock.now().hi,
@@ -141,7 +140,7 @@ async def open_process(settings: Settings, *, demo: bool = False) -> AsyncIterat
                 for name, app in apps.items()
                 if app is not None and (listen := parse_listen(getattr(settings, f"{name}_listen"))) is not None
             ),
-            policy_set,
+            administration,
             information,
             state.begin_drain,
         )
@@ -164,10 +163,10 @@ class _State:
     """What `/status`, readiness and the metrics show of the process."""
 
     def __init__(
-        self, settings: Settings, policy_set: PolicySet, information: InformationPoint,
+        self, settings: Settings, administration: AdministrationPoint, information: InformationPoint,
         journal: DurableJournal | LossyJournal, clock: SystemClock,
     ) -> None:  # fmt: skip
-        self._settings, self._policy_set, self._information = settings, policy_set, information
+        self._settings, self._administration, self._information = settings, administration, information
         self._journal, self._clock = journal, clock
         self._started = time.time()
         self._draining = False
@@ -192,9 +191,7 @@ class _State:
         position = self._information.position
         return {
             "version": __version__,
-            "policy": self._policy_set.digest,
-            "rules": len(self._policy_set.rules),
-            "switches": msgspec.to_builtins(self._policy_set.vocabulary.switches),
+            **self._administration.status(),
             "epoch": position.epoch,
             "applied": position.seq,
             "lease_age_seconds": age if math.isfinite(age := self._lease_age()) else None,
@@ -213,6 +210,9 @@ class _State:
         metrics.gauge("ruqsat_applied_position", "Newest change known", lambda: information.position.seq)
         for name in ("hits", "misses", "fills", "forgotten"):
             metrics.counter(f"ruqsat_cache_{name}", f"Fact cache: {name}", partial(getattr, information, name))
+        policy = self._administration
+        metrics.gauge("ruqsat_policy_refused", "1 while the pack at hand is refused", lambda: bool(policy.refused))
+        metrics.counter("ruqsat_policy_reloads", "Packs put in force since the start", lambda: policy.reloads)
         metrics.counter("ruqsat_journal_entries", "Entries appended", lambda: journal.entries)
         metrics.counter("ruqsat_journal_groups", "Groups written and synced", lambda: journal.groups)
         metrics.counter("ruqsat_probes_failed", "Probes without an answer", lambda: information.failed_probes)
@@ -220,6 +220,12 @@ class _State:
     def _lease_age(self) -> float:
         age = self._information.lease_age(self._clock.boottime())
         return float("inf") if age is None else age / SECOND
+
+
+def _put_in_force(point: DecisionPoint, auth: ForwardAuth | None, found: InForce, changes: Changes) -> None:
+    point.put_in_force(found.pack.policy_set, changes)
+    if auth is not None:
+        auth.put_in_force(found.pack)
 
 
 def _demo_world(

@@ -44,7 +44,7 @@ def test_a_spoilt_pack_is_findings_for_check_and_a_stop_for_the_others(pack: Pat
     assert run_cli(tmp_path, "policy", "check", str(pack)).returncode == 1
     assert run_cli(tmp_path, "policy", "test", str(pack)).returncode == 2
     assert run_cli(tmp_path, "explain", str(request), "--pack", str(pack)).returncode == 2
-    served = run_cli(tmp_path, "serve", "--demo", "--pack", str(pack))
+    served = run_cli(tmp_path, "serve", "--demo", "--pack", str(pack), policy_dir=str(tmp_path / "policy"))
     assert served.returncode == 2
     assert "error[unknown-effect]" in served.stderr
 

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 import ruqsat
+from tests.sidecar import ADMITTED
 
 SOURCES = Path(ruqsat.__file__).parents[1]
 MODULE = ("-m", "ruqsat")
@@ -137,6 +138,7 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     ours = {
         "database_url": f"sqlite:///{folder}/ruqsat.db",
         "journal_dir": f"{folder}/journal",
+        "policy_dir": ADMITTED.name,
         **{f"{name}_listen": "127.0.0.1:0" for name in LISTENERS},
     }
     return (

@@ -33,7 +33,7 @@ class Scripted:
         self.origins: list[Origin] = []
         self.refusals: list[str] = []
 
-    async def decide(self, request: EvaluationRequest, origin: Origin) -> Answer:
+    async def decide(self, request: EvaluationRequest, origin: Origin, policy_set: object = None) -> Answer:
         """Answer the scripted outcome."""
         self.asked.append(request)
         self.origins.append(origin)

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from pytest import MonkeyPatch
 
+from ruqsat.core.admission import load_routes
+from ruqsat.core.policy_set import PolicySet
 from ruqsat.errors import SettingsError
 from ruqsat.web import protocol
 from ruqsat.web.authzen import AuthZen
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.listeners import Listener, parse_listen, serve
-from ruqsat.wiring import load_policy
 from tests.process.checker import entries_in
 from tests.process.load import ALLOWED, Connection, GoneError, Reply, connected, http
 from tests.process.starter import LISTENERS, NotStartedError, Sidecar, question, serving
@@ -323,7 +324,7 @@ def test_long_head_is_judged_alike_in_one_piece_or_two() -> None:
 class Stuck:
     """A decision point that never answers."""
 
-    async def decide(self, request: object, origin: object) -> Any:
+    async def decide(self, request: object, origin: object, policy_set: object = None) -> Any:
         """Wait for ever."""
         await asyncio.Event().wait()
 
@@ -333,9 +334,12 @@ class Stuck:
         return ""
 
 
-def test_undecided_requests_are_refused_at_the_end_of_the_drain() -> None:
+def test_undecided_requests_are_refused_at_the_end_of_the_drain(
+    pack_texts: dict[str, bytes], policy_set: PolicySet
+) -> None:
     """A stop waits for requests in flight only so long; then they are refused, never left without an answer."""
-    _, routes, _ = load_policy(None)
+    routes, _ = load_routes(pack_texts, policy_set)
+    assert routes is not None
     verifier = TokenVerifier("issuer", "audience", "HS256", b"s" * 32)
     auth, authzen = ForwardAuth(Stuck(), verifier, routes), AuthZen(Stuck(), False, frozenset())
 

@@ -8,14 +8,18 @@ import msgspec
 import typer
 from rich.console import Console
 
+from ruqsat.cli import policy_release
+from ruqsat.core.admission import load_routes
 from ruqsat.core.cases import CaseResult, parse_cases, read_world, run_cases
 from ruqsat.core.diagnostics import Diagnostic, Severity, Span, has_errors, render
 from ruqsat.core.pack import load_pack
 from ruqsat.errors import PolicyError
 from ruqsat.stores.policy_folder import load_texts
-from ruqsat.wiring import find_pack, load_routes
+from ruqsat.wiring import find_pack
 
 app = typer.Typer(no_args_is_help=True)
+for command in (policy_release.publish, policy_release.rollback, policy_release.history):
+    app.command()(command)
 WORLD = "policies/fixtures/world.toml"
 
 Folder = Annotated[Path | None, typer.Argument(help="Folder with model.conf and policies/ (default: the pack in use).")]

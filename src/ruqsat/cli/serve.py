@@ -1,6 +1,8 @@
 """``ruqsat serve``: the sidecar."""
 
+import asyncio
 import secrets
+import signal
 from pathlib import Path
 from time import time
 from typing import Annotated, Any
@@ -57,6 +59,14 @@ def _are_tokens_set(given: dict[str, Any]) -> bool:
 
 async def _run(settings: Settings, demo: bool, demo_secret: str | None) -> None:
     async with open_process(settings, demo=demo) as process:
+        reloads: set[asyncio.Task[bool]] = set()
+
+        def reload() -> None:
+            task = asyncio.get_running_loop().create_task(process.administration.reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
         def ready(addresses: dict[str, str]) -> None:
             _announce(process, settings, addresses)
@@ -70,7 +80,13 @@ async def _run(settings: Settings, demo: bool, demo_secret: str | None) -> None:
 
 def _announce(process: Process, settings: Settings, addresses: dict[str, str]) -> None:
     out = Console(highlight=False, markup=False, soft_wrap=True)
-    out.print(f"Ruqsat serves policy set {process.policy_set.digest[:16]} ({len(process.policy_set.rules)} rules)")
+    in_force = process.administration.in_force
+    policy_set = in_force.pack.policy_set
+    out.print(f"Ruqsat serves policy set {policy_set.digest[:16]} ({len(policy_set.rules)} rules)")
+    if process.administration.refused:
+        out.print("  NOT the pack that its source holds, which is refused; this one was admitted before:")
+        for line in process.administration.refused[:5]:
+            out.print(f"    {line}")
     purposes = {"json": "AuthZEN JSON", "auth": "forward-auth for Envoy, nginx and Caddy", "control": "control API"}
     for name, address in addresses.items():
         out.print(f"  {name:<8} {address:<28} {purposes[name]}")

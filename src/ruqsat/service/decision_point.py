@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
+from ruqsat.core.admission import Changes
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, Position
@@ -97,6 +98,18 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     traceparent: str | None = None
 
 
+class PolicyEntry(Struct, frozen=True, omit_defaults=True):
+    """A line of the journal: another policy set is in force from here on."""
+
+    kind: str
+    at: str
+    before: str
+    policy: str
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
 class Information(Protocol):
     """The policy information point, as the decision point needs it."""
 
@@ -152,9 +165,13 @@ class DecisionPoint:
         self._numbers = count(1)
         self._encode = msgspec.json.Encoder().encode
 
-    async def decide(self, request: EvaluationRequest, origin: Origin) -> Answer:
+    async def decide(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet | None = None) -> Answer:
         """
         Decide one request and journal it.
+
+        Args:
+            policy_set: The set whose routes read the request, if any did: one request is
+                read and decided under one set.  Left out, the set in force decides.
 
         Returns:
             The answer; a failure of the store or the journal is a denial.
@@ -163,7 +180,7 @@ class DecisionPoint:
             RequestError: the request carries a consistency token that was not issued here.
         """
         began = time.perf_counter()
-        policy_set, now = self.policy_set, self._clock.now()
+        policy_set, now = policy_set or self.policy_set, self._clock.now()
         subject, patient = request.subject.id, _patient_of(request)
         facts = self._information.facts_now(subject, patient)
         if facts is None or (request.context is not None and request.context.consistency_token is not None):
@@ -181,6 +198,15 @@ class DecisionPoint:
             answer = self._answer(deny("deny.audit_unavailable"), policy_set, answer.id)
         self._metrics.decided(origin.listener, answer.decision.reason, time.perf_counter() - began)
         return answer
+
+    def put_in_force(self, policy_set: PolicySet, changes: Changes) -> None:
+        """Decide by *policy_set* from now on; the journal tells it before the first decision under it."""
+        entry = PolicyEntry(
+            "policy", render_instant(self._clock.now().hi), self.policy_set.digest, policy_set.digest,
+            changes.added, changes.removed, changes.changed,
+        )  # fmt: skip
+        self._journal.append(self._encode(entry))
+        self.policy_set = policy_set
 
     async def record_refusal(self, reason: str, origin: Origin, subject: str | None = None) -> str:
         """

@@ -1,10 +1,24 @@
-"""A policy pack on disk: ``model.conf`` and ``policies/`` under one folder."""
+"""
+A policy pack on disk → its files as bytes.  Reading only; core.pack judges them.
+
+A folder may change while it is read: a checkout is half done, or a ConfigMap's link
+is swapped.  So what is read counts only if the folder's state was the same before
+and after, and while a checkout holds git's lock nothing is read at all.
+"""
 
 from pathlib import Path
 
 from ruqsat.errors import PolicyError
 
-MAX_FILE_BYTES = 8 * 1024 * 1024
+MAX_FILE_BYTES = 64 * 1024 * 1024
+_ATTEMPTS = 3
+
+State = tuple[tuple[str, str, int, int, int], ...]
+"""Of each file: its name, where its links lead, inode, size and time of change."""
+
+
+class FolderBusyError(PolicyError):
+    """The folder is being changed at this moment; ask again."""
 
 
 def load_texts(folder: Path) -> dict[str, bytes]:
@@ -13,23 +27,52 @@ def load_texts(folder: Path) -> dict[str, bytes]:
 
     Raises:
         PolicyError: the folder holds no pack, or a file cannot be read.
+        FolderBusyError: it goes on changing while it is read.
     """
-    if not (folder / "model.conf").is_file():
-        raise PolicyError(f"`{folder}` holds no policy pack: expected `model.conf` and `policies/` in it")
-    policies = folder / "policies"
-    names = [
-        folder / "model.conf",
-        *policies.glob("*.csv"),
-        *policies.glob("*.toml"),
-        *policies.glob("fixtures/*.toml"),
-    ]
+    for _ in range(_ATTEMPTS):
+        before = state_of(folder)
+        texts = {name: _read(folder / name) for name, *_ in before}
+        if state_of(folder) == before:
+            return texts
+    raise FolderBusyError(f"`{folder}` changes while it is read")
+
+
+def state_of(folder: Path) -> State:
+    """
+    Return what tells one state of a pack's files from another, without reading them.
+
+    Raises:
+        PolicyError: the folder holds no pack.
+        FolderBusyError: a checkout is under way.
+    """
     try:
-        return {path.relative_to(folder).as_posix(): _read(path) for path in sorted(names)}
+        if not (folder / "model.conf").is_file():
+            raise PolicyError(f"`{folder}` holds no policy pack: expected `model.conf` and `policies/` in it")
+        if (folder / ".git" / "index.lock").exists():
+            raise FolderBusyError(f"`{folder}` is being checked out: git holds its lock")
+        return tuple(_state_of_file(folder, path) for path in _files(folder))
+    except FileNotFoundError as error:
+        raise FolderBusyError(f"`{folder}` changes while it is read") from error
     except OSError as error:
         raise PolicyError(f"`{folder}` cannot be read: {error.strerror}") from error
 
 
+def _files(folder: Path) -> list[Path]:
+    policies = folder / "policies"
+    names = (*policies.glob("*.csv"), *policies.glob("*.toml"), *policies.glob("fixtures/*.toml"))
+    return sorted([folder / "model.conf", *names])
+
+
+def _state_of_file(folder: Path, path: Path) -> tuple[str, str, int, int, int]:
+    stat = path.stat()
+    where = str(path.resolve())
+    return path.relative_to(folder).as_posix(), where, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 def _read(path: Path) -> bytes:
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise PolicyError(f"`{path}` is larger than {MAX_FILE_BYTES // 1024 // 1024} MiB")
-    return path.read_bytes()
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise PolicyError(f"`{path}` is larger than {MAX_FILE_BYTES // 1024 // 1024} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise PolicyError(f"`{path}` cannot be read: {error.strerror}") from error

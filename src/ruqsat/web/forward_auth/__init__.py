@@ -11,6 +11,8 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
+from ruqsat.core.admission import Pack
+from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import Action as AskedAction
 from ruqsat.core.request import EvaluationRequest, RequestContext, Resource, ResourceProperties
 from ruqsat.core.routes import Mapped, RouteTable
@@ -32,7 +34,7 @@ _log = logging.getLogger("ruqsat.auth")
 class Decides(Protocol):
     """The decision point, as this listener needs it."""
 
-    async def decide(self, request: EvaluationRequest, origin: Origin) -> Answer:
+    async def decide(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet | None = None) -> Answer:
         """Decide one request."""
         ...
 
@@ -57,10 +59,16 @@ class ForwardAuth:
     query; a proxy can carry out no duty.
     """
 
-    def __init__(self, decision_point: Decides, verifier: TokenVerifier, routes: RouteTable) -> None:
+    def __init__(
+        self, decision_point: Decides, verifier: TokenVerifier, routes: RouteTable, policy_set: PolicySet | None = None
+    ) -> None:
         self._decision_point = decision_point
         self._verifier = verifier
-        self._routes = routes
+        self._in_force = (routes, policy_set)
+
+    def put_in_force(self, pack: Pack) -> None:
+        """Read requests by the routes of *pack* from now on, and have them decided by its rules."""
+        self._in_force = (pack.routes, pack.policy_set)
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer one request of a proxy."""
@@ -76,8 +84,9 @@ class ForwardAuth:
         dialect, read_original = _dialect_of(scope[TARGET])
         origin = Origin(dialect, traceparent=_traceparent(scope))
         try:
-            request = self._read(scope, read_original)
-            answer = await self._decision_point.decide(request, origin)
+            routes, policy_set = self._in_force
+            request = self._read(scope, read_original, routes)
+            answer = await self._decision_point.decide(request, origin, policy_set)
             decision, reason = answer.id, answer.reason
             if answer.decision.allowed is True:
                 status, subject = 200, request.subject.id
@@ -102,28 +111,18 @@ class ForwardAuth:
             headers.append((b"www-authenticate", f'Bearer realm="ruqsat", error="{challenge}"'.encode("ascii")))
         return status, headers
 
-    def _read(self, scope: Scope, read_original: Dialect | None) -> EvaluationRequest:
+    def _read(self, scope: Scope, read_original: Dialect | None, routes: RouteTable) -> EvaluationRequest:
         """Return the question behind a proxy's call; raises _Refused."""
         if read_original is None:
             raise _Refused("bad_pep_request")
         try:
             asked = read_original(scope)
             who = self._verifier.verify([value for name, value in scope["headers"] if name == b"authorization"])
-            return _question(who, self._map(asked, who))
+            return _question(who, _map(asked, who, routes))
         except BadPepRequest:
             raise _Refused("bad_pep_request") from None
         except Unauthenticated as error:
             raise _Refused("unauthenticated", 401, error.code) from None
-
-    def _map(self, asked: Original, who: Identity) -> Mapped:
-        try:
-            target = parse_target(asked.target)
-        except TargetRejected:
-            raise _Refused("bad_target", subject=who.subject.id) from None
-        mapped = self._routes.match(asked.method, target.segments, target.query)
-        if mapped is None:
-            raise _Refused("unmapped.route", subject=who.subject.id)
-        return mapped
 
     async def _recorded(self, refusal: _Refused, origin: Origin) -> str:
         try:
@@ -147,6 +146,17 @@ def _dialect_of(target: bytes) -> tuple[str, Dialect | None]:
     if target.startswith(envoy.PREFIX + b"/"):
         return "envoy", envoy.read_original
     return _DIALECTS.get(target.partition(b"?")[0], ("unknown", None))
+
+
+def _map(asked: Original, who: Identity, routes: RouteTable) -> Mapped:
+    try:
+        target = parse_target(asked.target)
+    except TargetRejected:
+        raise _Refused("bad_target", subject=who.subject.id) from None
+    mapped = routes.match(asked.method, target.segments, target.query)
+    if mapped is None:
+        raise _Refused("unmapped.route", subject=who.subject.id)
+    return mapped
 
 
 def _question(who: Identity, mapped: Mapped) -> EvaluationRequest:

@@ -1,0 +1,93 @@
+"""The compiled set and stock pycasbin, asked the same; one difference refuses a pack."""
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, islice
+
+from msgspec import Struct
+
+from ruqsat.casbin.oracle import Oracle, delegation_row, provision_row
+from ruqsat.core.admission import WORLD, read_cases
+from ruqsat.core.case import Case
+from ruqsat.core.cases import read_world, situation
+from ruqsat.core.facts import PatientFacts, Provision
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.sampling import Situation, situations
+from ruqsat.core.validity import refuse_invalid
+
+SAMPLE = 400
+"""How many made-up situations are compared, if the time suffices."""
+
+SHOWN = 5
+"""After so many differences it is settled."""
+
+
+class Comparison(Struct, frozen=True):
+    """How many answers were compared, and the differences in words."""
+
+    compared: int
+    differences: tuple[str, ...]
+
+
+def compare(
+    texts: Mapping[str, bytes], policy_set: PolicySet, seed: int, seconds: float, clock: Callable[[], float]
+) -> Comparison:
+    """
+    Ask both engines the pack's cases, then a sample.
+
+    Args:
+        seed: Of the sample.
+        seconds: The budget; what was not asked by then is not compared.
+        clock: Monotonic, in seconds.
+    """
+    began, compared = clock(), 0
+    differences: list[str] = []
+    oracle = Oracle(texts, policy_set)
+    sample = islice(situations(policy_set, seed), SAMPLE)
+    for number, each in enumerate(chain(_cases(texts, policy_set), sample)):
+        if clock() - began > seconds or len(differences) >= SHOWN:
+            break
+        case = Case(*each)
+        if refuse_invalid(case, policy_set.vocabulary) is None:
+            compared += 1
+            differences += _differences(number, case, policy_set, oracle)
+    return Comparison(compared, tuple(differences[:SHOWN]))
+
+
+def _cases(texts: Mapping[str, bytes], policy_set: PolicySet) -> Iterator[Situation]:
+    files, _ = read_cases(texts)
+    if any(files.values()):
+        world = read_world(texts, WORLD)
+        for cases in files.values():
+            for case in cases:
+                yield situation(policy_set, world, case)
+
+
+def _differences(number: int, case: Case, policy_set: PolicySet, oracle: Oracle) -> Iterator[str]:
+    rule = policy_set.candidates_for(case).first(case)
+    ours = (rule.allows, rule.id) if rule is not None else (False, None)
+    theirs = oracle.decide(case)
+    if ours != theirs:
+        yield f"question {number}: compiled {_said(ours)}, pycasbin {_said(theirs)}"
+    patient = case.facts.patient
+    for suffix, row, cells in _rows(patient) if patient is not None else ():
+        covered = policy_set.covers.test(suffix, case, row)[0] == ""
+        if covered != oracle.covers(suffix, case, cells):
+            yield f"question {number}: a row of p{suffix} covers in one engine and not in the other"
+
+
+def _rows(patient: PatientFacts) -> Iterator[tuple[str, object, list[str]]]:
+    for document in patient.consents:
+        for node in _nodes(document.root):
+            yield "2", node, provision_row(document.id, node)
+    for link in patient.delegations:
+        yield "3", link, delegation_row(link)
+
+
+def _nodes(node: Provision) -> Iterator[Provision]:
+    yield node
+    for exception in node.exceptions:
+        yield from _nodes(exception)
+
+
+def _said(answer: tuple[bool, str | None]) -> str:
+    return f"{'allows' if answer[0] else 'denies'} by `{answer[1] or 'no rule'}`"

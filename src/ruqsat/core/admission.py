@@ -1,0 +1,114 @@
+"""
+What a pack must be before it may decide: readable, without errors, and as its own cases promise.
+
+Pure; the comparison with stock pycasbin is the Casbin room's, since it needs pycasbin.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Struct
+
+from ruqsat.core.cases import PolicyCase, parse_cases, read_world, run_cases
+from ruqsat.core.diagnostics import Diagnostic, Span, has_errors, in_order
+from ruqsat.core.pack import load_pack
+from ruqsat.core.policy_set import PolicySet, Rule
+from ruqsat.core.routes import RouteTable, parse_routes
+
+WORLD = "policies/fixtures/world.toml"
+ROUTES = "policies/routes.toml"
+CASES = ".test.toml"
+
+
+class Pack(Struct, frozen=True):
+    """A pack in its usable form: what decides, and what proxies' requests mean."""
+
+    policy_set: PolicySet
+    routes: RouteTable
+
+
+class Kept(Struct, frozen=True):
+    """What was admitted last, and by which version of Ruqsat."""
+
+    texts: dict[str, bytes]
+    version: str
+
+
+class Changes(Struct, frozen=True, omit_defaults=True):
+    """The rules by which two sets differ, by id."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
+def build_pack(texts: Mapping[str, bytes]) -> tuple[Pack | None, list[Diagnostic]]:
+    """Check and compile rules and routes; None if any finding is an error."""
+    policy_set, findings = load_pack(texts)
+    if policy_set is None or has_errors(findings):
+        return None, findings
+    routes, found = load_routes(texts, policy_set)
+    findings = in_order([*findings, *found])
+    return (None if routes is None or has_errors(findings) else Pack(policy_set, routes)), findings
+
+
+def load_routes(texts: Mapping[str, bytes], policy_set: PolicySet) -> tuple[RouteTable | None, list[Diagnostic]]:
+    """Read the routes of a pack; None with findings if there are none to use."""
+    try:
+        return parse_routes(texts[ROUTES].decode(), ROUTES, policy_set.vocabulary)
+    except KeyError:
+        finding = Diagnostic(Span(ROUTES), "missing-file", "the file is missing", "forward-auth callers need it")
+    except UnicodeDecodeError:
+        finding = Diagnostic(Span(ROUTES), "not-utf-8", "the file is not UTF-8", "save it as UTF-8")
+    return None, [finding]
+
+
+def read_cases(texts: Mapping[str, bytes]) -> tuple[dict[str, tuple[PolicyCase, ...]], list[Diagnostic]]:
+    """Return the pack's cases by file, and what is wrong with the files."""
+    files: dict[str, tuple[PolicyCase, ...]] = {}
+    findings: list[Diagnostic] = []
+    for name in sorted(name for name in texts if name.endswith(CASES)):
+        try:
+            files[name], found = parse_cases(texts[name].decode(), name)
+            findings += found
+        except UnicodeDecodeError:
+            findings.append(Diagnostic(Span(name), "not-utf-8", "the file is not UTF-8", "save it as UTF-8"))
+    return files, findings
+
+
+def try_cases(texts: Mapping[str, bytes], policy_set: PolicySet) -> tuple[int, list[Diagnostic]]:
+    """Run the pack's cases; return how many there are, and a finding for each that is not as promised."""
+    files, findings = read_cases(texts)
+    if not any(files.values()):
+        return 0, findings
+    try:
+        results = run_cases(policy_set, read_world(texts, WORLD), files)
+    except (ValueError, msgspec.ValidationError) as error:
+        return 0, [*findings, Diagnostic(Span(WORLD), "bad-world", str(error), "see the comments of the file")]
+    findings += [
+        Diagnostic(
+            Span(result.file), "case-failed", f"`{result.case.name}`: {result.problem}", "mend the rule or the case"
+        )
+        for result in results
+        if result.problem
+    ]
+    return len(results), findings
+
+
+def changes_between(old: PolicySet | None, new: PolicySet) -> Changes:
+    """Return which rules *new* adds to *old*, takes away, or writes otherwise."""
+    before = {rule.id: _written(rule) for rule in old.rules} if old is not None else {}
+    after = {rule.id: _written(rule) for rule in new.rules}
+    return Changes(
+        tuple(sorted(after.keys() - before.keys())),
+        tuple(sorted(before.keys() - after.keys())),
+        tuple(sorted(name for name in after.keys() & before.keys() if after[name] != before[name])),
+    )
+
+
+def _written(rule: Rule) -> tuple[object, ...]:
+    """Return a rule as it is written, without what is generated from it."""
+    return (
+        rule.priority, rule.allows, rule.ground, rule.duties, rule.law,
+        rule.role, rule.act, rule.data_class, rule.purpose, rule.condition,
+    )  # fmt: skip

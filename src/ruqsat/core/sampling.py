@@ -1,0 +1,214 @@
+"""
+Situations to try a policy set on: people, documents and requests made of the pack's own words.
+
+Plain chance from a seed, mostly plausible, sometimes strange; moments stand on the
+boundaries of documents and one microsecond to either side, where engines differ.
+Nobody in them exists.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from random import Random
+from typing import Any
+
+from ruqsat.core.facts import (
+    ACCESS_KINDS,
+    Consent,
+    Delegation,
+    EmergencyGrant,
+    Episode,
+    Facts,
+    Grantee,
+    PatientFacts,
+    Position,
+    Provision,
+    RecordStatus,
+    Relationship,
+    Representation,
+    SubjectFacts,
+)
+from ruqsat.core.instant import HOUR, Instant, Now, at
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.request import Action, EvaluationRequest, RequestContext, Resource, ResourceProperties, Subject
+from ruqsat.core.validity import IMPERSONAL
+
+NOON: Instant = 1_795_500_000 * 1_000_000
+"""The middle of all made-up documents, in microseconds since 1970; no clock is read here."""
+
+_EDGES = tuple(NOON + step for step in (-900 * HOUR, -HOUR, 0, HOUR, 900 * HOUR))
+
+_EFFECTS = (*("permit",) * 6, "deny")
+_STATUSES = (*("active",) * 12, "revoked", "quarantined", "draft")
+_BIRTHS = (None, *(date(1850, 2, 28),) * 6, date(2010, 6, 1))
+
+Situation = tuple[EvaluationRequest, Facts, Now]
+
+
+def situations(policy_set: PolicySet, seed: int) -> Iterator[Situation]:
+    """Yield situations without end; the same seed gives the same ones."""
+    maker = _Maker(policy_set, seed)
+    while True:
+        yield maker.situation()
+
+
+class _Maker:
+    """Makes situations from one source of chance."""
+
+    def __init__(self, policy_set: PolicySet, seed: int) -> None:
+        vocabulary = policy_set.vocabulary
+        self._chance = Random(seed)  # noqa: S311 - a sample, not a secret
+        self._functions, self._matrix = policy_set.functions, policy_set.matrix
+        self._roles = sorted(vocabulary.roles)
+        self._classes = sorted(vocabulary.classes)
+        self._groups = sorted(vocabulary.class_groups)
+        self._actions = sorted(vocabulary.actions)
+        self._purposes = sorted(vocabulary.purposes)
+        self._labels = sorted(vocabulary.labels)
+
+    def situation(self) -> Situation:
+        """Return one request, its facts and its moment."""
+        self._role, self._purpose, self._action, self._class = self._plausible()
+        roles = (self._role, *self._some(self._roles, 1 if self._rarely(0.2) else 0))
+        subject = SubjectFacts(
+            id="s1", roles=roles, org=self._one(("h1", "h2", None)), groups=self._some(("team",), 1),
+            patient_id="p1" if self._rarely(0.8 if "patient" in roles else 0.05) else None,
+            btg_suspended=self._rarely(),
+            btg_today=self._one((0, 1, 30)),
+        )  # fmt: skip
+        moment = self._one((NOON, NOON, *_EDGES)) + self._one((-1, 0, 0, 0, 1))
+        return (
+            self._request(),
+            Facts(subject, self._patient(), Position("sample", 1), not self._rarely(0.05)),
+            at(moment),
+        )
+
+    def _request(self) -> EvaluationRequest:
+        purposes = (self._purpose, *self._some(self._purposes, 1 if self._rarely() else 0))
+        properties = ResourceProperties(
+            patient=None if self._class in IMPERSONAL else "p1", data_class=self._class, labels=self._labels_stated(),
+            conf=self._one((None, None, "N", "R", "V")), created=self._one((None, "2026-05-01")),
+            author=self._one((None, "s1", "s2")),
+            encounter=self._one((None, "e1")), blocked=self._rarely(0.03), deidentified=self._rarely(),
+            self_consented=self._rarely(),
+        )  # fmt: skip
+        context = RequestContext(
+            purpose=purposes, btg_session=self._one((None, None, "b1")), relink=self._rarely(0.02),
+            destination_country=self._one((*(None,) * 9, "KZ", "DE")), art16_3=self._one((None, None, "consent")),
+        )  # fmt: skip
+        resource = Resource("Record", self._one(("o1", "o2")), properties)
+        return EvaluationRequest(Subject("user", "s1"), Action(self._action), resource, context)
+
+    def _patient(self) -> PatientFacts:
+        many = range(self._one((0, 1, 1, 2, 3)))
+        return PatientFacts(
+            id="p1", birth_date=self._one(_BIRTHS), egov=self._rarely(0.5),
+            deceased_at=NOON if self._rarely(0.05) else None, incapacitated=self._rarely(0.05),
+            consents=tuple(self._consent(number) for number in many),
+            delegations=tuple(self._delegation(number) for number in many if self._rarely(0.4)),
+            representations=tuple(self._representation(number) for number in many if self._rarely(0.4)),
+            grants=tuple(self._grant() for _ in range(self._rarely(0.4))),
+            episodes=tuple(self._episode() for _ in range(self._rarely(0.4))),
+            relationships=tuple(self._relationship() for _ in range(self._rarely(0.7))),
+            records=tuple(self._record() for _ in range(self._rarely(0.2))),
+        )  # fmt: skip
+
+    def _consent(self, number: int) -> Consent:
+        return Consent(
+            f"c{number}", self._one(("t1", f"t{number}")), self._one(_STATUSES),
+            self._one(_EDGES), self.provision(2), kind=self._one((*("processing",) * 4, *sorted(ACCESS_KINDS))),
+            revoked_at=self._one((*(None,) * 15, *_EDGES)), defect="unsigned" if self._rarely(0.05) else None,
+            given_by=self._one((*("patient",) * 5, "legal_rep")), cosigned=self._rarely(),
+        )  # fmt: skip
+
+    def provision(self, depth: int) -> Provision:
+        """Return a provision, perhaps with exceptions beneath."""
+        beneath = range(self._chance.randint(0, 2) if depth and self._rarely(0.3) else 0)
+        return Provision(
+            self._one(_EFFECTS), tuple(self._grantee() for _ in range(self._chance.randint(0, 2))),
+            self._words(self._purpose, self._purposes), self._words(self._action, self._actions),
+            self._words(self._class, [*self._classes, *self._groups]), self._some(self._labels, 2),
+            self._since(), self._until(),
+            self._some(("o1", "o2"), 1 if self._rarely() else 0), self._some(("s1", "s2"), 1 if self._rarely() else 0),
+            self._some(("e1",), 1 if self._rarely() else 0), self._one((None, None, None, date(2026, 1, 1))),
+            self._one((None, None, None, date(2026, 6, 1))), tuple(self.provision(depth - 1) for _ in beneath),
+        )  # fmt: skip
+
+    def _grantee(self) -> Grantee:
+        return Grantee(
+            org=self._one((None, None, "h1", "h2")), subject=self._one((None, None, "s1")),
+            role=self._one((None, None, self._role, self._one(self._roles))), group=self._one((*(None,) * 7, "team")),
+        )  # fmt: skip
+
+    def _delegation(self, number: int) -> Delegation:
+        return Delegation(
+            f"d{number}", "c0", self._one(("s1", "s1", "s2")), self._until() or _EDGES[-1],
+            self._words(self._class, [*self._classes, *self._groups]), self._words(self._purpose, self._purposes),
+            self._words(self._action, self._actions) or ("read",), self._some(self._labels, 1),
+            start=self._since(), parent=self._one((None, None, "d0")) if number else None,
+            may_redelegate=self._rarely(0.5), revoked_at=self._one((*(None,) * 15, *_EDGES)),
+        )  # fmt: skip
+
+    def _representation(self, number: int) -> Representation:
+        return Representation(
+            f"r{number}", self._one(("s1", "s2")), self._one(("parent", "guardian", "poa")), verified=self._rarely(0.8),
+            start=self._since(), end=self._until(),
+        )  # fmt: skip
+
+    def _grant(self) -> EmergencyGrant:
+        start = self._since() or _EDGES[1]
+        return EmergencyGrant(
+            "b1", self._one(("s1", "s1", "s2")), start, start + HOUR, "unconscious", 40, mfa=self._rarely(0.8)
+        )
+
+    def _episode(self) -> Episode:
+        form = self._one(("emergency", "urgent", "planned"))
+        return Episode("e1", self._one(("h1", "h2")), form, self._since() or _EDGES[0], self._until())
+
+    def _relationship(self) -> Relationship:
+        return Relationship("encounter", self._one((None, "s1", "s2")), self._one((None, "h1")), end=self._until())
+
+    def _record(self) -> RecordStatus:
+        return RecordStatus("o1", self._one(self._classes), self._labels_stated(), blocked=self._rarely())
+
+    def _labels_stated(self) -> tuple[str, ...] | None:
+        stated: tuple[str, ...] | None = self._one((None, *((),) * 8, self._some(self._labels, 2)))
+        return stated
+
+    def _plausible(self) -> tuple[str, str, str, str]:
+        """Return role, purpose, action and class: mostly as a row of the role matrix has them."""
+        free = tuple(self._one(words) for words in (self._roles, self._purposes, self._actions, self._classes))
+        if not self._matrix or self._rarely(0.2):
+            return free[0], free[1], free[2], free[3]
+        row = self._one(self._matrix)
+        call = {name: function.call for name, function in self._functions.items()}
+        fitting = (
+            [role for role in self._roles if call["holds"]((role,), row.role)],
+            [purpose for purpose in self._purposes if call["states"]((purpose,), row.purpose)],
+            [action for action in self._actions if call["acts"](action, row.act)],
+            [word for word in self._classes if call["touches"](word, row.class_)],
+        )
+        one, two, three, four = (self._one(words or [other]) for words, other in zip(fitting, free, strict=True))
+        return one, two, three, four
+
+    def _words(self, asked: str, others: Sequence[str]) -> tuple[str, ...]:
+        """Return words of a cell: mostly the one asked for, with others or without."""
+        return tuple(dict.fromkeys((*((asked,) if self._rarely(0.8) else ()), *self._some(others, 2))))
+
+    def _since(self) -> Instant | None:
+        """Return a beginning: mostly past."""
+        since: Instant | None = self._one((None, None, *_EDGES[:3] * 3, *_EDGES))
+        return since
+
+    def _until(self) -> Instant | None:
+        """Return an end: mostly to come."""
+        until: Instant | None = self._one((None, None, *_EDGES[2:] * 3, *_EDGES))
+        return until
+
+    def _rarely(self, share: float = 0.1) -> bool:
+        return self._chance.random() < share
+
+    def _one(self, things: Sequence[Any]) -> Any:
+        return self._chance.choice(things)
+
+    def _some(self, words: Sequence[str], most: int) -> tuple[str, ...]:
+        return tuple(self._chance.sample(words, min(len(words), self._chance.randint(0, most))))

@@ -1,0 +1,216 @@
+"""
+The policy administration point: what may become the policy in force, and when.
+
+A pack is read whole, examined in another process (checked, compiled, its own cases,
+stock pycasbin as the oracle), compiled here, and put in force by one assignment.
+Whatever goes wrong, the set in force stays, and the reason is told.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from ruqsat import __version__
+from ruqsat.core.admission import Changes, Kept, Pack, build_pack, changes_between
+from ruqsat.core.diagnostics import Severity, render
+from ruqsat.core.verdict import Verdict
+from ruqsat.errors import PolicyError, RuqsatError
+
+_log = logging.getLogger(__name__)
+
+Examine = Callable[[Mapping[str, bytes]], Awaitable[Verdict]]
+
+
+class PolicySource(Protocol):
+    """Where the pack comes from."""
+
+    name: str
+
+    async def state(self) -> object:
+        """Return what changes whenever the pack does; raises PolicyError if it cannot be told now."""
+        ...
+
+    async def read(self) -> dict[str, bytes]:
+        """Return the pack's files, all of one state; raises PolicyError."""
+        ...
+
+
+class LastGood(Protocol):
+    """The pack that was admitted last, on disk."""
+
+    async def keep(self, texts: dict[str, bytes]) -> None:
+        """Keep *texts* instead of what was kept; raises PolicyError."""
+        ...
+
+    async def read(self) -> Kept | None:
+        """Return what was kept, verified, or None; raises PolicyError."""
+        ...
+
+
+class InForce(Struct, frozen=True):
+    """
+    The policy in force, and how it came there.
+
+    ``origin`` is ``folder``, ``store`` or ``last-good``; ``compared`` is 0 where the
+    very same bytes had been admitted before.
+    """
+
+    pack: Pack
+    texts: dict[str, bytes]
+    origin: str
+    compared: int
+
+
+class RefusedError(PolicyError):
+    """A pack was examined and refused; ``reasons`` says why, a line each."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        findings = [render(finding) for finding in verdict.findings if finding.severity is Severity.ERROR]
+        lines = findings or verdict.reasons()
+        super().__init__("the policy set is refused:\n" + "\n".join(lines))
+        self.reasons = tuple(verdict.reasons())
+
+
+class AdministrationPoint:
+    """
+    Admits packs.
+
+    Args:
+        examine: Judges a pack, somewhere else.
+
+    Attributes:
+        adopt: Puts an admitted pack in force, in one step; set it before ``reload``.
+        refused: Why the source's pack is not in force; empty if it is.
+    """
+
+    def __init__(
+        self, source: PolicySource, last_good: LastGood, examine: Examine,
+    ) -> None:  # fmt: skip
+        self._source, self._last_good, self._examine = source, last_good, examine
+        self.adopt: Callable[[InForce, Changes], None] = lambda _found, _changes: None
+        self._in_force: InForce | None = None
+        self._seen: object = None
+        self._busy = asyncio.Lock()
+        self.refused: tuple[str, ...] = ()
+        self.reloads = self.refusals = 0
+
+    @property
+    def in_force(self) -> InForce:
+        """The policy in force; there is one from ``open`` on."""
+        if self._in_force is None:
+            raise PolicyError("no policy is in force yet")
+        return self._in_force
+
+    async def open(self) -> InForce:
+        """
+        Return the policy to begin with: the source's, or the last good one if the source's cannot be used.
+
+        Raises:
+            PolicyError: neither can be used; the message is about the source's.
+        """
+        try:
+            self._seen = await self._source.state()
+            texts = await self._source.read()
+            found = await self._admit(texts, self._source.name, await self._kept_quietly())
+        except PolicyError as error:
+            kept = await self._kept_quietly()
+            if kept is None:
+                raise
+            self._refuse(error)
+            found = await self._admit(kept.texts, "last-good", None)
+        self._in_force = found
+        return found
+
+    async def reload(self) -> bool:
+        """
+        Look at the source once; put what it holds in force if it is another pack and passes.
+
+        Returns:
+            Whether another pack is in force now.  Never raises: what is wrong stands in ``refused``.
+        """
+        async with self._busy:
+            try:
+                return await self._reload()
+            except RuqsatError as error:
+                self._refuse(error)
+            except Exception:  # noqa: BLE001 - whatever it was, the policy in force stays
+                _log.exception("policy_reload_failed")
+            return False
+
+    async def watch_forever(self, seconds: float) -> None:
+        """Look every *seconds*; a source that has changed is read once it has kept still between two looks."""
+        before: object = self._seen
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                state = await self._source.state()
+            except RuqsatError as error:
+                self._refuse_once(error)
+                continue
+            if state == before != self._seen:
+                await self.reload()
+            before = state
+
+    async def _reload(self) -> bool:
+        state = await self._source.state()
+        texts = await self._source.read()
+        self._seen = state
+        if texts == self.in_force.texts:
+            self.refused = ()
+            return False
+        found = await self._admit(texts, self._source.name, None)
+        changes = changes_between(self.in_force.pack.policy_set, found.pack.policy_set)
+        self.adopt(found, changes)
+        self._in_force, self.refused = found, ()
+        self.reloads += 1
+        _log.warning(
+            "policy_in_force digest=%s added=%d removed=%d changed=%d compared=%d", found.pack.policy_set.digest[:16],
+            len(changes.added), len(changes.removed), len(changes.changed), found.compared,
+        )  # fmt: skip
+        return True
+
+    async def _admit(self, texts: dict[str, bytes], origin: str, kept: Kept | None) -> InForce:
+        verdict = None
+        if kept is None or kept.version != __version__ or kept.texts != texts:
+            verdict = await self._examine(texts)
+            if not verdict.admitted:
+                raise RefusedError(verdict)
+        pack, findings = await asyncio.to_thread(build_pack, texts)
+        if pack is None or (verdict is not None and pack.policy_set.digest != verdict.digest):
+            raise PolicyError("the policy set is refused:\n" + "\n".join(map(render, findings)))
+        if verdict is not None and origin != "last-good":
+            await self._last_good.keep(texts)
+        return InForce(pack, texts, origin, verdict.compared if verdict is not None else 0)
+
+    async def _kept_quietly(self) -> Kept | None:
+        try:
+            return await self._last_good.read()
+        except PolicyError as error:
+            _log.error("last_good_unusable %s", error)
+            return None
+
+    def _refuse_once(self, error: RuqsatError) -> None:
+        if _reasons(error) != self.refused:
+            self._refuse(error)
+
+    def _refuse(self, error: RuqsatError) -> None:
+        self.refused = _reasons(error)
+        self.refusals += 1
+        _log.error("policy_refused %s", " | ".join(self.refused[:5]))
+
+    def status(self) -> dict[str, Any]:
+        """Return what `/status` shows of the policy."""
+        held, policy_set = self.in_force, self.in_force.pack.policy_set
+        return {
+            "policy": policy_set.digest, "rules": len(policy_set.rules), "policy_origin": held.origin,
+            "policy_compared": held.compared, "policy_refused": list(self.refused),
+            "switches": msgspec.to_builtins(policy_set.vocabulary.switches),
+        }  # fmt: skip
+
+
+def _reasons(error: RuqsatError) -> tuple[str, ...]:
+    return error.reasons if isinstance(error, RefusedError) else tuple(str(error).splitlines())

@@ -1,0 +1,300 @@
+"""What may become the policy in force: only a whole pack that passed every examination."""
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ruqsat.casbin.examiner import examine
+from ruqsat.core.admission import Changes, build_pack, changes_between
+from ruqsat.core.evaluate import evaluate
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.sampling import situations
+from ruqsat.core.verdict import Verdict
+from ruqsat.errors import PolicyError
+from ruqsat.service.administration_point import AdministrationPoint, InForce
+from ruqsat.stores.pack_file import read_pack_file, write_pack_file
+from ruqsat.stores.policy_examiner import examine_in_child
+from ruqsat.stores.policy_folder import FolderBusyError, load_texts
+from ruqsat.stores.policy_sources import LastGood
+
+RULE = b"p, 1300, consent-01, care_staff, read search,"
+NARROWER = b"p, 1300, consent-01, care_staff, read,"
+
+
+class Source:
+    """A pack that a test exchanges."""
+
+    name = "folder"
+
+    def __init__(self, texts: dict[str, bytes]) -> None:
+        self.texts: dict[str, bytes] | PolicyError = texts
+
+    async def state(self) -> object:
+        """Return the pack itself."""
+        return str(self.texts)
+
+    async def read(self) -> dict[str, bytes]:
+        """Return the pack, or fail."""
+        if isinstance(self.texts, PolicyError):
+            raise self.texts
+        return self.texts
+
+
+async def quickly(texts: Mapping[str, bytes]) -> Verdict:
+    """Examine here, on a small budget."""
+    return examine(texts, 1.0, 7)
+
+
+def narrower(texts: dict[str, bytes]) -> dict[str, bytes]:
+    """The pack with one rule narrowed, and no case that says otherwise."""
+    changed = texts["policies/consent.csv"].replace(RULE, NARROWER)
+    assert changed != texts["policies/consent.csv"]
+    return texts | {"policies/consent.csv": changed}
+
+
+def spoilt(texts: dict[str, bytes]) -> dict[str, bytes]:
+    """The pack with a misspelt effect."""
+    return texts | {"policies/consent.csv": texts["policies/consent.csv"].replace(b" allow,", b" Allow,")}
+
+
+def opened(source: Source, folder: Path, examine: Any = quickly) -> tuple[AdministrationPoint, list[InForce]]:
+    """An administration point with its first policy, and what it put in force later."""
+    point, adopted = AdministrationPoint(source, LastGood(folder), examine), []
+    point.adopt = lambda found, _changes: adopted.append(found)
+    asyncio.run(point.open())
+    return point, adopted
+
+
+def test_a_better_pack_is_put_in_force_and_says_what_changed(pack_texts: dict[str, bytes], tmp_path: Path) -> None:
+    """The new set is handed over whole, with the rules that differ and the number of answers compared."""
+    source = Source(pack_texts)
+    point, _ = opened(source, tmp_path)
+    told: list[tuple[str, Changes]] = []
+    point.adopt = lambda found, changes: told.append((found.pack.policy_set.digest, changes))
+    source.texts = narrower(pack_texts)
+
+    assert asyncio.run(point.reload())
+
+    assert told == [(point.in_force.pack.policy_set.digest, Changes(changed=("consent-01",)))]
+    assert point.in_force.compared > 50
+    assert point.status()["policy_refused"] == []
+
+
+def test_a_pack_that_is_refused_changes_nothing_and_says_why(pack_texts: dict[str, bytes], tmp_path: Path) -> None:
+    """The set in force stays the very object; the reason names file and line; a mended pack clears it."""
+    source = Source(pack_texts)
+    point, adopted = opened(source, tmp_path)
+    before = point.in_force
+    source.texts = spoilt(pack_texts)
+
+    assert not asyncio.run(point.reload())
+
+    assert point.in_force is before
+    assert adopted == []
+    assert "policies/consent.csv:9" in point.refused[0]
+    source.texts = pack_texts
+    asyncio.run(point.reload())
+    assert point.refused == ()
+
+
+def test_a_case_that_is_not_as_promised_refuses_the_pack(pack_texts: dict[str, bytes], tmp_path: Path) -> None:
+    """Rules that load but break a promise of their own cases do not come in force."""
+    name = "policies/consent.test.toml"
+    broken = pack_texts[name].replace(b'because = "consent-01"', b'because = "consent-02"', 1)
+    source = Source(pack_texts)
+    point, adopted = opened(source, tmp_path)
+    source.texts = pack_texts | {name: broken}
+
+    assert not asyncio.run(point.reload())
+    assert adopted == []
+    assert "expected it by" in point.refused[0]
+
+
+def test_a_difference_from_stock_pycasbin_refuses_the_pack(
+    pack_texts: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted: the compiled set forgets one rule; the comparison sees it, and the verdict says which question."""
+    original = PolicySet._can_match
+    monkeypatch.setattr(
+        PolicySet, "_can_match", lambda self, rule, case: rule.id != "consent-01" and original(self, rule, case)
+    )
+    monkeypatch.setattr("ruqsat.casbin.examiner.try_cases", lambda *_: (0, []))
+
+    verdict = examine(pack_texts, 5.0, 7)
+
+    assert not verdict.admitted
+    assert "stock pycasbin differs: question" in verdict.reasons()[0]
+
+
+def test_a_pack_of_which_nothing_could_be_compared_is_refused(pack_texts: dict[str, bytes]) -> None:
+    """No time, no comparison, no admission."""
+    verdict = examine(pack_texts, 0.0, 7)
+
+    assert verdict.compared == 0
+    assert verdict.findings == ()
+    assert not verdict.admitted
+
+
+def test_the_examination_runs_in_a_process_of_its_own(pack_texts: dict[str, bytes]) -> None:
+    """The child admits the shipped pack, tells how many answers it compared, and refuses a spoilt one with the place."""
+    good = asyncio.run(examine_in_child(pack_texts, 10.0, 7))
+    bad = asyncio.run(examine_in_child(spoilt(pack_texts), 10.0, 7))
+
+    assert (good.admitted, good.cases > 50, good.compared > 200) == (True, True, True)
+    assert not bad.admitted
+    assert bad.reasons()[0].startswith("policies/consent.csv:9")
+
+
+def test_an_examination_that_dies_or_never_ends_admits_nothing(
+    pack_texts: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed by its memory limit, or by the deadline: no verdict is a refusal with its reason."""
+    monkeypatch.setattr("ruqsat.stores.policy_examiner.GRACE_SECONDS", -9.9)
+    late = asyncio.run(examine_in_child(pack_texts, 10.0, 7))
+    monkeypatch.setattr("ruqsat.stores.policy_examiner.GRACE_SECONDS", 60.0)
+    monkeypatch.setattr("ruqsat.stores.policy_examiner._environment", lambda: {"PYTHONPATH": "/nowhere"})
+    dead = asyncio.run(examine_in_child(pack_texts, 10.0, 7))
+
+    assert (late.admitted, dead.admitted) == (False, False)
+    assert "longer than" in late.failure
+    assert "died" in dead.failure
+
+
+def test_the_sample_is_the_same_for_a_seed_and_reaches_permits_too(policy_set: PolicySet) -> None:
+    """A difference can be repeated from its seed; and a sample of denials alone would prove little."""
+    first, again = (list(islice(situations(policy_set, 5), 2000)) for _ in range(2))
+    everything = frozenset({"require_eds", "audit", "provenance", "redact"})
+    reasons = {evaluate(policy_set, *each, everything).reason for each in first}
+
+    assert first == again
+    assert any(reason.startswith("allow.") for reason in reasons)
+    assert len(reasons) > 20
+
+
+def test_the_last_good_pack_serves_when_the_source_is_spoilt(pack_texts: dict[str, bytes], tmp_path: Path) -> None:
+    """A start on a spoilt pack falls back to what was admitted before, and says so; without one it does not start."""
+    opened(Source(pack_texts), tmp_path)
+
+    point, _ = opened(Source(spoilt(pack_texts)), tmp_path)
+
+    assert point.status()["policy_origin"] == "last-good"
+    assert "policies/consent.csv:9" in point.refused[0]
+    with pytest.raises(PolicyError, match="unknown-effect"):
+        opened(Source(spoilt(pack_texts)), tmp_path / "empty")
+
+
+def test_a_last_good_pack_that_was_altered_serves_nobody(pack_texts: dict[str, bytes], tmp_path: Path) -> None:
+    """One flipped bit anywhere in the file, and it is not used."""
+    opened(Source(pack_texts), tmp_path)
+    path = tmp_path / "last-good.pack"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(PolicyError):
+            opened(Source(spoilt(pack_texts)), tmp_path)
+
+
+def test_what_was_admitted_by_this_version_is_not_examined_again(pack_texts: dict[str, bytes], tmp_path: Path) -> None:
+    """A restart on the same bytes begins at once; other bytes, or another version's admission, are examined."""
+    asked: list[int] = []
+
+    async def counting(texts: Mapping[str, bytes]) -> Verdict:
+        asked.append(len(texts))
+        return await quickly(texts)
+
+    opened(Source(pack_texts), tmp_path, counting)
+    opened(Source(pack_texts), tmp_path, counting)
+    assert len(asked) == 1
+    path = tmp_path / "last-good.pack"
+    path.write_bytes(path.read_bytes().replace(b'"version":"', b'"version":"0', 1))
+    opened(Source(pack_texts), tmp_path, counting)
+    assert len(asked) == 2
+
+
+def test_a_folder_that_changes_while_it_is_read_is_not_read(
+    pack_texts: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every reading is of one state; while git holds its lock nothing is read at all."""
+    write_folder(tmp_path, pack_texts)
+    assert load_texts(tmp_path) == pack_texts
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "index.lock").touch()
+    with pytest.raises(FolderBusyError):
+        load_texts(tmp_path)
+    (tmp_path / ".git" / "index.lock").unlink()
+    numbers = iter(range(1000))
+
+    def touched(path: Path) -> bytes:
+        (tmp_path / "policies" / "consent.csv").write_bytes(b"#" * next(numbers))
+        return b""
+
+    monkeypatch.setattr("ruqsat.stores.policy_folder._read", touched)
+    with pytest.raises(FolderBusyError):
+        load_texts(tmp_path)
+
+
+def test_a_swapped_link_never_yields_a_mixture(pack_texts: dict[str, bytes], tmp_path: Path) -> None:
+    """A ConfigMap's `..data` link turns from one pack to the other 300 times: each reading is one pack or refused."""
+    packs = [pack_texts, {name: data + b"\n# second\n" for name, data in pack_texts.items()}]
+    for number, texts in enumerate(packs):
+        write_folder(tmp_path / f"..{number}", texts)
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    (mount / "model.conf").symlink_to("..data/model.conf")
+    (mount / "policies").symlink_to("..data/policies")
+    (mount / "..data").symlink_to(tmp_path / "..0")
+    done = threading.Event()
+
+    def swap() -> None:
+        for turn in range(300):
+            beside = mount / "..data_tmp"
+            beside.symlink_to(tmp_path / f"..{turn % 2}")
+            beside.rename(mount / "..data")
+        done.set()
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    read = 0
+    while not done.is_set() or read == 0:
+        try:
+            assert load_texts(mount) in packs
+            read += 1
+        except FolderBusyError:
+            continue
+    swapping.join()
+
+
+def write_folder(folder: Path, texts: dict[str, bytes]) -> None:
+    """Write a pack as a folder."""
+    for name, data in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+def test_a_pack_file_gives_back_what_was_written(pack_texts: dict[str, bytes], tmp_path: Path) -> None:
+    """Every file of the pack, byte for byte; a file cut anywhere is refused."""
+    path = tmp_path / "one.pack"
+    write_pack_file(path, pack_texts)
+    assert read_pack_file(path)[1] == pack_texts
+    whole = path.read_bytes()
+    for place in (0, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:place])
+        with pytest.raises(PolicyError):
+            read_pack_file(path)
+
+
+def test_changes_name_the_rules_that_differ(pack_texts: dict[str, bytes]) -> None:
+    """Added, removed and rewritten rules, by id; the same set has none."""
+    old, _ = build_pack(pack_texts)
+    lines = pack_texts["policies/consent.csv"].replace(RULE, NARROWER).replace(b"consent-02", b"consent-03")
+    new, findings = build_pack(pack_texts | {"policies/consent.csv": lines})
+    assert old is not None
+    assert new is not None, findings
+
+    assert changes_between(old.policy_set, old.policy_set) == Changes()
+    assert changes_between(old.policy_set, new.policy_set) == Changes(("consent-03",), ("consent-02",), ("consent-01",))
