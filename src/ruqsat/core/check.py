@@ -12,6 +12,7 @@ from ruqsat.core.compile import KEY, ROW_ATTRIBUTES, SECTION_FUNCTIONS
 from ruqsat.core.diagnostics import Diagnostic, Span, nearest
 from ruqsat.core.expression import (
     ENTITIES,
+    All,
     Attribute,
     Call,
     Column,
@@ -20,12 +21,13 @@ from ruqsat.core.expression import (
     EvalCell,
     Expression,
     ExpressionError,
+    children,
     conjuncts,
     parse_expression,
     walk,
 )
 from ruqsat.core.functions import Function, words
-from ruqsat.core.hierarchy import Hierarchies
+from ruqsat.core.hierarchy import MAX_LINKS, Hierarchies
 from ruqsat.core.laws import Law
 from ruqsat.core.model_conf import Model, Section
 from ruqsat.core.rows import Row
@@ -51,13 +53,23 @@ def check_pack(
     arities = {name: function.arity for name, function in functions.items()}
     arities |= dict.fromkeys(SECTION_FUNCTIONS, len(ENTITIES))
     findings = list(_model(model, vocabulary, arities, functions))
+    known, sound = _known_words(vocabulary), set[str]()
     for file, rows in files.items():
         findings += _one_kind(file, rows)
         findings += _band(file, rows)
         for row in rows:
-            findings += _row(file, row, vocabulary, laws, arities)
+            findings += _row(file, row, vocabulary, laws, arities, known, sound)
     findings += _across(files)
     for key, hierarchy in hierarchies.by_key.items():
+        if hierarchy.too_deep is not None:
+            findings.append(
+                Diagnostic(
+                    Span("policies/hierarchies.csv"),
+                    "chain-too-long",
+                    f"more than {MAX_LINKS} links stand above `{hierarchy.too_deep}` in `{key}`",
+                    "stock Casbin stops looking after that many: link the word to its group directly",
+                )
+            )
         if (word := hierarchy.cycle()) is not None:
             findings.append(
                 Diagnostic(
@@ -193,16 +205,23 @@ def _across(files: dict[str, list[Row]]) -> Iterator[Diagnostic]:
 
 
 def _row(
-    file: str, row: Row, vocabulary: Vocabulary, laws: dict[str, Law], arities: dict[str, int]
-) -> Iterator[Diagnostic]:
+    file: str, row: Row, vocabulary: Vocabulary, laws: dict[str, Law], arities: dict[str, int],
+    known: "Known", sound: set[str],
+) -> Iterator[Diagnostic]:  # fmt: skip
     if row.kind[0] == "g":
         yield from _link(row, vocabulary)
         return
-    yield from _words(row, vocabulary)
+    if row.kind in ("p2", "p3", "p4"):
+        return  # refused as a whole
+    yield from _words(row, known)
     yield from _citations(row, laws)
     if row.kind == "p":
         yield from _rule(file, row, vocabulary)
-        yield from _condition(row, vocabulary, arities)
+        if row.text("when") not in sound:
+            found = list(_condition(row, vocabulary, arities))
+            yield from found
+            if not found:
+                sound.add(row.text("when"))
     elif row.text("eft") != "allow":
         yield row.finding(
             "eft",
@@ -212,13 +231,20 @@ def _row(
         )
 
 
-def _words(row: Row, vocabulary: Vocabulary) -> Iterator[Diagnostic]:
-    known = {
+Known = dict[str, tuple[str, set[str]]]
+"""By column: what its words are, and which there are."""
+
+
+def _known_words(vocabulary: Vocabulary) -> Known:
+    return {
         "role": ("role", {*vocabulary.roles, *vocabulary.role_groups}),
         "act": ("action", set(vocabulary.actions)),
         "class": ("class", {*vocabulary.classes, *vocabulary.class_groups}),
         "purpose": ("purpose", set(vocabulary.purposes)),
     }
+
+
+def _words(row: Row, known: Known) -> Iterator[Diagnostic]:
     for column, (concept, allowed) in known.items():
         for word in words(row.text(column)) or ("-",):
             if word != "*" and word not in allowed:
@@ -325,15 +351,7 @@ def _expression(
     expression: Expression, vocabulary: Vocabulary, arities: dict[str, int], columns: set[str]
 ) -> Iterator[tuple[str, str, str, Expression]]:
     """Yield (code, message, hint, node) for every name in an expression that does not exist."""
-    guarded = {
-        (call.arguments[0].name, call.arguments[1].value)
-        for call in walk(expression)
-        if isinstance(call, Call)
-        and call.function == "is_known"
-        and len(call.arguments) == 2
-        and isinstance(call.arguments[0], Entity)
-        and isinstance(call.arguments[1], Const)
-    }
+    guarded = {id(node) for node in _guarded(expression, frozenset())}
     for node in walk(expression):
         match node:
             case Attribute(entity=entity, name=name):
@@ -345,7 +363,7 @@ def _expression(
                         nearest(name, known),
                         node,
                     )
-                elif known[name].optional and (entity, name) not in guarded:
+                elif known[name].optional and id(node) not in guarded:
                     yield (
                         "unguarded-attribute",
                         f"`r.{entity}.{name}` may be absent",
@@ -358,6 +376,22 @@ def _expression(
                 yield ("unknown-column", f"`p.{name}` is no column that may be read here", nearest(name, columns), node)
             case _:
                 pass
+
+
+def _guarded(expression: Expression, known: frozenset[tuple[str, object]]) -> Iterator[Expression]:
+    """Yield every attribute that is read only after an `is_known` of it, joined by `&&`, has been true."""
+    match expression:
+        case All(operands=operands):
+            for part in operands:
+                yield from _guarded(part, known)
+                match part:
+                    case Call(function="is_known", arguments=(Entity(name=entity), Const(value=name))):
+                        known |= {(entity, name)}
+        case Attribute(entity=entity, name=name) if (entity, name) in known:
+            yield expression
+        case _:
+            for part in children(expression):
+                yield from _guarded(part, known)
 
 
 def _call(

@@ -2,10 +2,15 @@
 
 from collections.abc import Iterable
 
+MAX_LINKS = 9
+
 
 class Hierarchy:
     """
     The links of one ``g`` section, closed transitively; a word is its own kind.
+
+    ``too_deep`` is a word with more than ``MAX_LINKS`` links one above the other, if there
+    is one: stock pycasbin stops looking there without a word, so such a pack is refused.
 
     Examples:
         >>> h = Hierarchy([("labs", "clinical"), ("clinical", "everything")])
@@ -13,13 +18,19 @@ class Hierarchy:
         (True, False, True)
     """
 
-    __slots__ = ("_above",)
+    __slots__ = ("_above", "too_deep")
 
     def __init__(self, links: Iterable[tuple[str, str]]) -> None:
         direct: dict[str, set[str]] = {}
         for member, group in links:
             direct.setdefault(member, set()).add(group)
-        self._above = {word: frozenset(_closure(word, direct)) for word in direct}
+        self.too_deep: str | None = None
+        self._above: dict[str, frozenset[str]] = {}
+        for word in direct:
+            above, is_whole = _closure(word, direct)
+            self._above[word] = frozenset(above)
+            if not is_whole:
+                self.too_deep = self.too_deep or word
 
     def above(self, word: str) -> frozenset[str]:
         """Return *word* and everything that it is a kind of."""
@@ -52,12 +63,10 @@ class Hierarchies:
         self.roles, self.classes, self.permits, self.denials, self.labels = self.by_key.values()
 
 
-def _closure(word: str, direct: dict[str, set[str]]) -> set[str]:
-    seen = {word}
-    todo = [word]
-    while todo:
-        for group in direct.get(todo.pop(), ()):
-            if group not in seen:
-                seen.add(group)
-                todo.append(group)
-    return seen
+def _closure(word: str, direct: dict[str, set[str]]) -> tuple[set[str], bool]:
+    """Return what stands above *word*, itself included, and whether that is all."""
+    seen, level = {word}, {word}
+    for _ in range(MAX_LINKS):
+        level = {group for each in level for group in direct.get(each, ())} - seen
+        seen |= level
+    return seen, not any(group not in seen for each in level for group in direct.get(each, ()))

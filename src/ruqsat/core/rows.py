@@ -10,10 +10,14 @@ a cell, unbalanced brackets, an empty file.
 
 import re
 
+import msgspec
 from msgspec import Struct
 
 from ruqsat.core.diagnostics import Diagnostic, Span, nearest
+from ruqsat.core.spreadsheet import recognise_encoding, recognise_habits
 
+MAX_CELL = 2_000
+MAX_LINES = 250_000
 _TOKENS = re.compile(r"[,\[\]()]")
 
 
@@ -51,8 +55,12 @@ def parse_rows(data: bytes, file: str, kinds: dict[str, tuple[str, ...]]) -> tup
         kinds: Columns by kind of row, such as ``{"p": ("priority", "id", …), "g": ("member", "group")}``.
     """
     text, findings = _decode(data, file)
+    lines = text.split("\n")
+    habits = recognise_habits(lines, file)
+    if habits or len(lines) > MAX_LINES:
+        return [], [*findings, *habits, *([_too_many(lines, file)] if len(lines) > MAX_LINES else [])]
     rows: list[Row] = []
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(lines, 1):
         line = line.removesuffix("\r")  # noqa: PLW2901
         if not line.strip() or line.lstrip().startswith("#"):
             if line.strip() and not line.startswith("#"):
@@ -93,12 +101,17 @@ def _decode(data: bytes, file: str) -> tuple[str, list[Diagnostic]]:
             )
         )
         data = data[3:]
-    try:
-        return data.decode("utf-8"), findings
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        findings.append(Diagnostic(Span(file, line, 1), "not-utf-8", "the file is not UTF-8", "save it as UTF-8"))
-        return "", findings
+    encoding = recognise_encoding(data, file)
+    if encoding is not None:
+        return "", [encoding]
+    return data.decode("utf-8"), findings
+
+
+def _too_many(lines: list[str], file: str) -> Diagnostic:
+    return Diagnostic(
+        Span(file, MAX_LINES + 1, 1), "too-many-rows", f"the file has {len(lines)} lines, at most {MAX_LINES} are read",
+        "a policy of this size is generated: let a role or a class stand for many",
+    )  # fmt: skip
 
 
 def _row(line: str, span: Span, kinds: dict[str, tuple[str, ...]], findings: list[Diagnostic]) -> Row | None:
@@ -194,6 +207,15 @@ def _check_cells(line: str, cells: list[Cell], findings: list[Diagnostic]) -> No
                     "text after `#` would become part of the cell",
                     "comments stand on a line of their own, above the rule",
                     source=line,
+                )
+            )
+        elif len(cell.text) > MAX_CELL:
+            findings.append(
+                Diagnostic(
+                    msgspec.structs.replace(cell.span, width=1),
+                    "cell-too-long",
+                    f"the cell has {len(cell.text)} characters, at most {MAX_CELL} are read",
+                    "let a group stand for many words, or split the rule",
                 )
             )
         elif cell.text == "":
