@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 DEMO   ?= var/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint types contracts policy bench-quick bench-locust lock clean
+.PHONY: help install run test check lint types contracts policy bench-quick bench-micro bench-locust soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,12 @@ policy: $(VENV)/.run ## check the policy pack and run its cases
 
 bench-quick: $(VENV)/.run ## measure the hot path against a no-op in the same run (needs wrk)
 	$(BIN)/python bench/quick.py
+
+bench-micro: $(VENV)/.run ## one figure a question: flatness, compiling, CompiledEnforcer against pycasbin
+	@for each in evaluate_by_rules compile_rules compiled_enforcer; do echo "== $$each"; PYTHONPATH=. $(BIN)/python bench/micro/$$each.py || exit 1; done
+
+soak: $(VENV)/.test ## the random tests, twenty times as long
+	RUQSAT_TEST_PAIRS=20000 RUQSAT_TEST_LONGER=20 $(BIN)/python -m pytest --timeout 3600 tests/casbin tests/policies/test_hostile_packs.py
 
 bench-locust: $(VENV)/.bench ## load a running `make run` with Locust, shape steady_reads, 30 s
 	$(BIN)/locust -f bench/locustfile.py --headless --host http://127.0.0.1:8181 --only-summary

@@ -78,7 +78,9 @@ def test_a_start_that_is_refused_is_one_line_and_exit_code_2(tmp_path: Path, set
     done = run_cli(
         tmp_path,
         "serve",
-        **{"auth_listen": "off", "json_listen": "127.0.0.1:0", "control_listen": "127.0.0.1:0"} | settings,
+        **{"auth_listen": "off", "json_listen": "127.0.0.1:0", "control_listen": "127.0.0.1:0"}
+        | {"policy_dir": str(tmp_path / "policy")}
+        | settings,
     )
 
     assert done.returncode == 2, done.stderr

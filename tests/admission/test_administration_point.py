@@ -157,7 +157,7 @@ def test_an_examination_that_dies_or_never_ends_admits_nothing(
     monkeypatch.setattr("ruqsat.stores.policy_examiner.GRACE_SECONDS", -9.9)
     late = asyncio.run(examine_in_child(pack_texts, 10.0, 7))
     monkeypatch.setattr("ruqsat.stores.policy_examiner.GRACE_SECONDS", 60.0)
-    monkeypatch.setattr("ruqsat.stores.policy_examiner._environment", lambda: {"PYTHONPATH": "/nowhere"})
+    monkeypatch.setattr("ruqsat.stores.policy_examiner._environment", lambda: {"PYTHONHOME": "/nowhere"})
     dead = asyncio.run(examine_in_child(pack_texts, 10.0, 7))
 
     assert (late.admitted, dead.admitted) == (False, False)

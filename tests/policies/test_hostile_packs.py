@@ -21,7 +21,8 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.sampling import situations
 
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", "20261124"))
-TRUNCATIONS, FLIPS, NOISE = 90, 90, 20
+LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
+TRUNCATIONS, FLIPS, NOISE = 110 * LONGER, 150 * LONGER, 25 * LONGER
 TIMES_AS_LONG, TIMES_AS_LARGE = 40, 40
 """How much more a broken pack may take than the good one: generous, and yet no bomb gets through."""
 
@@ -129,8 +130,8 @@ def test_every_broken_pack_is_refused_or_decides_as_promised(pack_texts: dict[st
         if has_errors(try_cases(texts, pack.policy_set)[1]):
             refused += 1
     assert answers(good.policy_set) == before
-    assert seen >= 200
-    assert refused > seen * 0.6
+    print(f"{refused} of {seen} refused")
+    assert refused >= 200
 
 
 @pytest.mark.parametrize("kind", ["deep", "wide", "long-cell", "power", "huge-number"])
