@@ -8,8 +8,10 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 
+from ruqsat.cli.output import AsJson, console, print_json
+from ruqsat.core.authoring.counterfactual import smallest_changes
+from ruqsat.core.authoring.tracing import Trace, Tracer
 from ruqsat.core.case import Case
 from ruqsat.core.cases import read_world
 from ruqsat.core.decision import Decision
@@ -18,7 +20,7 @@ from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, Position
 from ruqsat.core.instant import at, parse_instant
 from ruqsat.core.pack import load_pack
-from ruqsat.core.policy_set import PolicySet, matches
+from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.validity import refuse_invalid
 from ruqsat.core.world import World, parse_world, project_world
@@ -33,9 +35,15 @@ def explain(
     pack: Annotated[Path | None, typer.Option(help="Folder with model.conf and policies/.")] = None,
     world: Annotated[Path | None, typer.Option(help="World file (default: the pack's fixtures/world.toml).")] = None,
     moment: Annotated[str | None, typer.Option("--at", help="RFC 3339 instant (default: now).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show every rule, with what it fails at.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Decide one request on a written world and show every rule that was asked.  Exit 0 allowed, 1 denied."""
+    """
+    Decide one request on a written world, and show why.  Exit 0 allowed, 1 denied.
+
+    Each rule that was asked is shown with what it fails at; a denial with the
+    smallest changes that would turn it.
+    """
     texts = load_texts(find_pack(pack))
     policy_set, findings = load_pack(texts)
     if policy_set is None or has_errors(findings):
@@ -45,29 +53,33 @@ def explain(
     now = at(_moment(moment))
     capabilities = frozenset(name for name, duty in policy_set.vocabulary.duties.items() if duty.blocking)
     decision = evaluate(policy_set, asked, facts, now, capabilities)
-    rules = [] if refuse_invalid(case := Case(asked, facts, now), policy_set.vocabulary) else _asked(policy_set, case)
+    case = Case(asked, facts, now)
+    traces = [] if refuse_invalid(case, policy_set.vocabulary) else _considered(policy_set, case, every=every)
+    changes = () if decision.allowed else smallest_changes(policy_set, (asked, facts, now), capabilities)
     if as_json:
-        answer = {"decision": decision.allowed, "explain": decision, "asked": rules}
-        sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
+        rows = [
+            {"rule": t.rule.id, "effect": _effect(t), "matched": t.matched, "failed": t.failed, "steps": t.steps,
+             "condition": t.rule.condition} for t in traces
+        ]  # fmt: skip
+        print_json({"decision": decision.allowed, "explain": decision, "asked": rows, "would_allow": changes})
     else:
-        _print(decision, policy_set, rules)
+        _print(decision, policy_set, traces, changes)
     raise typer.Exit(0 if decision.allowed else 1)
 
 
-def _asked(policy_set: PolicySet, case: Case) -> list[dict[str, object]]:
-    """List the rules that were asked, in order, up to the one that settled it."""
-    rows: list[dict[str, object]] = []
-    for rule in policy_set.candidates_for(case).rules:
-        matched = matches(rule, policy_set.test_of(rule), case)
-        effect = "allow" if rule.allows else "deny"
-        rows.append({"rule": rule.id, "effect": effect, "matched": matched, "condition": rule.condition})
-        if matched:
-            break
-    return rows
+def _considered(policy_set: PolicySet, case: Case, *, every: bool) -> list[Trace]:
+    """Return the traces of the rules that were asked, in order, up to the one that settled it; or of all rules."""
+    tracer = Tracer(policy_set)
+    if every:
+        return [tracer.trace(rule, case) for rule in policy_set.rules]
+    could_match = {rule.id for rule in policy_set.candidates_for(case).rules}
+    return [trace for trace in tracer.settled_by(case) if trace.rule.id in could_match]
 
 
-def _print(decision: Decision, policy_set: PolicySet, rules: list[dict[str, object]]) -> None:
-    out = Console(highlight=False, markup=False, soft_wrap=True)
+def _print(
+    decision: Decision, policy_set: PolicySet, traces: list[Trace], changes: tuple[tuple[str, ...], ...]
+) -> None:
+    out = console()
     out.print(("ALLOWED  " if decision.allowed else "DENIED  ") + decision.reason)
     out.print(f"  by       {decision.rule or 'silence: no rule allows it (order §14)'}")
     for label, words in (("basis", [decision.basis or ""]), ("duties", decision.duties), ("applied", decision.applied)):
@@ -77,10 +89,21 @@ def _print(decision: Decision, policy_set: PolicySet, rules: list[dict[str, obje
         law = policy_set.laws.get(key)
         out.print(f"  law      {key}" + (f"  {law.title.en}" if law is not None else ""))
     out.print(f"  client   sees `{policy_set.coarse(decision.reason)}`")
-    if rules:
-        out.print("rules asked, in order:")
-    for row in rules:
-        out.print(f"  {'->' if row['matched'] else '  '} {row['rule']} ({row['effect']}): {row['condition']}")
+    if traces:
+        out.print("rules considered, in order:")
+    for trace in traces:
+        because = "matches" if trace.matched else f"fails at {trace.failed}"
+        out.print(f"  {'->' if trace.matched else '  '} {trace.rule.id} ({_effect(trace)}): {because}")
+        if trace.matched:
+            out.print(f"       {trace.rule.condition}")
+    if not decision.allowed:
+        out.print("it would be allowed if:" if changes else "no one or two changes of request or facts would allow it")
+    for change in changes:
+        out.print("  - " + ", and ".join(change))
+
+
+def _effect(trace: Trace) -> str:
+    return "allow" if trace.rule.allows else "deny"
 
 
 def _facts(policy_set: PolicySet, world: World, asked: EvaluationRequest) -> Facts:

@@ -1,80 +1,117 @@
 """``ruqsat policy``: check the rules and run their cases."""
 
-import sys
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 
-from ruqsat.cli import policy_release
-from ruqsat.core.admission import load_routes
-from ruqsat.core.cases import CaseResult, parse_cases, read_world, run_cases
-from ruqsat.core.diagnostics import Diagnostic, Severity, Span, has_errors, render
-from ruqsat.core.pack import load_pack
+from ruqsat.cli import policy_author, policy_compare, policy_release
+from ruqsat.cli.output import AsFormat, AsJson, Format, console, plural, print_findings, print_json
+from ruqsat.core.admission import WORLD, build_pack, read_cases
+from ruqsat.core.authoring.advice import advise
+from ruqsat.core.authoring.law_trace import OUT_OF_REACH, read_out_of_reach
+from ruqsat.core.cases import CaseResult, read_world, run_cases
+from ruqsat.core.diagnostics import Diagnostic, Severity, Span, has_errors, in_order
+from ruqsat.core.pack import load_pack, read_parts
 from ruqsat.errors import PolicyError
 from ruqsat.stores.policy_folder import load_texts
 from ruqsat.wiring import find_pack
 
 app = typer.Typer(no_args_is_help=True)
-for command in (policy_release.publish, policy_release.rollback, policy_release.history):
+for command in (
+    policy_author.fmt, policy_author.coverage, policy_author.mutate, policy_author.schema,
+    policy_release.publish, policy_release.rollback, policy_release.history,
+):  # fmt: skip
     app.command()(command)
-WORLD = "policies/fixtures/world.toml"
+app.command("diff")(policy_compare.diff)
+app.command("trace-law")(policy_compare.trace)
 
 Folder = Annotated[Path | None, typer.Argument(help="Folder with model.conf and policies/ (default: the pack in use).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 
 
 @app.command("check")
-def check(folder: Folder = None, as_json: AsJson = False) -> None:
-    """Read the pack as the sidecar would, and print every finding with its place and a hint."""
+def check(
+    folder: Folder = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 on warnings too.")] = False,
+    today: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day that reviews are due by.")] = None,
+    form: AsFormat = Format.TEXT,
+    as_json: AsJson = False,
+) -> None:
+    """Read the pack as the sidecar would; print every finding with its place and a hint.  Exit 1 on an error."""
     texts = load_texts(find_pack(folder))
-    policy_set, findings = load_pack(texts)
-    if policy_set is not None:
-        findings += load_routes(texts, policy_set)[1]
-    findings = sorted([*findings, *_case_findings(texts)], key=lambda finding: finding.span)
-    digest = policy_set.digest if policy_set is not None and not has_errors(findings) else None
-    if as_json:
-        _print_json({"digest": digest, "findings": findings})
+    findings, digest = _findings(texts, (today or datetime.now(UTC)).date())
+    if as_json or form is Format.JSON:
+        print_json({"digest": digest, "findings": findings})
     else:
-        out = _console()
-        for finding in findings:
-            out.print(render(finding), "", sep="\n")
-        errors = sum(finding.severity is Severity.ERROR for finding in findings)
-        files = len({finding.span.file for finding in findings})
-        out.print(
-            f"{len(policy_set.rules)} rules, no errors; policy set {digest}"
-            if policy_set is not None and digest is not None
-            else f"{errors} {_plural(errors, 'error')} in {files} {_plural(files, 'file')}; the set is refused"
-        )
-    raise typer.Exit(1 if findings else 0)
+        print_findings(findings, form)
+        if form is Format.TEXT:
+            _print_summary(findings, digest)
+    raise typer.Exit(1 if has_errors(findings) or (strict and findings) else 0)
 
 
 @app.command("test")
-def test(folder: Folder = None, as_json: AsJson = False) -> None:
+def test(folder: Folder = None, form: AsFormat = Format.TEXT, as_json: AsJson = False) -> None:
     """Decide every case beside the rules, and compare answer, rule and duties."""
     texts = load_texts(find_pack(folder))
     policy_set, findings = load_pack(texts)
-    findings += _case_findings(texts)
-    if policy_set is None or has_errors(findings):
+    files, found = read_cases(texts)
+    if policy_set is None or has_errors([*findings, *found]):
         raise PolicyError("the pack has errors; `ruqsat policy check` lists them")
-    files = {name: parse_cases(texts[name].decode(), name)[0] for name in _case_files(texts)}
     results = run_cases(policy_set, read_world(texts, WORLD), files)
     failed = [result for result in results if result.problem]
-    if as_json:
+    if as_json or form is Format.JSON:
         rows = [
             {"file": r.file, "name": r.case.name, "passed": not r.problem, "problem": r.problem,
              "reason": r.decision.reason, "rule": r.decision.rule} for r in results
         ]  # fmt: skip
-        _print_json({"digest": policy_set.digest, "cases": rows})
+        print_json({"digest": policy_set.digest, "cases": rows})
+    elif form is Format.GITHUB:
+        print_findings(
+            [Diagnostic(Span(r.file), "case-failed", f"{r.case.name}: {r.problem}") for r in failed], Format.GITHUB
+        )
     else:
         _print_results(results, failed)
     raise typer.Exit(1 if failed or not results else 0)
 
 
+def _findings(texts: dict[str, bytes], today: date) -> tuple[list[Diagnostic], str | None]:
+    parts, _ = read_parts(texts)
+    pack, findings = build_pack(texts)
+    cases, found = read_cases(texts)
+    findings = [*findings, *found, *_world_findings(texts)]
+    if OUT_OF_REACH in texts:
+        findings += read_out_of_reach(texts[OUT_OF_REACH].decode(errors="replace"))[1]
+    if parts is not None and not has_errors(findings):
+        findings += advise(parts, texts, cases, today)
+    digest = pack.policy_set.digest if pack is not None and not has_errors(findings) else None
+    return in_order(findings), digest
+
+
+def _world_findings(texts: dict[str, bytes]) -> list[Diagnostic]:
+    if not any(name.endswith(".test.toml") for name in texts):
+        return []
+    try:
+        read_world(texts, WORLD)
+    except (ValueError, msgspec.ValidationError) as error:
+        return [Diagnostic(Span(WORLD), "bad-world", str(error), "see the comments of the file")]
+    return []
+
+
+def _print_summary(findings: list[Diagnostic], digest: str | None) -> None:
+    warnings = [finding for finding in findings if finding.severity is Severity.WARNING]
+    errors = len(findings) - len(warnings)
+    said = f", {plural(len(warnings), 'warning')}" if warnings else ""
+    if digest is not None:
+        console().print(f"no errors{said}; policy set {digest}")
+    else:
+        files = len({finding.span.file for finding in findings if finding.severity is Severity.ERROR})
+        console().print(f"{plural(errors, 'error')} in {plural(files, 'file')}{said}; the set is refused")
+
+
 def _print_results(results: list[CaseResult], failed: list[CaseResult]) -> None:
-    out = _console()
+    out = console()
     for result in results:
         mark = "FAIL" if result.problem else "ok  "
         out.print(f"{mark} {result.file.removeprefix('policies/')}: {result.case.name}")
@@ -82,34 +119,3 @@ def _print_results(results: list[CaseResult], failed: list[CaseResult]) -> None:
             out.print(f"     {result.problem}")
             out.print(f"     law: {' '.join(result.decision.law) or 'none'}")
     out.print(f"{len(results) - len(failed)} of {len(results)} cases are as promised")
-
-
-def _case_files(texts: dict[str, bytes]) -> list[str]:
-    return [name for name in sorted(texts) if name.endswith(".test.toml")]
-
-
-def _case_findings(texts: dict[str, bytes]) -> list[Diagnostic]:
-    findings = []
-    for name in _case_files(texts):
-        try:
-            findings += parse_cases(texts[name].decode(), name)[1]
-        except UnicodeDecodeError:
-            findings.append(Diagnostic(Span(name), "not-utf-8", "the file is not UTF-8", "save it as UTF-8"))
-    if _case_files(texts):
-        try:
-            read_world(texts, WORLD)
-        except (ValueError, msgspec.ValidationError) as error:
-            findings.append(Diagnostic(Span(WORLD), "bad-world", str(error), "see the comments of the file"))
-    return findings
-
-
-def _console() -> Console:
-    return Console(highlight=False, markup=False, soft_wrap=True)
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
-
-
-def _plural(count: int, word: str) -> str:
-    return word if count == 1 else word + "s"

@@ -119,6 +119,7 @@ def compile_policy_set(
         rules=rules,
         index=RuleIndex(rules, _index_columns(builder, functions)),
         gate=builder.gate,
+        gate_tests=builder.gate_tests,
         guards=builder.guards,
         covers=covers,
         matrix=matrix,
@@ -218,12 +219,16 @@ class _RuleBuilder:
         gate = [part for part in conjuncts(section.matcher) if _is_gate(part)]
         self._rest = [part for part in conjuncts(section.matcher) if not _is_gate(part)]
         self._own_columns = sorted({n.name for part in self._rest for n in walk(part) if isinstance(n, Column)})
-        self.gate = Coder(callables, RULE_ATTRIBUTES).function(_all(gate), (*ENTITY_ARGUMENTS, "row"))
+        self.gate = self._over_rule(gate)
+        self.gate_tests = tuple((_column(part), self._over_rule([part])) for part in gate)
         self.indexed = [part for part in gate if isinstance(part, Call)]
         self._parsed: dict[str, Expression] = {}
         self.guards = self._find_guards()
         self._conditions: dict[tuple[str, ...], _Condition] = {}
         self._shared: dict[str, str] = {}
+
+    def _over_rule(self, parts: list[Expression]) -> Callable[..., bool]:
+        return Coder(self._callables, RULE_ATTRIBUTES).function(_all(parts), (*ENTITY_ARGUMENTS, "row"))
 
     def rules(self) -> tuple[Rule, ...]:
         """Return the rules in order of precedence."""
@@ -317,6 +322,11 @@ def equalities(parts: Iterable[Expression]) -> list[tuple[tuple[str, str], str]]
 
 def _is_equality(part: Expression, attributes: set[tuple[str, str]]) -> bool:
     return any(attribute in attributes for attribute, _ in equalities([part]))
+
+
+def _column(part: Expression) -> str:
+    """Return the column of the row that a part of the gate reads."""
+    return next((node.name for node in walk(part) if isinstance(node, Column)), "")
 
 
 def _is_gate(part: Expression) -> bool:

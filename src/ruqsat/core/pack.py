@@ -2,12 +2,14 @@
 A policy pack: the texts of one folder, checked and compiled, or refused with every finding.
 
 A pack is ``model.conf``, ``policies/vocabulary.toml``, ``policies/laws.toml`` and
-```policies/*.csv``; its digest covers name and bytes of each.
+``policies/*.csv``; its digest covers name and bytes of each.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
+
+from msgspec import Struct
 
 from ruqsat.core.check import check_pack
 from ruqsat.core.compile import compile_policy_set
@@ -25,6 +27,16 @@ Parsed = TypeVar("Parsed")
 MODEL, VOCABULARY, LAWS = "model.conf", "policies/vocabulary.toml", "policies/laws.toml"
 
 
+class Parts(Struct, frozen=True):
+    """A pack, read and checked, before it is compiled."""
+
+    digest: str
+    model: Model
+    vocabulary: Vocabulary
+    laws: dict[str, Law]
+    rows: tuple[Row, ...]
+
+
 def load_pack(texts: Mapping[str, bytes]) -> tuple[PolicySet | None, list[Diagnostic]]:
     """
     Check and compile a pack.
@@ -35,6 +47,12 @@ def load_pack(texts: Mapping[str, bytes]) -> tuple[PolicySet | None, list[Diagno
     Returns:
         The policy set, or None if any finding is an error; and all findings, in order.
     """
+    parts, findings = read_parts(texts)
+    return (None if parts is None else compile_parts(parts)), findings
+
+
+def read_parts(texts: Mapping[str, bytes]) -> tuple[Parts | None, list[Diagnostic]]:
+    """Read and check a pack; None if any finding is an error."""
     findings: list[Diagnostic] = []
     model = _read(texts, MODEL, parse_model, findings)
     vocabulary = _read(texts, VOCABULARY, parse_vocabulary, findings)
@@ -47,7 +65,31 @@ def load_pack(texts: Mapping[str, bytes]) -> tuple[PolicySet | None, list[Diagno
         if name.startswith("policies/") and name.endswith(".csv"):
             files[name], found = parse_rows(texts[name], name, kinds)
             findings += found
-    return _compile(texts, model, vocabulary, laws, files, findings)
+    rows = tuple(row for file in files.values() for row in file)
+    hierarchies = hierarchies_of(rows)
+    functions = build_functions(vocabulary, hierarchies)
+    findings = in_order([*findings, *check_pack(model, files, vocabulary, laws, functions, hierarchies)])
+    if has_errors(findings):
+        return None, findings
+    return Parts(digest_of(texts), model, vocabulary, laws, rows), findings
+
+
+def compile_parts(parts: Parts) -> PolicySet:
+    """Compile what was checked."""
+    hierarchies = hierarchies_of(parts.rows)
+    functions = build_functions(parts.vocabulary, hierarchies)
+    return compile_policy_set(
+        parts.digest, parts.model, parts.rows, parts.vocabulary, parts.laws, functions, hierarchies
+    )
+
+
+def hierarchies_of(rows: Iterable[Row]) -> Hierarchies:
+    """Return the hierarchies that the ``g`` rows write down."""
+    links: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        if row.kind[0] == "g":
+            links.setdefault(row.kind, []).append((row.text("member"), row.text("group")))
+    return Hierarchies(links)
 
 
 def row_kinds(model: Model) -> dict[str, tuple[str, ...]]:
@@ -70,28 +112,6 @@ def digest_of(texts: Mapping[str, bytes]) -> str:
             digest.update(len(part).to_bytes(8, "big"))
             digest.update(part)
     return digest.hexdigest()
-
-
-def _compile(
-    texts: Mapping[str, bytes],
-    model: Model,
-    vocabulary: Vocabulary,
-    laws: dict[str, Law],
-    files: dict[str, list[Row]],
-    findings: list[Diagnostic],
-) -> tuple[PolicySet | None, list[Diagnostic]]:
-    rows = [row for file in files.values() for row in file]
-    links: dict[str, list[tuple[str, str]]] = {}
-    for row in rows:
-        if row.kind[0] == "g":
-            links.setdefault(row.kind, []).append((row.text("member"), row.text("group")))
-    hierarchies = Hierarchies(links)
-    functions = build_functions(vocabulary, hierarchies)
-    findings += check_pack(model, files, vocabulary, laws, functions, hierarchies)
-    if has_errors(findings):
-        return None, in_order(findings)
-    policy_set = compile_policy_set(digest_of(texts), model, rows, vocabulary, laws, functions, hierarchies)
-    return policy_set, in_order(findings)
 
 
 def _read(

@@ -86,6 +86,8 @@ class PolicySet(Struct, frozen=True):
     """
     Everything that decides, under one digest; swapped whole, never edited.
 
+    ``gate_tests`` is ``gate`` column by column, for explanations.
+
     ``index`` finds the rules whose cells a case can reach and ``gate`` says of
     each exactly; what remains of them for one combination of the key (roles,
     action, class, purposes, guarded attributes) is kept in ``candidates``.
@@ -97,6 +99,7 @@ class PolicySet(Struct, frozen=True):
     rules: tuple[Rule, ...]
     index: RuleIndex
     gate: Callable[..., bool]
+    gate_tests: tuple[tuple[str, Callable[..., bool]], ...]
     guards: tuple[Guard, ...]
     covers: Covers
     matrix: tuple[MatrixRow, ...]

@@ -89,6 +89,12 @@ def parse_rows(data: bytes, file: str, kinds: dict[str, tuple[str, ...]]) -> tup
     return rows, findings
 
 
+def split_cells(line: str) -> list[str] | None:
+    """Return the cells of one row, its kind first; None if its brackets do not balance."""
+    cells = _split(line, Span(""), [])
+    return None if cells is None else [cell.text for cell in cells]
+
+
 def _decode(data: bytes, file: str) -> tuple[str, list[Diagnostic]]:
     findings = []
     if data.startswith(b"\xef\xbb\xbf"):

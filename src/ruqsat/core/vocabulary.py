@@ -83,7 +83,7 @@ class Switches(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Vocabulary(Struct, frozen=True, forbid_unknown_fields=True):
-    """All words, by kind."""
+    """All words, by kind; ``reserved`` names those that stand by on purpose and that no rule uses."""
 
     roles: dict[str, str]
     role_groups: dict[str, str]
@@ -97,6 +97,7 @@ class Vocabulary(Struct, frozen=True, forbid_unknown_fields=True):
     reasons: dict[str, Literal["permitted", "not_permitted", "consent_required", "break_glass_available", "try_later"]]
     attributes: dict[Literal["sub", "act", "res", "ctx"], dict[str, AttributeWord]]
     switches: Switches = field(default_factory=Switches)
+    reserved: tuple[str, ...] = ()
 
 
 def parse_vocabulary(text: str, file: str) -> tuple[Vocabulary | None, list[Diagnostic]]:

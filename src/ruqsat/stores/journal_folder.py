@@ -9,12 +9,14 @@ Nothing here changes a file.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from ruqsat.core.chain import NO_HASH, TORN_TAIL, SegmentScan, scan_segment
+from ruqsat.errors import JournalError
 
 LOCK_NAME = "journal.lock"
 
@@ -101,6 +103,21 @@ def read_segment(segment: SegmentPath, *, prev: bytes | None, last: bool) -> Seg
             return scan_segment(lines, segment=segment.number, prev=prev, last=last)
     except OSError:
         return None
+
+
+def read_entries(folder: Path) -> Iterator[bytes]:
+    """
+    Yield every whole line of a journal, oldest first, without verifying it.
+
+    Raises:
+        JournalError: the folder cannot be read.
+    """
+    try:
+        for segment in list_segments(folder):
+            with segment.path.open("rb") as lines:
+                yield from (line for line in lines if line.endswith(b"\n"))
+    except OSError as error:
+        raise JournalError(f"`{folder}` cannot be read: {error.strerror}") from error
 
 
 def verify_folder(folder: Path) -> FolderReport:

@@ -1,0 +1,272 @@
+"""``policy diff``: not which lines differ between two policy sets but which decisions, and by which rule."""
+
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice, product
+from random import Random
+
+import msgspec
+from msgspec import Struct
+
+from ruqsat.core.admission import changes_between
+from ruqsat.core.decision import Decision
+from ruqsat.core.evaluate import evaluate
+from ruqsat.core.facts import (
+    Consent,
+    Episode,
+    Facts,
+    Grantee,
+    PatientFacts,
+    Position,
+    Provision,
+    Relationship,
+    SubjectFacts,
+)
+from ruqsat.core.instant import HOUR, at
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.request import Action, EvaluationRequest, RequestContext, Resource, ResourceProperties, Subject
+from ruqsat.core.sampling import NOON, Situation, situations
+from ruqsat.core.validity import IMPERSONAL
+
+LATTICE = 8_000
+"""How many combinations of role, purpose, action and class are asked at most, besides those of changed rules."""
+
+_CELLS = {"roles": "role", "purposes": "purpose", "actions": "act", "classes": "data_class"}
+
+EVERYTHING = frozenset({"require_eds", "audit", "provenance", "redact"})
+
+
+class Asked(Struct, frozen=True):
+    """A situation, and where it comes from: a case's name, "lattice", "sample" or "recorded"."""
+
+    source: str
+    situation: Situation
+
+
+class Difference(Struct, frozen=True):
+    """
+    One kind of change: the same role, action and class move the same way, by the same rules.
+
+    Attributes:
+        kind: ``gained`` (was denied, is allowed), ``lost``, or ``moved`` (same answer, other rule or reason).
+        before: Reason and rule of the old set.
+        after: Reason and rule of the new set.
+        count: How many of the asked situations changed so.
+        example: One of them, in words.
+        source: Where the example comes from.
+    """
+
+    kind: str
+    role: str
+    data_class: str
+    action: str
+    before: tuple[str, str]
+    after: tuple[str, str]
+    count: int
+    example: str
+    source: str
+
+
+class Comparison(Struct, frozen=True):
+    """How many situations were asked, and what changed."""
+
+    asked: int
+    differences: tuple[Difference, ...]
+
+    def of(self, kind: str) -> tuple[Difference, ...]:
+        """Return the differences of a kind."""
+        return tuple(each for each in self.differences if each.kind == kind)
+
+
+def compare_decisions(old: PolicySet, new: PolicySet, asked: Iterable[Asked]) -> Comparison:
+    """Ask both sets the same; collect what changed by role, class and action."""
+    found: dict[tuple[str, ...], Difference] = {}
+    number = 0
+    for number, each in enumerate(asked, 1):  # noqa: B007 - the last number is the count
+        before, after = (_decide(policy_set, each.situation) for policy_set in (old, new))
+        if (before.allowed, before.rule, before.reason) == (after.allowed, after.rule, after.reason):
+            continue
+        kind = "moved" if before.allowed == after.allowed else "gained" if after.allowed else "lost"
+        request = each.situation[0]
+        role, data_class = _role(request, each.situation[1]), _class(request)
+        moved = (before.reason, after.reason, before.rule or "", after.rule or "")
+        key = (kind, role, data_class, request.action.name, *moved)
+        known = found.get(key)
+        if known is not None:
+            found[key] = msgspec.structs.replace(known, count=known.count + 1)
+            continue
+        found[key] = Difference(
+            kind, role, data_class, request.action.name, (before.reason, before.rule or "silence"),
+            (after.reason, after.rule or "silence"), 1, _said(each), each.source,
+        )  # fmt: skip
+    order = {"gained": 0, "lost": 1, "moved": 2}
+    ranked = sorted(found.values(), key=lambda each: (order[each.kind], each.role, each.data_class, each.action))
+    return Comparison(number, tuple(ranked))
+
+
+def lattice(old: PolicySet, new: PolicySet) -> Iterator[Asked]:
+    """
+    Yield role × purpose × action × class, each in six circumstances.
+
+    The patient has no document; a general consent; an emergency; both; a consent, but the
+    subject takes no part in the care; or the record carries a label.  Words that no rule of
+    either set tells apart stand for each other.  Of more than ``LATTICE`` combinations a
+    sample is asked, and all that a changed rule reaches.
+    """
+    circumstances = _circumstances(new)
+    for role, purpose, action, data_class in _combinations(old, new):
+        for name, patient, labels in circumstances:
+            subject = SubjectFacts("s1", roles=(role,), org="h1", patient_id="p1" if role == "patient" else None)
+            properties = ResourceProperties(patient="p1", data_class=data_class, labels=labels)
+            request = EvaluationRequest(
+                Subject("user", "s1"), Action(action), Resource("Record", "o1", properties), RequestContext((purpose,))
+            )
+            yield Asked(f"lattice, {name}", (request, Facts(subject, patient, Position("lattice", 1)), at(NOON)))
+
+
+def _combinations(old: PolicySet, new: PolicySet) -> Iterator[tuple[str, ...]]:
+    kinds = ("roles", "purposes", "actions", "classes")
+    every = list(product(*(_unlike(old, new, kind) for kind in kinds)))
+    chosen = set(Random(1).sample(range(len(every)), min(LATTICE, len(every))))  # noqa: S311 - a sample, no secret
+    changes = changes_between(old, new)
+    changed = {*changes.added, *changes.removed, *changes.changed}
+    reached: list[tuple[frozenset[str], ...]] = [
+        tuple(_words_of(policy_set, kind, getattr(rule, _CELLS[kind])) for kind in kinds)
+        for policy_set in (old, new)
+        for rule in policy_set.rules
+        if rule.id in changed
+    ]
+    for number, words in enumerate(every):
+        if number in chosen or any(all(map(operator.contains, sets, words)) for sets in reached):
+            yield words
+
+
+def _words_of(policy_set: PolicySet, kind: str, cell: str) -> frozenset[str]:
+    test = _tests(policy_set)[kind]
+    return frozenset(word for word in getattr(policy_set.vocabulary, kind) if test(word, cell)[0])
+
+
+def _unlike(old: PolicySet, new: PolicySet, kind: str) -> list[str]:
+    """Return one word for each set of words that no cell and no condition of either set tells apart."""
+    words: dict[str, None] = dict.fromkeys(
+        word for policy_set in (old, new) for word in getattr(policy_set.vocabulary, kind)
+    )
+    known: dict[object, str] = {}
+    for word in words:
+        known.setdefault(tuple(_signature(policy_set, kind, word) for policy_set in (old, new)), word)
+    return list(known.values())
+
+
+def _signature(policy_set: PolicySet, kind: str, word: str) -> tuple[object, ...]:
+    test = _tests(policy_set)[kind]
+    cells = {getattr(rule, _CELLS[kind]) for rule in policy_set.rules}
+    cells |= {getattr(row, "class_" if kind == "classes" else _CELLS[kind]) for row in policy_set.matrix}
+    named = word in IMPERSONAL or any(f"'{word}'" in rule.condition for rule in policy_set.rules)
+    known = word in getattr(policy_set.vocabulary, kind)
+    return (word if named else "", known, *(test(word, cell) for cell in sorted(cells)))
+
+
+def _tests(policy_set: PolicySet) -> dict[str, Callable[[str, str], tuple[bool, ...]]]:
+    call = {name: function.call for name, function in policy_set.functions.items()}
+    return {
+        "roles": lambda word, cell: (call["holds"]((word,), cell),),
+        "purposes": lambda word, cell: (call["covers"]((word,), cell), call["states"]((word,), cell)),
+        "actions": lambda word, cell: (call["acts"](word, cell),),
+        "classes": lambda word, cell: (call["touches"](word, cell),),
+    }
+
+
+def sampled(policy_set: PolicySet, seed: int, count: int) -> Iterator[Asked]:
+    """Yield made-up situations from a seed."""
+    for each in islice(situations(policy_set, seed), count):
+        yield Asked("sample", each)
+
+
+class _Recorded(Struct, frozen=True):
+    """What of a journal's entry tells who asked for what."""
+
+    kind: str
+    subject: str | None = None
+    roles: tuple[str, ...] = ()
+    org: str | None = None
+    action: str | None = None
+    purpose: str | tuple[str, ...] | None = None
+    patient: str | None = None
+    resource_type: str | None = None
+    resource: str | None = None
+    data_class: str | None = None
+
+
+def recorded(policy_set: PolicySet, entries: Iterable[bytes]) -> Iterator[Asked]:
+    """
+    Yield what a journal recorded, each kind of request in the lattice's circumstances.
+
+    A journal says who asked for what, not what the store knew of the patient then.
+    """
+    seen = set()
+    for line in entries:
+        try:
+            entry = msgspec.json.decode(line, type=_Recorded)
+        except msgspec.DecodeError:
+            continue
+        key = (entry.roles, entry.action, entry.data_class, entry.purpose)
+        if entry.kind != "decision" or entry.action is None or key in seen:
+            continue
+        seen.add(key)
+        roles = entry.roles
+        for name, patient, labels in _circumstances(policy_set):
+            subject = SubjectFacts("s1", roles=roles, org="h1", patient_id="p1" if "patient" in roles else None)
+            properties = ResourceProperties(
+                patient="p1" if entry.patient is not None else None, data_class=entry.data_class, labels=labels
+            )
+            resource = Resource(entry.resource_type or "Record", "o1", properties)
+            context = RequestContext(entry.purpose)
+            request = EvaluationRequest(Subject("user", "s1"), Action(entry.action), resource, context)
+            yield Asked(f"recorded, {name}", (request, Facts(subject, patient, Position("journal", 1)), at(NOON)))
+
+
+def _circumstances(policy_set: PolicySet) -> list[tuple[str, PatientFacts, tuple[str, ...]]]:
+    bare = PatientFacts("p1", egov=True, relationships=(Relationship("encounter", "s1", "h1"),))
+    consents = (Consent("c1", "t1", "active", NOON - 900 * HOUR, permit_of_all(policy_set, Grantee(org="h1"))),)
+    episodes = (Episode("e1", "h1", "emergency", NOON - HOUR),)
+    consented = msgspec.structs.replace(bare, consents=consents)
+    label = tuple(sorted(policy_set.vocabulary.labels)[:1])
+    return [
+        ("no document", bare, ()),
+        ("a consent", consented, ()),
+        ("an emergency", msgspec.structs.replace(bare, episodes=episodes), ()),
+        ("an emergency and a consent", msgspec.structs.replace(consented, episodes=episodes), ()),
+        ("a consent, no part in the care", msgspec.structs.replace(consented, relationships=()), ()),
+        ("a consent, a labelled record", consented, label),
+    ]
+
+
+def permit_of_all(policy_set: PolicySet, grantee: Grantee) -> Provision:
+    """Return a provision that permits somebody everything, sensitive records apart."""
+    vocabulary = policy_set.vocabulary
+    purposes, actions, classes = (
+        tuple(words) for words in (vocabulary.purposes, vocabulary.actions, vocabulary.classes)
+    )
+    return Provision("permit", (grantee,), purposes, actions, classes)
+
+
+def _decide(policy_set: PolicySet, situation: Situation) -> Decision:
+    return evaluate(policy_set, *situation, EVERYTHING)
+
+
+def _role(request: EvaluationRequest, facts: Facts) -> str:
+    known = facts.subject.roles if facts.subject is not None else None
+    said = request.subject.properties.roles if request.subject.properties is not None else None
+    return " ".join(known or said or ("-",))
+
+
+def _class(request: EvaluationRequest) -> str:
+    properties = request.resource.properties
+    return (properties.data_class if properties is not None else None) or "-"
+
+
+def _said(asked: Asked) -> str:
+    request, facts, _ = asked.situation
+    purpose = request.context.purpose if request.context is not None else None
+    stated = purpose if isinstance(purpose, str) else " ".join(purpose or ())
+    return f"{_role(request, facts)} {request.action.name} {_class(request)} for {stated or 'no purpose'}"
