@@ -41,7 +41,7 @@ def check(
 ) -> None:
     """Read the pack as the sidecar would; print every finding with its place and a hint.  Exit 1 on an error."""
     texts = load_texts(find_pack(folder))
-    findings, digest = _findings(texts, (today or datetime.now(UTC)).date())
+    findings, digest = findings_of_pack(texts, (today or datetime.now(UTC)).date())
     if as_json or form is Format.JSON:
         print_json({"digest": digest, "findings": findings})
     else:
@@ -76,7 +76,8 @@ def test(folder: Folder = None, form: AsFormat = Format.TEXT, as_json: AsJson = 
     raise typer.Exit(1 if failed or not results else 0)
 
 
-def _findings(texts: dict[str, bytes], today: date) -> tuple[list[Diagnostic], str | None]:
+def findings_of_pack(texts: dict[str, bytes], today: date) -> tuple[list[Diagnostic], str | None]:
+    """Return every finding about a pack, and its digest if none is an error."""
     parts, _ = read_parts(texts)
     pack, findings = build_pack(texts)
     cases, found = read_cases(texts)

@@ -9,7 +9,7 @@ permit counts as absent, a failed denial as matched.
 
 from ruqsat.core.boundaries import moments
 from ruqsat.core.case import Case
-from ruqsat.core.check import TOPICS
+from ruqsat.core.check_row import TOPICS
 from ruqsat.core.compile import answer_of, applied_by
 from ruqsat.core.consent import ConsentAnswer
 from ruqsat.core.decision import Decision, deny

@@ -149,7 +149,10 @@ def parse_expression(text: str, suffix: str = "") -> Expression:
             hint=f"near here: {error.__class__.__name__}",
         ) from None
     if sum(1 for _ in ast.walk(tree)) > MAX_NODES * 2:
-        raise ExpressionError("condition-too-large", f"the condition has more than {MAX_NODES} parts")
+        raise ExpressionError(
+            "condition-too-large", f"the condition has more than {MAX_NODES} parts",
+            hint="split the rule, or let a group stand for many words",
+        )  # fmt: skip
     return _Reader(suffix).read(tree)
 
 

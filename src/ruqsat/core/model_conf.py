@@ -97,7 +97,7 @@ def _entries(text: str, file: str) -> tuple[dict[str, _Entry], list[Diagnostic]]
                         Span(file, number, 1, len(line)),
                         "unknown-section",
                         f"section `{section}` is not one of Casbin's",
-                        nearest(section, SECTIONS),
+                        nearest(section, SECTIONS) or "sections are: " + ", ".join(SECTIONS),
                         source=line,
                     )
                 )

@@ -154,14 +154,20 @@ def _check(route: Route, file: str, vocabulary: Vocabulary) -> list[Diagnostic]:
         ("purpose", route.purpose, vocabulary.purposes),
     ):
         if word is not None and word not in known:
-            found.append((f"unknown-{what}", f"{what} `{word}` is not in vocabulary.toml", nearest(word, known)))
+            found.append(
+                (
+                    f"unknown-{what}",
+                    f"{what} `{word}` is not in vocabulary.toml",
+                    nearest(word, known) or "add the word first",
+                )
+            )
     for method in route.methods or ("",):
         if method not in METHODS:
             found.append(
                 (
                     "unknown-method",
                     f"method `{method}` is not one of {', '.join(METHODS)}",
-                    nearest(method.upper(), METHODS),
+                    nearest(method.upper(), METHODS) or "write it in capitals",
                 )
             )
     return [Diagnostic(Span(file), code, f"route `{route.id}`: {message}", hint) for code, message, hint in found]
