@@ -9,10 +9,9 @@ from collections.abc import Iterator
 
 from ruqsat.core.check_expression import check_expression
 from ruqsat.core.check_row import check_row, known_words
-from ruqsat.core.compile import KEY, ROW_ATTRIBUTES, SECTION_FUNCTIONS
+from ruqsat.core.compile import KEY, ROW_ATTRIBUTES
 from ruqsat.core.diagnostics import Diagnostic, Span, nearest
 from ruqsat.core.expression import (
-    ENTITIES,
     Attribute,
     Call,
     Entity,
@@ -36,15 +35,13 @@ def check_pack(
     hierarchies: Hierarchies,
 ) -> list[Diagnostic]:
     """Return every finding about rows that could be read; never raises for an author's mistake."""
-    arities = {name: function.arity for name, function in functions.items()}
-    arities |= dict.fromkeys(SECTION_FUNCTIONS, len(ENTITIES))
-    findings = list(_model(model, vocabulary, arities, functions))
+    findings = list(_model(model, vocabulary, functions))
     known, sound = known_words(vocabulary), set[str]()
     for file, rows in files.items():
         findings += _one_kind(file, rows)
         findings += _band(file, rows)
         for row in rows:
-            findings += check_row(file, row, vocabulary, laws, arities, known, sound)
+            findings += check_row(file, row, vocabulary, laws, functions, known, sound)
     findings += _across(files)
     for key, hierarchy in hierarchies.by_key.items():
         if hierarchy.too_deep is not None:
@@ -68,9 +65,7 @@ def check_pack(
     return findings
 
 
-def _model(
-    model: Model, vocabulary: Vocabulary, arities: dict[str, int], functions: dict[str, Function]
-) -> Iterator[Diagnostic]:
+def _model(model: Model, vocabulary: Vocabulary, functions: dict[str, Function]) -> Iterator[Diagnostic]:
     where = Span("model.conf")
     for suffix in ("", *ROW_ATTRIBUTES):
         if suffix not in model.sections:
@@ -81,7 +76,7 @@ def _model(
                 f"define p{suffix}, e{suffix} and m{suffix}",
             )
     for section in model.sections.values():
-        for code, message, hint, _ in check_expression(section.matcher, vocabulary, arities, set(section.columns)):
+        for code, message, hint, _ in check_expression(section.matcher, vocabulary, functions, set(section.columns)):
             if code == "unguarded-attribute":
                 continue  # a matcher hands what may be absent to functions that settle what absence means
             yield Diagnostic(where, code, f"`m{section.suffix}`: {message}", hint)

@@ -1,6 +1,6 @@
 """What can be known of an expression from its text: every name in it, and what it may not find."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ruqsat.core.compile import SECTION_FUNCTIONS
 from ruqsat.core.diagnostics import nearest
@@ -10,20 +10,28 @@ from ruqsat.core.expression import (
     Attribute,
     Call,
     Column,
+    Compare,
     Const,
     Entity,
     EvalCell,
     Expression,
+    Not,
     children,
     walk,
 )
+from ruqsat.core.expression import Any as Either
+from ruqsat.core.functions import Function
 from ruqsat.core.vocabulary import Vocabulary
+
+Finding = tuple[str, str, str, Expression]
+"""Code, message, hint, and the part of the expression that is meant."""
 
 
 def check_expression(
-    expression: Expression, vocabulary: Vocabulary, arities: dict[str, int], columns: set[str]
-) -> Iterator[tuple[str, str, str, Expression]]:
-    """Yield (code, message, hint, node) for every name in an expression that does not exist."""
+    expression: Expression, vocabulary: Vocabulary, functions: Mapping[str, Function], columns: set[str]
+) -> Iterator[Finding]:
+    """Yield (code, message, hint, node) for every name that does not exist, and every value in a wrong place."""
+    yield from _yes_or_no(expression, vocabulary)
     guarded = {id(node) for node in _guarded(expression, frozenset())}
     for node in walk(expression):
         match node:
@@ -44,7 +52,9 @@ def check_expression(
                         node,
                     )
             case Call(function=name, arguments=arguments):
-                yield from _call(name, arguments, arities, node)
+                yield from _call(name, arguments, functions, node)
+            case Compare():
+                yield from _comparison(node, vocabulary)
             case Column(name=name) | EvalCell(column=name) if name not in columns:
                 hint = nearest(name, columns) or "only the section's own columns are read in a matcher, none in a rule"
                 yield ("unknown-column", f"`p.{name}` is no column that may be read here", hint, node)
@@ -68,23 +78,95 @@ def _guarded(expression: Expression, known: frozenset[tuple[str, object]]) -> It
                 yield from _guarded(part, known)
 
 
+def _yes_or_no(expression: Expression, vocabulary: Vocabulary) -> Iterator[Finding]:
+    """What is joined by `&&`, `||`, `!` is itself a yes or no: stock Casbin raises for anything else."""
+    match expression:
+        case All(operands=operands) | Either(operands=operands):
+            for part in operands:
+                yield from _yes_or_no(part, vocabulary)
+        case Not(operand=operand):
+            yield from _yes_or_no(operand, vocabulary)
+        case Compare() | Call() | EvalCell():
+            return
+        case _ if (kind := _kind(expression, vocabulary)) not in ("yes-no", ""):
+            yield (
+                "not-yes-or-no",
+                f"a {kind} stands where a yes or no is meant",
+                "compare it: `==`, `!=`, `in`",
+                expression,
+            )
+
+
+def _comparison(node: Compare, vocabulary: Vocabulary) -> Iterator[Finding]:
+    left, right = _kind(node.left, vocabulary), _kind(node.right, vocabulary)
+    if "" in (left, right):
+        return  # a name that does not exist was told already
+    if node.op == "in":
+        if (left, right) != ("text", "list"):
+            hint = "`in` looks for a text in a list, as in `'HIV' in r.res.labels`"
+            yield ("unlike-values", f"`in` looks for a {left} in a {right}", hint, node)
+    elif left != right or (node.op not in ("==", "!=") and left not in ("number", "text")) or left == "list":
+        yield (
+            "unlike-values",
+            f"`{node.op}` compares a {left} with a {right}",
+            "compare texts with texts and numbers with numbers; ask a list by `in`",
+            node,
+        )
+
+
+def _kind(node: Expression, vocabulary: Vocabulary) -> str:
+    """Return what an expression is worth; empty if it is not known."""
+    match node:
+        case Attribute(entity=entity, name=name):
+            known = vocabulary.attributes.get(entity, {}).get(name)  # type: ignore[call-overload]
+            return known.kind if known is not None else ""
+        case Const(value=bool()) | Not() | All() | Either() | Compare() | Call() | EvalCell():
+            return "yes-no"
+        case Const(value=int()):
+            return "number"
+        case Const(value=None):
+            return "nothing"
+        case Const():
+            return "text"
+        case Entity():
+            return "whole entity"
+        case _:
+            return ""
+
+
 def _call(
-    name: str, arguments: tuple[Expression, ...], arities: dict[str, int], node: Expression
-) -> Iterator[tuple[str, str, str, Expression]]:
+    name: str, arguments: tuple[Expression, ...], functions: Mapping[str, Function], node: Expression
+) -> Iterator[Finding]:
+    arities = {known: function.arity for known, function in functions.items()}
+    arities |= dict.fromkeys(SECTION_FUNCTIONS, len(ENTITIES))
     if name not in arities:
         hint = nearest(name, arities) or "see the list of functions in the policy guide"
         yield ("unknown-function", f"`{name}` is no function of this pack", hint, node)
-    elif len(arguments) != arities[name]:
+        return
+    if len(arguments) != arities[name]:
         yield (
             "wrong-argument-count",
             f"`{name}` takes {arities[name]} arguments, found {len(arguments)}",
             "see the list of functions in the policy guide",
             node,
         )
-    elif name in SECTION_FUNCTIONS and arguments != tuple(Entity(entity) for entity in ENTITIES):
+        return
+    takes = ENTITIES if name in SECTION_FUNCTIONS else functions[name].takes
+    if takes and arguments != tuple(Entity(entity) for entity in takes):
         yield (
             "wrong-arguments",
-            f"`{name}` asks about the whole request",
-            f"write `{name}({', '.join('r.' + e for e in ENTITIES)})`",
+            f"`{name}` is asked about {', '.join('`r.' + entity + '`' for entity in takes)}",
+            f"write `{name}({', '.join('r.' + entity for entity in takes)})`",
             node,
         )
+    elif name == "is_known" and not _asks_attribute(arguments):
+        yield (
+            "wrong-arguments",
+            "`is_known` is asked about an entity and the name of an attribute",
+            "write `is_known(r.ctx, 'name')`",
+            node,
+        )
+
+
+def _asks_attribute(arguments: tuple[Expression, ...]) -> bool:
+    return isinstance(arguments[0], Entity) and isinstance(arguments[1], Const) and isinstance(arguments[1].value, str)

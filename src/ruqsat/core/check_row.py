@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from ruqsat.core.check_expression import check_expression
 from ruqsat.core.diagnostics import Diagnostic, Span, nearest
 from ruqsat.core.expression import ExpressionError, parse_expression
-from ruqsat.core.functions import words
+from ruqsat.core.functions import Function, words
 from ruqsat.core.laws import Law
 from ruqsat.core.rows import Row
 from ruqsat.core.vocabulary import Vocabulary
@@ -24,7 +24,7 @@ Known = dict[str, tuple[str, set[str]]]
 
 
 def check_row(
-    file: str, row: Row, vocabulary: Vocabulary, laws: dict[str, Law], arities: dict[str, int],
+    file: str, row: Row, vocabulary: Vocabulary, laws: dict[str, Law], functions: dict[str, Function],
     known: Known, sound: set[str],
 ) -> Iterator[Diagnostic]:  # fmt: skip
     """Yield every finding about one row; conditions in *sound* were found sound before."""
@@ -38,7 +38,7 @@ def check_row(
     if row.kind == "p":
         yield from _rule(file, row, vocabulary)
         if row.text("when") not in sound:
-            found = list(_condition(row, vocabulary, arities))
+            found = list(_condition(row, vocabulary, functions))
             yield from found
             if not found:
                 sound.add(row.text("when"))
@@ -152,7 +152,7 @@ def _ground(row: Row, vocabulary: Vocabulary) -> Iterator[Diagnostic]:
         )
 
 
-def _condition(row: Row, vocabulary: Vocabulary, arities: dict[str, int]) -> Iterator[Diagnostic]:
+def _condition(row: Row, vocabulary: Vocabulary, functions: dict[str, Function]) -> Iterator[Diagnostic]:
     cell = row.cells["when"]
     try:
         expression = parse_expression(cell.text)
@@ -160,7 +160,7 @@ def _condition(row: Row, vocabulary: Vocabulary, arities: dict[str, int]) -> Ite
         place = Span(cell.span.file, cell.span.line, cell.span.column + max(0, error.offset), max(1, error.width))
         yield Diagnostic(place, error.code, error.message, error.hint, source=row.source)
         return
-    for code, message, hint, _ in check_expression(expression, vocabulary, arities, set()):
+    for code, message, hint, _ in check_expression(expression, vocabulary, functions, set()):
         yield row.finding("when", code, message, hint)
 
 

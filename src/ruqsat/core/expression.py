@@ -134,6 +134,13 @@ def parse_expression(text: str, suffix: str = "") -> Expression:
         ...
         ruqsat.core.expression.ExpressionError: `2 ** 9` is not part of the language of conditions
     """
+    if "\\" in text:
+        raise ExpressionError(
+            "backslash-in-condition",
+            "a backslash stands in the condition, where the two engines could read it differently",
+            text.index("\\"),
+            hint="move the value into the vocabulary and compare by its name",
+        )
     refuse_rewritten_literals(text)
     python = _to_python(text)
     if not python.strip():

@@ -40,6 +40,7 @@ class Function(Struct, frozen=True):
 
     ``reach`` serves the index: given the function's first argument, the words of
     which a cell must hold one, or ``*``, for the function to be true at all.
+    ``takes`` names the entities that it is handed whole, if it is.
     """
 
     call: Callable[..., bool]
@@ -47,6 +48,7 @@ class Function(Struct, frozen=True):
     miss: str = ""
     gate: bool = False
     reach: Callable[[Any], Iterable[str]] | None = None
+    takes: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=4096)
@@ -202,12 +204,12 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
         "labelled": Function(labelled, 3, "sensitivity"),
         "is_same": Function(is_same, 2, "subject_mismatch"),
         "is_known": Function(is_known, 2),
-        "is_self": Function(is_self, 2),
-        "is_sensitive": Function(is_sensitive, 1),
-        "needs_broken_glass": Function(needs_broken_glass, 1),
-        "leaves_the_country": Function(leaves_the_country, 1),
-        "is_cared_for": Function(is_cared_for, 1),
-        "opens_when_blocked": Function(opens_when_blocked, 1),
+        "is_self": Function(is_self, 2, takes=("sub", "res")),
+        "is_sensitive": Function(is_sensitive, 1, takes=("res",)),
+        "needs_broken_glass": Function(needs_broken_glass, 1, takes=("res",)),
+        "leaves_the_country": Function(leaves_the_country, 1, takes=("ctx",)),
+        "is_cared_for": Function(is_cared_for, 1, takes=("ctx",)),
+        "opens_when_blocked": Function(opens_when_blocked, 1, takes=("ctx",)),
     }
 
 

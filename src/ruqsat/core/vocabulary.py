@@ -19,6 +19,7 @@ class AttributeWord(Struct, frozen=True, forbid_unknown_fields=True):
 
     means: str
     optional: bool = False
+    kind: Literal["text", "list", "yes-no", "number", "moment"] = "text"
 
 
 class LabelWord(Struct, frozen=True, forbid_unknown_fields=True):

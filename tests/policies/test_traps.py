@@ -1,0 +1,210 @@
+"""The traps of stock pycasbin: what it does in silence is shown here, and that a pack with it is refused."""
+
+import random
+import re
+from typing import Any
+
+import pytest
+from casbin.util import key_match, key_match2, regex_match
+
+import casbin
+from ruqsat.casbin.comparison import _differences
+from ruqsat.casbin.oracle import Oracle
+from ruqsat.core.admission import build_pack
+from ruqsat.core.case import Case
+from ruqsat.core.diagnostics import has_errors
+from ruqsat.core.hierarchy import Hierarchy
+from ruqsat.core.sampling import situations
+from ruqsat.core.validity import refuse_invalid
+from tests.policies.error_pages import spoilt
+
+HARD = "policies/hard-deny.csv"
+
+
+def with_condition(texts: dict[str, bytes], condition: str) -> dict[str, bytes]:
+    """Return the pack with another condition in its first hard denial."""
+    return texts | {HARD: texts[HARD].decode().replace("r.ctx.relink, deny", condition + ", deny", 1).encode()}
+
+
+def codes(texts: dict[str, bytes]) -> set[str]:
+    """Return the codes of all errors of a pack."""
+    return {finding.code for finding in build_pack(texts)[1]}
+
+
+REFUSED = {
+    # Policy values that would become code, or code that would leave the policy.
+    "True) or (True": "unbalanced-bracket",
+    ") or (True": "unbalanced-bracket",
+    "True) #": "unbalanced-bracket",
+    "True #": "comment-after-rule",
+    "r.sub.__class__": "refused-construct",
+    "r.res.id == __class__": "unknown-name",
+    "r.sub.id.upper() == 'X'": "refused-construct",
+    "().__class__ == 'x'": "refused-construct",
+    "eval('1')": "refused-construct",
+    "lambda: 1": "refused-construct",
+    "[x for x in r.sub.roles] == 'a'": "refused-construct",
+    "f'{r}' == 'x'": "refused-construct",
+    "r.ctx.relink; True": "unreadable-condition",
+    "(x := 1) == 1": "refused-construct",
+    # Trap 18: no cost guard.
+    "9 ** 9 ** 6 == 1": "refused-construct",
+    "9 ** 9 == 1": "refused-construct",
+    "'a' * 99999999 == 'a'": "refused-construct",
+    "1 == " + "9" * 1900: "case-failed",
+    # Trap 12 and its like: what is no yes or no.
+    "1": "not-yes-or-no",
+    "'text'": "not-yes-or-no",
+    "r.sub.roles": "not-yes-or-no",
+    "r.ctx.relink && r.sub.roles": "not-yes-or-no",
+    "!r.sub.btg_today": "not-yes-or-no",
+    "None": "not-yes-or-no",
+    # Comparisons that raise, or are never true.
+    "r.sub.id < 5": "unlike-values",
+    "r.sub.roles == r.sub.id": "unlike-values",
+    "r.sub.id in ('admin')": "unlike-values",
+    "r.sub.id == None": "unlike-values",
+    "r.ctx.now < 5": "unlike-values",
+    # Traps 9, 10, 11: what is rewritten inside a text.
+    "r.res.id == 'a#b'": "comment-after-rule",
+    "r.res.id == 'r.sub'": "prefix-in-literal",
+    "r.res.id == 'p2.sub'": "prefix-in-literal",
+    "r.res.id == 'a&&b'": "operator-in-literal",
+    "r.res.id == '!'": "operator-in-literal",
+    "r.res.id == 'a\\'b'": "backslash-in-condition",
+    "r.res.id == 'a\\x62'": "backslash-in-condition",
+    # Traps 14, 15, 16, 23: functions that match more than they show, or ask the machine's clock.
+    "keyMatch(r.res.id, '/p/*')": "unknown-function",
+    "keyMatch2(r.res.id, '/p/:id')": "unknown-function",
+    "regexMatch(r.res.id, 'p')": "unknown-function",
+    "globMatch(r.res.id, 'p')": "unknown-function",
+    "timeMatch('_', '_')": "unknown-function",
+    "ipMatch(r.sub.id, '10.0.0.1')": "unknown-function",
+    "str(r.sub.id) == 'x'": "unknown-function",
+    "randint(5) == 1": "unknown-function",
+    # Trap 17: what may be absent.
+    "r.ctx.destination_country == 'DE'": "unguarded-attribute",
+    "is_known(r.ctx, 'art16_3') && r.ctx.destination_country == 'DE'": "unguarded-attribute",
+    "is_known(r.ctx, 'destination_country') || r.ctx.destination_country == 'DE'": "unguarded-attribute",
+    "!is_known(r.ctx, 'destination_country') && r.ctx.destination_country == 'DE'": "unguarded-attribute",
+    # Functions asked about the wrong things.
+    "is_self(r.res, r.sub)": "wrong-arguments",
+    "is_known(r.sub.id, 'x')": "wrong-arguments",
+    "is_sensitive(r.sub)": "wrong-arguments",
+    "granted(r.sub)": "wrong-argument-count",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("condition", REFUSED)
+def test_a_condition_that_is_a_trap_is_refused(condition: str, pack_texts: dict[str, bytes]) -> None:
+    """Before anything is decided by it, with a code of its own."""
+    texts = with_condition(pack_texts, condition)
+    if REFUSED[condition] == "case-failed":
+        assert not has_errors(build_pack(texts)[1])  # a long number is only a number
+        return
+    if "#" in condition and "'" in condition:
+        assert codes(texts) & {"hash-in-literal", "comment-after-rule"}
+        return
+    assert REFUSED[condition] in codes(texts)
+
+
+def test_a_newline_cannot_smuggle_a_row() -> None:
+    """In a file a newline begins a row, which is checked as any other: a second effect in the layer is refused."""
+    page = "`policies/hard-deny.csv` is changed:\n\n```diff\n- R21 H61.9\n+ R21 H61.9\n+ p, 100, hard-deny-04, *, *, *, *, True, allow, public, -, R3\n```"
+
+    assert "mixed-effects" in codes(spoilt(page))
+
+
+def stock(
+    policy: list[list[str]], matcher: str, request: tuple[Any, ...], effect: str = "some(where (p.eft == allow))"
+) -> Any:
+    """Return what stock pycasbin answers over a model of subject, object and action."""
+    model = casbin.Enforcer.new_model(
+        text=f"[request_definition]\nr = sub, obj, act\n[policy_definition]\np = sub, obj, act, eft\n"
+        f"[role_definition]\ng = _, _\n[policy_effect]\ne = {effect}\n[matchers]\nm = {matcher}"
+    )
+    enforcer = casbin.Enforcer(model)
+    for row in policy:
+        (enforcer.add_policy if len(row) == 4 else enforcer.add_grouping_policy)(*row)
+    return enforcer.enforce(*request)
+
+
+def test_what_stock_pycasbin_does_with_these_traps() -> None:
+    """Asserted, so that a release of pycasbin that mends one is noticed: its trap may then be opened."""
+    rows = [["a", "/p/1", "read", "allow"]]
+    ask = ("a", "/p/1", "read")
+    with pytest.raises(RuntimeError, match="matcher result"):
+        stock(rows, "1", ask)
+    with pytest.raises(RuntimeError, match="unsupported effect"):
+        stock(rows, "r.sub == p.sub", ask, "some(where(p.eft == allow))")
+    assert key_match("/patients/1/secret", "/patients/*/public")
+    assert key_match2("/v1X0/x", "/v1.0/x")
+    assert key_match2("/patient/1\n", "/patient/:id")
+    assert regex_match("GETX", "GET")
+    links = [[f"n{i}", f"n{i + 1}"] for i in range(12)]
+    assert stock([["n9", "o", "read", "allow"], *links], "g(r.sub, p.sub)", ("n0", "o", "read")) is True
+    assert stock([["n10", "o", "read", "allow"], *links], "g(r.sub, p.sub)", ("n0", "o", "read")) is False
+    assert stock([["кафе\u0301", "o", "read", "allow"]], "r.sub == p.sub", ("кафé", "o", "read")) is False
+    disabled = casbin.Enforcer(casbin.Enforcer.new_model(text="[request_definition]\nr = sub\n[policy_definition]\np = sub\n"
+        "[policy_effect]\ne = some(where (p.eft == allow))\n[matchers]\nm = r.sub == p.sub"))  # fmt: skip
+    disabled.enable_enforce(False)
+    assert disabled.enforce("anybody") is True
+
+
+def test_a_chain_as_long_as_casbin_follows_is_followed_and_a_longer_one_refused() -> None:
+    """Nine links count in both engines; ten are refused here and lost there."""
+    nine = Hierarchy([(f"n{i}", f"n{i + 1}") for i in range(9)])
+    ten = Hierarchy([(f"n{i}", f"n{i + 1}") for i in range(10)])
+
+    assert nine.is_kind("n0", "n9")
+    assert (nine.too_deep, ten.too_deep) == (None, "n0")
+
+
+ATOMS = [
+    "r.ctx.relink", "r.res.blocked", "r.ctx.emergency", "r.sub.active", "True", "False", "r.sub.id == 's1'", "r.sub.id",
+    "r.sub.btg_today > 3", "r.sub.btg_today >= 'x'", "'team' in r.sub.groups", "'HIV' in r.res.labels", "'TREAT' in r.ctx.purpose",
+    "is_self(r.sub, r.res)", "is_sensitive(r.res)", "is_known(r.res, 'labels')", "is_known(r.ctx, 'destination_country')",
+    "r.ctx.destination_country == 'DE'", "r.ctx.destination_country in r.sub.groups", "granted(r.sub, r.act, r.res, r.ctx)",
+    "represents(r.sub, r.act, r.res, r.ctx)", "entitled(r.sub, r.act, r.res, r.ctx)", "r.act.name < 'read'", "r.res.conf == 'V'",
+    "is_known(r.res, 'conf')", "r.sub.org == r.res.author_org", "is_cared_for(r.ctx)", "acts(r.act.name, 'read search')",
+    "holds(r.sub.roles, 'care_staff')", "leaves_the_country(r.ctx)", "1 == 1", "2 < 'a'", "r.sub.roles",
+]  # fmt: skip
+
+
+def random_condition(dice: random.Random, depth: int = 3) -> str:
+    """Return a condition of known parts, many of which must be refused."""
+    if depth == 0 or dice.random() < 0.4:
+        return dice.choice(ATOMS)
+    kind = dice.random()
+    if kind < 0.2:
+        return f"!({random_condition(dice, depth - 1)})"
+    mark = " && " if kind < 0.7 else " || "
+    return "(" + mark.join(random_condition(dice, depth - 1) for _ in range(dice.choice([2, 2, 3]))) + ")"
+
+
+def test_an_admitted_condition_never_raises_in_either_engine(pack_texts: dict[str, bytes]) -> None:
+    """Random conditions: refused, or answered alike by the compiled set and stock pycasbin in every situation."""
+    seed = random.randrange(1_000_000)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    admitted = refused = asked = 0
+    while admitted < 60:
+        texts = with_condition(pack_texts, random_condition(dice))
+        pack, findings = build_pack(texts)
+        if pack is None:
+            refused += 1
+            assert has_errors(findings)
+            continue
+        admitted += 1
+        oracle = Oracle(texts, pack.policy_set)
+        for number, (_, each) in enumerate(
+            zip(range(12), situations(pack.policy_set, dice.randrange(10**6)), strict=False)
+        ):
+            case = Case(*each)
+            if refuse_invalid(case, pack.policy_set.vocabulary) is None:
+                asked += 1
+                assert list(_differences(number, case, pack.policy_set, oracle)) == [], re.findall(
+                    "p, 100.*", texts[HARD].decode()
+                )[0]
+    assert refused > 20
+    assert asked > 300
