@@ -9,7 +9,7 @@ import typer
 
 from ruqsat.cli import policy_author, policy_compare, policy_release
 from ruqsat.cli.output import AsFormat, AsJson, Format, console, plural, print_findings, print_json
-from ruqsat.core.admission import WORLD, build_pack, read_cases
+from ruqsat.core.admission import WORLD, Pack, build_pack, read_cases
 from ruqsat.core.authoring.advice import advise
 from ruqsat.core.authoring.law_trace import OUT_OF_REACH, read_out_of_reach
 from ruqsat.core.cases import CaseResult, read_world, run_cases
@@ -41,13 +41,14 @@ def check(
 ) -> None:
     """Read the pack as the sidecar would; print every finding with its place and a hint.  Exit 1 on an error."""
     texts = load_texts(find_pack(folder))
-    findings, digest = findings_of_pack(texts, (today or datetime.now(UTC)).date())
+    findings, pack = findings_of_pack(texts, (today or datetime.now(UTC)).date())
+    digest = pack.policy_set.digest if pack is not None else None
     if as_json or form is Format.JSON:
         print_json({"digest": digest, "findings": findings})
     else:
         print_findings(findings, form)
         if form is Format.TEXT:
-            _print_summary(findings, digest)
+            _print_summary(findings, pack)
     raise typer.Exit(1 if has_errors(findings) or (strict and findings) else 0)
 
 
@@ -76,8 +77,8 @@ def test(folder: Folder = None, form: AsFormat = Format.TEXT, as_json: AsJson = 
     raise typer.Exit(1 if failed or not results else 0)
 
 
-def findings_of_pack(texts: dict[str, bytes], today: date) -> tuple[list[Diagnostic], str | None]:
-    """Return every finding about a pack, and its digest if none is an error."""
+def findings_of_pack(texts: dict[str, bytes], today: date) -> tuple[list[Diagnostic], Pack | None]:
+    """Return every finding about a pack, and the pack itself if none is an error."""
     parts, _ = read_parts(texts)
     pack, findings = build_pack(texts)
     cases, found = read_cases(texts)
@@ -86,8 +87,7 @@ def findings_of_pack(texts: dict[str, bytes], today: date) -> tuple[list[Diagnos
         findings += read_out_of_reach(texts[OUT_OF_REACH].decode(errors="replace"))[1]
     if parts is not None and not has_errors(findings):
         findings += advise(parts, texts, cases, today)
-    digest = pack.policy_set.digest if pack is not None and not has_errors(findings) else None
-    return in_order(findings), digest
+    return in_order(findings), None if has_errors(findings) else pack
 
 
 def _world_findings(texts: dict[str, bytes]) -> list[Diagnostic]:
@@ -100,12 +100,13 @@ def _world_findings(texts: dict[str, bytes]) -> list[Diagnostic]:
     return []
 
 
-def _print_summary(findings: list[Diagnostic], digest: str | None) -> None:
+def _print_summary(findings: list[Diagnostic], pack: Pack | None) -> None:
     warnings = [finding for finding in findings if finding.severity is Severity.WARNING]
     errors = len(findings) - len(warnings)
     said = f", {plural(len(warnings), 'warning')}" if warnings else ""
-    if digest is not None:
-        console().print(f"no errors{said}; policy set {digest}")
+    if pack is not None:
+        rules = plural(len(pack.policy_set.rules), "rule")
+        console().print(f"{rules}, no errors{said}; policy set {pack.policy_set.digest}")
     else:
         files = len({finding.span.file for finding in findings if finding.severity is Severity.ERROR})
         console().print(f"{plural(errors, 'error')} in {plural(files, 'file')}{said}; the set is refused")
