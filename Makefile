@@ -35,6 +35,9 @@ contracts: $(VENV)/.test ## which way imports may point
 policy: $(VENV)/.run ## check the policy pack and run its cases
 	$(BIN)/ruqsat policy check .
 	$(BIN)/ruqsat policy test .
+	$(BIN)/ruqsat policy fmt --check .
+	$(BIN)/ruqsat policy trace-law .
+	$(BIN)/ruqsat policy coverage --fail-under 70 . | tail -1
 
 bench-quick: $(VENV)/.run ## measure the hot path against a no-op in the same run (needs wrk)
 	$(BIN)/python bench/quick.py

@@ -12,6 +12,8 @@ stands here, because no list of priorities can say it:
 * a denial binds on receipt, a permit only without a formal defect.
 """
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from ruqsat.core.case import Case
@@ -85,7 +87,7 @@ def _sorted(ids: list[str]) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def governing(patient: PatientFacts, now: Now) -> list[Consent]:
+def governing(patient: PatientFacts, now: Now) -> Sequence[Consent]:
     """
     Return the governor of each thread: the newest document that was ever in force.
 
@@ -93,6 +95,8 @@ def governing(patient: PatientFacts, now: Now) -> list[Consent]:
     order in which documents were stored never matters.  A defective permit never
     supersedes; it governs only a thread that holds nothing better.
     """
+    if patient.sole is not None:
+        return patient.sole
     return [
         thread[0] if len(thread) == 1 else max(thread, key=lambda document: _standing(document, now))
         for thread in patient.threads

@@ -212,6 +212,11 @@ class PatientFacts(Struct, frozen=True, omit_defaults=True, dict=True):
         return tuple(tuple(documents) for documents in by_thread.values())
 
     @cached_property
+    def sole(self) -> tuple[Consent, ...] | None:
+        """The document of each thread, if no thread holds two: the common case, in which nothing is weighed."""
+        return tuple(thread[0] for thread in self.threads) if all(len(each) == 1 for each in self.threads) else None
+
+    @cached_property
     def unread(self) -> tuple[str, ...]:
         """Documents that may be a refusal which nobody has understood yet."""
         return tuple(sorted(document.id for document in self.consents if document.is_unread))
