@@ -19,7 +19,11 @@ HERE = Path(__file__).parent
 SCENARIOS: dict[str, Any] = yaml.load((HERE / "scenarios.yaml").read_text(), Loader=yaml.CSafeLoader)
 BY_ID = {scenario["id"]: scenario for scenario in SCENARIOS["scenarios"]}
 
-FROM_CALLER = ("destination_country", "art16_3", "relink", "btg_session", "pep_capabilities", "smart_scopes")
+FROM_CALLER = (
+    "destination_country", "art16_3", "relink", "btg_session", "pep_capabilities", "smart_scopes", "legal_request",
+    "inspection", "recipient", "suspected_crime", "mental_deviation", "sexual_violence_inclination", "subject_demand",
+    "defer_notice", "cohort_size",
+)  # fmt: skip
 """What a scenario's context holds that a caller may say; the rest becomes facts."""
 
 
@@ -40,6 +44,8 @@ def _request(asked: dict[str, Any], context: dict[str, Any]) -> EvaluationReques
     properties = {"labels": [], **asked["resource"]}
     if "parts" in asked:
         properties["parts"] = asked["parts"]
+    if "atomic" in asked:
+        properties["atomic"] = asked["atomic"]
     wire = {
         "subject": {
             "type": "user",
@@ -67,11 +73,19 @@ def _facts(scenario: dict[str, Any], asked: dict[str, Any], context: dict[str, A
     if context.get("emergency") and patient and org:
         world["episodes"] = {"episode": {"patient": patient, "org": org, "form_of_care": "emergency",
                                          "opened_at": "2020-01-01T00:00:00Z"}}  # fmt: skip
+    if (context.get("own_episode") or context.get("care_consent")) and patient and org:
+        own = {"patient": patient, "org": org, "form_of_care": "planned", "opened_at": "2020-01-01T00:00:00Z",
+               "care_consent": bool(context.get("care_consent"))}  # fmt: skip
+        world["episodes"] = {**world.get("episodes", {}), "own": own}
     if context.get("relationship", "none") != "none" and patient:
         world["relationships"] = {"tie": {"patient": patient, "kind": context["relationship"], "subject": subject}}
     subjects, patients = project_world(parse_world(world), switches)
     who = next((s for s in subjects if s.id == subject), None)
     if who is not None and "btg_today" in context:
         who = msgspec.structs.replace(who, btg_today=context["btg_today"])
+    if who is not None and context.get("supervised_by"):
+        who = msgspec.structs.replace(who, supervised_by=context["supervised_by"])
     whom = next((p for p in patients if p.id == patient), None)
+    if whom is not None and context.get("capacity") == "unable":
+        whom = msgspec.structs.replace(whom, unable=True)
     return Facts(who, whom, Position("scenario", 0), not given.get("store_down", False))

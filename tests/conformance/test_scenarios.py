@@ -10,34 +10,6 @@ from ruqsat.core.pack import load_pack
 from ruqsat.core.policy_set import PolicySet
 from tests.conformance.runner import BY_ID, HERE, SCENARIOS, decide
 
-OUT_OF_REACH = {
-    "care consent, registration, payment, teaching": {"A29", "B01", "B10", "B15", "B16", "B24", "C37"},
-    "statutory access": {
-        "G01",
-        "G04",
-        "G05",
-        "G07",
-        "G08",
-        "G10",
-        "G11",
-        "G13",
-        "G14",
-        "G16",
-        "G17",
-        "G19",
-        "G20",
-        "G22",
-    },
-    "statistics and research": {"H01", "H02", "H04", "H10", "H13"},
-    "switches of rules that are not there yet": {"H05", "H07", "H08", "H11"},
-    "consent to cross a border": {"I01", "I05"},
-    "requests of several parts": {"J01", "J02", "J04", "J11"},
-    "SMART scopes": {"J06", "J10"},
-}
-"""Scenarios whose rules are not written yet: their answer is another one, but never wider than it should be."""
-
-PENDING = set().union(*OUT_OF_REACH.values())
-
 
 def with_switches(policy_set: PolicySet, texts: dict[str, bytes], switches: dict[str, Any]) -> PolicySet:
     """The pack with other positions of its switches, compiled anew."""
@@ -85,7 +57,7 @@ def test_no_scenario_is_ever_opened_by_mistake(key: str, decided: dict[str, Any]
         assert decided[key].basis in (None, BY_ID[key]["expect"]["basis"])
 
 
-@pytest.mark.parametrize("key", sorted(set(BY_ID) - PENDING))
+@pytest.mark.parametrize("key", BY_ID)
 def test_the_scenario_is_met(key: str, decided: dict[str, Any]) -> None:
     """Decision, exact reason, basis, duties and documents are those of the scenario."""
     decision, expect = decided[key], BY_ID[key]["expect"]
@@ -96,16 +68,3 @@ def test_the_scenario_is_met(key: str, decided: dict[str, Any]) -> None:
     assert set(decision.duties) == set(expect["obligations"])
     if "applied" in expect:
         assert set(decision.applied) == set(expect["applied"])
-
-
-@pytest.mark.parametrize("key", sorted(PENDING))
-def test_a_pending_scenario_is_really_pending(key: str, decided: dict[str, Any]) -> None:
-    """The list of what is out of reach shrinks with the rules: a scenario that is met leaves it."""
-    decision, expect = decided[key], BY_ID[key]["expect"]
-
-    met = (
-        decision.reason == expect["reason"]
-        and decision.basis == expect["basis"]
-        and set(decision.duties) == set(expect["obligations"])
-    )
-    assert not met

@@ -58,7 +58,7 @@ def _cases(texts: Mapping[str, bytes], policy_set: PolicySet) -> Iterator[Situat
     if any(files.values()):
         world = read_world(texts, WORLD)
         for cases in files.values():
-            for case in cases:
+            for case in (case for case in cases if not case.switches):
                 yield situation(policy_set, world, case)
 
 

@@ -14,7 +14,7 @@ from ruqsat.core.authoring.advice import advise
 from ruqsat.core.authoring.law_trace import OUT_OF_REACH, read_out_of_reach
 from ruqsat.core.cases import CaseResult, read_world, run_cases
 from ruqsat.core.diagnostics import Diagnostic, Severity, Span, has_errors, in_order
-from ruqsat.core.pack import load_pack, read_parts
+from ruqsat.core.pack import compile_parts, read_parts, variants_of
 from ruqsat.errors import PolicyError
 from ruqsat.stores.policy_folder import load_texts
 from ruqsat.wiring import find_pack
@@ -56,11 +56,15 @@ def check(
 def test(folder: Folder = None, form: AsFormat = Format.TEXT, as_json: AsJson = False) -> None:
     """Decide every case beside the rules, and compare answer, rule and duties."""
     texts = load_texts(find_pack(folder))
-    policy_set, findings = load_pack(texts)
+    parts, findings = read_parts(texts)
     files, found = read_cases(texts)
-    if policy_set is None or has_errors([*findings, *found]):
+    if parts is None or has_errors([*findings, *found]):
         raise PolicyError("the pack has errors; `ruqsat policy check` lists them")
-    results = run_cases(policy_set, read_world(texts, WORLD), files)
+    policy_set = compile_parts(parts)
+    try:
+        results = run_cases(policy_set, read_world(texts, WORLD), files, variants_of(parts))
+    except (ValueError, msgspec.ValidationError) as error:
+        raise PolicyError(f"the cases cannot be run: {error}") from None
     failed = [result for result in results if result.problem]
     if as_json or form is Format.JSON:
         rows = [

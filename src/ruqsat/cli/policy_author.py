@@ -12,10 +12,10 @@ from ruqsat.core.authoring.coverage import measure_coverage
 from ruqsat.core.authoring.formatting import format_rules
 from ruqsat.core.authoring.law_trace import OutOfReach
 from ruqsat.core.authoring.mutation import mutants, survives
-from ruqsat.core.cases import CaseFile, PolicyCase, read_world, run_cases, situation
+from ruqsat.core.cases import CaseFile, PolicyCase, read_world, run_cases, set_for, situation
 from ruqsat.core.diagnostics import has_errors
 from ruqsat.core.laws import Law
-from ruqsat.core.pack import Parts, compile_parts, read_parts
+from ruqsat.core.pack import Parts, compile_parts, read_parts, variants_of
 from ruqsat.core.vocabulary import Vocabulary
 from ruqsat.core.world import World
 from ruqsat.errors import PolicyError
@@ -61,7 +61,9 @@ def coverage(
     """Show which rules the cases decide by, and which parts of conditions they never saw true or false."""
     parts, world, cases = _tested(folder)
     policy_set = compile_parts(parts)
-    asked = (situation(policy_set, world, each) for group in cases.values() for each in group)
+    variant = variants_of(parts)
+    sets = ((set_for(each, policy_set, variant), each) for group in cases.values() for each in group)
+    asked = ((deciding, situation(deciding, world, each)) for deciding, each in sets)
     measured = measure_coverage(policy_set, asked)
     if as_json:
         print_json({"percent": measured.percent, "coverage": measured})
@@ -85,7 +87,7 @@ def mutate(
 ) -> None:
     """Spoil each rule in turn and run the cases; list what no case notices.  Exit 1 if anything is."""
     parts, world, cases = _tested(folder)
-    if any(result.problem for result in run_cases(compile_parts(parts), world, cases)):
+    if any(result.problem for result in run_cases(compile_parts(parts), world, cases, variants_of(parts))):
         raise PolicyError("the cases fail already; `ruqsat policy test` lists them")
     tried, survivors = 0, []
     for mutant in mutants(parts, file):

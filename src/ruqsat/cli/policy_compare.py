@@ -86,7 +86,7 @@ def _asked(packs: tuple[Loaded, Loaded], sample: int, seed: int, journal: Path |
         if any(cases.values()):
             world = read_world(texts, WORLD)
             for group in cases.values():
-                for case in group:
+                for case in (case for case in group if not case.switches):
                     yield Asked(f"case `{case.name}`", situation(policy_set, world, case))
     yield from lattice(packs[0][1], packs[1][1])
     for _, policy_set in packs:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from ruqsat.core.cases import PolicyCase, parse_cases, read_world, run_cases
 from ruqsat.core.diagnostics import Diagnostic, Span, has_errors, in_order
-from ruqsat.core.pack import load_pack
+from ruqsat.core.pack import load_pack, read_parts, variants_of
 from ruqsat.core.policy_set import PolicySet, Rule
 from ruqsat.core.routes import RouteTable, parse_routes
 
@@ -82,7 +82,10 @@ def try_cases(texts: Mapping[str, bytes], policy_set: PolicySet) -> tuple[int, l
     if not any(files.values()):
         return 0, findings
     try:
-        results = run_cases(policy_set, read_world(texts, WORLD), files)
+        parts, _ = read_parts(texts)
+        if parts is None:
+            return 0, findings
+        results = run_cases(policy_set, read_world(texts, WORLD), files, variants_of(parts))
     except (ValueError, msgspec.ValidationError) as error:
         return 0, [*findings, Diagnostic(Span(WORLD), "bad-world", str(error), "see the comments of the file")]
     findings += [

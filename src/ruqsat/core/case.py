@@ -21,7 +21,18 @@ _NOBODY = SubjectFacts(id="", active=False)
 class SubjectView:
     """``r.sub``: who asks."""
 
-    __slots__ = ("active", "btg_suspended", "btg_today", "groups", "id", "org", "patient_id", "roles", "type")
+    __slots__ = (
+        "active",
+        "btg_suspended",
+        "btg_today",
+        "groups",
+        "id",
+        "org",
+        "patient_id",
+        "roles",
+        "supervised",
+        "type",
+    )
 
     def __init__(self, request: EvaluationRequest, known: SubjectFacts) -> None:
         said = request.subject.properties or _NO_SUBJECT
@@ -34,6 +45,7 @@ class SubjectView:
         self.patient_id = known.patient_id
         self.btg_suspended = known.btg_suspended
         self.btg_today = known.btg_today
+        self.supervised = known.supervised_by is not None
 
 
 class ActionView:
@@ -49,6 +61,7 @@ class ResourceView:
     """``r.res``: what it wants to do it to."""
 
     __slots__ = (
+        "atomic",
         "author",
         "author_org",
         "blocked",
@@ -81,6 +94,7 @@ class ResourceView:
         self.blocked = said.blocked
         self.self_consented = said.self_consented
         self.parts = said.parts
+        self.atomic = said.atomic
         if patient is not None and patient.records:
             self._join_record(patient)
 
@@ -106,6 +120,7 @@ class ContextView:
     """
 
     __slots__ = (
+        "_said",
         "_sub",
         "art16_3",
         "btg_session",
@@ -132,6 +147,99 @@ class ContextView:
         self.smart_scopes = said.smart_scopes
         self.consents_known = facts.consents_known
         self._sub = sub
+        self._said = said
+
+    @property
+    def pep_capabilities(self) -> tuple[str, ...] | None:
+        """What the enforcement point says it can do for this request."""
+        return self._said.pep_capabilities
+
+    @property
+    def legal_request(self) -> str | None:
+        """Reference of the request of an authority, if one is stated."""
+        return None if self._said.legal_request is None else self._said.legal_request.ref
+
+    @property
+    def inspection(self) -> str | None:
+        """Number of the act of inspection, if one is stated."""
+        return None if self._said.inspection is None else self._said.inspection.act_no
+
+    @property
+    def recipient(self) -> str | None:
+        """Who would get the data."""
+        return self._said.recipient
+
+    @property
+    def suspected_crime(self) -> bool:
+        """Grounds to believe that harm came from unlawful acts (Code 273(4)(5))."""
+        return self._said.suspected_crime
+
+    @property
+    def mental_deviation(self) -> bool:
+        """Attested by a clinician (Code 273(4)(6))."""
+        return self._said.mental_deviation
+
+    @property
+    def sexual_violence_inclination(self) -> bool:
+        """Attested by a clinician (Code 273(4)(6))."""
+        return self._said.sexual_violence_inclination
+
+    @property
+    def subject_demand(self) -> bool:
+        """The patient or the representative demands it (order §24)."""
+        return bool(self._said.subject_demand)
+
+    @property
+    def defer_notice(self) -> str | None:
+        """The written ground for telling the patient later."""
+        return self._said.defer_notice
+
+    @property
+    def cohort_size(self) -> int | None:
+        """How many people an answer would be about."""
+        return self._said.cohort_size
+
+    @property
+    def own_episode(self) -> bool:
+        """An episode of care, of any form, is open at the subject's own organisation."""
+        return self._own_episode(consented=False)
+
+    @property
+    def care_consent(self) -> bool:
+        """In such an episode the informed consent to care is recorded (Code 60(1))."""
+        return self._own_episode(consented=True)
+
+    @property
+    def unable(self) -> bool:
+        """The patient's condition prevents expressing a will (Code 273(4)(1))."""
+        return self.facts.patient is not None and self.facts.patient.unable
+
+    @property
+    def represented(self) -> bool:
+        """Somebody may represent the patient: a power that has not surely ended, verified or not."""
+        patient, now = self.facts.patient, self.now
+        return patient is not None and any(
+            (power.end is None or now.lo < power.end) and (power.revoked_at is None or now.lo < power.revoked_at)
+            for power in patient.representations
+        )
+
+    def said(self) -> RequestContext:
+        """Return what the caller stated, for functions that read more of it than an attribute."""
+        return self._said
+
+    def _own_episode(self, *, consented: bool) -> bool:
+        patient, org, now = self.facts.patient, self._sub.org, self.now
+        return (
+            patient is not None
+            and org is not None
+            and any(
+                episode.org == org
+                and episode.start <= now.lo
+                and (episode.end is None or now.hi < episode.end)
+                and (episode.care_consent or not consented)
+                for episode in patient.episodes
+            )
+        )
 
     @property
     def emergency(self) -> bool:

@@ -5,7 +5,7 @@ A case says who asks what (``ask``), which answer is expected and which rule mus
 give it; an allow for the wrong reason fails.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +36,7 @@ class PolicyCase(Struct, frozen=True, forbid_unknown_fields=True):
         because: The rule that must settle it; left out, none may (silence, or an unreadable request).
         duties: The exact duties; left out, they are not compared.
         without: Documents of the world that this case leaves away.
+        switches: Positions of switches of the vocabulary that differ in this case.
     """
 
     name: str
@@ -47,6 +48,7 @@ class PolicyCase(Struct, frozen=True, forbid_unknown_fields=True):
     context: dict[str, Any] = {}
     at: datetime = NOON
     without: tuple[str, ...] = ()
+    switches: dict[str, Any] = {}
     store_down: bool = False
 
 
@@ -76,17 +78,29 @@ def parse_cases(text: str, file: str) -> tuple[tuple[PolicyCase, ...], list[Diag
         return (), [Diagnostic(Span(file), "bad-case", _lower(error), "see the other case files for the fields")]
 
 
-def run_cases(policy_set: PolicySet, world: World, files: Mapping[str, Iterable[PolicyCase]]) -> list[CaseResult]:
+Variant = Callable[[Mapping[str, Any]], PolicySet]
+"""Given positions of switches: the same rules under them."""
+
+
+def run_cases(
+    policy_set: PolicySet, world: World, files: Mapping[str, Iterable[PolicyCase]], variant: Variant
+) -> list[CaseResult]:
     """Decide every case, and compare."""
-    return [run_case(policy_set, world, file, case) for file, cases in files.items() for case in cases]
+    return [run_case(policy_set, world, file, case, variant) for file, cases in files.items() for case in cases]
 
 
-def run_case(policy_set: PolicySet, world: World, file: str, case: PolicyCase) -> CaseResult:
+def run_case(policy_set: PolicySet, world: World, file: str, case: PolicyCase, variant: Variant) -> CaseResult:
     """Decide one case, and compare reason, rule and duties."""
+    policy_set = set_for(case, policy_set, variant)
     request, facts, now = situation(policy_set, world, case)
     capabilities = frozenset(name for name, duty in policy_set.vocabulary.duties.items() if duty.blocking)
     decision = evaluate(policy_set, request, facts, now, capabilities)
     return CaseResult(file, case, decision, _problem(case, decision))
+
+
+def set_for(case: PolicyCase, policy_set: PolicySet, variant: Variant) -> PolicySet:
+    """Return the set that decides a case: the pack's own, or that with the case's switches."""
+    return variant(case.switches) if case.switches else policy_set
 
 
 def situation(policy_set: PolicySet, world: World, case: PolicyCase) -> tuple[EvaluationRequest, Facts, Now]:

@@ -51,6 +51,12 @@ def check_expression(
                         f"start with `is_known(r.{entity}, '{name}') &&`",
                         node,
                     )
+            case Call(function="is_known", arguments=(Entity(name=entity), Const(value=str() as name))) if (
+                name not in vocabulary.attributes.get(entity, {})  # type: ignore[call-overload]
+            ):
+                known = vocabulary.attributes.get(entity, {})  # type: ignore[call-overload]
+                hint = nearest(name, known) or f"`[attributes.{entity}]` of the vocabulary lists them"
+                yield ("unknown-attribute", f"`r.{entity}.{name}` is not in vocabulary.toml", hint, node)
             case Call(function=name, arguments=arguments):
                 yield from _call(name, arguments, functions, node)
             case Compare():

@@ -11,7 +11,9 @@ from ruqsat.core.laws import Law
 from ruqsat.core.rows import Row
 from ruqsat.core.vocabulary import Vocabulary
 
-TOPICS = {"role": "entitled", "rep": "represents", "delegation": "delegated", "btg": "break_glass"}
+TOPICS = {
+    "role": "entitled", "rep": "represents", "delegation": "delegated", "btg": "break_glass", "statutory": "requested",
+}  # fmt: skip
 """``topic.*`` in the basis cell of a denial: the section that tells the reason."""
 
 _PRIORITY = re.compile(r"[1-9][0-9]{0,5}")

@@ -44,9 +44,13 @@ from ruqsat.core.policy_set import Guard, PolicySet, Rule, RuleTest
 from ruqsat.core.representation import representation_answer
 from ruqsat.core.rows import Row
 from ruqsat.core.rule_index import IndexColumn, RuleIndex
+from ruqsat.core.statutory import inspection_answer, request_answer
 from ruqsat.core.vocabulary import Vocabulary
 
-SECTION_FUNCTIONS = ("entitled", "granted", "refused", "held_back", "represents", "delegated", "break_glass")
+SECTION_FUNCTIONS = (
+    "entitled", "granted", "refused", "held_back", "released_abroad", "represents", "delegated", "break_glass",
+    "requested", "inspected",
+)  # fmt: skip
 """Functions that ask another section of the model; each takes the four entities."""
 
 ROW_ATTRIBUTES = {
@@ -107,7 +111,7 @@ def compile_policy_set(
         if row.kind == "p5"
     )
     covers = Covers({suffix: _cover(model.sections[suffix], functions) for suffix in ROW_ATTRIBUTES})
-    answers = _answers(covers, matrix, vocabulary)
+    answers = _answers(covers, matrix, vocabulary, hierarchies)
     asking = {name: _asking(name, answer) for name, answer in answers.items()}
     callables = {name: function.call for name, function in functions.items()} | asking
     builder = _RuleBuilder(model.sections[""], [row for row in rows if row.kind == "p"], vocabulary, callables)
@@ -131,7 +135,9 @@ def compile_policy_set(
     )
 
 
-def _answers(covers: Covers, matrix: tuple[MatrixRow, ...], vocabulary: Vocabulary) -> dict[str, Callable[[Case], Any]]:
+def _answers(
+    covers: Covers, matrix: tuple[MatrixRow, ...], vocabulary: Vocabulary, hierarchies: Any
+) -> dict[str, Callable[[Case], Any]]:
     switches = vocabulary.switches
 
     def consent(case: Case) -> ConsentAnswer:
@@ -142,13 +148,16 @@ def _answers(covers: Covers, matrix: tuple[MatrixRow, ...], vocabulary: Vocabula
         "granted": consent,
         "refused": consent,
         "held_back": consent,
+        "released_abroad": consent,
+        "requested": lambda case: request_answer(case, hierarchies),
+        "inspected": lambda case: inspection_answer(case, hierarchies),
         "represents": lambda case: representation_answer(case, switches),
         "delegated": lambda case: delegation_answer(case, covers, switches),
         "break_glass": lambda case: break_glass_answer(case, covers, switches),
     }
 
 
-_CONSENT_SIDE = {"granted": "permits", "refused": "denials", "held_back": "unread"}
+_CONSENT_SIDE = {"granted": "permits", "refused": "denials", "held_back": "unread", "released_abroad": "abroad"}
 
 
 def answer_of(name: str, case: Case, answers: Mapping[str, Callable[[Case], Any]]) -> Any:

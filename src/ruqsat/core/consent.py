@@ -42,6 +42,8 @@ class ConsentAnswer(Struct, frozen=True):
     """
     The documents that permit, refuse, or may refuse (unread), and the nearest miss.
 
+    ``abroad`` are the permits that name the country of destination.
+
     ``miss`` is a reason without its ``deny.`` (``consent.expired``); ``missed_by``
     names the document, if one came near.  Both are told only where nothing permits.
     """
@@ -49,6 +51,7 @@ class ConsentAnswer(Struct, frozen=True):
     permits: tuple[str, ...] = ()
     denials: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    abroad: tuple[str, ...] = ()
     miss: str = "consent.none"
     missed_by: tuple[str, ...] = ()
 
@@ -61,7 +64,7 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
     unread = patient.unread
     if patient.deceased_at is not None and patient.deceased_at <= case.now.hi:
         ended = tuple(sorted(document.id for document in governing(patient, case.now)))
-        return ConsentAnswer((), (), unread, "consent.subject_deceased", ended)
+        return ConsentAnswer((), (), unread, (), "consent.subject_deceased", ended)
     permits: list[str] = []
     denials: list[str] = []
     nearest = (-1, "none", "")
@@ -75,10 +78,18 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
         elif not permits:
             nearest = max(nearest, (_RANK.get(miss, _FORMALITY), miss, document.id))
     if permits:
-        return ConsentAnswer(_sorted(permits), _sorted(denials), unread)
+        return ConsentAnswer(_sorted(permits), _sorted(denials), unread, _abroad(permits, patient, case))
     _, miss, missed_by = nearest
     code = _MISS_CODES.get(miss) or f"consent.{miss}"
-    return ConsentAnswer((), _sorted(denials), unread, code, (missed_by,) if missed_by else ())
+    return ConsentAnswer((), _sorted(denials), unread, (), code, (missed_by,) if missed_by else ())
+
+
+def _abroad(permits: list[str], patient: PatientFacts, case: Case) -> tuple[str, ...]:
+    """Return the permits that name the country that the data would go to (Law 94-V art. 16(3)(1))."""
+    country = case.ctx.destination_country
+    if country is None:
+        return ()
+    return tuple(sorted(d.id for d in patient.consents if d.id in permits and country in d.cross_border))
 
 
 def _sorted(ids: list[str]) -> tuple[str, ...]:

@@ -15,10 +15,12 @@ from ruqsat.core.consent import ConsentAnswer
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.facts import Facts
 from ruqsat.core.instant import Now, at
+from ruqsat.core.parts import decide_parts
 from ruqsat.core.policy_set import PolicySet, Rule
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.validity import refuse_invalid
 
+HOME = "KZ"
 NOTHING: frozenset[str] = frozenset()
 
 
@@ -55,6 +57,12 @@ def evaluate(
 def _evaluate_at(
     policy_set: PolicySet, request: EvaluationRequest, facts: Facts, now: Now, capabilities: frozenset[str]
 ) -> Decision:
+    properties = request.resource.properties
+    if properties is not None and properties.parts is not None:
+        return decide_parts(
+            request, facts, capabilities, policy_set,
+            lambda one, known: _evaluate_at(policy_set, one, known, now, capabilities),
+        )  # fmt: skip
     case = Case(request, facts, now)
     refusal = refuse_invalid(case, policy_set.vocabulary)
     if refusal is not None:
@@ -96,11 +104,18 @@ def _denial(rule: Rule, case: Case, policy_set: PolicySet) -> str:
 
 
 def _duties(rule: Rule, case: Case) -> tuple[str, ...]:
-    """Drop the notice to a patient who has no cabinet to receive it (order §20)."""
-    patient = case.facts.patient
-    if "notify_subject" in rule.duties and not (patient is not None and patient.egov):
-        return tuple(duty for duty in rule.duties if duty != "notify_subject")
-    return rule.duties
+    """
+    Return the rule's duties for this case.
+
+    A patient without a cabinet cannot be told there (order §20); what leaves the country
+    travels encrypted (§26, §27).
+    """
+    duties, patient = rule.duties, case.facts.patient
+    if "notify_subject" in duties and not (patient is not None and patient.egov):
+        duties = tuple(duty for duty in duties if duty != "notify_subject")
+    if case.ctx.destination_country not in (None, HOME):
+        duties = (*duties, "encrypt_transit")
+    return duties
 
 
 def _silence(case: Case, policy_set: PolicySet) -> Decision:

@@ -34,6 +34,7 @@ class SubjectFacts(Struct, frozen=True, omit_defaults=True):
     patient_id: str | None = None
     btg_suspended: bool = False
     btg_today: int = 0
+    supervised_by: str | None = None
 
 
 class Grantee(Struct, frozen=True, omit_defaults=True):
@@ -149,6 +150,7 @@ class Episode(Struct, frozen=True, omit_defaults=True):
     form_of_care: Literal["emergency", "urgent", "planned"]
     start: Instant
     end: Instant | None = None
+    care_consent: bool = False
 
 
 class Relationship(Struct, frozen=True, omit_defaults=True):
@@ -194,6 +196,7 @@ class PatientFacts(Struct, frozen=True, omit_defaults=True, dict=True):
     deceased_at: Instant | None = None
     incapacitated: bool = False
     egov: bool = False
+    unable: bool = False
     consents: tuple[Consent, ...] = ()
     delegations: tuple[Delegation, ...] = ()
     representations: tuple[Representation, ...] = ()

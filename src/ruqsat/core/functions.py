@@ -189,6 +189,26 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
     def opens_when_blocked(ctx: "ContextView") -> bool:
         return switches.blocked_emergency_read and ctx.btg_session is not None and "BTG" in ctx.purpose
 
+    def is_small_cohort(ctx: "ContextView") -> bool:
+        return ctx.cohort_size is not None and ctx.cohort_size < switches.small_cell_min
+
+    def may_identify(ctx: "ContextView") -> bool:
+        del ctx
+        return switches.research_identifiable_with_consent
+
+    def patients_may_report(ctx: "ContextView") -> bool:
+        del ctx
+        return switches.patient_reported_write
+
+    def needs_clearance(sub: "SubjectView", res: "ResourceView") -> bool:
+        return is_very_restricted(res) and not any(role in switches.very_restricted_roles for role in sub.roles)
+
+    very_restricted = frozenset(name for name, label in vocabulary.labels.items() if label.conf == "V")
+
+    def is_very_restricted(res: "ResourceView") -> bool:
+        labels = res.labels or ()
+        return res.conf == "V" or any(label in very_restricted for label in labels)
+
     return {
         "holds": Function(holds, 2, "role", reach=lambda held: {up for role in held for up in roles.above(role)}),
         "acts": Function(acts, 2, "action", reach=lambda name: (name,)),
@@ -209,6 +229,11 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
         "needs_broken_glass": Function(needs_broken_glass, 1, takes=("res",)),
         "leaves_the_country": Function(leaves_the_country, 1, takes=("ctx",)),
         "is_cared_for": Function(is_cared_for, 1, takes=("ctx",)),
+        "is_small_cohort": Function(is_small_cohort, 1, takes=("ctx",)),
+        "may_identify": Function(may_identify, 1, takes=("ctx",)),
+        "patients_may_report": Function(patients_may_report, 1, takes=("ctx",)),
+        "needs_clearance": Function(needs_clearance, 2, takes=("sub", "res")),
+        "is_requested_by": Function(is_requested_by, 2),
         "opens_when_blocked": Function(opens_when_blocked, 1, takes=("ctx",)),
     }
 
@@ -276,6 +301,12 @@ def within_data(
         return wide
     day = res.created[:10]
     return (first is None or first <= day) and (last is None or day <= last)
+
+
+def is_requested_by(ctx: "ContextView", authorities: str) -> bool:
+    """Tell whether the request of an authority comes from one of these kinds of authority."""
+    said = ctx.said().legal_request
+    return said is not None and said.authority in words(authorities)
 
 
 def is_same(left: str, right: str) -> bool:

@@ -7,8 +7,9 @@ A pack is ``model.conf``, ``policies/vocabulary.toml``, ``policies/laws.toml`` a
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from ruqsat.core.check import check_pack
@@ -20,7 +21,7 @@ from ruqsat.core.laws import Law, parse_laws
 from ruqsat.core.model_conf import Model, parse_model
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.rows import Row, parse_rows
-from ruqsat.core.vocabulary import Vocabulary, parse_vocabulary
+from ruqsat.core.vocabulary import Switches, Vocabulary, parse_vocabulary
 
 Parsed = TypeVar("Parsed")
 
@@ -81,6 +82,33 @@ def compile_parts(parts: Parts) -> PolicySet:
     return compile_policy_set(
         parts.digest, parts.model, parts.rows, parts.vocabulary, parts.laws, functions, hierarchies
     )
+
+
+def variants_of(parts: Parts) -> Callable[[Mapping[str, Any]], PolicySet]:
+    """
+    Return a function that compiles the same rules under other positions of switches.
+
+    It raises ``msgspec.ValidationError`` for a switch that does not exist or a position of the wrong kind.
+    """
+    known: dict[str, PolicySet] = {}
+
+    def variant(switches: Mapping[str, Any]) -> PolicySet:
+        key = repr(sorted(switches.items()))
+        if key not in known:
+            positions = _merged(msgspec.to_builtins(parts.vocabulary.switches), switches)
+            vocabulary = msgspec.structs.replace(parts.vocabulary, switches=msgspec.convert(positions, Switches))
+            known[key] = compile_parts(msgspec.structs.replace(parts, vocabulary=vocabulary))
+        return known[key]
+
+    return variant
+
+
+def _merged(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in other.items():
+        known = base.get(name)
+        merged[name] = _merged(known, value) if isinstance(value, dict) and isinstance(known, dict) else value
+    return merged
 
 
 def hierarchies_of(rows: Iterable[Row]) -> Hierarchies:

@@ -55,6 +55,7 @@ class ResourceProperties(Struct, frozen=True):
     blocked: bool = False
     self_consented: bool = False
     parts: tuple[dict[str, Any], ...] | None = None
+    atomic: bool = False
 
 
 class Resource(Struct, frozen=True):
@@ -63,6 +64,25 @@ class Resource(Struct, frozen=True):
     type: Name
     id: Name
     properties: ResourceProperties | None = None
+
+
+class LegalRequest(Struct, frozen=True):
+    """A request of an authority for data of one patient (Code 273(4)(3), (8), (9)), checked by a person."""
+
+    ref: str
+    authority: str
+    patient: str
+    categories: tuple[str, ...] = ()
+    case_no: str | None = None
+    verified: bool = False
+
+
+class Inspection(Struct, frozen=True):
+    """An act of state control of quality, or of monitoring a contract (Code 273(4)(7))."""
+
+    act_no: str
+    patients: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
 
 
 class RequestContext(Struct, frozen=True):
@@ -76,6 +96,15 @@ class RequestContext(Struct, frozen=True):
     pep_capabilities: tuple[str, ...] | None = None
     smart_scopes: tuple[str, ...] | None = None
     consistency_token: str | None = None
+    legal_request: LegalRequest | None = None
+    inspection: Inspection | None = None
+    recipient: str | None = None
+    suspected_crime: bool = False
+    mental_deviation: bool = False
+    sexual_violence_inclination: bool = False
+    subject_demand: bool | str | None = None
+    defer_notice: str | None = None
+    cohort_size: int | None = None
 
 
 class EvaluationRequest(Struct, frozen=True):

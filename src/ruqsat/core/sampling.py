@@ -29,7 +29,17 @@ from ruqsat.core.facts import (
 )
 from ruqsat.core.instant import HOUR, Instant, Now, at
 from ruqsat.core.policy_set import PolicySet
-from ruqsat.core.request import Action, EvaluationRequest, RequestContext, Resource, ResourceProperties, Subject
+from ruqsat.core.request import (
+    Action,
+    EvaluationRequest,
+    Inspection,
+    LegalRequest,
+    RequestContext,
+    Resource,
+    ResourceProperties,
+    Subject,
+)
+from ruqsat.core.statutory import AUTHORITIES
 from ruqsat.core.validity import IMPERSONAL
 
 NOON: Instant = 1_795_500_000 * 1_000_000
@@ -73,7 +83,7 @@ class _Maker:
             id="s1", roles=roles, org=self._one(("h1", "h2", None)), groups=self._some(("team",), 1),
             patient_id="p1" if self._rarely(0.8 if "patient" in roles else 0.05) else None,
             btg_suspended=self._rarely(),
-            btg_today=self._one((0, 1, 30)),
+            btg_today=self._one((0, 1, 30)), supervised_by=self._one((None, "s2")),
         )  # fmt: skip
         moment = self._one((NOON, NOON, *_EDGES)) + self._one((-1, 0, 0, 0, 1))
         return (
@@ -85,24 +95,40 @@ class _Maker:
     def _request(self) -> EvaluationRequest:
         purposes = (self._purpose, *self._some(self._purposes, 1 if self._rarely() else 0))
         properties = ResourceProperties(
-            patient=None if self._class in IMPERSONAL else "p1", data_class=self._class, labels=self._labels_stated(),
+            patient=None if self._class in IMPERSONAL or self._rarely(0.05) else "p1",
+            data_class=self._class, labels=self._labels_stated(),
             conf=self._one((None, None, "N", "R", "V")), created=self._one((None, "2026-05-01")),
             author=self._one((None, "s1", "s2")),
-            encounter=self._one((None, "e1")), blocked=self._rarely(0.03), deidentified=self._rarely(),
+            encounter=self._one((None, "e1")), blocked=self._rarely(0.03), deidentified=self._rarely(0.2),
             self_consented=self._rarely(),
         )  # fmt: skip
         context = RequestContext(
             purpose=purposes, btg_session=self._one((None, None, "b1")), relink=self._rarely(0.02),
             destination_country=self._one((*(None,) * 9, "KZ", "DE")), art16_3=self._one((None, None, "consent")),
+            legal_request=self._legal_request() if self._rarely(0.3) else None,
+            inspection=Inspection(self._one(("a1", "")), self._some(("p1", "p2"), 2), self._some(self._classes, 3))
+            if self._rarely(0.2) else None,
+            recipient=self._one((None, None, "nehp", "law_enforcement", "employer")),
+            suspected_crime=self._rarely(0.3), mental_deviation=self._rarely(0.3),
+            sexual_violence_inclination=self._rarely(0.3), subject_demand=self._rarely(0.3),
+            defer_notice=self._one((None, None, "written")), cohort_size=self._one((None, None, 3, 5, 500)),
+            pep_capabilities=self._one((None, None, (), ("deidentify", "redact"))),
         )  # fmt: skip
         resource = Resource("Record", self._one(("o1", "o2")), properties)
         return EvaluationRequest(Subject("user", "s1"), Action(self._action), resource, context)
+
+    def _legal_request(self) -> LegalRequest:
+        return LegalRequest(
+            "r1", self._one((*sorted(AUTHORITIES), "employer")), self._one(("p1", "p1", "p2")),
+            self._words(self._class, [*self._classes, *self._groups]), self._one((None, "c-1")), self._rarely(0.8),
+        )  # fmt: skip
 
     def _patient(self) -> PatientFacts:
         many = range(self._one((0, 1, 1, 2, 3)))
         return PatientFacts(
             id="p1", birth_date=self._one(_BIRTHS), egov=self._rarely(0.5),
             deceased_at=NOON if self._rarely(0.05) else None, incapacitated=self._rarely(0.05),
+            unable=self._rarely(0.2),
             consents=tuple(self._consent(number) for number in many),
             delegations=tuple(self._delegation(number) for number in many if self._rarely(0.4)),
             representations=tuple(self._representation(number) for number in many if self._rarely(0.4)),
@@ -118,6 +144,7 @@ class _Maker:
             self._one(_EDGES), self.provision(2), kind=self._one((*("processing",) * 4, *sorted(ACCESS_KINDS))),
             revoked_at=self._one((*(None,) * 15, *_EDGES)), defect="unsigned" if self._rarely(0.05) else None,
             given_by=self._one((*("patient",) * 5, "legal_rep")), cosigned=self._rarely(),
+            cross_border=self._one(((), (), ("DE",))),
         )  # fmt: skip
 
     def provision(self, depth: int) -> Provision:
@@ -162,7 +189,9 @@ class _Maker:
 
     def _episode(self) -> Episode:
         form = self._one(("emergency", "urgent", "planned"))
-        return Episode("e1", self._one(("h1", "h2")), form, self._since() or _EDGES[0], self._until())
+        return Episode(
+            "e1", self._one(("h1", "h2")), form, self._since() or _EDGES[0], self._until(), self._rarely(0.5)
+        )
 
     def _relationship(self) -> Relationship:
         return Relationship("encounter", self._one((None, "s1", "s2")), self._one((None, "h1")), end=self._until())

@@ -8,10 +8,14 @@ own request without a stated purpose as the patient's request (PATRQT).
 from ruqsat.core.case import Case
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.functions import is_self
+from ruqsat.core.scopes import is_in_scope
 from ruqsat.core.vocabulary import Vocabulary
 
 IMPERSONAL = frozenset({"public", "directory"})
 """Classes that concern no patient and need no purpose."""
+
+SECONDARY = frozenset({"HPRGRP", "HQUALIMP", "HRESCH", "CLINTRCH"})
+"""Purposes of statistics and science."""
 
 _INACTIVE = deny("deny.subject.inactive")
 _UNMAPPED_ACTION = deny("deny.unmapped.action")
@@ -34,10 +38,9 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
     if res.data_class not in vocabulary.classes:
         return _UNMAPPED_CATEGORY
     if res.parts is not None:
-        # Requests of several parts are not decided yet; to ignore the parts would open them unseen.
+        # Each part is decided by itself before this; to ignore the parts would open them unseen.
         return _PARTS
-    if ctx.smart_scopes is not None:
-        # A scope narrows; until scopes are read, a request that carries any is refused.
+    if ctx.smart_scopes is not None and not is_in_scope(ctx.smart_scopes, res.type, case.act.name):
         return _SCOPE
     if res.data_class in IMPERSONAL:
         # What concerns nobody names nobody: a patient's record is not opened by calling it public.
@@ -50,7 +53,8 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
         if purpose not in vocabulary.purposes:
             return _UNKNOWN_PURPOSE
     if res.patient is None:
-        return _UNRESOLVED
+        # Data that say nothing of anybody are asked for without a patient, for statistics and science only (§21).
+        return None if res.deidentified and SECONDARY.issuperset(ctx.purpose) else _UNRESOLVED
     if case.facts.patient is not None and case.facts.patient.id != res.patient:
         # Facts of somebody else: a defect of ours, never a reason to allow.
         return _OTHER_PATIENT

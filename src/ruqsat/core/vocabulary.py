@@ -70,6 +70,12 @@ class Switches(Struct, frozen=True, forbid_unknown_fields=True):
     require_care_relationship: bool = True
     sensitive_requires_explicit: bool = True
     delegation_max_depth: int = 1
+    rep_may_delegate: bool = False
+    patient_reported_write: bool = False
+    small_cell_min: int = 5
+    research_identifiable_with_consent: bool = False
+    rep_consent_grace_days: int = 0
+    very_restricted_roles: tuple[str, ...] = ("physician",)
     blocked_emergency_read: bool = True
     rep_access_ends_at: int = 18
     minor_self_from_age: int = 16

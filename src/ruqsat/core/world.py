@@ -157,6 +157,7 @@ class EpisodeRecord(_Strict, frozen=True, kw_only=True):
     form_of_care: Literal["emergency", "urgent", "planned"]
     opened_at: str
     closed_at: str | None = None
+    care_consent: bool = False
 
 
 class RelationshipRecord(_Strict, frozen=True, kw_only=True):
@@ -185,6 +186,7 @@ class PatientRecord(_Strict, frozen=True):
     egov: bool = False
     deceased_at: str | None = None
     incapacitated: bool = False
+    unable: bool = False
     note: str = ""
 
 
@@ -198,6 +200,7 @@ class SubjectRecord(_Strict, frozen=True):
     patient_id: str | None = None
     btg_suspended: bool = False
     btg_today: int = 0
+    supervised_by: str | None = None
 
 
 class World(_Strict, frozen=True):
@@ -240,12 +243,13 @@ def _patient(name: str, who: PatientRecord, world: World, switches: Switches) ->
         deceased_at=_instant(who.deceased_at),
         incapacitated=who.incapacitated,
         egov=who.egov,
+        unable=who.unable,
         consents=tuple(project_consent(key, record, switches) for key, record in of(world.consents)),
         delegations=tuple(_delegation(key, record) for key, record in of(world.delegations)),
         representations=tuple(_representation(key, record) for key, record in of(world.reps)),
         grants=tuple(_grant(key, record) for key, record in of(world.btg)),
         episodes=tuple(
-            Episode(key, e.org, e.form_of_care, parse_instant(e.opened_at), _instant(e.closed_at))
+            Episode(key, e.org, e.form_of_care, parse_instant(e.opened_at), _instant(e.closed_at), e.care_consent)
             for key, e in of(world.episodes)
         ),
         relationships=tuple(Relationship(r.kind, r.subject, r.org) for _, r in of(world.relationships)),

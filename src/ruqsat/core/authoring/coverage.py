@@ -44,17 +44,22 @@ class Coverage(Struct, frozen=True):
         return int(1000 * (there - missing) / there) / 10 if there else 0.0
 
 
-def measure_coverage(policy_set: PolicySet, cases: Iterable[Situation]) -> Coverage:
-    """Decide every case slowly, and count what was seen."""
-    tracer = Tracer(policy_set)
+def measure_coverage(policy_set: PolicySet, cases: Iterable[tuple[PolicySet, Situation]]) -> Coverage:
+    """
+    Decide every case slowly, and count what was seen.
+
+    Args:
+        policy_set: The pack's rules.
+        cases: Each with the set that decides it: the same rules, perhaps under other switches.
+    """
     decided: dict[str, int] = {rule.id: 0 for rule in policy_set.rules}
     seen: dict[str, set[tuple[str, bool]]] = {rule.id: set() for rule in policy_set.rules}
     used: set[MatrixRow] = set()
-    for each in cases:
-        case = Case(*each)
-        if refuse_invalid(case, policy_set.vocabulary) is not None:
+    for deciding, each in cases:
+        case, tracer = Case(*each), Tracer(deciding)
+        if refuse_invalid(case, deciding.vocabulary) is not None:
             continue
-        used.update(row for row in policy_set.matrix if not policy_set.covers.test("5", case, row)[0])
+        used.update(row for row in policy_set.matrix if not deciding.covers.test("5", case, row)[0])
         for trace in tracer.settled_by(case):
             seen[trace.rule.id].update((step.test, step.held) for step in trace.steps)
             decided[trace.rule.id] += trace.matched

@@ -9,7 +9,7 @@ from ruqsat.core.authoring.tracing import written
 from ruqsat.core.cases import PolicyCase, run_case
 from ruqsat.core.diagnostics import Span
 from ruqsat.core.expression import All, conjuncts, parse_expression
-from ruqsat.core.pack import Parts, compile_parts
+from ruqsat.core.pack import Parts, compile_parts, variants_of
 from ruqsat.core.rows import Cell, Row
 from ruqsat.core.world import World
 
@@ -44,8 +44,11 @@ def mutants(parts: Parts, file: str = "") -> Iterator[Mutant]:
 
 def survives(mutant: Mutant, parts: Parts, world: World, files: Mapping[str, tuple[PolicyCase, ...]]) -> bool:
     """Tell whether every case is still as promised under the mutant."""
-    policy_set = compile_parts(msgspec.structs.replace(parts, rows=mutant.rows, digest="mutant"))
-    return not any(run_case(policy_set, world, name, case).problem for name, cases in files.items() for case in cases)
+    spoilt = msgspec.structs.replace(parts, rows=mutant.rows, digest="mutant")
+    policy_set, variant = compile_parts(spoilt), variants_of(spoilt)
+    return not any(
+        run_case(policy_set, world, name, case, variant).problem for name, cases in files.items() for case in cases
+    )
 
 
 def _changes(row: Row, parts: Parts) -> Iterator[tuple[str, tuple[Row, ...]]]:

@@ -1,0 +1,96 @@
+"""
+Requests of several parts: bundles, histories, a patient's whole record.
+
+Each part is decided by itself.  A reading gives what is permitted and has the rest
+cut out; a writing, or whatever the caller calls atomic, is permitted whole or not
+at all.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from ruqsat.core.decision import Decision, deny
+from ruqsat.core.facts import Facts
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.request import EvaluationRequest, ResourceProperties
+
+MAX_PARTS = 1000
+ATOMIC = frozenset({"create", "update", "delete", "block", "deidentify", "consent_manage", "delegate"})
+"""Actions that are never done in part."""
+
+PARTIAL = ("redact", "suppress_total")
+
+DecideOne = Callable[[EvaluationRequest, Facts], Decision]
+
+_UNREADABLE = deny("deny.unmapped.parts")
+
+
+def decide_parts(
+    request: EvaluationRequest, facts: Facts, capabilities: frozenset[str], policy_set: PolicySet, decide: DecideOne
+) -> Decision:
+    """
+    Decide each part and combine.
+
+    Args:
+        request: Its resource has parts; each names what differs from the whole.
+        facts: Of the subject and of the request's patient; a part about somebody else is decided without facts.
+        capabilities: Blocking duties that the enforcement point can carry out.
+        decide: Decides a request of one part.
+    """
+    properties = request.resource.properties
+    parts = properties.parts if properties is not None else None
+    if properties is None or not parts or len(parts) > MAX_PARTS:
+        return _UNREADABLE
+    decided: list[tuple[str, Decision]] = []
+    for part in parts:
+        one = _request_of(request, properties, part)
+        if one is None:
+            return _UNREADABLE
+        decided.append((one.resource.id, decide(one, _facts_of(one, properties, facts))))
+    refused = [(name, decision) for name, decision in decided if not decision.allowed]
+    permitted = [decision for _, decision in decided if decision.allowed]
+    if not permitted or (refused and (properties.atomic or request.action.name in ATOMIC)):
+        return refused[0][1]
+    duties = tuple(dict.fromkeys(duty for decision in permitted for duty in decision.duties))
+    first = permitted[0]
+    if any(decision.basis != first.basis for decision in permitted):
+        # Exactly one basis a permit: the caller asks for the parts apart.
+        return deny("deny.unmapped.parts", first.rule, first.law)
+    law = tuple(dict.fromkeys(key for decision in permitted for key in decision.law))
+    applied = tuple(sorted({document for decision in permitted for document in decision.applied}))
+    if not refused:
+        return Decision(True, first.reason, first.basis, first.rule, law, duties, applied)
+    if not {name for name in PARTIAL if policy_set.vocabulary.duties[name].blocking} <= capabilities:
+        return Decision(False, "deny.obligation.unsupported", None, first.rule, law, (), applied)
+    cuts = tuple(f"redact:{name}" for name, _ in refused)
+    return Decision(True, "allow.partial", first.basis, first.rule, law, (*duties, *cuts, "suppress_total"), applied)
+
+
+def _request_of(
+    request: EvaluationRequest, whole: ResourceProperties, part: Mapping[str, Any]
+) -> EvaluationRequest | None:
+    """Return the request for one part: what it does not say of itself, the whole says; its labels it says itself."""
+    name = part.get("id")
+    if not isinstance(name, str) or not name:
+        return None
+    stated = {key: value for key, value in msgspec.to_builtins(whole).items() if key not in ("parts", "atomic")}
+    stated |= {key: value for key, value in part.items() if key != "id"}
+    if "labels" not in part:
+        stated["labels"] = () if whole.labels == () else None
+    try:
+        properties = msgspec.convert(stated, ResourceProperties)
+    except msgspec.ValidationError:
+        return None
+    if properties.parts is not None:
+        return None
+    resource = msgspec.structs.replace(request.resource, id=name, properties=properties)
+    return msgspec.structs.replace(request, resource=resource)
+
+
+def _facts_of(one: EvaluationRequest, whole: ResourceProperties, facts: Facts) -> Facts:
+    properties = one.resource.properties
+    if properties is not None and properties.patient == whole.patient:
+        return facts
+    return msgspec.structs.replace(facts, patient=None)

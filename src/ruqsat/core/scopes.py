@@ -1,0 +1,42 @@
+"""SMART scopes: what an application's token lets it ask for.  A scope narrows; it never gives a right of its own."""
+
+import re
+from functools import lru_cache
+
+from ruqsat.core.request import Name
+
+_SCOPE = re.compile(r"(?:patient|user|system)/(\*|[A-Z][A-Za-z]*)\.(c?r?u?d?s?|read|write|\*)")
+_VERSION_1 = {"read": "rs", "write": "cud", "*": "cruds"}
+_LETTER = {
+    "read": "r", "search": "s", "create": "c", "update": "u", "delete": "d", "export": "s", "disclose": "r",
+    "journal_read": "s",
+}  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def is_in_scope(scopes: tuple[str, ...], resource_type: Name, action: Name) -> bool:
+    """
+    Tell whether one of the scopes names the type and the interaction; what is not understood grants nothing.
+
+    Letters stand in the order ``cruds`` (SMART 2), or are the words of SMART 1; a scope
+    with search parameters narrows to what only the server knows, so it grants nothing here.
+
+    Examples:
+        >>> is_in_scope(("patient/Observation.rs",), "Observation", "search")
+        True
+        >>> is_in_scope(("patient/Observation.dus", "openid"), "Observation", "search")
+        False
+        >>> is_in_scope(("user/*.read",), "Condition", "search"), is_in_scope(("user/*.read",), "Condition", "update")
+        (True, False)
+    """
+    letter = _LETTER.get(action)
+    if letter is None:
+        return False
+    for scope in scopes:
+        known = _SCOPE.fullmatch(scope)
+        if known is None:
+            continue
+        letters = _VERSION_1.get(known.group(2), known.group(2))
+        if known.group(1) in ("*", resource_type) and letter in letters:
+            return True
+    return False
