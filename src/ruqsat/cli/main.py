@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from ruqsat import __version__
-from ruqsat.cli import consent, explain, policy
+from ruqsat.cli import conformance, consent, explain, policy
 from ruqsat.cli import journal as journal_command
 from ruqsat.cli import serve as serve_command
 from ruqsat.errors import RuqsatError, StoreUnavailableError
@@ -21,6 +21,7 @@ app.add_typer(journal_command.app, name="journal", help="Verify the journal.")
 app.add_typer(consent.app, name="consent", help="Withdraw consents, through the control API.")
 app.command("serve")(serve_command.serve)
 app.command("explain")(explain.explain)
+app.command("conformance")(conformance.conformance)
 
 
 def _version(asked: bool) -> None:

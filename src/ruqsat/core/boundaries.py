@@ -38,6 +38,8 @@ def _instants(value: object, switches: Switches) -> Iterator[Instant]:
     elif isinstance(value, date):
         for age in {switches.rep_access_ends_at, switches.minor_self_from_age, switches.adolescent_shield.from_age}:
             yield birthday(value, age, switches.home_utc_offset_hours)
+        majority = birthday(value, switches.rep_access_ends_at, switches.home_utc_offset_hours)
+        yield majority + switches.rep_consent_grace_days * 24 * HOUR
     elif isinstance(value, tuple):
         for part in value:
             yield from _instants(part, switches)

@@ -19,7 +19,7 @@ from msgspec import Struct
 from ruqsat.core.case import Case
 from ruqsat.core.covers import Cover, Covers
 from ruqsat.core.facts import Consent, PatientFacts, Provision
-from ruqsat.core.instant import Now
+from ruqsat.core.instant import HOUR, Now
 from ruqsat.core.representation import birthday
 from ruqsat.core.vocabulary import Switches
 
@@ -156,7 +156,9 @@ def _age_defect(document: Consent, patient: PatientFacts, case: Case, switches: 
             return "rep_age_unknown"
         return (
             "rep_majority"
-            if birthday(born, switches.rep_access_ends_at, switches.home_utc_offset_hours) <= case.now.hi
+            if birthday(born, switches.rep_access_ends_at, switches.home_utc_offset_hours)
+            + switches.rep_consent_grace_days * 24 * HOUR
+            <= case.now.hi
             else ""
         )
     if (

@@ -53,6 +53,8 @@ def _chain(leaf: Delegation, by_id: dict[str, Delegation], switches: Switches) -
         if parent in chain:
             return chain, "cycle"
         chain.append(parent)
+    if chain[-1].by_representative and not switches.rep_may_delegate:
+        return chain, "delegator"
     if len(chain) > switches.delegation_max_depth:
         return chain, "depth"
     if any(not parent.may_redelegate for parent in chain[1:]):

@@ -114,6 +114,7 @@ class Delegation(Struct, frozen=True, omit_defaults=True):
     start: Instant | None = None
     parent: str | None = None
     may_redelegate: bool = False
+    by_representative: bool = False
     revoked_at: Instant | None = None
 
 

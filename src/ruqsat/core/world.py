@@ -237,6 +237,7 @@ def _patient(name: str, who: PatientRecord, world: World, switches: Switches) ->
     def of(things: Mapping[str, Any]) -> list[tuple[str, Any]]:
         return [(key, thing) for key, thing in things.items() if thing.patient == name]
 
+    representatives = {record.subject for _, record in of(world.reps)}
     return PatientFacts(
         id=name,
         birth_date=who.birth_date,
@@ -245,7 +246,7 @@ def _patient(name: str, who: PatientRecord, world: World, switches: Switches) ->
         egov=who.egov,
         unable=who.unable,
         consents=tuple(project_consent(key, record, switches) for key, record in of(world.consents)),
-        delegations=tuple(_delegation(key, record) for key, record in of(world.delegations)),
+        delegations=tuple(_delegation(key, record, representatives) for key, record in of(world.delegations)),
         representations=tuple(_representation(key, record) for key, record in of(world.reps)),
         grants=tuple(_grant(key, record) for key, record in of(world.btg)),
         episodes=tuple(
@@ -340,7 +341,7 @@ def _within(parent: Node, child: Node) -> Node:
     return msgspec.structs.replace(child, exceptions=handed_down)
 
 
-def _delegation(name: str, record: DelegationRecord) -> Delegation:
+def _delegation(name: str, record: DelegationRecord, representatives: set[str]) -> Delegation:
     return Delegation(
         id=name,
         consent=record.consent,
@@ -353,6 +354,7 @@ def _delegation(name: str, record: DelegationRecord) -> Delegation:
         start=_instant(record.start),
         parent=record.parent,
         may_redelegate=record.may_redelegate,
+        by_representative=record.delegator in representatives,
         revoked_at=_instant(record.revoked_at),
     )
 

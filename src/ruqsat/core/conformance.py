@@ -1,0 +1,170 @@
+"""
+Conformance scenarios: facts, a request and the answer that must come of it, as data.
+
+A file holds ``fixtures`` (people, patients, documents), ``defaults`` (the moment, the
+circumstances) and ``scenarios``; what a scenario states of circumstances that only
+the store may know becomes facts.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ruqsat.core.decision import Decision
+from ruqsat.core.evaluate import evaluate
+from ruqsat.core.facts import Facts, Position
+from ruqsat.core.instant import Now, at, parse_instant
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.request import EvaluationRequest, RequestContext
+from ruqsat.core.vocabulary import Switches
+from ruqsat.core.world import parse_world, project_world
+
+_DOCUMENTS = ("consents", "delegations", "reps", "btg")
+_LONG_AGO = "2020-01-01T00:00:00Z"
+
+
+class Expected(Struct, frozen=True):
+    """The answer of a scenario; ``applied`` is compared only if it is stated."""
+
+    decision: str
+    reason: str
+    basis: str | None = None
+    obligations: tuple[str, ...] = ()
+    applied: tuple[str, ...] | None = None
+
+
+class Scenario(Struct, frozen=True):
+    """One scenario, with the parts of its file that it needs."""
+
+    id: str
+    title: str
+    request: dict[str, Any]
+    expect: Expected
+    given: dict[str, Any] = {}
+    policy: dict[str, Any] = {}
+
+
+class ScenarioFile(Struct, frozen=True):
+    """A file of scenarios."""
+
+    fixtures: dict[str, dict[str, Any]]
+    defaults: dict[str, Any]
+    scenarios: tuple[Scenario, ...]
+
+
+class Outcome(Struct, frozen=True):
+    """What came of one scenario; ``differences`` is empty if it is met."""
+
+    id: str
+    title: str
+    decision: Decision
+    differences: tuple[str, ...]
+
+
+def run_scenarios(
+    file: ScenarioFile, policy_set: PolicySet, variant: Callable[[Mapping[str, Any]], PolicySet]
+) -> list[Outcome]:
+    """
+    Decide every scenario, and compare.
+
+    Args:
+        variant: The same rules under other switches, for scenarios that state some.
+    """
+    outcomes = []
+    for scenario in file.scenarios:
+        deciding = variant(scenario.policy) if scenario.policy else policy_set
+        decision = decide_scenario(file, scenario, deciding)
+        outcomes.append(Outcome(scenario.id, scenario.title, decision, differences(decision, scenario.expect)))
+    return outcomes
+
+
+def decide_scenario(file: ScenarioFile, scenario: Scenario, policy_set: PolicySet) -> Decision:
+    """Decide one scenario."""
+    request, facts, now = situation_of(file, scenario, policy_set.vocabulary.switches)
+    capabilities = frozenset(name for name, duty in policy_set.vocabulary.duties.items() if duty.blocking)
+    if request.context is not None and request.context.pep_capabilities is not None:
+        capabilities &= frozenset(request.context.pep_capabilities)
+    return evaluate(policy_set, request, facts, now, capabilities)
+
+
+def differences(decision: Decision, expect: Expected) -> tuple[str, ...]:
+    """Return what differs from the expected answer, in words."""
+    pairs: list[tuple[str, object, object]] = [
+        ("decision", "permit" if decision.allowed else "deny", expect.decision),
+        ("reason", decision.reason, expect.reason),
+        ("basis", decision.basis, expect.basis),
+        ("obligations", sorted(decision.duties), sorted(expect.obligations)),
+    ]
+    if expect.applied is not None:
+        pairs.append(("applied", sorted(decision.applied), sorted(expect.applied)))
+    return tuple(f"{name}: expected {wanted!r}, got {got!r}" for name, got, wanted in pairs if got != wanted)
+
+
+def situation_of(file: ScenarioFile, scenario: Scenario, switches: Switches) -> tuple[EvaluationRequest, Facts, Now]:
+    """
+    Return the request, the facts and the moment of a scenario.
+
+    Raises:
+        msgspec.ValidationError: the scenario's data are of a wrong kind.
+    """
+    asked = scenario.request
+    context = {**file.defaults.get("context", {}), **asked.get("context", {})}
+    moment = asked.get("now", file.defaults["now"])
+    return _request(file, asked, context), _facts(file, scenario, context, switches), at(parse_instant(str(moment)))
+
+
+def _request(file: ScenarioFile, asked: Mapping[str, Any], context: Mapping[str, Any]) -> EvaluationRequest:
+    who = file.fixtures["subjects"].get(asked["subject"], {})
+    properties = {"labels": [], **asked["resource"]}
+    properties |= {name: asked[name] for name in ("parts", "atomic") if name in asked}
+    stated = set(RequestContext.__struct_fields__)
+    wire = {
+        "subject": {
+            "type": "user",
+            "id": asked["subject"],
+            "properties": {name: who[name] for name in ("roles", "org") if name in who},
+        },
+        "action": {"name": asked["action"]},
+        "resource": {
+            "type": properties.pop("type", "Record"),
+            "id": properties.pop("id", "record"),
+            "properties": properties,
+        },
+        "context": {"purpose": asked["purpose"]} | {name: said for name, said in context.items() if name in stated},
+    }
+    return msgspec.json.decode(msgspec.json.encode(wire), type=EvaluationRequest)
+
+
+def _facts(file: ScenarioFile, scenario: Scenario, context: Mapping[str, Any], switches: Switches) -> Facts:
+    fixtures, given, asked = file.fixtures, scenario.given, scenario.request
+    subject, patient = asked["subject"], asked["resource"].get("patient")
+    world: dict[str, Any] = {
+        kind: {name: fixtures[kind][name] for name in given.get(kind, [])} for kind in _DOCUMENTS if kind in fixtures
+    }
+    world |= {"subjects": fixtures["subjects"], "patients": fixtures["patients"]}
+    org = fixtures["subjects"].get(subject, {}).get("org")
+    if patient and org:
+        world["episodes"] = _episodes(patient, org, context)
+    if context.get("relationship", "none") != "none" and patient:
+        world["relationships"] = {"tie": {"patient": patient, "kind": context["relationship"], "subject": subject}}
+    subjects, patients = project_world(parse_world(world), switches)
+    who = next((each for each in subjects if each.id == subject), None)
+    if who is not None:
+        counted = {name: context[name] for name in ("btg_today", "supervised_by") if name in context}
+        who = msgspec.structs.replace(who, **counted)
+    whom = next((each for each in patients if each.id == patient), None)
+    if whom is not None and context.get("capacity") == "unable":
+        whom = msgspec.structs.replace(whom, unable=True)
+    return Facts(who, whom, Position("scenario", 0), not given.get("store_down", False))
+
+
+def _episodes(patient: str, org: str, context: Mapping[str, Any]) -> dict[str, Any]:
+    common = {"patient": patient, "org": org, "opened_at": _LONG_AGO}
+    episodes: dict[str, Any] = {}
+    if context.get("emergency"):
+        episodes["emergency"] = {**common, "form_of_care": "emergency"}
+    if context.get("own_episode"):
+        episodes["own"] = {**common, "form_of_care": "planned", "care_consent": bool(context.get("care_consent"))}
+    return episodes
