@@ -112,7 +112,7 @@ def test_coverage_falls_with_the_cases_and_names_what_is_missing(pack: Path) -> 
     after = run("policy", "coverage", pack, "--fail-under", before)
 
     assert after.exit_code == 1
-    assert re.search(r"consent-02 +decided 0 cases\n    it decided no case", after.stdout)
+    assert re.search(r"consent-04 +decided 0 cases\n    it decided no case", after.stdout)
     assert run("policy", "coverage", ROOT, "--fail-under", 70).exit_code == 0
 
 
@@ -283,7 +283,7 @@ def test_explain_names_the_conjunct_and_the_way_out(tmp_path: Path) -> None:
     assert "it would be allowed if:\n  - " in shown.stdout
     failed = {each["rule"]: each["failed"] for each in every["asked"]}
     assert failed["self-access-01"] == "role `patient`"
-    assert len(failed) == 75
+    assert len(failed) == 79
     assert every["would_allow"]
 
 
@@ -352,4 +352,4 @@ def test_the_hooks_and_the_workflow_call_commands_that_exist() -> None:
 def test_the_shipped_pack_is_sound_without_a_warning() -> None:
     """`policy check --strict`: nothing to say, on the day of its review."""
     done = run("policy", "check", ROOT, "--strict", "--today", "2026-11-24")
-    assert (done.exit_code, done.stdout.startswith("75 rules, no errors; policy set ")) == (0, True), done.stdout
+    assert (done.exit_code, done.stdout.startswith("79 rules, no errors; policy set ")) == (0, True), done.stdout

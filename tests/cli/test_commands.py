@@ -32,7 +32,7 @@ def test_a_sound_pack_passes_check_and_test(pack: Path, tmp_path: Path) -> None:
 
     assert (check.returncode, test.returncode) == (0, 0), check.stdout + test.stdout
     assert "no errors" in check.stdout
-    assert "126 of 126 cases are as promised" in test.stdout
+    assert "131 of 131 cases are as promised" in test.stdout
 
 
 def test_a_spoilt_pack_is_findings_for_check_and_a_stop_for_the_others(pack: Path, tmp_path: Path) -> None:
@@ -79,11 +79,15 @@ def test_explain_shows_the_rules_that_were_asked(tmp_path: Path) -> None:
     allowed = run_cli(tmp_path, "explain", str(request), *moment)
     request.write_text(json.dumps(question(subject="admin_timur")))
     denied = run_cli(tmp_path, "explain", str(request), *moment)
+    russian = run_cli(tmp_path, "explain", str(request), *moment, "--lang", "ru")
     said = json.loads(run_cli(tmp_path, "explain", str(request), *moment, "--json").stdout)
     request.write_text("{")
 
     assert (allowed.returncode, denied.returncode) == (0, 1)
-    assert allowed.stdout.startswith("ALLOWED  allow.consent\n  by       consent-01\n  basis    consent\n")
+    assert allowed.stdout.startswith(
+        "ALLOWED  allow.consent\n  meaning  the patient's consent covers it\n  by       consent-01\n"
+    )
+    assert "meaning  ни у одной роли нет такой цели" in russian.stdout
     assert "-> entitlement-01 (deny)" in denied.stdout
     assert "client   sees `not_permitted`" in denied.stdout
     assert (said["decision"], said["asked"][-1]["rule"]) == (False, "entitlement-01")

@@ -133,7 +133,7 @@ def test_labels_of_store_and_caller_are_joined(sidecar: Sidecar) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [changed("resource", "properties", "parts", to=[{"id": "o1"}]), question(smart_scopes=["user/*.cruds"]),
+    [changed("resource", "properties", "parts", to=[{"class": "labs"}]), question(smart_scopes=["user/*.cuds"]),
      question(smart_scopes=[]), question(purpose=["TREAT", "TRAIN"]), question(purpose="TREATMENT"), question(purpose=[]),
      question(action="everything"), question(class_="documents"), question(patient="p-nobody")],
 )  # fmt: skip

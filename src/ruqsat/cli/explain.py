@@ -25,6 +25,7 @@ from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.validity import refuse_invalid
 from ruqsat.core.world import World, parse_world, project_world
 from ruqsat.errors import PolicyError, RequestError
+from ruqsat.messages import LANGUAGES, Language, text_of
 from ruqsat.stores.policy_folder import load_texts
 from ruqsat.web.wire import decode_evaluation
 from ruqsat.wiring import find_pack
@@ -36,6 +37,7 @@ def explain(
     world: Annotated[Path | None, typer.Option(help="World file (default: the pack's fixtures/world.toml).")] = None,
     moment: Annotated[str | None, typer.Option("--at", help="RFC 3339 instant (default: now).")] = None,
     every: Annotated[bool, typer.Option("--all", help="Show every rule, with what it fails at.")] = False,
+    language: Annotated[str, typer.Option("--lang", help="Language of the reason: kk, ru or en.")] = "en",
     as_json: AsJson = False,
 ) -> None:
     """
@@ -63,7 +65,7 @@ def explain(
         ]  # fmt: skip
         print_json({"decision": decision.allowed, "explain": decision, "asked": rows, "would_allow": changes})
     else:
-        _print(decision, policy_set, traces, changes)
+        _print(decision, policy_set, traces, changes, _language(language))
     raise typer.Exit(0 if decision.allowed else 1)
 
 
@@ -77,17 +79,22 @@ def _considered(policy_set: PolicySet, case: Case, *, every: bool) -> list[Trace
 
 
 def _print(
-    decision: Decision, policy_set: PolicySet, traces: list[Trace], changes: tuple[tuple[str, ...], ...]
+    decision: Decision,
+    policy_set: PolicySet,
+    traces: list[Trace],
+    changes: tuple[tuple[str, ...], ...],
+    language: Language,
 ) -> None:
     out = console()
     out.print(("ALLOWED  " if decision.allowed else "DENIED  ") + decision.reason)
+    out.print(f"  meaning  {text_of(decision.reason, language) or 'not in the catalogue'}")
     out.print(f"  by       {decision.rule or 'silence: no rule allows it (order §14)'}")
     for label, words in (("basis", [decision.basis or ""]), ("duties", decision.duties), ("applied", decision.applied)):
         if any(words):
             out.print(f"  {label:<8} {' '.join(words)}")
     for key in decision.law:
         law = policy_set.laws.get(key)
-        out.print(f"  law      {key}" + (f"  {law.title.en}" if law is not None else ""))
+        out.print(f"  law      {key}" + (f"  {getattr(law.title, language)}" if law is not None else ""))
     out.print(f"  client   sees `{policy_set.coarse(decision.reason)}`")
     if traces:
         out.print("rules considered, in order:")
@@ -100,6 +107,13 @@ def _print(
         out.print("it would be allowed if:" if changes else "no one or two changes of request or facts would allow it")
     for change in changes:
         out.print("  - " + ", and ".join(change))
+
+
+def _language(word: str) -> Language:
+    for language in LANGUAGES:
+        if word == language:
+            return language
+    raise RequestError(f"--lang: `{word}` is not one of {', '.join(LANGUAGES)}")
 
 
 def _effect(trace: Trace) -> str:

@@ -71,6 +71,7 @@ class ResourceView:
         "deidentified",
         "encounter",
         "id",
+        "id_document_copy",
         "labels",
         "parts",
         "patient",
@@ -93,6 +94,7 @@ class ResourceView:
         self.deidentified = said.deidentified
         self.blocked = said.blocked
         self.self_consented = said.self_consented
+        self.id_document_copy = said.id_document_copy
         self.parts = said.parts
         self.atomic = said.atomic
         if patient is not None and patient.records:
@@ -198,6 +200,21 @@ class ContextView:
     def cohort_size(self) -> int | None:
         """How many people an answer would be about."""
         return self._said.cohort_size
+
+    @property
+    def source(self) -> str | None:
+        """Where data that are written down come from (order §7)."""
+        return self._said.source
+
+    @property
+    def links_databases(self) -> bool:
+        """The data would be tied to those of another database (Code 273(6))."""
+        return self._said.links_databases
+
+    @property
+    def harmful(self) -> bool:
+        """The use would harm the patient or set the patient back (Code 62(2))."""
+        return self._said.harmful
 
     @property
     def own_episode(self) -> bool:

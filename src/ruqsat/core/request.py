@@ -54,6 +54,7 @@ class ResourceProperties(Struct, frozen=True):
     deidentified: bool = False
     blocked: bool = False
     self_consented: bool = False
+    id_document_copy: bool = False
     parts: tuple[dict[str, Any], ...] | None = None
     atomic: bool = False
 
@@ -105,6 +106,9 @@ class RequestContext(Struct, frozen=True):
     subject_demand: bool | str | None = None
     defer_notice: str | None = None
     cohort_size: int | None = None
+    source: str | None = None
+    links_databases: bool = False
+    harmful: bool = False
 
 
 class EvaluationRequest(Struct, frozen=True):

@@ -112,7 +112,8 @@ class _Maker:
             suspected_crime=self._rarely(0.3), mental_deviation=self._rarely(0.3),
             sexual_violence_inclination=self._rarely(0.3), subject_demand=self._rarely(0.3),
             defer_notice=self._one((None, None, "written")), cohort_size=self._one((None, None, 3, 5, 500)),
-            pep_capabilities=self._one((None, None, (), ("deidentify", "redact"))),
+            source=self._one((*(None,) * 6, "owner_statement", "hearsay")), links_databases=self._rarely(0.01),
+            harmful=self._rarely(0.01), pep_capabilities=self._one((None, None, (), ("deidentify", "redact"))),
         )  # fmt: skip
         resource = Resource("Record", self._one(("o1", "o2")), properties)
         return EvaluationRequest(Subject("user", "s1"), Action(self._action), resource, context)
@@ -142,7 +143,7 @@ class _Maker:
         return Consent(
             f"c{number}", self._one(("t1", f"t{number}")), self._one(_STATUSES),
             self._one(_EDGES), self.provision(2), kind=self._one((*("processing",) * 4, *sorted(ACCESS_KINDS))),
-            revoked_at=self._one((*(None,) * 15, *_EDGES)), defect="unsigned" if self._rarely(0.05) else None,
+            revoked_at=self._one((*(None,) * 15, *_EDGES)), defect="signature" if self._rarely(0.05) else None,
             given_by=self._one((*("patient",) * 5, "legal_rep")), cosigned=self._rarely(),
             cross_border=self._one(((), (), ("DE",))),
         )  # fmt: skip

@@ -1,0 +1,67 @@
+"""Every reason has its text in Kazakh, Russian and English."""
+
+import ast
+import re
+from itertools import islice
+
+import pytest
+
+from ruqsat.core.check_row import TOPICS
+from ruqsat.core.evaluate import evaluate
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.sampling import situations
+from ruqsat.messages import LANGUAGES, text_of
+from tests.conformance.test_scenarios import SCENARIOS
+from tests.conftest import ROOT
+
+SOURCES = ROOT / "src/ruqsat"
+
+
+def catalogue(language: str) -> dict[str, str]:
+    """Return the entries of a catalogue."""
+    lines = (SOURCES / "messages" / f"{language}.ftl").read_text().splitlines()
+    return dict(line.split(" = ", 1) for line in lines if line and line[0] != "#")  # type: ignore[misc]
+
+
+def reasons(policy_set: PolicySet) -> set[str]:
+    """Return every reason that the source writes, the rules give, the scenarios expect and a sample met."""
+    found = {scenario.expect.reason for scenario in SCENARIOS.values()}
+    for path in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found |= set(re.findall(r"^(?:deny|allow)\.[a-z_.]*[a-z]$", node.value))
+    for rule in policy_set.rules:
+        if rule.allows:
+            found.add(policy_set.vocabulary.bases[rule.ground].reason)
+        elif not rule.ground.endswith("*"):
+            found.add(f"deny.{rule.ground}")
+    found |= {evaluate(policy_set, *each).reason for each in islice(situations(policy_set, 9), 10_000)}
+    return found - {"deny.mutant.flipped"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_reason_has_its_text(language: str, policy_set: PolicySet) -> None:
+    """In each language; a topic that a section tells has its words too."""
+    missing = sorted(reason for reason in reasons(policy_set) if not text_of(reason, language))  # type: ignore[arg-type]
+
+    assert missing == []
+    for topic in TOPICS:
+        assert any(name.startswith(f"deny-{topic}-") for name in catalogue(language))
+
+
+def test_the_three_catalogues_say_the_same_things_in_three_languages() -> None:
+    """The same entries; no text left in another language; nothing empty."""
+    texts = {language: catalogue(language) for language in LANGUAGES}
+
+    assert texts["kk"].keys() == texts["ru"].keys() == texts["en"].keys()
+    for name in texts["en"]:
+        assert not re.search("[а-яәіңғүұқөһ]", texts["en"][name]), name
+        assert len({texts[language][name] for language in LANGUAGES}) == 3, name
+        assert all(re.search("[а-яәіңғүұқөһ]", texts[language][name]) for language in ("kk", "ru")), name
+    assert sum(bool(re.search("[әіңғүұқөһ]", text)) for text in texts["kk"].values()) > len(texts["kk"]) * 0.9
+    assert not any(re.search("[әңғүұқөһ]", text) for text in texts["ru"].values())
+
+
+def test_a_reason_that_nobody_wrote_has_no_text() -> None:
+    """Nothing is made up."""
+    assert text_of("deny.nothing.like.it", "en") is None
