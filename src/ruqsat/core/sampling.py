@@ -6,7 +6,7 @@ boundaries of documents and one microsecond to either side, where engines differ
 Nobody in them exists.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from random import Random
 from typing import Any
@@ -49,7 +49,11 @@ _EDGES = tuple(NOON + step for step in (-900 * HOUR, -HOUR, 0, HOUR, 900 * HOUR)
 
 _EFFECTS = (*("permit",) * 6, "deny")
 _STATUSES = (*("active",) * 12, "revoked", "quarantined", "draft")
+_KINDS = (*("processing",) * 9, *sorted(ACCESS_KINDS), "marketing", "unheard-of")
 _BIRTHS = (None, *(date(1850, 2, 28),) * 6, date(2010, 6, 1))
+
+_RULES = 2_000
+"""So many rules at most are looked at for what is plausible."""
 
 Situation = tuple[EvaluationRequest, Facts, Now]
 
@@ -67,7 +71,10 @@ class _Maker:
     def __init__(self, policy_set: PolicySet, seed: int) -> None:
         vocabulary = policy_set.vocabulary
         self._chance = Random(seed)  # noqa: S311 - a sample, not a secret
-        self._functions, self._matrix = policy_set.functions, policy_set.matrix
+        self._functions = policy_set.functions
+        self._cells = [(row.role, row.purpose, row.act, row.class_) for row in policy_set.matrix]
+        self._cells += [(r.role, r.purpose, r.act, r.data_class) for r in policy_set.rules[:_RULES] if r.allows]
+        self._fitting: dict[tuple[str, ...], tuple[list[str], ...]] = {}
         self._roles = sorted(vocabulary.roles)
         self._classes = sorted(vocabulary.classes)
         self._groups = sorted(vocabulary.class_groups)
@@ -85,7 +92,7 @@ class _Maker:
             btg_suspended=self._rarely(),
             btg_today=self._one((0, 1, 30)), supervised_by=self._one((None, "s2")),
         )  # fmt: skip
-        moment = self._one((NOON, NOON, *_EDGES)) + self._one((-1, 0, 0, 0, 1))
+        moment = self._one((*(NOON,) * 8, *_EDGES)) + self._one((-1, 0, 0, 0, 1))
         return (
             self._request(),
             Facts(subject, self._patient(), Position("sample", 1), not self._rarely(0.05)),
@@ -95,16 +102,16 @@ class _Maker:
     def _request(self) -> EvaluationRequest:
         purposes = (self._purpose, *self._some(self._purposes, 1 if self._rarely() else 0))
         properties = ResourceProperties(
-            patient=None if self._class in IMPERSONAL or self._rarely(0.05) else "p1",
+            patient=None if self._class in IMPERSONAL or self._rarely(0.02) else "p1",
             data_class=self._class, labels=self._labels_stated(),
             conf=self._one((None, None, "N", "R", "V")), created=self._one((None, "2026-05-01")),
             author=self._one((None, "s1", "s2")),
-            encounter=self._one((None, "e1")), blocked=self._rarely(0.03), deidentified=self._rarely(0.2),
+            encounter=self._one((None, "e1")), blocked=self._rarely(0.01), deidentified=self._rarely(0.2),
             self_consented=self._rarely(),
         )  # fmt: skip
         context = RequestContext(
-            purpose=purposes, btg_session=self._one((None, None, "b1")), relink=self._rarely(0.02),
-            destination_country=self._one((*(None,) * 9, "KZ", "DE")), art16_3=self._one((None, None, "consent")),
+            purpose=purposes, btg_session=self._one((None, None, "b1")), relink=self._rarely(0.01),
+            destination_country=self._one((*(None,) * 25, "KZ", "DE")), art16_3=self._one((None, None, "consent")),
             legal_request=self._legal_request() if self._rarely(0.3) else None,
             inspection=Inspection(self._one(("a1", "")), self._some(("p1", "p2"), 2), self._some(self._classes, 3))
             if self._rarely(0.2) else None,
@@ -142,10 +149,10 @@ class _Maker:
     def _consent(self, number: int) -> Consent:
         return Consent(
             f"c{number}", self._one(("t1", f"t{number}")), self._one(_STATUSES),
-            self._one(_EDGES), self.provision(2), kind=self._one((*("processing",) * 4, *sorted(ACCESS_KINDS))),
-            revoked_at=self._one((*(None,) * 15, *_EDGES)), defect="signature" if self._rarely(0.05) else None,
+            self._one(_EDGES), self.provision(2), kind=self._one(_KINDS),
+            revoked_at=self._one((*(None,) * 40, *_EDGES)), defect="signature" if self._rarely(0.05) else None,
             given_by=self._one((*("patient",) * 5, "legal_rep")), cosigned=self._rarely(),
-            cross_border=self._one(((), (), ("DE",))),
+            delegations=self._one(((), ("d0",), ("d0", "d1"))), cross_border=self._one(((), (), ("DE",))),
         )  # fmt: skip
 
     def provision(self, depth: int) -> Provision:
@@ -173,13 +180,13 @@ class _Maker:
             self._words(self._class, [*self._classes, *self._groups]), self._words(self._purpose, self._purposes),
             self._words(self._action, self._actions) or ("read",), self._some(self._labels, 1),
             start=self._since(), parent=self._one((None, None, "d0")) if number else None,
-            may_redelegate=self._rarely(0.5), revoked_at=self._one((*(None,) * 15, *_EDGES)),
+            may_redelegate=self._rarely(0.5), revoked_at=self._one((*(None,) * 40, *_EDGES)),
         )  # fmt: skip
 
     def _representation(self, number: int) -> Representation:
         return Representation(
-            f"r{number}", self._one(("s1", "s2")), self._one(("parent", "guardian", "poa")), verified=self._rarely(0.8),
-            start=self._since(), end=self._until(),
+            f"r{number}", self._one(("s1", "s1", "s2")), self._one(("parent", "guardian", "poa")),
+            verified=self._rarely(0.8), start=self._since(), end=self._until(),
         )  # fmt: skip
 
     def _grant(self) -> EmergencyGrant:
@@ -198,26 +205,32 @@ class _Maker:
         return Relationship("encounter", self._one((None, "s1", "s2")), self._one((None, "h1")), end=self._until())
 
     def _record(self) -> RecordStatus:
-        return RecordStatus("o1", self._one(self._classes), self._labels_stated(), blocked=self._rarely())
+        data_class = self._one((*(self._class,) * 8, self._one(self._classes)))
+        return RecordStatus("o1", data_class, self._labels_stated(), blocked=self._rarely())
 
     def _labels_stated(self) -> tuple[str, ...] | None:
         stated: tuple[str, ...] | None = self._one((None, *((),) * 8, self._some(self._labels, 2)))
         return stated
 
     def _plausible(self) -> tuple[str, str, str, str]:
-        """Return role, purpose, action and class: mostly as a row of the role matrix has them."""
-        free = tuple(self._one(words) for words in (self._roles, self._purposes, self._actions, self._classes))
-        if not self._matrix or self._rarely(0.2):
-            return free[0], free[1], free[2], free[3]
-        row = self._one(self._matrix)
-        call = {name: function.call for name, function in self._functions.items()}
-        fitting = (
-            [role for role in self._roles if call["holds"]((role,), row.role)],
-            [purpose for purpose in self._purposes if call["states"]((purpose,), row.purpose)],
-            [action for action in self._actions if call["acts"](action, row.act)],
-            [word for word in self._classes if call["touches"](word, row.class_)],
-        )
-        one, two, three, four = (self._one(words or [other]) for words, other in zip(fitting, free, strict=True))
+        """Return role, purpose, action and class: mostly as a permit or a row of the role matrix has them."""
+        kinds = (self._roles, self._purposes, self._actions, self._classes)
+        if not self._cells or self._rarely(0.15):
+            one, two, three, four = (self._one(words) for words in kinds)
+            return one, two, three, four
+        cells = self._one(self._cells)
+        fitting = self._fitting.get(cells)
+        if fitting is None:
+            call = {name: function.call for name, function in self._functions.items()}
+            tests: tuple[Callable[[str, str], bool], ...] = (
+                lambda word, cell: call["holds"]((word,), cell), lambda word, cell: call["covers"]((word,), cell),
+                call["acts"], call["touches"],
+            )  # fmt: skip
+            fitting = self._fitting[cells] = tuple(
+                [word for word in words if test(word, cell)] or [words[0]]
+                for words, test, cell in zip(kinds, tests, cells, strict=True)
+            )
+        one, two, three, four = map(self._one, fitting)
         return one, two, three, four
 
     def _words(self, asked: str, others: Sequence[str]) -> tuple[str, ...]:
@@ -231,7 +244,7 @@ class _Maker:
 
     def _until(self) -> Instant | None:
         """Return an end: mostly to come."""
-        until: Instant | None = self._one((None, None, *_EDGES[2:] * 3, *_EDGES))
+        until: Instant | None = self._one((None, None, *_EDGES[3:] * 4, *_EDGES))
         return until
 
     def _rarely(self, share: float = 0.1) -> bool:

@@ -1,0 +1,733 @@
+"""
+A second decider, slow and plain, written from the design's text alone.
+
+It shares the data types of requests and facts with the product and nothing that
+decides: no rule file, no matcher, no function of the core.  Words and the role
+matrix are those of the design's own vocabulary, not the pack's.  Where it and the
+product differ, one of them is wrong.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+VOCABULARY: dict[str, Any] = yaml.load((Path(__file__).parent / "vocabulary.yaml").read_text(), Loader=yaml.CSafeLoader)
+SWITCHES = VOCABULARY["policy_defaults"]
+CLASSES = set(VOCABULARY["classes"]) if "classes" in VOCABULARY else set(VOCABULARY["categories"])
+GROUPS = VOCABULARY["class_groups"]
+LABELS = VOCABULARY["labels"]
+ROLES = VOCABULARY["roles"]
+ORDER = "ULMNRV"
+SECONDARY = {"HPRGRP", "HQUALIMP", "HRESCH", "CLINTRCH"}
+PERMIT_COVERS = {"TREAT": {"COC", "ETREAT", "ERTREAT", "BTG"}, "ETREAT": {"ERTREAT", "BTG"}}
+DENIAL_CLOSES = {
+    **PERMIT_COVERS,
+    "HOPERAT": {"PATADMIN", "HQUALIMP", "HPRGRP", "HCOMPL", "HLEGAL", "HSYSADMIN", "TRAIN"},
+    "PUBHLTH": {"THREAT"}, "HRESCH": {"CLINTRCH"}, "PATRQT": {"FAMRQT", "PWATRNY", "SUPNWK"},
+}  # fmt: skip
+HOUR = 3_600_000_000
+BASIC = {"emergency_clinician", "nurse", "physician"}
+CARE = {*BASIC, "pharmacist", "lab_diagnostic"}
+ACCESS = ("processing", "dissent", "delegation", "research", "cross_border")
+OTHER = ("treatment", "advance_directive", "biometric", "marketing")
+FORMALITIES = {"none": 0, "not_yet_valid": 1, "revoked": 3, "expired": 4, "purpose": 5, "recipient": 6, "action": 7,
+               "category": 8, "data_scope": 9, "sensitivity": 10}  # fmt: skip
+
+
+class Denied(Exception):
+    """The answer is a denial, for this reason."""
+
+
+class Case:
+    """A request with its facts at one instant."""
+
+    def __init__(self, request: Any, facts: Any, now: int) -> None:
+        self.facts, self.now = facts, now
+        self.who, self.whom = facts.subject, facts.patient
+        self.action = request.action.name
+        said, context = request.resource.properties, request.context
+        self.said, self.context = said, context
+        self.patient, self.id = said.patient, request.resource.id
+        self.data_class, self.labels, self.conf, self.blocked = said.data_class, said.labels, said.conf, said.blocked
+        for record in self.whom.records if self.whom else ():
+            if record.id == self.id:
+                if record.labels is not None:
+                    self.labels = tuple({*record.labels, *(self.labels or ())})
+                self.blocked = self.blocked or record.blocked
+                self.conf = max((c for c in (self.conf, record.conf) if c), key=ORDER.index, default=None)
+                if record.data_class != self.data_class:
+                    self.data_class = None
+        purpose = context.purpose
+        self.purposes = (purpose,) if isinstance(purpose, str) else tuple(purpose or ())
+        self.roles = set(self.who.roles or ()) if self.who else set()
+        self.is_self = bool(self.who and self.who.patient_id and self.who.patient_id == self.patient)
+
+    def is_in(self, *groups: str) -> bool:
+        """Tell whether the record's class is one of these, or of these groups."""
+        return any(self.data_class == name or self.data_class in GROUPS.get(name, ()) for name in groups)
+
+    def all_for(self, *wanted: str) -> bool:
+        """Tell whether a permit for these purposes covers all that are stated."""
+        return bool(self.purposes) and all(
+            any(stated == name or stated in PERMIT_COVERS.get(name, ()) for name in wanted) for stated in self.purposes
+        )
+
+
+def decide(request: Any, facts: Any, now: int) -> tuple[bool, str, str | None, frozenset[str]]:
+    """Return whether it is allowed, the reason, the basis and the duties, for a caller that can do everything."""
+    case = Case(request, facts, now)
+    try:
+        reason, basis, duties = _layers(case)
+    except Denied as denial:
+        return False, f"deny.{denial}", None, frozenset()
+    found = set(duties.split())
+    if not (case.whom and case.whom.egov):
+        found.discard("notify_subject")
+    if case.context.destination_country not in (None, "KZ"):
+        found.add("encrypt_transit")
+    return True, f"allow.{reason}", basis, frozenset(found)
+
+
+def _layers(case: Case) -> tuple[str, str, str]:
+    public = _validity(case)
+    if public:
+        return public
+    _hard_denies(case)
+    for layer in (_self, _representative, _delegate):
+        answer = layer(case)
+        if answer:
+            return answer
+    _matrix(case)
+    for layer in (_operator, _secondary, _statutory, _emergency, _incapable):
+        answer = layer(case)
+        if answer:
+            return answer
+    if "trainee" in case.roles and case.all_for("TREAT") and case.who.supervised_by is None:
+        raise Denied("role.unsupervised")
+    if not case.facts.consents_known:
+        raise Denied("store.unavailable")
+    permits, denials, unread, miss = consents(case)
+    if denials:
+        raise Denied("consent.deny")
+    if unread:
+        raise Denied("consent.quarantined")
+    if permits and _is_very_restricted(case) and "physician" not in case.roles:
+        raise Denied("sensitivity.very_restricted")
+    if permits and _is_cared_for(case):
+        answer = _by_consent(case)
+        if answer:
+            return answer
+    if permits:
+        raise Denied("default" if _is_cared_for(case) else "relationship.none")
+    emergency = {"ETREAT", "ERTREAT"} & set(case.purposes)
+    if miss == "consent.none" and emergency and not _emergency_open(case):
+        raise Denied("emergency.no_context")
+    raise Denied(miss)
+
+
+def _validity(case: Case) -> tuple[str, str, str] | None:
+    if case.who is None or not case.who.active:
+        raise Denied("subject.inactive")
+    if case.data_class not in CLASSES:
+        raise Denied("unmapped.category")
+    if case.data_class in ("public", "directory"):
+        if case.patient is not None:
+            raise Denied("unmapped.category")
+        if case.action in ("read", "search"):
+            return case.data_class, "public", ""
+        return None
+    if not case.purposes and "patient" in case.roles and case.is_self:
+        case.purposes = ("PATRQT",)
+    if not case.purposes:
+        raise Denied("purpose.missing")
+    if not set(case.purposes) <= set(VOCABULARY["purposes"]):
+        raise Denied("purpose.unknown")
+    if case.patient is None and not (case.said.deidentified and set(case.purposes) <= SECONDARY):
+        raise Denied("patient.unresolved")
+    return None
+
+
+def _hard_denies(case: Case) -> None:
+    context = case.context
+    if context.relink:
+        raise Denied("research.relink")
+    country = context.destination_country
+    if country is not None and country not in SWITCHES["adequate_countries"]:
+        named = case.facts.consents_known and any(
+            country in d.cross_border for d in (case.whom.consents if case.whom else ()) if d.id in consents(case)[0]
+        )
+        if context.art16_3 not in ("treaty", "law", "rights") and not named:
+            raise Denied("crossborder.inadequate")
+    if case.blocked and not (SWITCHES["blocked_emergency_read"] and context.btg_session and "BTG" in case.purposes):
+        raise Denied("resource.blocked")
+    if case.said.id_document_copy and case.action in ("create", "update"):
+        raise Denied("collect.id_document")
+    if context.links_databases:
+        raise Denied("linking.forbidden")
+    if context.harmful:
+        raise Denied("purpose.harmful")
+    allowed = ("owner_statement", "lr_statement", "presented_document", "medical_documentation")
+    if case.action == "create" and context.source is not None and context.source not in allowed:
+        raise Denied("collect.source")
+
+
+def _self(case: Case) -> tuple[str, str, str] | None:
+    if not (case.is_self and "patient" in case.roles and case.all_for("PATRQT")):
+        return None
+    looks = case.action in ("read", "search")
+    if (
+        (case.is_in("demographics", "clinical", "financial") and (looks or case.action == "export"))
+        or (case.is_in("journal") and (looks or case.action == "journal_read"))
+        or (case.is_in("consent") and (looks or case.action in ("consent_manage", "delegate")))
+    ):
+        return "self", "self", ""
+    raise Denied("self.action")
+
+
+def _representative(case: Case) -> tuple[str, str, str] | None:
+    if "legal_representative" not in case.roles or not case.all_for("PWATRNY", "PATRQT"):
+        return None
+    miss = "rep.none"
+    for power in case.whom.representations if case.whom else ():
+        if power.subject == case.who.id:
+            miss = _power_miss(power, case)
+            if not miss:
+                break
+            miss = "rep." + miss
+    if miss:
+        raise Denied(miss)
+    looks = case.action in ("read", "search")
+    if (
+        (case.is_in("demographics", "clinical", "financial") and (looks or case.action == "export"))
+        or (case.is_in("journal") and (looks or case.action == "journal_read"))
+        or (case.is_in("consent") and (looks or case.action == "consent_manage"))
+    ):
+        return "legal_rep", "legal_rep", "notify_subject"
+    raise Denied("rep.action")
+
+
+def _power_miss(power: Any, case: Case) -> str:
+    whom, now = case.whom, case.now
+    checks = [
+        (whom.deceased_at is not None and whom.deceased_at <= now, "subject_deceased"),
+        (power.revoked_at is not None and power.revoked_at <= now, "revoked"),
+        (power.end is not None and power.end <= now, "expired"),
+        (power.start is not None and now < power.start, "not_yet_valid"),
+        (not power.verified, "unverified"),
+    ]
+    for failed, word in checks:
+        if failed:
+            return word
+    if power.kind == "poa" or (power.kind == "guardian" and whom.incapacitated):
+        return ""
+    if whom.birth_date is None:
+        return "age_unknown"
+    if now >= _birthday(whom.birth_date, SWITCHES["rep_access_ends_at"]):
+        return "majority"
+    if case.said.self_consented and now >= _birthday(whom.birth_date, SWITCHES["minor_self_from_age"]):
+        return "adolescent_shield"
+    return ""
+
+
+def _birthday(born: date, age: int) -> int:
+    try:
+        day = born.replace(year=born.year + age)
+    except ValueError:
+        day = date(born.year + age, 3, 1)
+    local = datetime(day.year, day.month, day.day, tzinfo=timezone(timedelta(hours=5)))
+    return int((local - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
+
+
+def _delegate(case: Case) -> tuple[str, str, str] | None:
+    if "delegate" not in case.roles or not case.all_for("FAMRQT", "SUPNWK"):
+        return None
+    if not case.facts.consents_known:
+        raise Denied("store.unavailable")
+    best, told = -1, "delegation.none"
+    for leaf in case.whom.delegations if case.whom else ():
+        if leaf.delegate != case.who.id:
+            continue
+        step, miss = _chain_miss(leaf, case)
+        if not miss:
+            break
+        if step > best:
+            best, told = step, "delegation." + miss
+    else:
+        raise Denied(told)
+    _, denials, unread, _ = consents(case)
+    if denials:
+        raise Denied("consent.deny")
+    if unread:
+        raise Denied("consent.quarantined")
+    if case.action in ("read", "search") and case.is_in("demographics", "clinical", "financial"):
+        return "delegation", "delegation", "notify_subject"
+    raise Denied("delegation.action")
+
+
+def _chain_miss(leaf: Any, case: Case) -> tuple[int, str]:  # noqa: PLR0911, PLR0912 - one line a reason
+    links = {link.id: link for link in case.whom.delegations}
+    chain = [leaf]
+    while chain[-1].parent is not None:
+        above = links.get(chain[-1].parent)
+        if above is None:
+            return 0, "broken_chain"
+        if above in chain:
+            return 0, "cycle"
+        chain.append(above)
+    if chain[-1].by_representative:
+        return 0, "delegator"
+    if len(chain) > SWITCHES["delegation_max_depth"]:
+        return 0, "depth"
+    miss = _root_miss(chain[-1], case)
+    if miss:
+        return 1, miss
+    for link in chain:
+        if link.revoked_at is not None and link.revoked_at <= case.now:
+            return 2, "revoked"
+    for link in chain:
+        if link.start is not None and case.now < link.start:
+            return 3, "not_yet_valid"
+        if link.end <= case.now:
+            return 3, "expired"
+        if not (link.purposes and case.all_for(*link.purposes)):
+            return 3, "purpose"
+        if case.action not in link.actions:
+            return 3, "action"
+        if not case.is_in(*link.categories):
+            return 3, "category"
+        if not _names_labels(case, link.labels):
+            return 3, "sensitivity"
+    return 4, ""
+
+
+def _root_miss(root: Any, case: Case) -> str:
+    now = case.now
+    document = next((d for d in case.whom.consents if d.id == root.consent), None)
+    if document is None or document.root.effect == "deny":
+        return "not_in_consent"
+    if document.revoked_at is not None and document.revoked_at <= now:
+        return "consent_revoked"
+    if all(each.id != document.id for each in governors(case)):
+        return "consent_superseded"
+    if document.status != "active":
+        return "consent_revoked"
+    if document.defect is not None:
+        return "consent_invalid"
+    if document.root.end is not None and document.root.end <= now:
+        return "consent_expired"
+    if document.root.start is not None and now < document.root.start:
+        return "not_yet_valid"
+    return "" if root.id in document.delegations else "not_in_consent"
+
+
+def _matrix(case: Case) -> None:
+    found = "role.purpose"
+    for role in case.roles:
+        entry = ROLES.get(role, {})
+        if not case.purposes or not set(case.purposes) <= set(entry.get("purposes", ())):
+            continue
+        found = "role.action"
+        for actions, names in entry.get("grants", {}).items():
+            if case.action in actions.split(",") and case.is_in(*names):
+                return
+    raise Denied(found)
+
+
+def _operator(case: Case) -> tuple[str, str, str] | None:
+    if "registrar" in case.roles and case.all_for("PATADMIN") and case.is_in("demographics"):
+        if case.action in ("read", "search"):
+            return "role_admin", "role_admin", "notify_subject"
+        if case.action in ("create", "update"):
+            return "role_admin", "role_admin", "notify_subject provenance"
+    if "privacy_officer" in case.roles and case.all_for("HCOMPL"):
+        if case.action == "journal_read" and case.is_in("journal"):
+            return "operator_duty", "operator_duty", ""
+        if case.action in ("read", "search") and case.is_in("consent", "demographics"):
+            return "operator_duty", "operator_duty", ""
+        if case.is_in("demographics", "clinical", "financial"):
+            if case.action == "block" or (case.action == "delete" and case.context.subject_demand):
+                return "operator_duty", "operator_duty", "notify_subject provenance"
+            if case.action == "delete":
+                raise Denied("destroy.no_ground")
+    return None
+
+
+def _secondary(case: Case) -> tuple[str, str, str] | None:
+    if not ({"analyst", "researcher"} & case.roles and case.all_for(*SECONDARY)):
+        return None
+    if not case.data_class or not case.purposes:
+        return None
+    cohort, able = case.context.cohort_size, case.context.pep_capabilities or ()
+    if cohort is not None and cohort < SWITCHES["small_cell_min"]:
+        raise Denied("research.small_cell")
+    fits = case.action in ("read", "search", "export", "deidentify") and case.is_in(
+        "demographics", "clinical", "financial"
+    )
+    kept = "no_relink no_redisclose no_reuse"
+    if fits and case.said.deidentified:
+        return "deidentified", "deidentified", kept
+    if fits and "deidentify" in able:
+        return (
+            "deidentified",
+            "deidentified",
+            "deidentify " + ("minimum_necessary " if case.action == "export" else "") + kept,
+        )
+    raise Denied("research.identifiable")
+
+
+def _statutory(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0912 - one after the other, as the Code lists them
+    context, roles = case.context, case.roles
+    care = "human_approval minimum_necessary no_redisclose"
+    told = f"{care} " + ("notify_subject_deferred" if context.defer_notice is not None else "notify_subject")
+    if "epidemiologist" in roles and case.all_for("PUBHLTH"):
+        fits = case.action in ("read", "search") and case.is_in(
+            "demographics", "conditions", "labs", "immunizations", "encounters"
+        )
+        if fits and "INFDIS" in (case.labels or ()):
+            return "statutory", "kz273_4_2", "minimum_necessary notify_subject"
+    if "records_officer" in roles and case.all_for("HLEGAL") and not _request_miss(case):
+        fits = case.action in ("read", "search", "disclose", "export") and case.is_in(
+            "demographics", "clinical", "financial"
+        )
+        if fits:
+            authority = context.legal_request.authority
+            if authority == "special_state_body":
+                return "statutory", "kz273_4_9", care
+            return "statutory", "kz273_4_8" if authority == "prosecution_inspection" else "kz273_4_3", told
+    if "physician" in roles and case.all_for("THREAT") and case.action == "disclose" and case.is_in("clinical"):
+        if context.recipient == "law_enforcement" and context.suspected_crime:
+            return "statutory", "kz273_4_5", told
+        if context.recipient == "law_enforcement" and context.mental_deviation and context.sexual_violence_inclination:
+            return "statutory", "kz273_4_6", told
+    act = context.inspection
+    inspects = "quality_expert" in roles and case.all_for("HQUALIMP")
+    covered = act is not None and bool(act.act_no) and case.patient in act.patients and case.is_in(*act.categories)
+    looks = case.action in ("read", "search")
+    if inspects and covered and looks and case.is_in("demographics", "clinical", "financial"):
+        return "statutory", "kz273_4_7", "minimum_necessary notify_subject"
+    if (
+        "system_mis" in roles and case.all_for("TREAT") and case.action == "disclose"
+        and case.is_in("demographics", "clinical", "financial") and context.recipient in ("nehp", "authorized_body")
+    ):  # fmt: skip
+        return "statutory", "statutory_transfer", "minimum_necessary no_redisclose notify_subject"
+    own = any(e.care_consent for e in _open_episodes(case))
+    if CARE & roles and case.all_for("TREAT") and case.action == "create" and case.is_in("clinical") and own:
+        return "care_consent", "care_consent", "notify_subject provenance require_eds"
+    if "epidemiologist" in roles and case.all_for("PUBHLTH"):
+        raise Denied("statutory.scope")
+    if "records_officer" in roles and case.all_for("HLEGAL") and _request_miss(case):
+        raise Denied("statutory." + _request_miss(case))
+    if "physician" in roles and case.all_for("THREAT") and case.action == "disclose":
+        raise Denied("statutory.scope")
+    if inspects and act is not None and not covered:
+        raise Denied("statutory.scope")
+    return None
+
+
+def _request_miss(case: Case) -> str:
+    asked = case.context.legal_request
+    cases = ("inquiry", "investigation", "prosecutor", "advocate", "court")
+    if asked is None or not asked.verified or not asked.ref:
+        return "no_request"
+    if asked.authority not in (*cases, "prosecution_inspection", "special_state_body"):
+        return "no_request"
+    if asked.authority in cases and not asked.case_no:
+        return "no_request"
+    return "" if asked.patient == case.patient and case.is_in(*asked.categories) else "scope"
+
+
+def _open_episodes(case: Case) -> list[Any]:
+    org = case.who.org
+    return [
+        e for e in (case.whom.episodes if case.whom else ())
+        if org is not None and e.org == org and e.start <= case.now and (e.end is None or case.now < e.end)
+    ]  # fmt: skip
+
+
+def _emergency_open(case: Case) -> bool:
+    return any(e.form_of_care in ("emergency", "urgent") for e in _open_episodes(case))
+
+
+def _emergency(case: Case) -> tuple[str, str, str] | None:
+    staff, looks = bool(BASIC & case.roles), case.action in ("read", "search")
+    if "BTG" in case.purposes:
+        miss = _session_miss(case)
+        if not miss and staff and looks and case.all_for("BTG") and case.is_in("demographics", "clinical"):
+            return "emergency.override", "emergency_override", "alert_privacy_officer notify_subject review:72"
+        raise Denied("btg." + (miss or "action"))
+    if not (staff and _emergency_open(case)):
+        return None
+    _, denials, unread, _ = consents(case)
+    shut = bool(denials) or _needs_broken_glass(case)
+    if case.all_for("ETREAT") and not shut:
+        if looks and case.is_in("demographics", "clinical"):
+            sensitive = _is_sensitive(case) or bool(unread) or not case.facts.consents_known
+            return "emergency.default", "emergency_default", "notify_subject" + (" review_sampled" if sensitive else "")
+        if case.action == "create" and case.is_in("clinical"):
+            return "emergency.default", "emergency_default", "notify_subject provenance require_eds"
+    if {"ETREAT", "ERTREAT"} & set(case.purposes) and looks and case.is_in("demographics", "clinical") and shut:
+        raise Denied("emergency.btg_required")
+    return None
+
+
+def _session_miss(case: Case) -> str:
+    limits, now = SWITCHES["btg"], case.now
+    grant = next((g for g in (case.whom.grants if case.whom else ()) if g.id == case.context.btg_session), None)
+    if grant is None:
+        return "no_session"
+    if grant.subject != case.who.id:
+        return "subject_mismatch"
+    if not grant.start <= now < min(grant.end, grant.start + limits["max_hours"] * HOUR):
+        return "expired"
+    if grant.revoked_at is not None and grant.revoked_at <= now:
+        return "revoked"
+    if grant.reason_code not in limits["reasons"] or grant.reason_length < limits["min_text"]:
+        return "reason"
+    if not grant.mfa:
+        return "mfa"
+    if case.who.btg_suspended:
+        return "suspended"
+    if case.who.btg_today > limits["daily_limit"]:
+        return "rate_limited"
+    if case.action not in limits["actions"]:
+        return "action"
+    return "" if _emergency_open(case) else "no_episode"
+
+
+def _incapable(case: Case) -> tuple[str, str, str] | None:
+    if not (case.whom and case.whom.unable and CARE & case.roles and case.all_for("TREAT") and _is_cared_for(case)):
+        return None
+    represented = any(
+        (p.end is None or case.now < p.end) and (p.revoked_at is None or case.now < p.revoked_at)
+        for p in case.whom.representations
+    )
+    if represented or case.action not in ("read", "search") or not case.is_in("demographics", "clinical"):
+        return None
+    return "statutory", "kz273_4_1", "notify_subject"
+
+
+def _is_cared_for(case: Case) -> bool:
+    for tie in case.whom.relationships if case.whom else ():
+        named = tie.subject is not None or tie.org is not None
+        person = tie.subject is None or tie.subject == case.who.id
+        place = tie.org is None or tie.org == case.who.org
+        began = tie.start is None or tie.start <= case.now
+        if named and person and place and began and (tie.end is None or case.now < tie.end):
+            return True
+    return False
+
+
+def _by_consent(case: Case) -> tuple[str, str, str] | None:
+    roles, looks, writes = case.roles, case.action in ("read", "search"), case.action in ("create", "update")
+    everything = ("demographics", "clinical", "financial")
+    payers = roles & {"insurer", "pharmacist", "system_mis"}
+    rows = [
+        (CARE & roles, "TREAT", looks, ("demographics", "clinical", "consent"), "notify_subject"),
+        (CARE & roles, "TREAT", writes, ("clinical",), "notify_subject provenance require_eds"),
+        (payers, "HPAYMT", looks, ("demographics", "encounters", "procedures", "medications", "financial"), "notify_subject"),
+        (payers, "HPAYMT", writes, ("financial", "medications"), "notify_subject provenance"),
+        (roles & {"quality_expert"}, "HQUALIMP", looks, everything, "notify_subject"),
+        (roles & {"trainee"}, "TRAIN TREAT", looks, ("clinical",), "notify_subject supervise"),
+        (roles & {"system_mis"}, "TREAT", looks, everything, "notify_subject"),
+        (roles & {"system_mis"}, "TREAT", writes, everything, "notify_subject provenance require_eds"),
+        (roles & (CARE | {"system_mis"}), "TREAT", case.action == "disclose", everything, "notify_subject no_redisclose"),
+    ]  # fmt: skip
+    for who, purpose, does, names, duties in rows:
+        if who and does and case.all_for(*purpose.split()) and case.is_in(*names):
+            return "consent", "consent", duties
+    return None
+
+
+# ---- labels ------------------------------------------------------------------------------------------------
+
+
+def _label_conf(label: str) -> str:
+    return LABELS[label].get("conf", "R") if label in LABELS else "V"
+
+
+def _is_or_under(label: str, wanted: str) -> bool:
+    while label is not None:
+        if label == wanted:
+            return True
+        label = LABELS.get(label, {}).get("parent")
+    return False
+
+
+def _is_sensitive(case: Case) -> bool:
+    return case.labels is None or any(_label_conf(each) in "RV" for each in case.labels) or (case.conf or "N") in "RV"
+
+
+def _needs_broken_glass(case: Case) -> bool:
+    implied = [_label_conf(label) for label in case.labels or ()]
+    highest = max([*implied, *([case.conf] if case.conf else [])], key=ORDER.index, default=None)
+    return highest in SWITCHES["btg_required_conf"] or "VIP" in (case.labels or ())
+
+
+def _is_very_restricted(case: Case) -> bool:
+    return case.conf == "V" or any(label in LABELS and _label_conf(label) == "V" for label in case.labels or ())
+
+
+def _names_labels(case: Case, named: tuple[str, ...]) -> bool:
+    """A permit names every sensitive label, and says nothing of a record that nobody checked."""
+    if case.labels is None:
+        return False
+    return all(
+        _label_conf(label) not in "RV" or any(_is_or_under(label, each) for each in named) for label in case.labels
+    )
+
+
+# ---- consents ----------------------------------------------------------------------------------------------
+
+
+def consents(case: Case) -> tuple[list[str], list[str], list[str], str]:
+    """Return the documents that permit, that refuse, that nobody could read, and the nearest miss."""
+    if case.whom is None:
+        return [], [], [], "consent.none"
+    unread = [d.id for d in case.whom.consents if d.status == "quarantined" or _is_strange_refusal(d)]
+    if case.whom.deceased_at is not None and case.whom.deceased_at <= case.now:
+        return [], [], unread, "consent.subject_deceased"
+    permits, denials, misses = [], [], []
+    for document in governors(case):
+        effect, miss = _weigh(document, case)
+        if effect == "permit":
+            permits.append(document.id)
+        elif effect == "deny":
+            denials.append(document.id)
+        else:
+            misses.append((FORMALITIES.get(miss, 2), miss))
+    _, miss = max(misses, default=(0, "none"))
+    return permits, denials, unread, "sensitivity.not_covered" if miss == "sensitivity" else f"consent.{miss}"
+
+
+def _is_strange_refusal(document: Any) -> bool:
+    """A refusal of a kind that nobody knows may be about access."""
+    never = document.status in ("draft", "rejected", "entered-in-error")
+    return document.root.effect == "deny" and document.kind not in (*ACCESS, *OTHER) and not never
+
+
+def governors(case: Case) -> Iterator[Any]:
+    """Yield, of each thread, the newest document that was ever in force."""
+    threads: dict[str, list[Any]] = {}
+    for document in case.whom.consents:
+        if document.kind in ACCESS and document.status not in ("draft", "rejected", "entered-in-error", "quarantined"):
+            threads.setdefault(document.thread, []).append(document)
+    for documents in threads.values():
+        in_force = [d for d in documents if _was_in_force(d, case.now)]
+        latest = max(d.granted_at for d in in_force or documents)
+        newest = [d for d in in_force or documents if d.granted_at == latest]
+        living = [d for d in newest if d.root.effect == "deny" and not _is_revoked(d, case.now)]
+        yield max(living or newest, key=lambda d: d.id)
+
+
+def _was_in_force(document: Any, now: int) -> bool:
+    begun = document.root.start is None or document.root.start <= now
+    return begun and (document.root.effect == "deny" or document.defect is None)
+
+
+def _is_revoked(document: Any, now: int) -> bool:
+    return document.status == "revoked" if document.revoked_at is None else document.revoked_at <= now
+
+
+def _weigh(document: Any, case: Case) -> tuple[str | None, str]:
+    denial = document.root.effect == "deny"
+    if _is_revoked(document, case.now):
+        return None, "none" if denial else "revoked"
+    if document.status == "superseded":
+        return None, "none"
+    if not denial:
+        defect = document.defect or _age_defect(document, case)
+        if defect:
+            return None, defect
+    effect, miss = _apply(document.root, case)
+    if miss == "expired" and document.root.start is not None and case.now < document.root.start:
+        miss = "not_yet_valid"
+    if denial:
+        return ("deny", "none") if effect == "deny" else (None, "none")
+    return effect, miss
+
+
+def _age_defect(document: Any, case: Case) -> str:
+    whom, now = case.whom, case.now
+    if document.given_by == "legal_rep":
+        if whom.incapacitated:
+            return ""
+        if whom.birth_date is None:
+            return "rep_age_unknown"
+        return "rep_majority" if now >= _birthday(whom.birth_date, SWITCHES["rep_access_ends_at"]) else ""
+    if (
+        whom.birth_date is None
+        or document.cosigned
+        or now >= _birthday(whom.birth_date, SWITCHES["rep_access_ends_at"])
+    ):
+        return ""
+    if now < _birthday(whom.birth_date, SWITCHES["minor_self_from_age"]):
+        return "minor"
+    return "" if case.data_class in SWITCHES["minor_self_classes"] else "minor_scope"
+
+
+def _apply(node: Any, case: Case) -> tuple[str | None, str]:
+    """The deepest node that matches wins, among siblings a denial; term and purpose shut the whole subtree."""
+    miss = _node_miss(node, case)
+    if miss in ("expired", "purpose"):
+        return None, miss
+    below = [_apply(each, case)[0] for each in node.exceptions]
+    if "deny" in below:
+        return "deny", ""
+    if miss:
+        return None, miss
+    return ("permit", "") if "permit" in below else (node.effect, "")
+
+
+def _node_miss(node: Any, case: Case) -> str:
+    wide = node.effect == "deny"
+    if not ((node.start is None or node.start <= case.now) and (node.end is None or case.now < node.end)):
+        return "expired"
+    if wide:
+        closed = [p for p in case.purposes if any(p == n or p in DENIAL_CLOSES.get(n, ()) for n in node.purposes)]
+        if node.purposes and not closed:
+            return "purpose"
+    elif not (node.purposes and case.all_for(*node.purposes)):
+        return "purpose"
+    if not any(_is_named(each, case, wide) for each in node.grantees) and not (wide and not node.grantees):
+        return "recipient"
+    if case.action not in (node.actions or (("read", "search") if not wide else (case.action,))):
+        return "action"
+    if not ((wide and (not node.categories or case.data_class is None)) or case.is_in(*node.categories)):
+        return "category"
+    if not _in_data_scope(node, case, wide):
+        return "data_scope"
+    if wide:
+        meets = not node.labels or case.labels is None or any(
+            _is_or_under(label, each) for label in case.labels for each in node.labels
+        )  # fmt: skip
+        return "" if meets else "sensitivity"
+    return "" if _names_labels(case, node.labels) else "sensitivity"
+
+
+def _is_named(grantee: Any, case: Case, wide: bool) -> bool:
+    who = case.who
+    stated = [
+        (grantee.org, grantee.org == who.org), (grantee.subject, grantee.subject == who.id),
+        (grantee.role, grantee.role in case.roles), (grantee.group, grantee.group in who.groups),
+    ]  # fmt: skip
+    if all(value is None for value, _ in stated):
+        return wide
+    return all(met for value, met in stated if value is not None)
+
+
+def _in_data_scope(node: Any, case: Case, wide: bool) -> bool:
+    said = case.said
+    if node.data_records and case.id not in node.data_records:
+        return False
+    for named, value in ((node.data_authors, said.author), (node.data_encounters, said.encounter)):
+        if named and not (value in named or (wide and value is None)):
+            return False
+    if node.data_from is not None or node.data_until is not None:
+        if said.created is None:
+            return wide
+        day = date.fromisoformat(said.created[:10])
+        return (node.data_from is None or node.data_from <= day) and (node.data_until is None or day <= node.data_until)
+    return True

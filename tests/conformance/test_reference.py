@@ -1,0 +1,84 @@
+"""The product and a second decider, written from the design's text alone, agree on random decisions."""
+
+import os
+import random
+from collections import Counter
+from itertools import islice
+
+import pytest
+
+from ruqsat.core import consent, delegation, emergency, representation
+from ruqsat.core.conformance import situation_of
+from ruqsat.core.evaluate import evaluate
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.sampling import situations
+from tests.conformance.reference import decide
+from tests.conformance.test_scenarios import FILE, SCENARIOS
+
+DECISIONS = 50_000 * int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
+SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(1_000_000))))
+PLAIN = [s.id for s in SCENARIOS.values() if not s.policy and "parts" not in s.request
+         and "smart_scopes" not in s.request.get("context", {}) and s.id != "J05"]  # fmt: skip
+"""Scenarios under the default switches, of one part, for a caller that can do everything."""
+
+
+def compared(policy_set: PolicySet, seed: int, count: int, *, quiet: bool = False) -> Counter[str]:
+    """Compare so many random decisions; return the reasons met, and how many differ."""
+    everything = frozenset(name for name, duty in policy_set.vocabulary.duties.items() if duty.blocking)
+    met: Counter[str] = Counter()
+    for each in islice(situations(policy_set, seed), count):
+        decision = evaluate(policy_set, *each, everything)
+        ours = (decision.allowed, decision.reason, decision.basis, frozenset(decision.duties))
+        met[decision.reason] += 1
+        if ours != decide(each[0], each[1], each[2].lo):
+            met["differs"] += 1
+            if met["differs"] == 1 and not quiet:
+                print(f"seed {seed}: {ours}\n  {decide(each[0], each[1], each[2].lo)}\n  {each}")
+    return met
+
+
+@pytest.mark.parametrize("key", PLAIN)
+def test_the_reference_itself_meets_the_scenarios(key: str, policy_set: PolicySet) -> None:
+    """Otherwise it would be no reference."""
+    expect = SCENARIOS[key].expect
+    request, facts, now = situation_of(FILE, SCENARIOS[key], policy_set.vocabulary.switches)
+
+    allowed, reason, basis, duties = decide(request, facts, now.lo)
+
+    assert ("permit" if allowed else "deny", reason, basis) == (expect.decision, expect.reason, expect.basis)
+    assert duties == set(expect.obligations)
+
+
+@pytest.mark.slow
+def test_fifty_thousand_random_decisions_are_those_of_the_reference(policy_set: PolicySet) -> None:
+    """Answer, reason, basis and duties; the seed is printed; every kind of permit is among them."""
+    print(f"RUQSAT_TEST_SEED={SEED}")
+    met = compared(policy_set, SEED, DECISIONS)
+    print(met)
+
+    assert met["differs"] == 0
+    assert len(met) > 60
+    for reason in ("consent", "emergency.default", "statutory", "deidentified", "self", "care_consent", "role_admin"):
+        assert met[f"allow.{reason}"] > 0, reason
+
+
+GUARDS = {
+    "a withdrawal counts": (consent, "_revoked", lambda *_: False),
+    "age counts": (consent, "_age_defect", lambda *_: ""),
+    "the newest document governs": (consent, "governing", lambda patient, now: patient.consents),
+    "a withdrawn consent ends what hangs on it": (delegation, "_consent_miss", lambda *_: ""),
+    "a chain is walked": (delegation, "_chain", lambda leaf, *_: ([leaf], "")),
+    "a representative's power ends": (representation, "_miss", lambda *_: ""),
+    "a session has limits": (emergency, "_miss", lambda *_: ""),
+}
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_a_guard_taken_away_is_noticed(guard: str, policy_set: PolicySet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: the comparison sees it."""
+    module, name, without = GUARDS[guard]
+    monkeypatch.setattr(module, name, without)
+    if name == "governing":
+        monkeypatch.setattr(delegation, name, without)
+
+    assert sum(compared(policy_set, seed, 4000, quiet=True)["differs"] for seed in (1, 2)) > 0
