@@ -7,6 +7,8 @@ reason.  A rule that fails while being evaluated never helps the request: a fail
 permit counts as absent, a failed denial as matched.
 """
 
+import msgspec
+
 from ruqsat.core.boundaries import moments
 from ruqsat.core.case import Case
 from ruqsat.core.check_row import TOPICS
@@ -38,31 +40,35 @@ def evaluate(
         policy_set: The rules in force.
         request: What the caller asks.
         facts: What the store knows of the subject and the patient.
-        now: The present moment, as an interval: a permit must hold at every moment of it.
+        now: The present moment, as an interval: a permit must hold at every moment of it, and
+            carries the duties of every moment.
         capabilities: Blocking duties that the enforcement point can carry out.
 
     Returns:
         A decision; never raises for anything that a request or a fact holds.
     """
+    properties = request.resource.properties
+    if properties is not None and properties.parts is not None:
+        # Each part over the whole interval: what is cut out at any moment of it is cut out.
+        return decide_parts(
+            request, facts, capabilities, policy_set,
+            lambda one, known: evaluate(policy_set, one, known, now, capabilities),
+        )  # fmt: skip
     if now.lo == now.hi:
         return _evaluate_at(policy_set, request, facts, now, capabilities)
     decision = deny("deny.error.time")
+    duties: tuple[str, ...] = ()
     for moment in moments(facts, now, policy_set.vocabulary.switches):
         decision = _evaluate_at(policy_set, request, facts, at(moment), capabilities)
         if not decision.allowed:
-            break
-    return decision
+            return decision
+        duties = tuple(dict.fromkeys((*duties, *decision.duties)))
+    return msgspec.structs.replace(decision, duties=duties)
 
 
 def _evaluate_at(
     policy_set: PolicySet, request: EvaluationRequest, facts: Facts, now: Now, capabilities: frozenset[str]
 ) -> Decision:
-    properties = request.resource.properties
-    if properties is not None and properties.parts is not None:
-        return decide_parts(
-            request, facts, capabilities, policy_set,
-            lambda one, known: _evaluate_at(policy_set, one, known, now, capabilities),
-        )  # fmt: skip
     case = Case(request, facts, now)
     refusal = refuse_invalid(case, policy_set.vocabulary)
     if refusal is not None:

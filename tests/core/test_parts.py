@@ -1,0 +1,93 @@
+"""Requests of several parts: each decided by itself, nothing given that is not permitted at every moment."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ruqsat.core.cases import PolicyCase, situation
+from ruqsat.core.decision import Decision
+from ruqsat.core.evaluate import evaluate
+from ruqsat.core.instant import Now
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.world import World
+
+ABLE = frozenset({"redact", "suppress_total", "require_eds"})
+PLAIN = {"id": "o1", "class": "labs", "labels": []}
+SENSITIVE = {"id": "o2", "class": "labs", "labels": ["HIV"]}
+FOREIGN = {"id": "o3", "class": "labs", "labels": [], "patient": "p-marat"}
+
+
+@pytest.fixture
+def asked(policy_set: PolicySet, world: World) -> Any:
+    """Ask for parts as dr_aida, whom Dana's consent names from 2026-01-10, 09:00 on."""
+
+    def decide(
+        *parts: Any, action: str = "search", able: frozenset[str] = ABLE, now: Now | None = None, **whole: Any
+    ) -> Decision:
+        resource = {"patient": "p-dana", "class": "labs", "labels": [], "parts": list(parts), **whole}
+        request, facts, noon = situation(
+            policy_set, world, PolicyCase("", f"dr_aida {action} all TREAT", "", resource=resource)
+        )
+        return evaluate(policy_set, request, facts, now or noon, able)
+
+    return decide
+
+
+def test_all_parts_permitted_is_a_whole_permit(asked: Any) -> None:
+    """With the reason and the duties of its parts."""
+    decision = asked(PLAIN, {**PLAIN, "id": "o9"})
+
+    assert (decision.allowed, decision.reason, decision.duties) == (True, "allow.consent", ("notify_subject",))
+
+
+def test_a_part_that_is_not_permitted_is_cut_out(asked: Any) -> None:
+    """And the count of what there is, so that nobody learns that something was cut."""
+    decision = asked(PLAIN, SENSITIVE, FOREIGN)
+
+    assert (decision.allowed, decision.reason) == (True, "allow.partial")
+    assert decision.duties == ("notify_subject", "redact:o2", "redact:o3", "suppress_total")
+
+
+def test_a_caller_that_cannot_cut_gets_nothing(asked: Any) -> None:
+    """Refuse instead of leaking."""
+    assert asked(PLAIN, SENSITIVE, able=frozenset({"redact"})).reason == "deny.obligation.unsupported"
+
+
+def test_nothing_permitted_is_a_denial(asked: Any) -> None:
+    """With the reason of the first part."""
+    assert asked(SENSITIVE, FOREIGN).reason == "deny.sensitivity.not_covered"
+
+
+@pytest.mark.parametrize("how", [{"action": "update"}, {"atomic": True}])
+def test_a_writing_or_an_atomic_request_is_permitted_whole_or_not_at_all(asked: Any, how: dict[str, Any]) -> None:
+    """One part denied denies all."""
+    assert asked(PLAIN, {**PLAIN, "id": "o9"}, **how).allowed
+    assert not asked(PLAIN, SENSITIVE, **how).allowed
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[], [{"class": "labs"}], [{"id": ""}], [{"id": 7}], [{"id": "o1", "labels": "HIV"}], [{"id": "o1", "parts": []}],
+     [PLAIN] * 1001, [{"id": "o1", "class": 5}]],
+)  # fmt: skip
+def test_parts_that_cannot_be_read_open_nothing(asked: Any, parts: list[Any]) -> None:
+    """No part, a part without a name, too many, parts of parts: denied as a whole."""
+    assert asked(*parts).reason == "deny.unmapped.parts"
+
+
+def test_labels_that_a_part_does_not_state_are_unknown(asked: Any) -> None:
+    """Unless the whole was checked and has none."""
+    assert asked({"id": "other"}).allowed
+    assert not asked({"id": "other"}, labels=["INFDIS"]).allowed
+
+
+def test_a_part_is_cut_out_if_it_is_not_permitted_at_some_moment_of_an_uncertain_present(
+    asked: Any, policy_set: PolicySet
+) -> None:
+    """The consent begins inside the interval: before that nothing is permitted."""
+    began = 1_768_017_600_000_000
+
+    assert asked(PLAIN, now=Now(began, began + 1)).allowed
+    assert not asked(PLAIN, now=Now(began - 1, began + 1)).allowed
+    assert msgspec.structs.asdict(asked(PLAIN, now=Now(began, began)))["reason"] == "allow.consent"
