@@ -62,6 +62,13 @@ def test_fifty_thousand_random_decisions_are_those_of_the_reference(policy_set: 
         assert met[f"allow.{reason}"] > 0, reason
 
 
+def test_many_documents_are_weighed_like_few(policy_set: PolicySet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way that sets documents aside which name others gives the same answers."""
+    monkeypatch.setattr(consent, "MANY", 0)
+
+    assert compared(policy_set, SEED, 5000)["differs"] == 0
+
+
 GUARDS = {
     "a withdrawal counts": (consent, "_revoked", lambda *_: False),
     "age counts": (consent, "_age_defect", lambda *_: ""),

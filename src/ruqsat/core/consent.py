@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from ruqsat.core.case import Case
+from ruqsat.core.case import Case, SubjectView
 from ruqsat.core.covers import Cover, Covers
 from ruqsat.core.facts import Consent, PatientFacts, Provision
 from ruqsat.core.instant import HOUR, Now
@@ -33,6 +33,9 @@ _RANK = {
     )
 }
 """How near a miss came: formalities first, then the criteria in the order in which ``m2`` tests them."""
+
+MANY = 8
+"""From how many governing documents on those are set aside that name others."""
 
 _FORMALITY = _RANK["formality"]
 _MISS_CODES = {"sensitivity": "sensitivity.not_covered"}
@@ -69,7 +72,17 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
     denials: list[str] = []
     nearest = (-1, "none", "")
     cover = covers.of("2")
-    for document in governing(patient, case.now):
+    documents = governing(patient, case.now)
+    if len(documents) > MANY:
+        # Whom a permit names is the cheapest thing to see; the others are weighed only for the nearest miss.
+        near: list[Consent] = []
+        far: list[Consent] = []
+        for document in documents:
+            (far if _names_others(document.root, case.sub) else near).append(document)
+        if any(_weigh(document, patient, case, cover, switches)[0] == "permit" for document in near):
+            far = []
+        documents = [*near, *far]
+    for document in documents:
         effect, miss = _weigh(document, patient, case, cover, switches)
         if effect == "permit":
             permits.append(document.id)
@@ -82,6 +95,16 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
     _, miss, missed_by = nearest
     code = _MISS_CODES.get(miss) or f"consent.{miss}"
     return ConsentAnswer((), _sorted(denials), unread, (), code, (missed_by,) if missed_by else ())
+
+
+def _names_others(root: Provision, sub: SubjectView) -> bool:
+    """Tell whether a permit without exceptions names nobody like the subject: then it neither permits nor refuses."""
+    if root.effect == "deny" or root.exceptions:
+        return False
+    return not any(
+        (grantee.org is None or grantee.org == sub.org) and (grantee.subject is None or grantee.subject == sub.id)
+        for grantee in root.grantees
+    )
 
 
 def _abroad(permits: list[str], patient: PatientFacts, case: Case) -> tuple[str, ...]:
