@@ -85,7 +85,7 @@ def world(seed: int, *, requests: int = 20) -> World:
 
 
 def _matcher(dice: random.Random, s: str, has_domain: bool, has_rule: bool, roles: dict[str, str]) -> str:
-    def test() -> str:
+    def criterion() -> str:
         kind = dice.random()
         if kind < 0.5:
             return by_column()
@@ -124,7 +124,7 @@ def _matcher(dice: random.Random, s: str, has_domain: bool, has_rule: bool, role
         return dice.choice(ways)
 
     parts = [
-        " && ".join(test() for _ in range(dice.choice([1, 2, 3, 3, 4]))) for _ in range(dice.choice([1, 1, 1, 1, 2, 3]))
+        " && ".join(criterion() for _ in range(dice.choice([1, 2, 3, 3, 4]))) for _ in range(dice.choice([1, 1, 1, 1, 2, 3]))
     ]
     if has_rule and dice.random() < 0.7:
         parts[0] += f" && eval(p{s}.rule)"

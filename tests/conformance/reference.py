@@ -367,7 +367,7 @@ def _secondary(case: Case) -> tuple[str, str, str] | None:
         "demographics", "clinical", "financial"
     )
     kept = "no_relink no_redisclose no_reuse"
-    if fits and case.said.deidentified:
+    if fits and case.said.deidentified and case.patient is None:
         return "deidentified", "deidentified", kept
     if fits and "deidentify" in able:
         return (

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from ruqsat.core.request import Name
 
-_SCOPE = re.compile(r"(?:patient|user|system)/(\*|[A-Z][A-Za-z]*)\.(c?r?u?d?s?|read|write|\*)")
+_SCOPE = re.compile(r"(patient|user|system)/(\*|[A-Z][A-Za-z]*)\.(c?r?u?d?s?|read|write|\*)")
 _VERSION_1 = {"read": "rs", "write": "cud", "*": "cruds"}
 _LETTER = {
     "read": "r", "search": "s", "create": "c", "update": "u", "delete": "d", "export": "s", "disclose": "r",
@@ -14,20 +14,26 @@ _LETTER = {
 
 
 @lru_cache(maxsize=4096)
-def is_in_scope(scopes: tuple[str, ...], resource_type: Name, action: Name) -> bool:
+def is_in_scope(scopes: tuple[str, ...], resource_type: Name, action: Name, is_own: bool) -> bool:
     """
     Tell whether one of the scopes names the type and the interaction; what is not understood grants nothing.
 
     Letters stand in the order ``cruds`` (SMART 2), or are the words of SMART 1; a scope
     with search parameters narrows to what only the server knows, so it grants nothing here.
+    ``patient/`` is about the one patient that the application was started for; nobody tells
+    here which that is, so it counts only for a subject's own record (*is_own*).
 
     Examples:
-        >>> is_in_scope(("patient/Observation.rs",), "Observation", "search")
+        >>> is_in_scope(("patient/Observation.rs",), "Observation", "search", True)
         True
-        >>> is_in_scope(("patient/Observation.dus", "openid"), "Observation", "search")
+        >>> is_in_scope(("patient/Observation.rs",), "Observation", "search", False)
         False
-        >>> is_in_scope(("user/*.read",), "Condition", "search"), is_in_scope(("user/*.read",), "Condition", "update")
-        (True, False)
+        >>> is_in_scope(("patient/Observation.dus", "openid"), "Observation", "search", True)
+        False
+        >>> is_in_scope(("user/*.read",), "Condition", "search", False)
+        True
+        >>> is_in_scope(("user/*.read",), "Condition", "update", False)
+        False
     """
     letter = _LETTER.get(action)
     if letter is None:
@@ -36,7 +42,9 @@ def is_in_scope(scopes: tuple[str, ...], resource_type: Name, action: Name) -> b
         known = _SCOPE.fullmatch(scope)
         if known is None:
             continue
-        letters = _VERSION_1.get(known.group(2), known.group(2))
-        if known.group(1) in ("*", resource_type) and letter in letters:
+        letters = _VERSION_1.get(known.group(3), known.group(3))
+        if known.group(1) == "patient" and not is_own:
+            continue
+        if known.group(2) in ("*", resource_type) and letter in letters:
             return True
     return False

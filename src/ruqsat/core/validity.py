@@ -40,7 +40,7 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
     if res.parts is not None:
         # Each part is decided by itself before this; to ignore the parts would open them unseen.
         return _PARTS
-    if ctx.smart_scopes is not None and not is_in_scope(ctx.smart_scopes, res.type, case.act.name):
+    if ctx.smart_scopes is not None and not is_in_scope(ctx.smart_scopes, res.type, case.act.name, is_self(sub, res)):
         return _SCOPE
     if res.data_class in IMPERSONAL:
         # What concerns nobody names nobody: a patient's record is not opened by calling it public.
