@@ -124,7 +124,8 @@ def _matcher(dice: random.Random, s: str, has_domain: bool, has_rule: bool, role
         return dice.choice(ways)
 
     parts = [
-        " && ".join(criterion() for _ in range(dice.choice([1, 2, 3, 3, 4]))) for _ in range(dice.choice([1, 1, 1, 1, 2, 3]))
+        " && ".join(criterion() for _ in range(dice.choice([1, 2, 3, 3, 4])))
+        for _ in range(dice.choice([1, 1, 1, 1, 2, 3]))
     ]
     if has_rule and dice.random() < 0.7:
         parts[0] += f" && eval(p{s}.rule)"
