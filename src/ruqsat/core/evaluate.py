@@ -51,7 +51,7 @@ def evaluate(
     if properties is not None and properties.parts is not None:
         # Each part over the whole interval: what is cut out at any moment of it is cut out.
         return decide_parts(
-            request, facts, capabilities, policy_set,
+            request, facts, capabilities,
             lambda one, known: evaluate(policy_set, one, known, now, capabilities),
         )  # fmt: skip
     if now.lo == now.hi:

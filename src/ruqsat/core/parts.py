@@ -13,23 +13,21 @@ import msgspec
 
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.facts import Facts
-from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest, ResourceProperties
 
 MAX_PARTS = 1000
 ATOMIC = frozenset({"create", "update", "delete", "block", "deidentify", "consent_manage", "delegate"})
 """Actions that are never done in part."""
 
-PARTIAL = ("redact", "suppress_total")
+PARTIAL = frozenset({"redact", "suppress_total"})
+"""What an enforcement point must be able to do, to be given a part."""
 
 DecideOne = Callable[[EvaluationRequest, Facts], Decision]
 
 _UNREADABLE = deny("deny.unmapped.parts")
 
 
-def decide_parts(
-    request: EvaluationRequest, facts: Facts, capabilities: frozenset[str], policy_set: PolicySet, decide: DecideOne
-) -> Decision:
+def decide_parts(request: EvaluationRequest, facts: Facts, capabilities: frozenset[str], decide: DecideOne) -> Decision:
     """
     Decide each part and combine.
 
@@ -62,7 +60,7 @@ def decide_parts(
     applied = tuple(sorted({document for decision in permitted for document in decision.applied}))
     if not refused:
         return Decision(True, first.reason, first.basis, first.rule, law, duties, applied)
-    if not {name for name in PARTIAL if policy_set.vocabulary.duties[name].blocking} <= capabilities:
+    if not capabilities >= PARTIAL:
         return Decision(False, "deny.obligation.unsupported", None, first.rule, law, (), applied)
     cuts = tuple(f"redact:{name}" for name, _ in refused)
     return Decision(True, "allow.partial", first.basis, first.rule, law, (*duties, *cuts, "suppress_total"), applied)
