@@ -88,7 +88,7 @@ def delegation_row(link: Delegation) -> list[str]:
 
 def session_cells(row: SessionRow) -> list[str]:
     """Write a break-glass session as a row of ``p4``."""
-    return [row.grant, row.subject, _cell(row.since), _cell(row.until), _cell(row.acts), "allow"]
+    return [row.grant, row.subject, _cell(row.since), _cell(row.until), _cell(row.acts), _cell(row.classes), "allow"]
 
 
 def _cell(value: object) -> str:

@@ -28,8 +28,10 @@ class SubjectView:
         "groups",
         "id",
         "org",
+        "organisation",
         "patient_id",
         "roles",
+        "sessions",
         "supervised",
         "type",
     )
@@ -46,6 +48,28 @@ class SubjectView:
         self.btg_suspended = known.btg_suspended
         self.btg_today = known.btg_today
         self.supervised = known.supervised_by is not None
+        self.organisation = known.organisation if self.org is not None and self.org == known.org else None
+        self.sessions = known.sessions
+
+    @classmethod
+    def of_organisation(cls, name: str) -> Self:
+        """Return an organisation in the subject's place: no person, no role, no group."""
+        view = cls.__new__(cls)
+        view.id, view.type, view.org = name, "organisation", name
+        view.active, view.roles, view.groups, view.sessions = True, (), (), ()
+        view.patient_id, view.organisation = None, None
+        view.btg_suspended, view.btg_today, view.supervised = False, 0, False
+        return view
+
+    @property
+    def org_category(self) -> str | None:
+        """Category of the employer after Code art. 61(1)."""
+        return None if self.organisation is None else self.organisation.category
+
+    @property
+    def org_undertakes(self) -> bool:
+        """The employer undertook to comply (order §25)."""
+        return self.organisation is not None and self.organisation.undertaking
 
 
 class ActionView:
@@ -69,13 +93,16 @@ class ResourceView:
         "created",
         "data_class",
         "deidentified",
+        "destroyed",
         "encounter",
         "id",
         "id_document_copy",
+        "immigrant",
         "labels",
         "parts",
         "patient",
         "self_consented",
+        "state_secret",
         "type",
     )
 
@@ -95,6 +122,9 @@ class ResourceView:
         self.blocked = said.blocked
         self.self_consented = said.self_consented
         self.id_document_copy = said.id_document_copy
+        self.immigrant = said.immigrant
+        self.state_secret = said.state_secret
+        self.destroyed = False
         self.parts = said.parts
         self.atomic = said.atomic
         if patient is not None and patient.records:
@@ -107,6 +137,7 @@ class ResourceView:
         if known.labels is not None:
             self.labels = known.labels if not self.labels else tuple({*known.labels, *self.labels})
         self.blocked = self.blocked or known.blocked
+        self.destroyed = known.destroyed
         self.conf = _higher(self.conf, known.conf)
         if known.data_class != self.data_class:
             # Two classes for one record: nobody knows what would be opened.
@@ -172,6 +203,27 @@ class ContextView:
         return self._said.recipient
 
     @property
+    def recipient_category(self) -> str | None:
+        """Category of the recipient after Code art. 61(1), where the directory lists it as an organisation."""
+        entry = self._recipient()
+        return None if entry is None or entry.organisation is None else entry.organisation.category
+
+    @property
+    def recipient_undertakes(self) -> bool:
+        """The recipient undertook to comply (order §25)."""
+        entry = self._recipient()
+        return entry is not None and entry.organisation is not None and entry.organisation.undertaking
+
+    def _recipient(self) -> SubjectFacts | None:
+        entry = self.facts.recipient
+        return entry if entry is not None and entry.active and entry.id == self._said.recipient else None
+
+    @property
+    def art137_1(self) -> str | None:
+        """Ground of Code art. 137(1) for care without consent, attested by a clinician."""
+        return self._said.art137_1
+
+    @property
     def suspected_crime(self) -> bool:
         """Grounds to believe that harm came from unlawful acts (Code 273(4)(5))."""
         return self._said.suspected_crime
@@ -193,8 +245,9 @@ class ContextView:
 
     @property
     def defer_notice(self) -> str | None:
-        """The written ground for telling the patient later."""
-        return self._said.defer_notice
+        """The written ground for telling the patient later: stated of the request of an authority, or beside it."""
+        asked = self._said.legal_request
+        return self._said.defer_notice or (None if asked is None else asked.defer_notice)
 
     @property
     def cohort_size(self) -> int | None:

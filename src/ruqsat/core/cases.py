@@ -129,7 +129,12 @@ def situation(policy_set: PolicySet, world: World, case: PolicyCase) -> tuple[Ev
     kept = {name: document for name, document in world.consents.items() if name not in case.without}
     subjects, patients = project_world(msgspec.structs.replace(world, consents=kept), policy_set.vocabulary.switches)
     facts = Facts(
-        _named(subjects, subject), _named(patients, resource.get("patient")), Position("cases", 0), not case.store_down
+        _named(subjects, subject),
+        _named(patients, resource.get("patient")),
+        Position("cases", 0),
+        not case.store_down,
+        patients,
+        _named(subjects, case.context.get("recipient")),
     )
     return request, facts, at(parse_instant(case.at.isoformat()))
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from ruqsat.core.case import ActionView, Case, ContextView, ResourceView, SubjectView
 from ruqsat.core.coder import ENTITY_ARGUMENTS, Coder
-from ruqsat.core.consent import ConsentAnswer, consent_answer
+from ruqsat.core.consent import ConsentAnswer, consent_answer, onward_answer
 from ruqsat.core.covers import Cover, Covers
 from ruqsat.core.delegation import delegation_answer
 from ruqsat.core.emergency import break_glass_answer
@@ -48,7 +48,7 @@ from ruqsat.core.statutory import inspection_answer, request_answer
 from ruqsat.core.vocabulary import Vocabulary
 
 SECTION_FUNCTIONS = (
-    "entitled", "granted", "refused", "held_back", "released_abroad", "represents", "delegated", "break_glass",
+    "entitled", "granted", "refused", "held_back", "released_abroad", "released_to", "represents", "delegated", "break_glass",
     "requested", "inspected",
 )  # fmt: skip
 """Functions that ask another section of the model; each takes the four entities."""
@@ -79,7 +79,14 @@ ROW_ATTRIBUTES = {
         "classes": "categories",
         "labels": "labels",
     },
-    "4": {"grant": "grant", "subject": "subject", "since": "since", "until": "until", "acts": "acts"},
+    "4": {
+        "grant": "grant",
+        "subject": "subject",
+        "since": "since",
+        "until": "until",
+        "acts": "acts",
+        "classes": "classes",
+    },
     "5": {"role": "role", "purpose": "purpose", "act": "act", "class": "class_"},
 }
 """For each covering section: the attribute of a fact that a column reads."""
@@ -149,6 +156,7 @@ def _answers(
         "refused": consent,
         "held_back": consent,
         "released_abroad": consent,
+        "released_to": lambda case: onward_answer(case, covers, switches),
         "requested": lambda case: request_answer(case, hierarchies),
         "inspected": lambda case: inspection_answer(case, hierarchies),
         "represents": lambda case: representation_answer(case, switches),

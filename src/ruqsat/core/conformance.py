@@ -23,6 +23,11 @@ from ruqsat.core.world import parse_world, project_world
 
 _DOCUMENTS = ("consents", "delegations", "reps", "btg")
 _LONG_AGO = "2020-01-01T00:00:00Z"
+_CATEGORIES = {
+    "pharmacist": "provider_pharma", "insurer": "reimbursement_fund", "quality_expert": "control_medical",
+    "epidemiologist": "control_sanepid", "analyst": "authorized_body", "researcher": "research_organisation",
+}  # fmt: skip
+"""A scenario names employers and says nothing of them: each is what its staff's role belongs to, and undertook to comply."""
 
 
 class Expected(Struct, frozen=True):
@@ -144,7 +149,11 @@ def _facts(file: ScenarioFile, scenario: Scenario, context: Mapping[str, Any], s
         kind: {name: fixtures[kind][name] for name in given.get(kind, [])} for kind in _DOCUMENTS if kind in fixtures
     }
     world |= {"subjects": fixtures["subjects"], "patients": fixtures["patients"]}
-    org = fixtures["subjects"].get(subject, {}).get("org")
+    who_asks = fixtures["subjects"].get(subject, {})
+    org = who_asks.get("org")
+    if org:
+        category = next((_CATEGORIES[role] for role in who_asks.get("roles", ()) if role in _CATEGORIES), None)
+        world["organisations"] = {org: {"category": category or "provider_medical", "undertaking": True}}
     if patient and org:
         world["episodes"] = _episodes(patient, org, context)
     if context.get("relationship", "none") != "none" and patient:
@@ -157,7 +166,14 @@ def _facts(file: ScenarioFile, scenario: Scenario, context: Mapping[str, Any], s
     whom = next((each for each in patients if each.id == patient), None)
     if whom is not None and context.get("capacity") == "unable":
         whom = msgspec.structs.replace(whom, unable=True)
-    return Facts(who, whom, Position("scenario", 0), not given.get("store_down", False))
+    return Facts(
+        who,
+        whom,
+        Position("scenario", 0),
+        not given.get("store_down", False),
+        patients,
+        next((each for each in subjects if each.id == context.get("recipient")), None),
+    )
 
 
 def _episodes(patient: str, org: str, context: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,6 +115,29 @@ def _abroad(permits: list[str], patient: PatientFacts, case: Case) -> tuple[str,
     return tuple(sorted(d.id for d in patient.consents if d.id in permits and country in d.cross_border))
 
 
+class OnwardAnswer(Struct, frozen=True):
+    """Whether the patient's documents admit the organisation that data would be handed to; by which."""
+
+    holds: bool
+    applied: tuple[str, ...] = ()
+    miss: str = "consent.recipient"
+
+
+def onward_answer(case: Case, covers: Covers, switches: Switches) -> OnwardAnswer:
+    """
+    Tell whether the recipient of a disclosure is one that the patient lets in (order §12, §22, §25).
+
+    The same documents are weighed, with the recipient in the subject's place: what names
+    the sender alone does not let the sender hand on, and a refusal of the recipient holds.
+    """
+    recipient = case.ctx.recipient
+    if recipient is None:
+        return OnwardAnswer(False)
+    onward = Case.of(SubjectView.of_organisation(recipient), case.act, case.res, case.ctx)
+    answer = consent_answer(onward, covers, switches)
+    return OnwardAnswer(bool(answer.permits) and not answer.denials, answer.permits)
+
+
 def _sorted(ids: list[str]) -> tuple[str, ...]:
     if len(ids) > 1:
         ids.sort()

@@ -24,6 +24,9 @@ class BreakGlassAnswer(Struct, frozen=True):
     miss: str = "btg.no_session"
 
 
+_NO_SESSION = BreakGlassAnswer(False)
+
+
 class SessionRow(Struct, frozen=True):
     """A session as a row of ``p4``: its term already cut to the operator's limit."""
 
@@ -32,6 +35,7 @@ class SessionRow(Struct, frozen=True):
     since: Instant
     until: Instant
     acts: tuple[str, ...]
+    classes: tuple[str, ...]
 
 
 def break_glass_answer(case: Case, covers: Covers, switches: Switches) -> BreakGlassAnswer:
@@ -40,7 +44,8 @@ def break_glass_answer(case: Case, covers: Covers, switches: Switches) -> BreakG
     wanted = case.ctx.btg_session
     grant = next((g for g in patient.grants if g.id == wanted), None) if patient is not None else None
     if grant is None:
-        return BreakGlassAnswer(False)
+        # Told apart for the clinician who looks at the wrong patient: the session is the own one, of somebody else's bed.
+        return BreakGlassAnswer(False, (), "btg.patient_mismatch") if wanted in case.sub.sessions else _NO_SESSION
     miss = _miss(grant, case, covers, switches)
     return BreakGlassAnswer(not miss, (grant.id,), miss and f"btg.{miss}")
 
@@ -48,7 +53,7 @@ def break_glass_answer(case: Case, covers: Covers, switches: Switches) -> BreakG
 def session_row(grant: EmergencyGrant, switches: Switches) -> SessionRow:
     """Return the session as the matcher sees it."""
     until = min(grant.end, grant.start + switches.btg.max_hours * HOUR)
-    return SessionRow(grant.id, grant.subject, grant.start, until, switches.btg.actions)
+    return SessionRow(grant.id, grant.subject, grant.start, until, switches.btg.actions, grant.categories)
 
 
 def _miss(grant: EmergencyGrant, case: Case, covers: Covers, switches: Switches) -> str:

@@ -23,8 +23,27 @@ class Position(Struct, frozen=True, array_like=True):
     seq: int
 
 
+class Organisation(Struct, frozen=True, omit_defaults=True):
+    """
+    What the directory says of an organisation.
+
+    Attributes:
+        category: One of the vocabulary's, after Code art. 61(1); None is unknown, and has no function.
+        undertaking: It undertook to comply, and can (Law 94-V art. 10(1), order §25).
+    """
+
+    category: str | None = None
+    undertaking: bool = False
+
+
 class SubjectFacts(Struct, frozen=True, omit_defaults=True):
-    """The operator's register of one person or machine; absent there means not active."""
+    """
+    The operator's register of one person, machine or organisation; absent there means not active.
+
+    Attributes:
+        organisation: Of a person or machine: the employer's entry; of an organisation: its own.
+        sessions: Break-glass sessions that the person opened, for whichever patient.
+    """
 
     id: str
     active: bool = True
@@ -35,6 +54,8 @@ class SubjectFacts(Struct, frozen=True, omit_defaults=True):
     btg_suspended: bool = False
     btg_today: int = 0
     supervised_by: str | None = None
+    organisation: Organisation | None = None
+    sessions: tuple[str, ...] = ()
 
 
 class Grantee(Struct, frozen=True, omit_defaults=True):
@@ -141,6 +162,7 @@ class EmergencyGrant(Struct, frozen=True, omit_defaults=True):
     reason_length: int
     mfa: bool = False
     revoked_at: Instant | None = None
+    categories: tuple[str, ...] = ("emergency_set",)
 
 
 class Episode(Struct, frozen=True, omit_defaults=True):
@@ -175,6 +197,7 @@ class RecordStatus(Struct, frozen=True, omit_defaults=True):
     labels: tuple[str, ...] | None = None
     conf: Literal["U", "L", "M", "N", "R", "V"] | None = None
     blocked: bool = False
+    destroyed: bool = False
 
 
 ACCESS_KINDS = frozenset({"processing", "dissent", "delegation", "research", "cross_border"})
@@ -237,10 +260,14 @@ class Facts(Struct, frozen=True):
 
     ``subject`` None: not in the directory.  ``patient`` None: nobody by that id,
     or the request names no patient.  ``consents_known`` False: the consent
-    store could not be read; what needs it is denied.
+    store could not be read; what needs it is denied.  ``others`` are the patients
+    that single parts of a request name, ``recipient`` the directory's entry of the
+    organisation that data would be handed to.
     """
 
     subject: SubjectFacts | None
     patient: PatientFacts | None
     position: Position
     consents_known: bool = True
+    others: tuple[PatientFacts, ...] = ()
+    recipient: SubjectFacts | None = None

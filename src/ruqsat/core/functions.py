@@ -189,6 +189,15 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
     def opens_when_blocked(ctx: "ContextView") -> bool:
         return switches.blocked_emergency_read and ctx.btg_session is not None and "BTG" in ctx.purpose
 
+    served = {name: frozenset(category.purposes) for name, category in vocabulary.organisation_categories.items()}
+
+    def within_function(sub: "SubjectView", ctx: "ContextView") -> bool:
+        category = sub.org_category
+        return category is not None and served.get(category, frozenset()).issuperset(ctx.purpose)
+
+    def is_listed_source(ctx: "ContextView") -> bool:
+        return ctx.source is None or ctx.source in vocabulary.sources
+
     def is_small_cohort(ctx: "ContextView") -> bool:
         return ctx.cohort_size is not None and ctx.cohort_size < switches.small_cell_min
 
@@ -235,6 +244,8 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
         "needs_clearance": Function(needs_clearance, 2, takes=("sub", "res")),
         "is_requested_by": Function(is_requested_by, 2),
         "opens_when_blocked": Function(opens_when_blocked, 1, takes=("ctx",)),
+        "within_function": Function(within_function, 2, takes=("sub", "ctx")),
+        "is_listed_source": Function(is_listed_source, 1, takes=("ctx",)),
     }
 
 

@@ -33,7 +33,8 @@ def decide_parts(request: EvaluationRequest, facts: Facts, capabilities: frozens
 
     Args:
         request: Its resource has parts; each names what differs from the whole.
-        facts: Of the subject and of the request's patient; a part about somebody else is decided without facts.
+        facts: Of the subject, the request's patient and the others that parts name; a part about somebody
+            whose facts are not there is decided without facts.
         capabilities: Blocking duties that the enforcement point can carry out.
         decide: Decides a request of one part.
     """
@@ -91,4 +92,6 @@ def _facts_of(one: EvaluationRequest, whole: ResourceProperties, facts: Facts) -
     properties = one.resource.properties
     if properties is not None and properties.patient == whole.patient:
         return facts
-    return msgspec.structs.replace(facts, patient=None)
+    named = None if properties is None else properties.patient
+    whom = next((patient for patient in facts.others if patient.id == named), None)
+    return msgspec.structs.replace(facts, patient=whom)

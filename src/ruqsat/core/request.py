@@ -55,6 +55,8 @@ class ResourceProperties(Struct, frozen=True):
     blocked: bool = False
     self_consented: bool = False
     id_document_copy: bool = False
+    immigrant: bool = False
+    state_secret: bool = False
     parts: tuple[dict[str, Any], ...] | None = None
     atomic: bool = False
 
@@ -76,6 +78,7 @@ class LegalRequest(Struct, frozen=True):
     categories: tuple[str, ...] = ()
     case_no: str | None = None
     verified: bool = False
+    defer_notice: str | None = None
 
 
 class Inspection(Struct, frozen=True):
@@ -100,6 +103,7 @@ class RequestContext(Struct, frozen=True):
     legal_request: LegalRequest | None = None
     inspection: Inspection | None = None
     recipient: str | None = None
+    art137_1: str | None = None
     suspected_crime: bool = False
     mental_deviation: bool = False
     sexual_violence_inclination: bool = False

@@ -36,6 +36,19 @@ class BasisWord(Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
+class CategoryWord(Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    A category of organisations (Code art. 61(1)): the article, its functions, and the purposes that they serve.
+
+    A consent never widens the function (order §5).
+    """
+
+    means: str
+    law: str
+    functions: tuple[str, ...]
+    purposes: tuple[str, ...]
+
+
 class DutyWord(Struct, frozen=True, forbid_unknown_fields=True):
     """An obligation; a *blocking* one must be carried out by the enforcement point itself."""
 
@@ -103,6 +116,8 @@ class Vocabulary(Struct, frozen=True, forbid_unknown_fields=True):
     duties: dict[str, DutyWord]
     reasons: dict[str, Literal["permitted", "not_permitted", "consent_required", "break_glass_available", "try_later"]]
     attributes: dict[Literal["sub", "act", "res", "ctx"], dict[str, AttributeWord]]
+    organisation_categories: dict[str, CategoryWord] = {}
+    sources: dict[str, str] = {}
     switches: Switches = field(default_factory=Switches)
     reserved: tuple[str, ...] = ()
 

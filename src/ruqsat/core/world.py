@@ -20,6 +20,7 @@ from ruqsat.core.facts import (
     EmergencyGrant,
     Episode,
     Grantee,
+    Organisation,
     PatientFacts,
     Provision,
     RecordStatus,
@@ -103,6 +104,8 @@ class ConsentRecord(Node, frozen=True, kw_only=True):
     cosigned_by_rep: bool = False
     delegations: tuple[str, ...] = ()
     cross_border: tuple[str, ...] = ()
+    operator: str | None = None
+    third_party_transfer: bool | None = None
 
 
 class DelegationRecord(_Strict, frozen=True, kw_only=True):
@@ -147,6 +150,7 @@ class SessionRecord(_Strict, frozen=True, kw_only=True):
     started_at: str
     expires_at: str
     revoked_at: str | None = None
+    categories: tuple[str, ...] = ("emergency_set",)
 
 
 class EpisodeRecord(_Strict, frozen=True, kw_only=True):
@@ -177,6 +181,7 @@ class RecordRecord(_Strict, frozen=True, kw_only=True, rename={"data_class": "cl
     labels: tuple[str, ...] | None = None
     conf: Literal["U", "L", "M", "N", "R", "V"] | None = None
     blocked: bool = False
+    destroyed: bool = False
 
 
 class PatientRecord(_Strict, frozen=True):
@@ -203,9 +208,17 @@ class SubjectRecord(_Strict, frozen=True):
     supervised_by: str | None = None
 
 
+class OrganisationRecord(_Strict, frozen=True):
+    """An organisation of the directory as written down: its category of Code art. 61(1), its undertaking (order §25)."""
+
+    category: str
+    undertaking: bool = False
+
+
 class World(_Strict, frozen=True):
     """Everything by kind and name."""
 
+    organisations: dict[str, OrganisationRecord] = {}
     subjects: dict[str, SubjectRecord] = {}
     patients: dict[str, PatientRecord] = {}
     consents: dict[str, ConsentRecord] = {}
@@ -228,9 +241,27 @@ def parse_world(data: Mapping[str, Any]) -> World:
 
 
 def project_world(world: World, switches: Switches) -> tuple[tuple[SubjectFacts, ...], tuple[PatientFacts, ...]]:
-    """Return the facts of everybody in the world."""
-    subjects = tuple(SubjectFacts(id=name, **msgspec.structs.asdict(who)) for name, who in world.subjects.items())
-    return subjects, tuple(_patient(name, who, world, switches) for name, who in world.patients.items())
+    """Return the facts of everybody in the world; the organisations stand among the subjects."""
+    subjects = tuple(_subject(name, who, world) for name, who in world.subjects.items())
+    organisations = tuple(
+        SubjectFacts(name, roles=(), organisation=_organisation(name, world)) for name in world.organisations
+    )
+    patients = tuple(_patient(name, who, world, switches) for name, who in world.patients.items())
+    return subjects + organisations, patients
+
+
+def _subject(name: str, who: SubjectRecord, world: World) -> SubjectFacts:
+    return SubjectFacts(
+        id=name,
+        **msgspec.structs.asdict(who),
+        organisation=_organisation(who.org, world),
+        sessions=tuple(key for key, session in world.btg.items() if session.subject == name),
+    )
+
+
+def _organisation(name: str | None, world: World) -> Organisation | None:
+    record = world.organisations.get(name) if name is not None else None
+    return None if record is None else Organisation(record.category, record.undertaking)
 
 
 def _patient(name: str, who: PatientRecord, world: World, switches: Switches) -> PatientFacts:
@@ -254,7 +285,7 @@ def _patient(name: str, who: PatientRecord, world: World, switches: Switches) ->
             for key, e in of(world.episodes)
         ),
         relationships=tuple(Relationship(r.kind, r.subject, r.org) for _, r in of(world.relationships)),
-        records=tuple(RecordStatus(key, r.data_class, r.labels, r.conf, r.blocked) for key, r in of(world.records)),
+        records=tuple(RecordStatus(key, r.data_class, r.labels, r.conf, r.blocked, r.destroyed) for key, r in of(world.records)),
     )
 
 
@@ -267,7 +298,7 @@ def project_consent(name: str, record: ConsentRecord, switches: Switches) -> Con
         thread=record.thread or f"{record.patient}||{name}",
         status=status,
         granted_at=parse_instant(record.granted_at),
-        root=_provision(record),
+        root=_provision(_own_recipients(record)),
         kind=record.kind,
         revoked_at=_instant(record.revoked_at),
         defect=formal_defect(record, switches),
@@ -276,6 +307,18 @@ def project_consent(name: str, record: ConsentRecord, switches: Switches) -> Con
         delegations=record.delegations,
         cross_border=record.cross_border,
     )
+
+
+def _own_recipients(record: ConsentRecord) -> ConsentRecord:
+    """
+    Leave out the recipients that a permit may not reach: it says that third persons get nothing (Law 94-V art. 8(4)).
+
+    A refusal keeps whomever it names.
+    """
+    if record.effect == "deny" or record.operator is None or record.third_party_transfer is not False:
+        return record
+    own = tuple(grantee for grantee in record.grantees if grantee.org == record.operator)
+    return msgspec.structs.replace(record, grantees=own)
 
 
 def formal_defect(record: ConsentRecord, switches: Switches) -> str | None:
@@ -381,6 +424,7 @@ def _grant(name: str, record: SessionRecord) -> EmergencyGrant:
         reason_length=len(record.reason_text.strip()),
         mfa=record.mfa,
         revoked_at=_instant(record.revoked_at),
+        categories=record.categories,
     )
 
 
