@@ -3,11 +3,15 @@ A second decider, slow and plain, written from the design's text alone.
 
 It shares the data types of requests and facts with the product and nothing that
 decides: no rule file, no matcher, no function of the core.  Words and the role
-matrix are those of the design's own vocabulary, not the pack's.  Where it and the
-product differ, one of them is wrong.
+matrix are those of the design's own vocabulary, not the pack's; only the table of
+organisations (which purposes a category of Code 61(1) serves) is the operator's own
+and read from the pack.  Where it and the product differ, one of them is wrong.
 """
 
+import tomllib
+
 from collections.abc import Iterator
+from copy import copy
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,10 @@ from typing import Any
 import yaml
 
 VOCABULARY: dict[str, Any] = yaml.load((Path(__file__).parent / "vocabulary.yaml").read_text(), Loader=yaml.CSafeLoader)
+PACK = Path(__file__).parents[2] / "policies" / "vocabulary.toml"
+FUNCTIONS = {
+    name: set(word["purposes"]) for name, word in tomllib.loads(PACK.read_text())["organisation_categories"].items()
+}
 SWITCHES = VOCABULARY["policy_defaults"]
 CLASSES = set(VOCABULARY["classes"]) if "classes" in VOCABULARY else set(VOCABULARY["categories"])
 GROUPS = VOCABULARY["class_groups"]
@@ -52,11 +60,13 @@ class Case:
         self.said, self.context = said, context
         self.patient, self.id = said.patient, request.resource.id
         self.data_class, self.labels, self.conf, self.blocked = said.data_class, said.labels, said.conf, said.blocked
+        self.destroyed = False
         for record in self.whom.records if self.whom else ():
             if record.id == self.id:
                 if record.labels is not None:
                     self.labels = tuple({*record.labels, *(self.labels or ())})
                 self.blocked = self.blocked or record.blocked
+                self.destroyed = record.destroyed
                 self.conf = max((c for c in (self.conf, record.conf) if c), key=ORDER.index, default=None)
                 if record.data_class != self.data_class:
                     self.data_class = None
@@ -101,6 +111,9 @@ def _layers(case: Case) -> tuple[str, str, str]:
         if answer:
             return answer
     _matrix(case)
+    employer = case.who.organisation if case.who.org is not None else None
+    if employer is None or not set(case.purposes) <= FUNCTIONS.get(employer.category, set()):
+        raise Denied("organisation.function")
     for layer in (_operator, _secondary, _statutory, _emergency, _incapable):
         answer = layer(case)
         if answer:
@@ -116,6 +129,8 @@ def _layers(case: Case) -> tuple[str, str, str]:
         raise Denied("consent.quarantined")
     if permits and _is_very_restricted(case) and "physician" not in case.roles:
         raise Denied("sensitivity.very_restricted")
+    if permits:
+        _recipients(case)
     if permits and _is_cared_for(case):
         answer = _by_consent(case)
         if answer:
@@ -126,6 +141,33 @@ def _layers(case: Case) -> tuple[str, str, str]:
     if miss == "consent.none" and emergency and not _emergency_open(case):
         raise Denied("emergency.no_context")
     raise Denied(miss)
+
+
+def _recipients(case: Case) -> None:
+    """Order §25, Law 94-V art. 10(1): whoever receives data undertook to comply, and the patient let them in."""
+    employer, recipient = case.who.organisation, case.facts.recipient
+    if not employer.undertaking:
+        raise Denied("recipient.no_undertaking")
+    if case.action == "disclose":
+        if case.context.recipient is None:
+            raise Denied("consent.recipient")
+        permits, denials, _, _ = consents(case, _Organisation(case.context.recipient))
+        if denials or not permits:
+            raise Denied("consent.recipient")
+        listed = recipient is not None and recipient.active and recipient.id == case.context.recipient
+        if not (listed and recipient.organisation is not None and recipient.organisation.undertaking):
+            raise Denied("recipient.no_undertaking")
+    if employer.category == "military_medical" and not _is_cared_for(case):
+        raise Denied("relationship.none")
+
+
+class _Organisation:
+    """An organisation in the place of the person who asks."""
+
+    groups: tuple[str, ...] = ()
+
+    def __init__(self, name: str) -> None:
+        self.id = self.org = name
 
 
 def _validity(case: Case) -> tuple[str, str, str] | None:
@@ -161,9 +203,11 @@ def _hard_denies(case: Case) -> None:
         )
         if context.art16_3 not in ("treaty", "law", "rights") and not named:
             raise Denied("crossborder.inadequate")
-    if case.blocked and not (SWITCHES["blocked_emergency_read"] and context.btg_session and "BTG" in case.purposes):
+    glass = SWITCHES["blocked_emergency_read"] and context.btg_session is not None and "BTG" in case.purposes
+    office = "HCOMPL" in case.purposes or ("HLEGAL" in case.purposes and context.legal_request is not None)
+    if case.blocked and not (glass or office):
         raise Denied("resource.blocked")
-    if case.said.id_document_copy and case.action in ("create", "update"):
+    if case.said.id_document_copy and not case.said.immigrant and case.action in ("create", "update"):
         raise Denied("collect.id_document")
     if context.links_databases:
         raise Denied("linking.forbidden")
@@ -172,14 +216,21 @@ def _hard_denies(case: Case) -> None:
     allowed = ("owner_statement", "lr_statement", "presented_document", "medical_documentation")
     if case.action == "create" and context.source is not None and context.source not in allowed:
         raise Denied("collect.source")
+    if case.said.state_secret:
+        raise Denied("resource.state_secret")
+    if case.destroyed:
+        raise Denied("resource.destroyed")
 
 
 def _self(case: Case) -> tuple[str, str, str] | None:
     if not (case.is_self and "patient" in case.roles and case.all_for("PATRQT")):
         return None
     looks = case.action in ("read", "search")
+    takes = case.is_in("demographics", "clinical", "financial") and (looks or case.action == "export")
+    if takes and "TBOO" in (case.labels or ()):
+        raise Denied("self.therapeutic_hold")
     if (
-        (case.is_in("demographics", "clinical", "financial") and (looks or case.action == "export"))
+        takes
         or (case.is_in("journal") and (looks or case.action == "journal_read"))
         or (case.is_in("consent") and (looks or case.action in ("consent_manage", "delegate")))
     ):
@@ -381,7 +432,9 @@ def _secondary(case: Case) -> tuple[str, str, str] | None:
 def _statutory(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0912 - one after the other, as the Code lists them
     context, roles = case.context, case.roles
     care = "human_approval minimum_necessary no_redisclose"
-    told = f"{care} " + ("notify_subject_deferred" if context.defer_notice is not None else "notify_subject")
+    asked = context.legal_request
+    later = context.defer_notice or (asked is not None and asked.defer_notice)
+    told = f"{care} " + ("notify_subject_deferred" if later else "notify_subject")
     if "epidemiologist" in roles and case.all_for("PUBHLTH"):
         fits = case.action in ("read", "search") and case.is_in(
             "demographics", "conditions", "labs", "immunizations", "encounters"
@@ -413,6 +466,14 @@ def _statutory(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0912 - on
         and case.is_in("demographics", "clinical", "financial") and context.recipient in ("nehp", "authorized_body")
     ):  # fmt: skip
         return "statutory", "statutory_transfer", "minimum_necessary no_redisclose notify_subject"
+    hands_on = case.action == "disclose" and case.all_for("TREAT")
+    if hands_on and (CARE | {"system_mis"}) & roles and case.is_in("demographics", "clinical") and _goes_to_care(case):
+        return "statutory", "statutory_transfer", "minimum_necessary no_redisclose notify_subject"
+    if (
+        hands_on and "system_mis" in roles and context.recipient == "backup_platform"
+        and case.is_in("demographics", "clinical", "financial")
+    ):  # fmt: skip
+        return "statutory", "statutory_transfer", "no_redisclose"
     own = any(e.care_consent for e in _open_episodes(case))
     if CARE & roles and case.all_for("TREAT") and case.action == "create" and case.is_in("clinical") and own:
         return "care_consent", "care_consent", "notify_subject provenance require_eds"
@@ -425,6 +486,21 @@ def _statutory(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0912 - on
     if inspects and act is not None and not covered:
         raise Denied("statutory.scope")
     return None
+
+
+def _goes_to_care(case: Case) -> bool:
+    """Code 60(4)(1): to another healthcare entity, on a ground of Code 137(1)."""
+    grounds = ("shock_coma", "dangerous_disease", "severe_mental_disorder", "dangerous_mental_disorder")
+    entry = case.facts.recipient
+    listed = (
+        entry is not None and entry.active and entry.id == case.context.recipient and entry.organisation is not None
+    )
+    return (
+        case.context.art137_1 in grounds
+        and listed
+        and entry.organisation.category == "provider_medical"
+        and entry.organisation.undertaking
+    )
 
 
 def _request_miss(case: Case) -> str:
@@ -454,6 +530,8 @@ def _emergency_open(case: Case) -> bool:
 def _emergency(case: Case) -> tuple[str, str, str] | None:
     staff, looks = bool(BASIC & case.roles), case.action in ("read", "search")
     if "BTG" in case.purposes:
+        if not case.facts.consents_known:
+            raise Denied("store.unavailable")
         miss = _session_miss(case)
         if not miss and staff and looks and case.all_for("BTG") and case.is_in("demographics", "clinical"):
             return "emergency.override", "emergency_override", "alert_privacy_officer notify_subject review:72"
@@ -468,7 +546,12 @@ def _emergency(case: Case) -> tuple[str, str, str] | None:
             return "emergency.default", "emergency_default", "notify_subject" + (" review_sampled" if sensitive else "")
         if case.action == "create" and case.is_in("clinical"):
             return "emergency.default", "emergency_default", "notify_subject provenance require_eds"
-    if {"ETREAT", "ERTREAT"} & set(case.purposes) and looks and case.is_in("demographics", "clinical") and shut:
+    if (
+        {"ETREAT", "ERTREAT"} & set(case.purposes)
+        and case.is_in("demographics", "clinical")
+        and shut
+        and (looks or case.action == "create")
+    ):
         raise Denied("emergency.btg_required")
     return None
 
@@ -477,7 +560,7 @@ def _session_miss(case: Case) -> str:
     limits, now = SWITCHES["btg"], case.now
     grant = next((g for g in (case.whom.grants if case.whom else ()) if g.id == case.context.btg_session), None)
     if grant is None:
-        return "no_session"
+        return "patient_mismatch" if case.context.btg_session in case.who.sessions else "no_session"
     if grant.subject != case.who.id:
         return "subject_mismatch"
     if not grant.start <= now < min(grant.end, grant.start + limits["max_hours"] * HOUR):
@@ -494,6 +577,8 @@ def _session_miss(case: Case) -> str:
         return "rate_limited"
     if case.action not in limits["actions"]:
         return "action"
+    if not case.is_in(*grant.categories):
+        return "category"
     return "" if _emergency_open(case) else "no_episode"
 
 
@@ -525,15 +610,17 @@ def _by_consent(case: Case) -> tuple[str, str, str] | None:
     everything = ("demographics", "clinical", "financial")
     payers = roles & {"insurer", "pharmacist", "system_mis"}
     rows = [
-        (CARE & roles, "TREAT", looks, ("demographics", "clinical", "consent"), "notify_subject"),
-        (CARE & roles, "TREAT", writes, ("clinical",), "notify_subject provenance require_eds"),
-        (payers, "HPAYMT", looks, ("demographics", "encounters", "procedures", "medications", "financial"), "notify_subject"),
-        (payers, "HPAYMT", writes, ("financial", "medications"), "notify_subject provenance"),
+        (CARE & roles, "TREAT HPAYMT THREAT", looks, ("demographics", "clinical", "consent"), "notify_subject"),
+        (roles & (CARE | {"system_mis"}), "TREAT HPAYMT", writes, ("clinical",), "notify_subject provenance require_eds"),
+        (payers, "TREAT HPAYMT", looks, everything, "notify_subject"),
+        (payers, "TREAT HPAYMT", writes, ("demographics", "financial"), "notify_subject provenance"),
         (roles & {"quality_expert"}, "HQUALIMP", looks, everything, "notify_subject"),
         (roles & {"trainee"}, "TRAIN TREAT", looks, ("clinical",), "notify_subject supervise"),
-        (roles & {"system_mis"}, "TREAT", looks, everything, "notify_subject"),
-        (roles & {"system_mis"}, "TREAT", writes, everything, "notify_subject provenance require_eds"),
-        (roles & (CARE | {"system_mis"}), "TREAT", case.action == "disclose", everything, "notify_subject no_redisclose"),
+        (roles & {"registrar"}, "PATADMIN", looks, ("encounters", "consent"), "notify_subject"),
+        (roles & {"registrar"}, "PATADMIN", writes, ("encounters", "consent"), "notify_subject provenance"),
+        (roles & (CARE | {"system_mis"}), "TREAT HPAYMT", case.action == "disclose", everything,
+         "notify_subject no_redisclose"),
+        (roles & {"records_officer"}, "PATRQT", looks or case.action == "export", everything, "notify_subject"),
     ]  # fmt: skip
     for who, purpose, does, names, duties in rows:
         if who and does and case.all_for(*purpose.split()) and case.is_in(*names):
@@ -582,8 +669,15 @@ def _names_labels(case: Case, named: tuple[str, ...]) -> bool:
 # ---- consents ----------------------------------------------------------------------------------------------
 
 
-def consents(case: Case) -> tuple[list[str], list[str], list[str], str]:
-    """Return the documents that permit, that refuse, that nobody could read, and the nearest miss."""
+def consents(case: Case, onward: Any = None) -> tuple[list[str], list[str], list[str], str]:
+    """
+    Return the documents that permit, that refuse, that nobody could read, and the nearest miss.
+
+    With *onward*: as if that organisation asked.
+    """
+    if onward is not None:
+        case = copy(case)
+        case.who, case.roles = onward, set()
     if case.whom is None:
         return [], [], [], "consent.none"
     unread = [d.id for d in case.whom.consents if d.status == "quarantined" or _is_strange_refusal(d)]

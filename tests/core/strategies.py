@@ -18,6 +18,7 @@ from ruqsat.core.facts import (
     Episode,
     Facts,
     Grantee,
+    Organisation,
     PatientFacts,
     Position,
     Provision,
@@ -191,6 +192,9 @@ class Maker:
             id=who, active=not self.rarely(0.05), roles=(role,) if not self.rarely() else (role, self.one(*PLAUSIBLE)),
             org=self.one("h1", "h1", "h1", "h2", None), patient_id="p1" if role == "patient" and not self.rarely() else None,
             btg_suspended=self.rarely(0.05), btg_today=self.one(0, 0, 10, 11),
+            organisation=Organisation(
+                self.one("provider_pharma", "court", None) if self.rarely() else "provider_medical", not self.rarely()
+            ) if not self.rarely(0.05) else None,
         )  # fmt: skip
         facts = Facts(subject, self.patient(who), Position("test", 0), not self.rarely(0.1))
         return request, facts, at(NOW)

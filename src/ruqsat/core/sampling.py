@@ -19,6 +19,7 @@ from ruqsat.core.facts import (
     Episode,
     Facts,
     Grantee,
+    Organisation,
     PatientFacts,
     Position,
     Provision,
@@ -72,8 +73,8 @@ class _Maker:
         vocabulary = policy_set.vocabulary
         self._chance = Random(seed)  # noqa: S311 - a sample, not a secret
         self._functions = policy_set.functions
-        self._cells = [(row.role, row.purpose, row.act, row.class_) for row in policy_set.matrix]
-        self._cells += [(r.role, r.purpose, r.act, r.data_class) for r in policy_set.rules[:_RULES] if r.allows]
+        self._matrix = [(row.role, row.purpose, row.act, row.class_) for row in policy_set.matrix]
+        self._cells = [(r.role, r.purpose, r.act, r.data_class) for r in policy_set.rules[:_RULES] if r.allows]
         self._fitting: dict[tuple[str, ...], tuple[list[str], ...]] = {}
         self._roles = sorted(vocabulary.roles)
         self._classes = sorted(vocabulary.classes)
@@ -81,41 +82,53 @@ class _Maker:
         self._actions = sorted(vocabulary.actions)
         self._purposes = sorted(vocabulary.purposes)
         self._labels = sorted(vocabulary.labels)
+        self._categories = {name: word.purposes for name, word in sorted(vocabulary.organisation_categories.items())}
 
     def situation(self) -> Situation:
         """Return one request, its facts and its moment."""
         self._role, self._purpose, self._action, self._class = self._plausible()
         roles = (self._role, *self._some(self._roles, 1 if self._rarely(0.2) else 0))
         subject = SubjectFacts(
-            id="s1", roles=roles, org=self._one(("h1", "h2", None)), groups=self._some(("team",), 1),
+            id="s1", roles=roles, org=self._one((*("h1",) * 8, "h2", None)), groups=self._some(("team",), 1),
             patient_id="p1" if self._rarely(0.8 if "patient" in roles else 0.05) else None,
             btg_suspended=self._rarely(),
             btg_today=self._one((0, 1, 30)), supervised_by=self._one((None, "s2")),
+            organisation=self._organisation(), sessions=self._some(("b1", "b2"), 2),
         )  # fmt: skip
         moment = self._one((*(NOON,) * 8, *_EDGES)) + self._one((-1, 0, 0, 0, 1))
-        return (
-            self._request(),
-            Facts(subject, self._patient(), Position("sample", 1), not self._rarely(0.05)),
-            at(moment),
+        recipient = SubjectFacts("h2", not self._rarely(0.05), (), organisation=self._organisation())
+        facts = Facts(
+            subject, self._patient(), Position("sample", 1), not self._rarely(0.05), (), self._one((None, recipient))
         )
+        return self._request(), facts, at(moment)
+
+    def _organisation(self) -> Organisation | None:
+        """Return an organisation: mostly one whose function it is, and that undertook to comply."""
+        if self._rarely(0.05):
+            return None
+        fitting = [name for name, purposes in self._categories.items() if self._purpose in purposes]
+        category = self._one(fitting or [None]) if self._rarely(0.9) else self._one([None, *self._categories])
+        return Organisation(category, self._rarely(0.9))
 
     def _request(self) -> EvaluationRequest:
-        purposes = (self._purpose, *self._some(self._purposes, 1 if self._rarely() else 0))
+        purposes = (self._purpose, *self._some(self._purposes, 1 if self._rarely(0.05) else 0))
         properties = ResourceProperties(
             patient=None if self._class in IMPERSONAL or self._rarely(0.02) else "p1",
             data_class=self._class, labels=self._labels_stated(),
             conf=self._one((None, None, "N", "R", "V")), created=self._one((None, "2026-05-01")),
             author=self._one((None, "s1", "s2")),
             encounter=self._one((None, "e1")), blocked=self._rarely(0.01), deidentified=self._rarely(0.2),
-            self_consented=self._rarely(),
+            self_consented=self._rarely(), id_document_copy=self._rarely(0.02), immigrant=self._rarely(),
+            state_secret=self._rarely(0.01),
         )  # fmt: skip
         context = RequestContext(
-            purpose=purposes, btg_session=self._one((None, None, "b1")), relink=self._rarely(0.01),
+            purpose=purposes, btg_session=self._one((None, None, "b1", "b1", "b2")), relink=self._rarely(0.01),
             destination_country=self._one((*(None,) * 25, "KZ", "DE")), art16_3=self._one((None, None, "consent")),
             legal_request=self._legal_request() if self._rarely(0.3) else None,
             inspection=Inspection(self._one(("a1", "")), self._some(("p1", "p2"), 2), self._some(self._classes, 3))
             if self._rarely(0.2) else None,
-            recipient=self._one((None, None, "nehp", "law_enforcement", "employer")),
+            recipient=self._one((None, "h2", "h2", "nehp", "law_enforcement", "employer", "backup_platform")),
+            art137_1=self._one((None, None, "shock_coma", "severe_mental_disorder", "convenience")),
             suspected_crime=self._rarely(0.3), mental_deviation=self._rarely(0.3),
             sexual_violence_inclination=self._rarely(0.3), subject_demand=self._rarely(0.3),
             defer_notice=self._one((None, None, "written")), cohort_size=self._one((None, None, 3, 5, 500)),
@@ -129,24 +142,34 @@ class _Maker:
         return LegalRequest(
             "r1", self._one((*sorted(AUTHORITIES), "employer")), self._one(("p1", "p1", "p2")),
             self._words(self._class, [*self._classes, *self._groups]), self._one((None, "c-1")), self._rarely(0.8),
+            self._one((None, None, "written")),
         )  # fmt: skip
 
     def _patient(self) -> PatientFacts:
         many = range(self._one((0, 1, 1, 2, 3)))
+        # What somebody rests on is mostly there: a chain for a delegate, a session for who breaks the glass.
+        chained, rests = (0.9 if self._role == role else 0.3 for role in ("delegate", "legal_representative"))
+        urgent = 0.9 if self._purpose in ("BTG", "ETREAT", "ERTREAT") else 0.3
         return PatientFacts(
             id="p1", birth_date=self._one(_BIRTHS), egov=self._rarely(0.5),
             deceased_at=NOON if self._rarely(0.05) else None, incapacitated=self._rarely(0.05),
             unable=self._rarely(0.2),
             consents=tuple(self._consent(number) for number in many),
-            delegations=tuple(self._delegation(number) for number in many if self._rarely(0.4)),
-            representations=tuple(self._representation(number) for number in many if self._rarely(0.4)),
-            grants=tuple(self._grant() for _ in range(self._rarely(0.4))),
-            episodes=tuple(self._episode() for _ in range(self._rarely(0.4))),
+            delegations=tuple(self._delegation(number) for number in many if self._rarely(chained)),
+            representations=tuple(self._representation(number) for number in many if self._rarely(rests)),
+            grants=tuple(self._grant() for _ in range(self._rarely(urgent))),
+            episodes=tuple(self._episode() for _ in range(self._rarely(urgent))),
             relationships=tuple(self._relationship() for _ in range(self._rarely(0.7))),
             records=tuple(self._record() for _ in range(self._rarely(0.2))),
         )  # fmt: skip
 
     def _consent(self, number: int) -> Consent:
+        if self._rarely(0.4):
+            plain = Provision(
+                "permit", (Grantee(org="h1"), Grantee(org="h2")), (self._purpose,), (self._action,), (self._class,),
+                end=self._until(), labels=self._some(self._labels, 2) if self._rarely() else (),
+            )  # fmt: skip
+            return Consent(f"c{number}", f"t{number}", "active", self._one(_EDGES), plain, delegations=("d0", "d1"))
         return Consent(
             f"c{number}", self._one(("t1", f"t{number}")), self._one(_STATUSES),
             self._one(_EDGES), self.provision(2), kind=self._one(_KINDS),
@@ -192,13 +215,20 @@ class _Maker:
     def _grant(self) -> EmergencyGrant:
         start = self._since() or _EDGES[1]
         return EmergencyGrant(
-            "b1", self._one(("s1", "s1", "s2")), start, start + HOUR, "unconscious", 40, mfa=self._rarely(0.8)
+            "b1",
+            self._one(("s1", "s1", "s2")),
+            start,
+            start + HOUR,
+            "unconscious",
+            40,
+            mfa=self._rarely(0.8),
+            categories=self._one((("emergency_set",), ("emergency_set",), ("clinical", "demographics"), ())),
         )
 
     def _episode(self) -> Episode:
         form = self._one(("emergency", "urgent", "planned"))
         return Episode(
-            "e1", self._one(("h1", "h2")), form, self._since() or _EDGES[0], self._until(), self._rarely(0.5)
+            "e1", self._one(("h1", "h1", "h2")), form, self._since() or _EDGES[0], self._until(), self._rarely(0.5)
         )
 
     def _relationship(self) -> Relationship:
@@ -206,24 +236,28 @@ class _Maker:
 
     def _record(self) -> RecordStatus:
         data_class = self._one((*(self._class,) * 8, self._one(self._classes)))
-        return RecordStatus("o1", data_class, self._labels_stated(), blocked=self._rarely())
+        return RecordStatus(
+            "o1", data_class, self._labels_stated(), blocked=self._rarely(), destroyed=self._rarely(0.03)
+        )
 
     def _labels_stated(self) -> tuple[str, ...] | None:
         stated: tuple[str, ...] | None = self._one((None, *((),) * 8, self._some(self._labels, 2)))
         return stated
 
     def _plausible(self) -> tuple[str, str, str, str]:
-        """Return role, purpose, action and class: mostly as a permit or a row of the role matrix has them."""
+        """Return role, purpose, action and class: mostly as a row of the role matrix or a permit has them."""
         kinds = (self._roles, self._purposes, self._actions, self._classes)
-        if not self._cells or self._rarely(0.15):
+        source = self._one((*(self._matrix,) * 5, *(self._cells,) * 3, ()))
+        if not source:
             one, two, three, four = (self._one(words) for words in kinds)
             return one, two, three, four
-        cells = self._one(self._cells)
+        cells = self._one(source)
         fitting = self._fitting.get(cells)
         if fitting is None:
             call = {name: function.call for name, function in self._functions.items()}
             tests: tuple[Callable[[str, str], bool], ...] = (
-                lambda word, cell: call["holds"]((word,), cell), lambda word, cell: call["covers"]((word,), cell),
+                lambda word, cell: call["holds"]((word,), cell),
+                lambda word, cell: call["states" if source is self._matrix else "covers"]((word,), cell),
                 call["acts"], call["touches"],
             )  # fmt: skip
             fitting = self._fitting[cells] = tuple(

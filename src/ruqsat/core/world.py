@@ -285,7 +285,9 @@ def _patient(name: str, who: PatientRecord, world: World, switches: Switches) ->
             for key, e in of(world.episodes)
         ),
         relationships=tuple(Relationship(r.kind, r.subject, r.org) for _, r in of(world.relationships)),
-        records=tuple(RecordStatus(key, r.data_class, r.labels, r.conf, r.blocked, r.destroyed) for key, r in of(world.records)),
+        records=tuple(
+            RecordStatus(key, r.data_class, r.labels, r.conf, r.blocked, r.destroyed) for key, r in of(world.records)
+        ),
     )
 
 
