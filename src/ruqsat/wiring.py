@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import math
 import secrets
 import time
@@ -9,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
@@ -17,15 +18,17 @@ from msgspec import Struct
 from ruqsat import __version__
 from ruqsat.core.admission import WORLD, Changes
 from ruqsat.core.cases import read_world
+from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import PatientFacts, SubjectFacts
 from ruqsat.core.instant import SECOND
+from ruqsat.core.pack import read_parts, variants_of
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.verdict import Verdict
 from ruqsat.core.world import project_world
 from ruqsat.errors import PolicyError, SettingsError
 from ruqsat.service.administration_point import AdministrationPoint, InForce
 from ruqsat.service.clock import SystemClock
-from ruqsat.service.decision_point import DecisionPoint
+from ruqsat.service.decision_point import Decide, DecisionPoint
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.metrics import Metrics
@@ -41,8 +44,26 @@ from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.listeners import Listener, is_local, parse_listen
 
+if TYPE_CHECKING:
+    from ruqsat.web.fixtures import Decider, FixtureLoader, Stage
+
+_log = logging.getLogger(__name__)
+
 GC_THRESHOLDS = (20_000, 20, 50)
 """A decision makes a few dozen short-lived objects and no cycles."""
+
+
+TEST_FIXTURES = "test fixtures: answers are not about real people"
+
+
+class Testing(Struct, frozen=True):
+    """
+    The process is a test's: whoever reaches the JSON listener sets facts, time and switches.
+
+    ``oracle``: stock pycasbin decides (slow, the same answers).
+    """
+
+    oracle: bool = False
 
 
 class Process(Struct, frozen=True):
@@ -81,12 +102,15 @@ async def examine(settings: Settings, texts: Mapping[str, bytes]) -> Verdict:
 
 
 @asynccontextmanager
-async def open_process(settings: Settings, *, demo: bool = False) -> AsyncIterator[Process]:
+async def open_process(
+    settings: Settings, *, demo: bool = False, testing: Testing | None = None
+) -> AsyncIterator[Process]:
     """
     Build the process on the running loop; leaving closes everything in the right order.
 
     Args:
         demo: Fill an empty database with the pack's synthetic world.
+        testing: Let callers of the JSON listener load test fixtures.
 
     Raises:
         RuqsatError: it cannot be started, and why.
@@ -111,23 +135,29 @@ async def open_process(settings: Settings, *, demo: bool = False) -> AsyncIterat
         information = InformationPoint(store, freshness, clock, limits=limits)
         stack.push_async_callback(information.aclose)
         await information.probe_once()
+        if testing is not None:
+            _log.warning("test_fixtures_are_on people_on_record=%s %s", not await store.is_empty(), TEST_FIXTURES)
         if demo and await store.is_empty():
             await information.record(*_demo_world(in_force.texts, policy_set))
         stack.push_async_callback(_cancelled, _started(information.probe_forever(int(settings.probe_seconds * SECOND))))
-        decision_point = DecisionPoint(policy_set, information, freshness, journal, clock, metrics)
+        stage = _stage(clock) if testing is not None else None
+        decides, present = (evaluate, clock) if stage is None else (stage.decide, stage)
+        decision_point = DecisionPoint(policy_set, information, freshness, journal, present, metrics, decides)
         auth = ForwardAuth(decision_point, verifier, routes, policy_set) if verifier is not None else None
         administration.adopt = partial(_put_in_force, decision_point, auth)
         if settings.policy_poll_seconds:
             watching = administration.watch_forever(settings.policy_poll_seconds)
             stack.push_async_callback(_cancelled, _started(watching))
-        state = _State(settings, administration, information, journal, clock)
+        state = _State(settings, administration, information, journal, clock, testing)
         state.watch(metrics)
         apps = {
-            "json": AuthZen(decision_point, settings.json_explain, frozenset(settings.json_capabilities)),
+            "json": AuthZen(decision_point, settings.json_explain, frozenset(settings.json_capabilities))
+            if stage is None or testing is None
+            else _json_for_tests(decision_point, stage, information, freshness, administration, testing),
             "auth": auth,
             "control": build_control(
                 decision_point, _Registry(store, information, freshness), verifier, metrics, state.status,
-                state.not_ready_because, lambda: clock.now().hi,
+                state.readiness, lambda: present.now().hi,
             ),
         }  # fmt: skip
         # What was built lives as long as the process: the collector need not look at it again, nor often.
@@ -164,10 +194,10 @@ class _State:
 
     def __init__(
         self, settings: Settings, administration: AdministrationPoint, information: InformationPoint,
-        journal: DurableJournal | LossyJournal, clock: SystemClock,
+        journal: DurableJournal | LossyJournal, clock: SystemClock, testing: Testing | None,
     ) -> None:  # fmt: skip
         self._settings, self._administration, self._information = settings, administration, information
-        self._journal, self._clock = journal, clock
+        self._journal, self._clock, self._testing = journal, clock, testing
         self._started = time.time()
         self._draining = False
 
@@ -186,6 +216,15 @@ class _State:
             reasons.append("draining")
         return reasons
 
+    def readiness(self) -> dict[str, Any]:
+        """Return what readiness says; with ``reasons`` it is not ready."""
+        reasons = self.not_ready_because()
+        said: dict[str, Any] = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ready"}
+        if self._testing is not None:
+            said |= {"test_fixtures": True, "warning": TEST_FIXTURES}
+            said["status"] += " for tests only"
+        return said
+
     def status(self) -> dict[str, Any]:
         """Return what is in force and how fresh it is."""
         position = self._information.position
@@ -200,6 +239,8 @@ class _State:
             "cache": {"hits": self._information.hits, "misses": self._information.misses,
                       "fills": self._information.fills, "forgotten": self._information.forgotten},
             "not_ready_because": self.not_ready_because(),
+            "test_fixtures": self._testing is not None,
+            "decides": "stock pycasbin" if self._testing and self._testing.oracle else "compiled rules",
         }  # fmt: skip
 
     def watch(self, metrics: Metrics) -> None:
@@ -210,6 +251,7 @@ class _State:
         metrics.gauge("ruqsat_applied_position", "Newest change known", lambda: information.position.seq)
         for name in ("hits", "misses", "fills", "forgotten"):
             metrics.counter(f"ruqsat_cache_{name}", f"Fact cache: {name}", partial(getattr, information, name))
+        metrics.gauge("ruqsat_test_fixtures", "1 if test fixtures are on", lambda: self._testing is not None)
         policy = self._administration
         metrics.gauge("ruqsat_policy_refused", "1 while the pack at hand is refused", lambda: bool(policy.refused))
         metrics.counter("ruqsat_policy_reloads", "Packs put in force since the start", lambda: policy.reloads)
@@ -220,6 +262,66 @@ class _State:
     def _lease_age(self) -> float:
         age = self._information.lease_age(self._clock.boottime())
         return float("inf") if age is None else age / SECOND
+
+
+def _stage(clock: SystemClock) -> "Stage":
+    from ruqsat.web.fixtures import Stage  # noqa: PLC0415 - not in a process that serves real people
+
+    return Stage(clock, evaluate)
+
+
+def _json_for_tests(
+    decision_point: DecisionPoint, stage: "Stage", information: InformationPoint, freshness: Freshness,
+    administration: AdministrationPoint, testing: Testing,
+) -> "FixtureLoader":  # fmt: skip
+    from ruqsat.web.fixtures import FixtureLoader  # noqa: PLC0415
+
+    duties = decision_point.policy_set.vocabulary.duties
+    everything = frozenset(name for name, duty in duties.items() if duty.blocking)
+    decider = _deciders(administration, testing)
+    stage.set(decider({}).decide, None, store_down=False)
+    authzen = AuthZen(decision_point, True, everything)
+    return FixtureLoader(authzen, stage, information, decider, freshness.issue_token)
+
+
+def _deciders(administration: AdministrationPoint, testing: Testing) -> Callable[[Mapping[str, Any]], "Decider"]:
+    """Return a function that makes what decides under given switches, by the rules in force."""
+    from ruqsat.web.fixtures import Decider  # noqa: PLC0415
+
+    known: dict[tuple[str, str], Decider] = {}
+
+    def decider(switches: Mapping[str, Any]) -> Decider:
+        in_force = administration.in_force
+        digest = in_force.pack.policy_set.digest
+        if (digest, repr(switches)) not in known:
+            policy_set = _variant(in_force, switches)
+            decide = _oracle(in_force, switches) if testing.oracle else _compiled(policy_set if switches else None)
+            known[digest, repr(switches)] = Decider(digest, policy_set.vocabulary.switches, decide)
+        return known[digest, repr(switches)]
+
+    return decider
+
+
+def _variant(in_force: InForce, switches: Mapping[str, Any]) -> PolicySet:
+    if not switches:
+        return in_force.pack.policy_set
+    parts, _ = read_parts(in_force.texts)
+    if parts is None:
+        raise PolicyError("the pack in force cannot be read again")
+    return variants_of(parts)(switches)
+
+
+def _compiled(variant: PolicySet | None) -> Decide:
+    """Return what decides by *variant*, or by the set in force at that time."""
+    return evaluate if variant is None else lambda _, *asked: evaluate(variant, *asked)
+
+
+def _oracle(in_force: InForce, switches: Mapping[str, Any]) -> Decide:
+    """Return stock pycasbin as what decides."""
+    from ruqsat.casbin.decider import OracleDecider  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
+
+    oracle = OracleDecider(in_force.texts, switches)
+    return lambda _, *asked: oracle.decide(*asked)
 
 
 def _put_in_force(point: DecisionPoint, auth: ForwardAuth | None, found: InForce, changes: Changes) -> None:

@@ -8,6 +8,7 @@ import httpx
 import typer
 from rich.console import Console
 
+from ruqsat.cli.client import open_client
 from ruqsat.errors import RuqsatError, SettingsError, StoreUnavailableError
 
 app = typer.Typer(no_args_is_help=True)
@@ -38,7 +39,7 @@ def withdraw(
         raise SettingsError("the bearer token holds something that no token holds")
     path = f"/v1/consents/{quote(consent, safe='')}/withdraw"
     try:
-        with _client(control) as client:
+        with open_client(control) as client:
             answer = client.post(path, headers={"Authorization": f"Bearer {bearer}"})
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise StoreUnavailableError(f"no answer from the control API: {error.__class__.__name__}") from None
@@ -46,14 +47,6 @@ def withdraw(
     if answer.status_code != httpx.codes.OK:
         raise RefusedError(str(said.get("detail", f"status {answer.status_code}")))
     Console(highlight=False).print(f"withdrawn; consistency token {said.get('token')}")
-
-
-def _client(control: str) -> httpx.Client:
-    """Return a client of the control API; proxies of the environment are none of a token's business."""
-    if control.startswith("unix:"):
-        transport = httpx.HTTPTransport(uds=control.removeprefix("unix:"))
-        return httpx.Client(base_url="http://ruqsat", transport=transport, timeout=10)
-    return httpx.Client(base_url=control if "://" in control else f"http://{control}", trust_env=False, timeout=10)
 
 
 def _object(answer: httpx.Response) -> dict[str, object]:

@@ -12,16 +12,18 @@ import typer
 import uvloop
 from rich.console import Console
 
+from ruqsat.errors import SettingsError
 from ruqsat.settings import BLOCKING_DUTIES, Settings, load_settings
 from ruqsat.web.listeners import serve as serve_listeners
 from ruqsat.web.logs import configure_logs
-from ruqsat.wiring import Process, open_process
+from ruqsat.wiring import TEST_FIXTURES, Process, Testing, open_process
 
 DEMO_ISSUER, DEMO_AUDIENCE = "https://demo.ruqsat.example", "ruqsat-demo"
 DEMO_HOURS = 8
 
 
 def serve(
+    *,
     demo: Annotated[
         bool,
         typer.Option("--demo", help="Synthetic world, tokens that work, exact reasons shown. Never with real data."),
@@ -32,14 +34,26 @@ def serve(
     json_listen: Annotated[str | None, typer.Option(help="AuthZEN JSON: `host:port`, `unix:/path` or `off`.")] = None,
     auth_listen: Annotated[str | None, typer.Option(help="Forward-auth listener.")] = None,
     control_listen: Annotated[str | None, typer.Option(help="Control listener.")] = None,
+    test_fixtures: Annotated[
+        bool,
+        typer.Option(
+            "--test-fixtures",
+            help="Whoever reaches the JSON listener sets facts, time and switches. For tests; never with real data.",
+        ),
+    ] = False,
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="With --test-fixtures: stock pycasbin decides (slow, the same answers).")
+    ] = False,
 ) -> None:
     """Serve decisions until SIGTERM; every other setting comes from RUQSAT_… or the file RUQSAT_CONFIG names."""
     given: dict[str, Any] = {
         "pack": pack, "database_url": database_url, "journal_dir": journal_dir, "json_listen": json_listen,
         "auth_listen": auth_listen, "control_listen": control_listen,
     }  # fmt: skip
+    if oracle and not test_fixtures:
+        raise SettingsError("--oracle is for tests: give --test-fixtures too")
     secret = None
-    if demo:
+    if demo or test_fixtures:
         given |= {"json_explain": True, "json_capabilities": BLOCKING_DUTIES}
         if not _are_tokens_set(given):
             secret = secrets.token_urlsafe(48)
@@ -49,16 +63,16 @@ def serve(
             }  # fmt: skip
     settings = load_settings(**given)
     configure_logs(settings.log_level)
-    uvloop.run(_run(settings, demo, secret))
+    uvloop.run(_run(settings, demo, secret, Testing(oracle) if test_fixtures else None))
 
 
 def _are_tokens_set(given: dict[str, Any]) -> bool:
-    """Tell whether the operator has set tokens: their issuer then also serves the demo, and no secret is made up."""
+    """Tell whether the operator has set tokens: their issuer then also serves demo and tests; no secret is made up."""
     return load_settings(**given | {"auth_listen": "off"}).token_issuer is not None
 
 
-async def _run(settings: Settings, demo: bool, demo_secret: str | None) -> None:
-    async with open_process(settings, demo=demo) as process:
+async def _run(settings: Settings, demo: bool, demo_secret: str | None, testing: Testing | None) -> None:
+    async with open_process(settings, demo=demo, testing=testing) as process:
         reloads: set[asyncio.Task[bool]] = set()
 
         def reload() -> None:
@@ -69,7 +83,7 @@ async def _run(settings: Settings, demo: bool, demo_secret: str | None) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
         def ready(addresses: dict[str, str]) -> None:
-            _announce(process, settings, addresses)
+            _announce(process, settings, addresses, testing)
             if demo:
                 _print_demo(addresses, demo_secret)
 
@@ -78,8 +92,10 @@ async def _run(settings: Settings, demo: bool, demo_secret: str | None) -> None:
         )
 
 
-def _announce(process: Process, settings: Settings, addresses: dict[str, str]) -> None:
+def _announce(process: Process, settings: Settings, addresses: dict[str, str], testing: Testing | None) -> None:
     out = Console(highlight=False, markup=False, soft_wrap=True)
+    if testing is not None:
+        out.print(f"TEST FIXTURES ARE ON ({TEST_FIXTURES}): whoever reaches the JSON listener decides what is true")
     in_force = process.administration.in_force
     policy_set = in_force.pack.policy_set
     out.print(f"Ruqsat serves policy set {policy_set.digest[:16]} ({len(policy_set.rules)} rules)")

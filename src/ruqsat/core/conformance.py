@@ -7,6 +7,7 @@ the store may know becomes facts.
 """
 
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any
 
 import msgspec
@@ -60,12 +61,20 @@ class ScenarioFile(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """What came of one scenario; ``differences`` is empty if it is met."""
+    """
+    What came of one scenario.
+
+    Attributes:
+        decision: The answer, or the first that differs; None if it cannot be run.
+        differences: What is not as expected, in words; empty if it is met.
+        differed: Which of several askings were not as expected, where it was asked several times.
+    """
 
     id: str
     title: str
-    decision: Decision
+    decision: Decision | None
     differences: tuple[str, ...]
+    differed: tuple[str, ...] = ()
 
 
 def run_scenarios(
@@ -77,12 +86,32 @@ def run_scenarios(
     Args:
         variant: The same rules under other switches, for scenarios that state some.
     """
-    outcomes = []
-    for scenario in file.scenarios:
-        deciding = variant(scenario.policy) if scenario.policy else policy_set
-        decision = decide_scenario(file, scenario, deciding)
-        outcomes.append(Outcome(scenario.id, scenario.title, decision, differences(decision, scenario.expect)))
-    return outcomes
+    return [_run(file, scenario, policy_set, variant) for scenario in file.scenarios]
+
+
+def _run(
+    file: ScenarioFile, scenario: Scenario, policy_set: PolicySet, variant: Callable[[Mapping[str, Any]], PolicySet]
+) -> Outcome:
+    try:
+        decision = decide_scenario(file, scenario, variant(scenario.policy) if scenario.policy else policy_set)
+    except Exception as error:  # noqa: BLE001 - whatever one scenario holds, the others are run
+        return cannot_be_run(scenario, error)
+    return Outcome(scenario.id, scenario.title, decision, differences(decision, scenario.expect))
+
+
+def cannot_be_run(scenario: Scenario, error: Exception) -> Outcome:
+    """Return the outcome of a scenario that holds something that cannot be read."""
+    why = f"`{error.args[0]}` is not in the file" if isinstance(error, KeyError) else str(error) or repr(error)
+    return Outcome(scenario.id, scenario.title, None, (f"cannot be run: {why[:1].lower() + why[1:]}",))
+
+
+def shuffled(scenario: Scenario, dice: Random) -> Scenario:
+    """Return the scenario with its documents in another order, which must not matter."""
+    given = {
+        kind: dice.sample(names, len(names)) if isinstance(names, list) else names
+        for kind, names in scenario.given.items()
+    }
+    return msgspec.structs.replace(scenario, given=given)
 
 
 def decide_scenario(file: ScenarioFile, scenario: Scenario, policy_set: PolicySet) -> Decision:

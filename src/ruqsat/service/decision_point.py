@@ -8,6 +8,7 @@ on stable storage.  Every other event is a denial with a reason.
 
 import secrets
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import count
 from typing import Protocol
@@ -25,6 +26,9 @@ from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import JournalError, StoreUnavailableError
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.ports import Clock, Journal
+
+Decide = Callable[[PolicySet, EvaluationRequest, Facts, Now, frozenset[str]], Decision]
+"""What decides: a policy set, a request, the facts, the moment, what the enforcement point can do."""
 
 DIGEST_SHOWN = 16
 """Hexadecimal digits of the policy digest in answers and entries; the whole one stands in the segment's head."""
@@ -144,7 +148,12 @@ class Tokens(Protocol):
 
 
 class DecisionPoint:
-    """Decides requests; one instance serves every listener of the process."""
+    """
+    Decides requests; one instance serves every listener of the process.
+
+    Args:
+        decide: What decides; anything but ``evaluate`` is for tests.
+    """
 
     def __init__(
         self,
@@ -154,6 +163,7 @@ class DecisionPoint:
         journal: Journal,
         clock: Clock,
         metrics: Metrics,
+        decide: Decide = evaluate,
     ) -> None:
         self.policy_set = policy_set
         self._tokens = tokens
@@ -161,6 +171,7 @@ class DecisionPoint:
         self._journal = journal
         self._clock = clock
         self._metrics = metrics
+        self._decide = decide
         self._process = secrets.token_hex(6)
         self._numbers = count(1)
         self._encode = msgspec.json.Encoder().encode
@@ -187,7 +198,7 @@ class DecisionPoint:
             decision, facts = await self._evaluate(policy_set, request, origin)
             now = self._clock.now()
         else:
-            decision = evaluate(policy_set, request, facts, now, _capabilities(request, origin))
+            decision = self._decide(policy_set, request, facts, now, _capabilities(request, origin))
         answer = self._answer(decision, policy_set)
         try:
             await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
@@ -239,7 +250,7 @@ class DecisionPoint:
                 facts = await self._information.fetch(subject, patient, token)
         except StoreUnavailableError:
             return deny("deny.store.unavailable" if token is None else "deny.not_fresh"), None
-        return evaluate(policy_set, request, facts, self._clock.now(), _capabilities(request, origin)), facts
+        return self._decide(policy_set, request, facts, self._clock.now(), _capabilities(request, origin)), facts
 
     def _still_usable(self, request: EvaluationRequest, facts: Facts | None) -> bool:
         """The last test before a permit is sent: nothing changed while its entry was written, and the lease holds."""

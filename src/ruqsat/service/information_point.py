@@ -226,8 +226,12 @@ class InformationPoint:
         if era != self._era:
             self.forgotten += self._era > 0  # the first epoch replaces nothing
             self._era = era
-            self._subjects.clear()
-            self._patients.clear()
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop what is in memory: the next questions read the store."""
+        self._subjects.clear()
+        self._patients.clear()
 
     @property
     def failed_probes(self) -> int:

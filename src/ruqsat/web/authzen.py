@@ -24,7 +24,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 EVALUATION = "/access/v1/evaluation"
-_JSON = b"application/json"
+JSON = b"application/json"
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _MAX_TRACEPARENT = 256
 _log = logging.getLogger("ruqsat.json")
@@ -62,31 +62,31 @@ class AuthZen:
         extra = [(b"x-request-id", request_id)] if request_id is not None else []
         try:
             if scope["path"] != EVALUATION:
-                await _say(send, 404, "no such endpoint: expected POST /access/v1/evaluation", extra)
+                await say(send, 404, "no such endpoint: expected POST /access/v1/evaluation", extra)
             elif scope["method"] != "POST":
-                await _say(send, 405, "expected POST", [*extra, (b"allow", b"POST")])
-            elif content_type is None or content_type.split(b";", 1)[0].strip().lower() != _JSON:
-                await _say(send, 400, "expected `Content-Type: application/json`", extra)
+                await say(send, 405, "expected POST", [*extra, (b"allow", b"POST")])
+            elif content_type is None or content_type.split(b";", 1)[0].strip().lower() != JSON:
+                await say(send, 400, "expected `Content-Type: application/json`", extra)
             else:
                 cycle = scope.get(CYCLE)
                 body = take_body(cycle) if cycle is not None else None
                 if body is None or len(body) > MAX_BODY_BYTES:
-                    body = await _read_on(await receive(), receive)
+                    body = await read_on(await receive(), receive)
                 origin = self._plain if traceparent is None else self._traced(traceparent)
                 answer = await self._decision_point.decide(decode_evaluation(body), origin)
                 said = encode_answer(answer, self._explain)
                 if extra or cycle is None or not reply_at_once(cycle, _HEAD % len(said), said):
-                    await _send(send, 200, _JSON, said, extra)
+                    await reply(send, 200, JSON, said, extra)
         except RequestError as error:
-            await _say(send, 400, str(error), extra)
+            await say(send, 400, str(error), extra)
         except asyncio.CancelledError:
             # The process stops and waits no longer: what is undecided is not allowed.
             _log.warning("evaluation_cut_short")
-            await _say(send, 500, "the decision point is stopping; nothing was allowed", extra)
+            await say(send, 500, "the decision point is stopping; nothing was allowed", extra)
         except Exception:  # noqa: BLE001
             # The edge of the hot path: whatever went wrong, the caller gets no permit and no detail.
             _log.exception("evaluation_failed")
-            await _say(send, 500, "the decision point failed; nothing was allowed", extra)
+            await say(send, 500, "the decision point failed; nothing was allowed", extra)
 
     def _traced(self, traceparent: str) -> Origin:
         return Origin("json", self._explain, self._capabilities, traceparent)
@@ -105,26 +105,32 @@ def _read_headers(headers: Headers) -> tuple[bytes | None, bytes | None, str | N
     return request_id, content_type, traceparent
 
 
-async def _read_on(message: MutableMapping[str, Any], receive: Receive) -> bytes:
-    """Return the whole body, of which *message* is the first part."""
+async def read_on(message: MutableMapping[str, Any], receive: Receive, max_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """
+    Return the whole body, of which *message* is the first part.
+
+    Raises:
+        RequestError: it is larger than *max_bytes*, or ends early.
+    """
     body = bytearray()
     while True:
         if message["type"] != "http.request":
             raise RequestError("the caller went away before its request was complete")
         body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            raise RequestError(f"the body is larger than {MAX_BODY_BYTES // 1024} KiB")
+        if len(body) > max_bytes:
+            raise RequestError(f"the body is larger than {max_bytes // 1024} KiB")
         if not message.get("more_body", False):
             return bytes(body)
         message = await receive()
 
 
-async def _say(send: Send, status: int, sentence: str, extra: Headers) -> None:
+async def say(send: Send, status: int, sentence: str, extra: Headers) -> None:
     """Send an error; AuthZEN wants a body that is an error message string."""
-    await _send(send, status, b"text/plain; charset=utf-8", sentence.encode(), extra)
+    await reply(send, status, b"text/plain; charset=utf-8", sentence.encode(), extra)
 
 
-async def _send(send: Send, status: int, content_type: bytes, body: bytes, extra: Headers) -> None:
+async def reply(send: Send, status: int, content_type: bytes, body: bytes, extra: Headers) -> None:
+    """Send an answer."""
     headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *extra]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -81,7 +81,7 @@ def build_control(
     verifier: TokenVerifier | None,
     metrics: Metrics,
     status: Callable[[], dict[str, Any]],
-    ready: Callable[[], list[str]],
+    readiness: Callable[[], dict[str, Any]],
     clock: Callable[[], Instant],
 ) -> FastAPI:
     """
@@ -89,7 +89,7 @@ def build_control(
 
     Args:
         status: What `/status` shows.
-        ready: Why the process is not ready; empty if it is.
+        readiness: What `/health/ready` says; it holds ``reasons`` if the process is not ready.
         clock: The present moment, for the instant of a withdrawal.
     """
     app = FastAPI(title="Ruqsat control API", version=__version__, redoc_url=None)
@@ -102,9 +102,8 @@ def build_control(
 
     @app.get("/health/ready", summary="Decisions can be made and journaled.", responses={503: {}})
     async def is_ready() -> Response:
-        reasons = ready()
-        body = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ready"}
-        return JSONResponse(body, 503 if reasons else 200)
+        body = readiness()
+        return JSONResponse(body, 503 if "reasons" in body else 200)
 
     @app.get("/status", summary="What is in force, and how fresh it is.")
     async def show_status() -> dict[str, Any]:

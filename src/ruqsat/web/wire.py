@@ -3,6 +3,7 @@
 import msgspec
 from msgspec import Struct
 
+from ruqsat.core.decision import Decision
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Obligation
@@ -40,6 +41,7 @@ class EvaluationResponse(Struct, frozen=True):
 
 
 _encode = msgspec.json.Encoder().encode
+_decode_answer = msgspec.json.Decoder(EvaluationResponse).decode
 
 
 def decode_evaluation(body: bytes) -> EvaluationRequest:
@@ -69,6 +71,40 @@ def encode_answer(answer: Answer, explain: bool) -> bytes:
         detail = Explain(decision.reason, decision.basis, decision.rule, decision.law, decision.applied)
     context = AnswerContext(answer.id, answer.reason, answer.policy, answer.token, answer.obligations, detail)
     return _encode(EvaluationResponse(decision.allowed, context))
+
+
+def decode_answer(body: bytes) -> Decision:
+    """
+    Read an answer back, as a caller that is shown the exact reason.
+
+    Raises:
+        RequestError: it is no answer of ours, or does not explain itself.
+    """
+    try:
+        answer = _decode_answer(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(f"expected an AuthZEN answer: {_sentence(str(error))}") from None
+    told = answer.context.explain
+    if told is None:
+        raise RequestError("the answer shows no exact reason: its caller is not registered to see one")
+    duties = tuple(duty for obligation in answer.context.obligations for duty in _duties(obligation))
+    return Decision(answer.decision, told.reason, told.basis, told.rule, told.law, duties, told.applied)
+
+
+def _duties(obligation: Obligation) -> list[str]:
+    """
+    Write an obligation as duties.
+
+    Examples:
+        >>> _duties(Obligation("a-1.1", "redact", {"parts": ["o2", "o3"]}))
+        ['redact:o2', 'redact:o3']
+        >>> _duties(Obligation("a-1.2", "review", {"within_hours": 72}))
+        ['review:72']
+    """
+    parts = [
+        part for value in obligation.properties.values() for part in (value if isinstance(value, list) else [value])
+    ]
+    return [f"{obligation.type}:{part}" for part in parts] or [obligation.type]
 
 
 def _is_printable(request: EvaluationRequest) -> bool:
