@@ -9,7 +9,6 @@ and read from the pack.  Where it and the product differ, one of them is wrong.
 """
 
 import tomllib
-
 from collections.abc import Iterator
 from copy import copy
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -42,7 +41,7 @@ CARE = {*BASIC, "pharmacist", "lab_diagnostic"}
 ACCESS = ("processing", "dissent", "delegation", "research", "cross_border")
 OTHER = ("treatment", "advance_directive", "biometric", "marketing")
 FORMALITIES = {"none": 0, "not_yet_valid": 1, "revoked": 3, "expired": 4, "purpose": 5, "recipient": 6, "action": 7,
-               "category": 8, "data_scope": 9, "sensitivity": 10}  # fmt: skip
+               "category": 8, "data_scope": 9, "confidentiality": 10, "sensitivity": 11}  # fmt: skip
 
 
 class Denied(Exception):
@@ -101,7 +100,7 @@ def decide(request: Any, facts: Any, now: int) -> tuple[bool, str, str | None, f
     return True, f"allow.{reason}", basis, frozenset(found)
 
 
-def _layers(case: Case) -> tuple[str, str, str]:
+def _layers(case: Case) -> tuple[str, str, str]:  # noqa: PLR0912 - the layers, one after the other
     public = _validity(case)
     if public:
         return public
@@ -429,7 +428,7 @@ def _secondary(case: Case) -> tuple[str, str, str] | None:
     raise Denied("research.identifiable")
 
 
-def _statutory(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0912 - one after the other, as the Code lists them
+def _statutory(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0911, PLR0912 - as the Code lists them
     context, roles = case.context, case.roles
     care = "human_approval minimum_necessary no_redisclose"
     asked = context.legal_request
@@ -556,7 +555,7 @@ def _emergency(case: Case) -> tuple[str, str, str] | None:
     return None
 
 
-def _session_miss(case: Case) -> str:
+def _session_miss(case: Case) -> str:  # noqa: PLR0911 - one line a reason
     limits, now = SWITCHES["btg"], case.now
     grant = next((g for g in (case.whom.grants if case.whom else ()) if g.id == case.context.btg_session), None)
     if grant is None:
@@ -793,12 +792,22 @@ def _node_miss(node: Any, case: Case) -> str:
         return "category"
     if not _in_data_scope(node, case, wide):
         return "data_scope"
+    if node.conf is not None and not _within_confidentiality(node.conf, case, wide):
+        return "confidentiality"
     if wide:
         meets = not node.labels or case.labels is None or any(
             _is_or_under(label, each) for label in case.labels for each in node.labels
         )  # fmt: skip
         return "" if meets else "sensitivity"
     return "" if _names_labels(case, node.labels) else "sensitivity"
+
+
+def _within_confidentiality(limit: str, case: Case, wide: bool) -> bool:
+    """A ceiling on a permit, a floor on a denial; what nobody knows meets a denial only."""
+    if case.labels is None and case.conf is None:
+        return wide
+    level = max([case.conf or "N", *map(_label_conf, case.labels or ())], key=ORDER.index)
+    return level == limit or (ORDER.index(level) > ORDER.index(limit)) == wide
 
 
 def _is_named(grantee: Any, case: Case, wide: bool) -> bool:

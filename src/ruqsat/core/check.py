@@ -18,7 +18,7 @@ from ruqsat.core.expression import (
     conjuncts,
     walk,
 )
-from ruqsat.core.functions import Function
+from ruqsat.core.function import Function
 from ruqsat.core.hierarchy import MAX_LINKS, Hierarchies
 from ruqsat.core.laws import Law
 from ruqsat.core.model_conf import Model, Section

@@ -20,7 +20,7 @@ from ruqsat.core.expression import (
     walk,
 )
 from ruqsat.core.expression import Any as Either
-from ruqsat.core.functions import Function
+from ruqsat.core.function import Function
 from ruqsat.core.vocabulary import Vocabulary
 
 Finding = tuple[str, str, str, Expression]

@@ -37,7 +37,8 @@ from ruqsat.core.expression import (
     walk,
 )
 from ruqsat.core.expression import Any as Either
-from ruqsat.core.functions import Function, words
+from ruqsat.core.function import Function
+from ruqsat.core.functions import words
 from ruqsat.core.laws import Law
 from ruqsat.core.model_conf import Model, Section
 from ruqsat.core.policy_set import Guard, PolicySet, Rule, RuleTest
@@ -48,8 +49,8 @@ from ruqsat.core.statutory import inspection_answer, request_answer
 from ruqsat.core.vocabulary import Vocabulary
 
 SECTION_FUNCTIONS = (
-    "entitled", "granted", "refused", "held_back", "released_abroad", "released_to", "represents", "delegated", "break_glass",
-    "requested", "inspected",
+    "entitled", "granted", "refused", "held_back", "released_abroad", "released_to", "represents", "delegated",
+    "break_glass", "requested", "inspected",
 )  # fmt: skip
 """Functions that ask another section of the model; each takes the four entities."""
 
@@ -68,6 +69,7 @@ ROW_ATTRIBUTES = {
         "encounters": "data_encounters",
         "data_from": "data_from",
         "data_until": "data_until",
+        "conf": "conf",
         "labels": "labels",
     },
     "3": {

@@ -28,7 +28,7 @@ _CATEGORIES = {
     "pharmacist": "provider_pharma", "insurer": "reimbursement_fund", "quality_expert": "control_medical",
     "epidemiologist": "control_sanepid", "analyst": "authorized_body", "researcher": "research_organisation",
 }  # fmt: skip
-"""A scenario names employers and says nothing of them: each is what its staff's role belongs to, and undertook to comply."""
+"""A scenario says nothing of employers: each is what its staff's role belongs to, and undertook to comply."""
 
 
 class Expected(Struct, frozen=True):

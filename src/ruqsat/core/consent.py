@@ -28,7 +28,7 @@ _RANK = {
     for rank, word in enumerate(
         (
             *("none", "not_yet_valid", "formality", "revoked", "expired", "purpose", "recipient", "action"),
-            *("category", "data_scope", "sensitivity"),
+            *("category", "data_scope", "confidentiality", "sensitivity"),
         )
     )
 }

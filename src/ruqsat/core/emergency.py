@@ -44,7 +44,7 @@ def break_glass_answer(case: Case, covers: Covers, switches: Switches) -> BreakG
     wanted = case.ctx.btg_session
     grant = next((g for g in patient.grants if g.id == wanted), None) if patient is not None else None
     if grant is None:
-        # Told apart for the clinician who looks at the wrong patient: the session is the own one, of somebody else's bed.
+        # Told apart for the clinician at the wrong bed: the session is the own one, for somebody else.
         return BreakGlassAnswer(False, (), "btg.patient_mismatch") if wanted in case.sub.sessions else _NO_SESSION
     miss = _miss(grant, case, covers, switches)
     return BreakGlassAnswer(not miss, (grant.id,), miss and f"btg.{miss}")

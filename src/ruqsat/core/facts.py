@@ -72,7 +72,8 @@ class Provision(Struct, frozen=True, omit_defaults=True):
     One node of a consent document; an empty tuple means "not stated".
 
     What silence means depends on ``effect``: on a permit the narrowest reading
-    (reading only, no sensitive label), on a denial the widest.
+    (reading only, no sensitive label), on a denial the widest.  ``conf`` is a ceiling
+    on a permit, a floor on a denial.
     """
 
     effect: Literal["permit", "deny"]
@@ -89,6 +90,7 @@ class Provision(Struct, frozen=True, omit_defaults=True):
     data_from: date | None = None
     data_until: date | None = None
     exceptions: tuple["Provision", ...] = ()
+    conf: Literal["U", "L", "M", "N", "R", "V"] | None = None
 
 
 class Consent(Struct, frozen=True, omit_defaults=True):

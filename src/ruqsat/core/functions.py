@@ -11,13 +11,12 @@ a denial tells which criterion failed.  A *gate* stops the exceptions beneath a
 provision as well: purpose and term of a node bind its whole subtree.
 """
 
-from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
+from ruqsat.core.circumstances import build_circumstances, harmless_labels
 from ruqsat.core.facts import Grantee
+from ruqsat.core.function import Function
 from ruqsat.core.hierarchy import Hierarchies
 from ruqsat.core.instant import Instant, Now
 from ruqsat.core.vocabulary import Vocabulary
@@ -26,29 +25,11 @@ if TYPE_CHECKING:
     from ruqsat.core.case import ContextView, ResourceView, SubjectView
 
 Words = str | tuple[str, ...]
-CONFIDENTIALITY = "ULMNRV"
 _KEPT = 8192
 """Answers kept per word function; they depend on nothing but their arguments and the pack."""
 
 
 _NOBODY = Grantee()
-
-
-class Function(Struct, frozen=True):
-    """
-    One registered function.
-
-    ``reach`` serves the index: given the function's first argument, the words of
-    which a cell must hold one, or ``*``, for the function to be true at all.
-    ``takes`` names the entities that it is handed whole, if it is.
-    """
-
-    call: Callable[..., bool]
-    arity: int
-    miss: str = ""
-    gate: bool = False
-    reach: Callable[[Any], Iterable[str]] | None = None
-    takes: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=4096)
@@ -104,8 +85,7 @@ def write_grantees(grantees: tuple[Grantee, ...]) -> str:
 def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[str, Function]:
     """Return the word functions, bound to the pack's words and hierarchies (the sections' come beside them)."""
     switches = vocabulary.switches
-    # A label that nobody knows counts as sensitive: only known, harmless ones pass unnamed.
-    harmless = frozenset(name for name, label in vocabulary.labels.items() if label.conf not in "RV")
+    harmless = harmless_labels(vocabulary)
     roles, classes, permits = hierarchies.roles, hierarchies.classes, hierarchies.permits
     denials, labels_tree = hierarchies.denials, hierarchies.labels
 
@@ -166,58 +146,6 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
             return False
         return all(label in harmless or labels_tree.meets(label, asked) for label in stated)
 
-    def is_sensitive(res: "ResourceView") -> bool:
-        return res.labels is None or any(label not in harmless for label in res.labels) or (res.conf or "N") in "RV"
-
-    def needs_broken_glass(res: "ResourceView") -> bool:
-        labels = res.labels or ()
-        if not labels and res.conf is None:
-            return False
-        implied = [vocabulary.labels[label].conf if label in vocabulary.labels else "V" for label in labels]
-        highest = max([res.conf or "U", *implied], key=CONFIDENTIALITY.index)
-        return highest in switches.btg_required_conf or "VIP" in labels
-
-    def leaves_the_country(ctx: "ContextView") -> bool:
-        there = ctx.destination_country
-        if there is None or there in switches.adequate_countries:
-            return False
-        return ctx.art16_3 not in switches.art16_grounds
-
-    def is_cared_for(ctx: "ContextView") -> bool:
-        return ctx.relationship is not None or not switches.require_care_relationship
-
-    def opens_when_blocked(ctx: "ContextView") -> bool:
-        return switches.blocked_emergency_read and ctx.btg_session is not None and "BTG" in ctx.purpose
-
-    served = {name: frozenset(category.purposes) for name, category in vocabulary.organisation_categories.items()}
-
-    def within_function(sub: "SubjectView", ctx: "ContextView") -> bool:
-        category = sub.org_category
-        return category is not None and served.get(category, frozenset()).issuperset(ctx.purpose)
-
-    def is_listed_source(ctx: "ContextView") -> bool:
-        return ctx.source is None or ctx.source in vocabulary.sources
-
-    def is_small_cohort(ctx: "ContextView") -> bool:
-        return ctx.cohort_size is not None and ctx.cohort_size < switches.small_cell_min
-
-    def may_identify(ctx: "ContextView") -> bool:
-        del ctx
-        return switches.research_identifiable_with_consent
-
-    def patients_may_report(ctx: "ContextView") -> bool:
-        del ctx
-        return switches.patient_reported_write
-
-    def needs_clearance(sub: "SubjectView", res: "ResourceView") -> bool:
-        return is_very_restricted(res) and not any(role in switches.very_restricted_roles for role in sub.roles)
-
-    very_restricted = frozenset(name for name, label in vocabulary.labels.items() if label.conf == "V")
-
-    def is_very_restricted(res: "ResourceView") -> bool:
-        labels = res.labels or ()
-        return res.conf == "V" or any(label in very_restricted for label in labels)
-
     return {
         "holds": Function(holds, 2, "role", reach=lambda held: {up for role in held for up in roles.above(role)}),
         "acts": Function(acts, 2, "action", reach=lambda name: (name,)),
@@ -234,19 +162,8 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
         "is_same": Function(is_same, 2, "subject_mismatch"),
         "is_known": Function(is_known, 2),
         "is_self": Function(is_self, 2, takes=("sub", "res")),
-        "is_sensitive": Function(is_sensitive, 1, takes=("res",)),
-        "needs_broken_glass": Function(needs_broken_glass, 1, takes=("res",)),
-        "leaves_the_country": Function(leaves_the_country, 1, takes=("ctx",)),
-        "is_cared_for": Function(is_cared_for, 1, takes=("ctx",)),
-        "is_small_cohort": Function(is_small_cohort, 1, takes=("ctx",)),
-        "may_identify": Function(may_identify, 1, takes=("ctx",)),
-        "patients_may_report": Function(patients_may_report, 1, takes=("ctx",)),
-        "needs_clearance": Function(needs_clearance, 2, takes=("sub", "res")),
         "is_requested_by": Function(is_requested_by, 2),
-        "opens_when_blocked": Function(opens_when_blocked, 1, takes=("ctx",)),
-        "within_function": Function(within_function, 2, takes=("sub", "ctx")),
-        "is_listed_source": Function(is_listed_source, 1, takes=("ctx",)),
-    }
+    } | build_circumstances(vocabulary)
 
 
 def in_force(now: Now, since: Instant | str | None, until: Instant | str | None, effect: str) -> bool:

@@ -10,7 +10,7 @@ from ruqsat.core.coder import ENTITY_ARGUMENTS, Coder
 from ruqsat.core.covers import Covers
 from ruqsat.core.entitlement import MatrixRow
 from ruqsat.core.expression import All, Expression
-from ruqsat.core.functions import Function
+from ruqsat.core.function import Function
 from ruqsat.core.hierarchy import Hierarchies
 from ruqsat.core.laws import Law
 from ruqsat.core.rule_index import RuleIndex

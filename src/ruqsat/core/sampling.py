@@ -189,6 +189,7 @@ class _Maker:
             self._some(("o1", "o2"), 1 if self._rarely() else 0), self._some(("s1", "s2"), 1 if self._rarely() else 0),
             self._some(("e1",), 1 if self._rarely() else 0), self._one((None, None, None, date(2026, 1, 1))),
             self._one((None, None, None, date(2026, 6, 1))), tuple(self.provision(depth - 1) for _ in beneath),
+            self._one((*(None,) * 12, "N", "R", "V")),
         )  # fmt: skip
 
     def _grantee(self) -> Grantee:

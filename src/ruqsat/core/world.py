@@ -65,6 +65,7 @@ class Node(_Strict, frozen=True):
     end: str | None = None
     data: tuple[DataReference, ...] = ()
     data_period: DataPeriod = DataPeriod()
+    conf: Literal["U", "L", "M", "N", "R", "V"] | None = None
     exceptions: tuple["Node", ...] = ()
 
 
@@ -209,7 +210,7 @@ class SubjectRecord(_Strict, frozen=True):
 
 
 class OrganisationRecord(_Strict, frozen=True):
-    """An organisation of the directory as written down: its category of Code art. 61(1), its undertaking (order §25)."""
+    """An organisation of the directory as written down: its category (Code art. 61(1)), its undertaking (order §25)."""
 
     category: str
     undertaking: bool = False
@@ -366,6 +367,7 @@ def _provision(node: Node) -> Provision:
         data_from=node.data_period.start,
         data_until=node.data_period.end,
         exceptions=tuple(_provision(_within(node, exception)) for exception in node.exceptions),
+        conf=node.conf,
     )
 
 

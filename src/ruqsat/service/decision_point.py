@@ -8,7 +8,7 @@ on stable storage.  Every other event is a denial with a reason.
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import count
 from typing import Protocol
@@ -29,6 +29,14 @@ from ruqsat.service.ports import Clock, Journal
 
 Decide = Callable[[PolicySet, EvaluationRequest, Facts, Now, frozenset[str]], Decision]
 """What decides: a policy set, a request, the facts, the moment, what the enforcement point can do."""
+
+Reading = tuple[str | None, str | None, Facts]
+"""Facts read beside those of the subject and the patient, and for whom."""
+
+NOTHING: tuple[Reading, ...] = ()
+
+MAX_BESIDE = 100
+"""So many other patients' facts are read for the parts of one request; what is about further ones is denied."""
 
 DIGEST_SHOWN = 16
 """Hexadecimal digits of the policy digest in answers and entries; the whole one stands in the segment's head."""
@@ -100,6 +108,7 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     applied: tuple[str, ...] = ()
     as_of: Position | None = None
     traceparent: str | None = None
+    patients_beside: tuple[str, ...] = ()
 
 
 class PolicyEntry(Struct, frozen=True, omit_defaults=True):
@@ -192,10 +201,10 @@ class DecisionPoint:
         """
         began = time.perf_counter()
         policy_set, now = policy_set or self.policy_set, self._clock.now()
-        subject, patient = request.subject.id, _patient_of(request)
+        subject, patient, beside = request.subject.id, _patient_of(request), NOTHING
         facts = self._information.facts_now(subject, patient)
-        if facts is None or (request.context is not None and request.context.consistency_token is not None):
-            decision, facts = await self._evaluate(policy_set, request, origin)
+        if facts is None or _asks_for_more(request):
+            decision, facts, beside = await self._evaluate(policy_set, request, origin)
             now = self._clock.now()
         else:
             decision = self._decide(policy_set, request, facts, now, _capabilities(request, origin))
@@ -203,7 +212,7 @@ class DecisionPoint:
         try:
             await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
             # The last test before a permit is sent: nothing changed while its entry was written, and the lease holds.
-            if decision.allowed and (facts is None or not self._information.usable(facts, subject, patient)):
+            if decision.allowed and not self._still_usable(request, facts, beside):
                 answer = await self._again(policy_set, request, origin, answer)
         except JournalError:
             answer = self._answer(deny("deny.audit_unavailable"), policy_set, answer.id)
@@ -239,30 +248,42 @@ class DecisionPoint:
 
     async def _evaluate(
         self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin
-    ) -> tuple[Decision, Facts | None]:
+    ) -> tuple[Decision, Facts | None, tuple[Reading, ...]]:
         subject, patient, context = request.subject.id, _patient_of(request), request.context
         token = None
         if context is not None and context.consistency_token is not None:
             token = self._tokens.read_token(context.consistency_token)
         try:
-            facts = self._information.facts_now(subject, patient)
-            if facts is None or (token is not None and not self._information.usable(facts, subject, patient, token)):
-                facts = await self._information.fetch(subject, patient, token)
+            facts = await self._read(subject, patient, token)
+            beside = tuple([(who, whom, await self._read(who, whom, token)) for who, whom in named_beside(request)])
         except StoreUnavailableError:
-            return deny("deny.store.unavailable" if token is None else "deny.not_fresh"), None
-        return self._decide(policy_set, request, facts, self._clock.now(), _capabilities(request, origin)), facts
+            return deny("deny.store.unavailable" if token is None else "deny.not_fresh"), None, NOTHING
+        whole = _joined(facts, beside)
+        decision = self._decide(policy_set, request, whole, self._clock.now(), _capabilities(request, origin))
+        return decision, facts, beside
 
-    def _still_usable(self, request: EvaluationRequest, facts: Facts | None) -> bool:
+    async def _read(self, subject: str | None, patient: str | None, token: Position | None) -> Facts:
+        facts = self._information.facts_now(subject, patient)
+        if facts is None or (token is not None and not self._information.usable(facts, subject, patient, token)):
+            facts = await self._information.fetch(subject, patient, token)
+        return facts
+
+    def _still_usable(self, request: EvaluationRequest, facts: Facts | None, beside: tuple[Reading, ...]) -> bool:
         """The last test before a permit is sent: nothing changed while its entry was written, and the lease holds."""
-        return facts is not None and self._information.usable(facts, request.subject.id, _patient_of(request))
+        usable = self._information.usable
+        return (
+            facts is not None
+            and usable(facts, request.subject.id, _patient_of(request))
+            and all(usable(known, who, whom) for who, whom, known in beside)
+        )
 
     async def _again(self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin, unsent: Answer) -> Answer:
         """Something changed while the entry was written: decide once more, or deny; the first entry was never sent."""
-        decision, facts = await self._evaluate(policy_set, request, origin)
+        decision, facts, beside = await self._evaluate(policy_set, request, origin)
         answer, now = self._answer(decision, policy_set), self._clock.now()
         await self._journal.append(self._entry("not_sent", unsent, request, origin, None, now))
         await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
-        if decision.allowed and not self._still_usable(request, facts):
+        if decision.allowed and not self._still_usable(request, facts, beside):
             await self._journal.append(self._entry("not_sent", answer, request, origin, None, now))
             answer = self._answer(deny("deny.stale"), policy_set)
             await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
@@ -320,6 +341,7 @@ class DecisionPoint:
                 decision.applied,
                 facts.position if facts is not None else None,
                 origin.traceparent,
+                _patients_beside(request),
             )
         )
 
@@ -330,6 +352,40 @@ def _capabilities(request: EvaluationRequest, origin: Origin) -> frozenset[str]:
     if context is None or context.pep_capabilities is None:
         return origin.capabilities
     return origin.capabilities.intersection(context.pep_capabilities)
+
+
+def _asks_for_more(request: EvaluationRequest) -> bool:
+    """Tell whether facts of somebody beside the subject and the patient, or a certain freshness, are asked for."""
+    context, properties = request.context, request.resource.properties
+    return (properties is not None and properties.parts is not None) or (
+        context is not None and (context.recipient is not None or context.consistency_token is not None)
+    )
+
+
+def named_beside(request: EvaluationRequest) -> Iterator[tuple[str | None, str | None]]:
+    """Yield whose facts the request needs beside its own: the recipient's, those of patients that parts name."""
+    if request.context is not None and request.context.recipient is not None:
+        yield request.context.recipient, None
+    for patient in _patients_beside(request):
+        yield None, patient
+
+
+def _patients_beside(request: EvaluationRequest) -> tuple[str, ...]:
+    properties = request.resource.properties
+    if properties is None or properties.parts is None:
+        return ()
+    named = dict.fromkeys(part["patient"] for part in properties.parts if isinstance(part.get("patient"), str))
+    named.pop(properties.patient, None)
+    return tuple(named)[:MAX_BESIDE]
+
+
+def _joined(facts: Facts, beside: tuple[Reading, ...]) -> Facts:
+    """Put what was read beside into the facts; each reading is tested for itself before a permit is sent."""
+    if not beside:
+        return facts
+    recipient = next((known.subject for who, _, known in beside if who is not None), None)
+    others = tuple([known.patient for _, _, known in beside if known.patient is not None])
+    return msgspec.structs.replace(facts, others=others, recipient=recipient)
 
 
 def _patient_of(request: EvaluationRequest) -> str | None:

@@ -1,0 +1,124 @@
+"""
+Functions over whole entities: what the labels, the switches and the pack's lists say of a case.
+
+They take the subject, the resource or the context as rules hand them over, and
+answer yes or no.  What is not known never helps the request.
+"""
+
+from typing import TYPE_CHECKING
+
+from ruqsat.core.function import Function
+from ruqsat.core.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from ruqsat.core.case import ContextView, ResourceView, SubjectView
+
+CONFIDENTIALITY = "ULMNRV"
+
+
+def harmless_labels(vocabulary: Vocabulary) -> frozenset[str]:
+    """Return the labels that pass unnamed: known, and harmless; one that nobody knows counts as sensitive."""
+    return frozenset(name for name, label in vocabulary.labels.items() if label.conf not in "RV")
+
+
+def build_circumstances(vocabulary: Vocabulary) -> dict[str, Function]:
+    """Return the functions over whole entities, bound to the pack's words and switches."""
+    return _about_records(vocabulary) | _about_subjects(vocabulary) | _about_contexts(vocabulary)
+
+
+def _about_records(vocabulary: Vocabulary) -> dict[str, Function]:
+    """What the labels of a record say."""
+    switches, harmless = vocabulary.switches, harmless_labels(vocabulary)
+
+    def level(res: "ResourceView", usual: str) -> str:
+        implied = [vocabulary.labels[label].conf if label in vocabulary.labels else "V" for label in res.labels or ()]
+        return max([res.conf or usual, *implied], key=CONFIDENTIALITY.index)
+
+    def is_sensitive(res: "ResourceView") -> bool:
+        return res.labels is None or any(label not in harmless for label in res.labels) or (res.conf or "N") in "RV"
+
+    def needs_broken_glass(res: "ResourceView") -> bool:
+        labels = res.labels or ()
+        if not labels and res.conf is None:
+            return False
+        return level(res, "U") in switches.btg_required_conf or "VIP" in labels
+
+    def within_confidentiality(res: "ResourceView", cell: str | None, effect: str) -> bool:
+        if cell is None or cell in ("-", ""):
+            return True
+        if res.labels is None and res.conf is None:
+            return effect == "deny"
+        over = CONFIDENTIALITY.index(level(res, "N")) - CONFIDENTIALITY.index(cell)
+        return over >= 0 if effect == "deny" else over <= 0
+
+    return {
+        "within_confidentiality": Function(within_confidentiality, 3, "confidentiality"),
+        "is_sensitive": Function(is_sensitive, 1, takes=("res",)),
+        "needs_broken_glass": Function(needs_broken_glass, 1, takes=("res",)),
+    }
+
+
+def _about_subjects(vocabulary: Vocabulary) -> dict[str, Function]:
+    """What the subject is cleared for, and what its organisation is for."""
+    switches = vocabulary.switches
+
+    very_restricted = frozenset(name for name, label in vocabulary.labels.items() if label.conf == "V")
+
+    def is_very_restricted(res: "ResourceView") -> bool:
+        labels = res.labels or ()
+        return res.conf == "V" or any(label in very_restricted for label in labels)
+
+    def needs_clearance(sub: "SubjectView", res: "ResourceView") -> bool:
+        return is_very_restricted(res) and not any(role in switches.very_restricted_roles for role in sub.roles)
+
+    served = {name: frozenset(category.purposes) for name, category in vocabulary.organisation_categories.items()}
+
+    def within_function(sub: "SubjectView", ctx: "ContextView") -> bool:
+        category = sub.org_category
+        return category is not None and served.get(category, frozenset()).issuperset(ctx.purpose)
+
+    return {
+        "needs_clearance": Function(needs_clearance, 2, takes=("sub", "res")),
+        "within_function": Function(within_function, 2, takes=("sub", "ctx")),
+    }
+
+
+def _about_contexts(vocabulary: Vocabulary) -> dict[str, Function]:
+    """What the circumstances are, under the switches."""
+    switches = vocabulary.switches
+
+    def leaves_the_country(ctx: "ContextView") -> bool:
+        there = ctx.destination_country
+        if there is None or there in switches.adequate_countries:
+            return False
+        return ctx.art16_3 not in switches.art16_grounds
+
+    def is_cared_for(ctx: "ContextView") -> bool:
+        return ctx.relationship is not None or not switches.require_care_relationship
+
+    def opens_when_blocked(ctx: "ContextView") -> bool:
+        return switches.blocked_emergency_read and ctx.btg_session is not None and "BTG" in ctx.purpose
+
+    def is_small_cohort(ctx: "ContextView") -> bool:
+        return ctx.cohort_size is not None and ctx.cohort_size < switches.small_cell_min
+
+    def may_identify(ctx: "ContextView") -> bool:
+        del ctx
+        return switches.research_identifiable_with_consent
+
+    def patients_may_report(ctx: "ContextView") -> bool:
+        del ctx
+        return switches.patient_reported_write
+
+    def is_listed_source(ctx: "ContextView") -> bool:
+        return ctx.source is None or ctx.source in vocabulary.sources
+
+    return {
+        "leaves_the_country": Function(leaves_the_country, 1, takes=("ctx",)),
+        "is_cared_for": Function(is_cared_for, 1, takes=("ctx",)),
+        "is_small_cohort": Function(is_small_cohort, 1, takes=("ctx",)),
+        "may_identify": Function(may_identify, 1, takes=("ctx",)),
+        "patients_may_report": Function(patients_may_report, 1, takes=("ctx",)),
+        "opens_when_blocked": Function(opens_when_blocked, 1, takes=("ctx",)),
+        "is_listed_source": Function(is_listed_source, 1, takes=("ctx",)),
+    }
