@@ -74,8 +74,8 @@ def provision_row(document: str, node: Provision) -> list[str]:
     return [
         document, node.effect, _cell(node.start), _cell(node.end), _cell(node.purposes), write_grantees(node.grantees),
         _cell(node.actions), _cell(node.categories), _cell(node.data_records), _cell(node.data_authors),
-        _cell(node.data_encounters), _cell(node.data_from), _cell(node.data_until), node.conf or _NONE,
-        _cell(node.labels), "allow",
+        _cell(node.data_encounters), _cell(node.data_codes), _cell(node.data_from), _cell(node.data_until),
+        node.conf or _NONE, _cell(node.labels), "allow",
     ]  # fmt: skip
 
 

@@ -89,9 +89,11 @@ class ResourceView:
         "author",
         "author_org",
         "blocked",
+        "codes",
         "conf",
         "created",
         "data_class",
+        "database_country",
         "deidentified",
         "destroyed",
         "encounter",
@@ -118,6 +120,8 @@ class ResourceView:
         self.author = said.author
         self.author_org = said.author_org
         self.encounter = said.encounter
+        self.codes = said.codes
+        self.database_country = said.database_country
         self.deidentified = said.deidentified
         self.blocked = said.blocked
         self.self_consented = said.self_consented
@@ -283,6 +287,12 @@ class ContextView:
     def unable(self) -> bool:
         """The patient's condition prevents expressing a will (Code 273(4)(1))."""
         return self.facts.patient is not None and self.facts.patient.unable
+
+    @property
+    def deceased(self) -> bool:
+        """The patient is dead, or may be by now."""
+        patient = self.facts.patient
+        return patient is not None and patient.deceased_at is not None and patient.deceased_at <= self.now.hi
 
     @property
     def represented(self) -> bool:

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from ruqsat.core.cells import words
 from ruqsat.core.check_expression import check_expression
 from ruqsat.core.diagnostics import Diagnostic, Span, nearest
 from ruqsat.core.expression import ExpressionError, parse_expression
 from ruqsat.core.function import Function
-from ruqsat.core.functions import words
 from ruqsat.core.laws import Law
 from ruqsat.core.rows import Row
 from ruqsat.core.vocabulary import Vocabulary

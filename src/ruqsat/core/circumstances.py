@@ -5,8 +5,10 @@ They take the subject, the resource or the context as rules hand them over, and
 answer yes or no.  What is not known never helps the request.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ruqsat.core.cells import Cell, words
+from ruqsat.core.dates import days_of
 from ruqsat.core.function import Function
 from ruqsat.core.vocabulary import Vocabulary
 
@@ -51,7 +53,43 @@ def _about_records(vocabulary: Vocabulary) -> dict[str, Function]:
         over = CONFIDENTIALITY.index(level(res, "N")) - CONFIDENTIALITY.index(cell)
         return over >= 0 if effect == "deny" else over <= 0
 
+    def within_data(
+        res: "ResourceView",
+        records: Cell,
+        authors: Cell,
+        encounters: Cell,
+        data_from: Any,
+        data_until: Any,
+        effect: str,
+    ) -> bool:
+        wide, stated = effect == "deny", (res.author, res.author_org)
+        if not (records or authors or encounters or data_from or data_until):
+            return True
+        listed = words(records)
+        if listed and res.id not in listed:
+            return False
+        listed = words(authors)
+        if listed and not (any(one in listed for one in stated) if any(stated) else wide):
+            return False
+        listed = words(encounters)
+        if listed and not (res.encounter in listed if res.encounter is not None else wide):
+            return False
+        first, last = (None if cell in ("-", "", None) else str(cell) for cell in (data_from, data_until))
+        if first is None and last is None:
+            return True
+        days = days_of(res.created, switches.home_utc_offset_hours)
+        if days is None:
+            return wide
+        begin, end = (days[1], days[0]) if wide else days
+        return (first is None or first <= begin.isoformat()) and (last is None or end.isoformat() <= last)
+
+    def coded(stated: tuple[str, ...] | None, cell: Cell, effect: str) -> bool:
+        listed = words(cell)
+        return not listed or (any(code in listed for code in stated) if stated is not None else effect == "deny")
+
     return {
+        "within_data": Function(within_data, 7, "data_scope"),
+        "coded": Function(coded, 3, "data_scope"),
         "within_confidentiality": Function(within_confidentiality, 3, "confidentiality"),
         "is_sensitive": Function(is_sensitive, 1, takes=("res",)),
         "needs_broken_glass": Function(needs_broken_glass, 1, takes=("res",)),

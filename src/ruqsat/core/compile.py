@@ -15,6 +15,7 @@ from typing import Any
 from msgspec import Struct
 
 from ruqsat.core.case import ActionView, Case, ContextView, ResourceView, SubjectView
+from ruqsat.core.cells import words
 from ruqsat.core.coder import ENTITY_ARGUMENTS, Coder
 from ruqsat.core.consent import ConsentAnswer, consent_answer, onward_answer
 from ruqsat.core.covers import Cover, Covers
@@ -38,7 +39,6 @@ from ruqsat.core.expression import (
 )
 from ruqsat.core.expression import Any as Either
 from ruqsat.core.function import Function
-from ruqsat.core.functions import words
 from ruqsat.core.laws import Law
 from ruqsat.core.model_conf import Model, Section
 from ruqsat.core.policy_set import Guard, PolicySet, Rule, RuleTest
@@ -67,6 +67,7 @@ ROW_ATTRIBUTES = {
         "records": "data_records",
         "authors": "data_authors",
         "encounters": "data_encounters",
+        "codes": "data_codes",
         "data_from": "data_from",
         "data_until": "data_until",
         "conf": "conf",

@@ -65,9 +65,8 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
     if patient is None:
         return ConsentAnswer()
     unread = patient.unread
-    if patient.deceased_at is not None and patient.deceased_at <= case.now.hi:
-        ended = tuple(sorted(document.id for document in governing(patient, case.now)))
-        return ConsentAnswer((), (), unread, (), "consent.subject_deceased", ended)
+    if case.ctx.deceased:
+        return _after_death(patient, case, covers.of("2"), switches)
     permits: list[str] = []
     denials: list[str] = []
     nearest = (-1, "none", "")
@@ -95,6 +94,14 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
     _, miss, missed_by = nearest
     code = _MISS_CODES.get(miss) or f"consent.{miss}"
     return ConsentAnswer((), _sorted(denials), unread, (), code, (missed_by,) if missed_by else ())
+
+
+def _after_death(patient: PatientFacts, case: Case, cover: Cover, switches: Switches) -> ConsentAnswer:
+    """A consent ends at death; a refusal does not: secrecy has no end (order §22)."""
+    documents = governing(patient, case.now)
+    refused = [each.id for each in documents if _weigh(each, patient, case, cover, switches)[0] == "deny"]
+    ended = _sorted([each.id for each in documents])
+    return ConsentAnswer((), _sorted(refused), patient.unread, (), "consent.subject_deceased", ended)
 
 
 def _names_others(root: Provision, sub: SubjectView) -> bool:
@@ -176,7 +183,7 @@ def _weigh(
             return None, "none" if denial else "revoked"
         if document.status == "superseded":
             return None, "none"
-    if not denial and (defect := document.defect or _age_defect(document, patient, case, switches)):
+    if not denial and (defect := document.defect or age_defect(document, patient, case, switches)):
         return None, defect
     effect, miss = _apply(document.root, case, cover)
     if miss == "expired" and not _began(document, case.now):
@@ -187,16 +194,19 @@ def _weigh(
     return effect, miss
 
 
-def _age_defect(document: Consent, patient: PatientFacts, case: Case, switches: Switches) -> str:
+def age_defect(document: Consent, patient: PatientFacts, case: Case, switches: Switches) -> str:
     """
     Say why the giver's age takes a permit away: Code 78(2), order §3.
 
-    A parent's consent ends at majority; a child's own begins at sixteen, for
-    preventive and diagnostic care unless a representative signed too.
+    A parent's consent ends at majority, and with the parent's power; a child's own
+    begins at sixteen, for preventive and diagnostic care unless a representative
+    signed too.  Who is incapacitated gives none alone.
     """
     born = patient.birth_date
     if document.given_by == "legal_rep":
-        if patient.incapacitated:
+        if _power_has_ended(document, patient, case.now):
+            return "rep_ended"
+        if patient.incapacitated or document.giver_kind == "poa":
             return ""
         if born is None:
             return "rep_age_unknown"
@@ -207,15 +217,27 @@ def _age_defect(document: Consent, patient: PatientFacts, case: Case, switches: 
             <= case.now.hi
             else ""
         )
-    if (
-        born is None
-        or birthday(born, switches.rep_access_ends_at, switches.home_utc_offset_hours) <= case.now.lo
-        or document.cosigned
-    ):
+    if document.cosigned:
         return ""
-    if case.now.lo < birthday(born, switches.minor_self_from_age, switches.home_utc_offset_hours):
+    if patient.incapacitated:
+        return "incapacity"
+    if born is None:
+        return ""
+    own = birthday(born, switches.minor_self_from_age, switches.home_utc_offset_hours)
+    if case.now.lo < own or document.granted_at < own:
         return "minor"
+    if birthday(born, switches.rep_access_ends_at, switches.home_utc_offset_hours) <= case.now.lo:
+        return ""
     return "" if case.res.data_class in switches.minor_self_classes else "minor_scope"
+
+
+def _power_has_ended(document: Consent, patient: PatientFacts, now: Now) -> bool:
+    """Order §11: the giver's powers, where any is on file, have all ended or may have."""
+    powers = [power for power in patient.representations if power.subject == document.giver]
+    return bool(powers) and all(
+        (power.end is not None and power.end <= now.hi) or (power.revoked_at is not None and power.revoked_at <= now.hi)
+        for power in powers
+    )
 
 
 def _apply(node: Provision, case: Case, cover: Cover) -> tuple[str | None, str]:

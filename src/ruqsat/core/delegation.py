@@ -6,10 +6,12 @@ intersection along the chain.  Nothing is written when a consent ends: the
 cascade is worked out here, at each decision.
 """
 
+from itertools import pairwise
+
 from msgspec import Struct
 
 from ruqsat.core.case import Case
-from ruqsat.core.consent import governing
+from ruqsat.core.consent import age_defect, governing
 from ruqsat.core.covers import Covers
 from ruqsat.core.facts import Delegation, PatientFacts
 from ruqsat.core.vocabulary import Switches
@@ -34,7 +36,7 @@ def delegation_answer(case: Case, covers: Covers, switches: Switches) -> Delegat
         if leaf.delegate != case.sub.id:
             continue
         chain, miss = _chain(leaf, by_id, switches)
-        step, miss = (0, miss) if miss else _weigh(chain, patient, case, covers)
+        step, miss = (0, miss) if miss else _weigh(chain, patient, case, covers, switches)
         if not miss:
             applied = tuple(sorted({leaf.consent, *(link.id for link in chain)}))
             return DelegationAnswer(True, applied, "")
@@ -53,7 +55,9 @@ def _chain(leaf: Delegation, by_id: dict[str, Delegation], switches: Switches) -
         if parent in chain:
             return chain, "cycle"
         chain.append(parent)
-    if chain[-1].by_representative and not switches.rep_may_delegate:
+    if any(child.delegator not in (None, parent.delegate) for child, parent in pairwise(chain)):
+        return chain, "broken_chain"
+    if chain[-1].by == "other" or (chain[-1].by == "legal_rep" and not switches.rep_may_delegate):
         return chain, "delegator"
     if len(chain) > switches.delegation_max_depth:
         return chain, "depth"
@@ -64,8 +68,10 @@ def _chain(leaf: Delegation, by_id: dict[str, Delegation], switches: Switches) -
     return chain, ""
 
 
-def _weigh(chain: list[Delegation], patient: PatientFacts, case: Case, covers: Covers) -> tuple[int, str]:
-    miss = _consent_miss(chain[-1], patient, case)
+def _weigh(
+    chain: list[Delegation], patient: PatientFacts, case: Case, covers: Covers, switches: Switches
+) -> tuple[int, str]:
+    miss = _consent_miss(chain[-1], patient, case, switches)
     if miss:
         return 1, miss
     for link in chain:
@@ -80,18 +86,26 @@ def _weigh(chain: list[Delegation], patient: PatientFacts, case: Case, covers: C
     return 4, ""
 
 
-def _consent_miss(root: Delegation, patient: PatientFacts, case: Case) -> str:
-    """A delegation lives only while a living consent that governs its thread names it."""
+def _consent_miss(root: Delegation, patient: PatientFacts, case: Case, switches: Switches) -> str:
+    """A delegation lives only while the patient does, and a living consent that governs its thread names it."""
+    if patient.deceased_at is not None and patient.deceased_at <= case.now.hi:
+        return "subject_deceased"
     document = next((d for d in patient.consents if d.id == root.consent), None)
     if document is None or document.root.effect == "deny":
         return "not_in_consent"
     if document.revoked_at is not None and document.revoked_at <= case.now.hi:
         return "consent_revoked"
-    if all(governor.id != document.id for governor in governing(patient, case.now)):
-        return "consent_superseded"
+    governor = next(each for each in governing(patient, case.now) if each.thread == document.thread)
+    if governor.id != document.id:
+        if governor.root.effect == "deny" or root.id not in governor.delegations:
+            return "consent_superseded"
+        # The patient signed anew, and renewed the delegation.
+        document = governor
+        if document.revoked_at is not None and document.revoked_at <= case.now.hi:
+            return "consent_revoked"
     if document.status != "active":
         return "consent_revoked"
-    if document.defect is not None:
+    if document.defect is not None or age_defect(document, patient, case, switches):
         return "consent_invalid"
     if document.root.end is not None and document.root.end <= case.now.hi:
         return "consent_expired"

@@ -24,6 +24,7 @@ from ruqsat.core.validity import refuse_invalid
 
 HOME = "KZ"
 NOTHING: frozenset[str] = frozenset()
+NOTICES = frozenset({"notify_subject", "notify_subject_deferred"})
 
 
 def evaluate(
@@ -117,8 +118,8 @@ def _duties(rule: Rule, case: Case) -> tuple[str, ...]:
     travels encrypted (§26, §27).
     """
     duties, patient = rule.duties, case.facts.patient
-    if "notify_subject" in duties and not (patient is not None and patient.egov):
-        duties = tuple(duty for duty in duties if duty != "notify_subject")
+    if not (patient is not None and patient.egov):
+        duties = tuple([duty for duty in duties if duty not in NOTICES])
     if case.ctx.destination_country not in (None, HOME):
         duties = (*duties, "encrypt_transit")
     return duties

@@ -90,6 +90,7 @@ class Provision(Struct, frozen=True, omit_defaults=True):
     data_from: date | None = None
     data_until: date | None = None
     exceptions: tuple["Provision", ...] = ()
+    data_codes: tuple[str, ...] = ()
     conf: Literal["U", "L", "M", "N", "R", "V"] | None = None
 
 
@@ -110,6 +111,8 @@ class Consent(Struct, frozen=True, omit_defaults=True):
     revoked_at: Instant | None = None
     defect: str | None = None
     given_by: Literal["patient", "legal_rep"] = "patient"
+    giver: str | None = None
+    giver_kind: str | None = None
     cosigned: bool = False
     delegations: tuple[str, ...] = ()
     cross_border: tuple[str, ...] = ()
@@ -124,7 +127,13 @@ class Consent(Struct, frozen=True, omit_defaults=True):
 
 
 class Delegation(Struct, frozen=True, omit_defaults=True):
-    """One link by which a patient, or a delegate, shares access with a third person (order §12)."""
+    """
+    One link by which a patient, or a delegate, shares access with a third person (order §12).
+
+    Attributes:
+        delegator: Who gave it; a further link is given by the delegate of the link above.
+        by: What the delegator is to the patient.
+    """
 
     id: str
     consent: str
@@ -137,7 +146,8 @@ class Delegation(Struct, frozen=True, omit_defaults=True):
     start: Instant | None = None
     parent: str | None = None
     may_redelegate: bool = False
-    by_representative: bool = False
+    delegator: str | None = None
+    by: Literal["patient", "legal_rep", "other"] = "patient"
     revoked_at: Instant | None = None
 
 

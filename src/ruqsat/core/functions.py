@@ -14,6 +14,7 @@ provision as well: purpose and term of a node bind its whole subtree.
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ruqsat.core.cells import Cell, split, words
 from ruqsat.core.circumstances import build_circumstances, harmless_labels
 from ruqsat.core.facts import Grantee
 from ruqsat.core.function import Function
@@ -24,28 +25,11 @@ from ruqsat.core.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from ruqsat.core.case import ContextView, ResourceView, SubjectView
 
-Words = str | tuple[str, ...]
 _KEPT = 8192
 """Answers kept per word function; they depend on nothing but their arguments and the pack."""
 
 
 _NOBODY = Grantee()
-
-
-@lru_cache(maxsize=4096)
-def _split(text: str) -> tuple[str, ...]:
-    return () if text in ("-", "") else tuple(text.split())
-
-
-def words(cell: Words) -> tuple[str, ...]:
-    """
-    Return the words of a cell.
-
-    Examples:
-        >>> words("read search"), words("-"), words(("a",))
-        (('read', 'search'), (), ('a',))
-    """
-    return _split(cell) if isinstance(cell, str) else cell
 
 
 def bound(cell: Instant | str | None) -> Instant | None:
@@ -68,7 +52,7 @@ def read_grantees(text: str) -> tuple[Grantee, ...]:
     """
     return tuple(
         Grantee() if entry == "*" else Grantee(**dict(part.split("=", 1) for part in entry.split("+")))
-        for entry in _split(text)
+        for entry in split(text)
     )
 
 
@@ -90,57 +74,57 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
     denials, labels_tree = hierarchies.denials, hierarchies.labels
 
     @lru_cache(maxsize=_KEPT)
-    def holds(held: tuple[str, ...], cell: Words) -> bool:
+    def holds(held: tuple[str, ...], cell: Cell) -> bool:
         asked = words(cell)
         return "*" in asked or any(roles.meets(role, asked) for role in held)
 
     @lru_cache(maxsize=_KEPT)
-    def acts(name: str, cell: Words) -> bool:
+    def acts(name: str, cell: Cell) -> bool:
         asked = words(cell)
         return name in asked or "*" in asked
 
     @lru_cache(maxsize=_KEPT)
-    def touches(data_class: str | None, cell: Words) -> bool:
+    def touches(data_class: str | None, cell: Cell) -> bool:
         asked = words(cell)
         return "*" in asked or (data_class is not None and classes.meets(data_class, asked))
 
     @lru_cache(maxsize=_KEPT)
-    def covers(stated: tuple[str, ...], cell: Words) -> bool:
+    def covers(stated: tuple[str, ...], cell: Cell) -> bool:
         asked = words(cell)
         return "*" in asked or (bool(stated) and all(permits.meets(purpose, asked) for purpose in stated))
 
     @lru_cache(maxsize=_KEPT)
-    def states(stated: tuple[str, ...], cell: Words) -> bool:
+    def states(stated: tuple[str, ...], cell: Cell) -> bool:
         asked = words(cell)
         return bool(stated) and all(purpose in asked for purpose in stated)
 
     @lru_cache(maxsize=_KEPT)
-    def about(stated: tuple[str, ...], cell: Words, effect: str) -> bool:
+    def about(stated: tuple[str, ...], cell: Cell, effect: str) -> bool:
         asked = words(cell)
         if effect == "deny":
             return not asked or any(denials.meets(purpose, asked) for purpose in stated)
         return bool(asked) and bool(stated) and all(permits.meets(purpose, asked) for purpose in stated)
 
     @lru_cache(maxsize=_KEPT)
-    def doing(name: str, cell: Words, effect: str) -> bool:
+    def doing(name: str, cell: Cell, effect: str) -> bool:
         asked = words(cell)
         if asked:
             return name in asked
         return effect == "deny" or name in ("read", "search")
 
     @lru_cache(maxsize=_KEPT)
-    def concerning(data_class: str | None, cell: Words, effect: str) -> bool:
+    def concerning(data_class: str | None, cell: Cell, effect: str) -> bool:
         asked = words(cell)
         if effect == "deny" and (not asked or data_class is None):
             return True
         return data_class is not None and classes.meets(data_class, asked)
 
     @lru_cache(maxsize=_KEPT)
-    def labelled(stated: tuple[str, ...] | None, cell: Words, effect: str) -> bool:
+    def labelled(stated: tuple[str, ...] | None, cell: Cell, effect: str) -> bool:
         asked = words(cell)
         if effect == "deny":
             return not asked or stated is None or any(labels_tree.meets(label, asked) for label in stated)
-        if not switches.sensitive_requires_explicit:
+        if effect == "permit" and not switches.sensitive_requires_explicit:
             return True
         if stated is None:
             return False
@@ -157,7 +141,6 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
         "names": Function(names, 3, "recipient"),
         "doing": Function(doing, 3, "action"),
         "concerning": Function(concerning, 3, "category"),
-        "within_data": Function(within_data, 7, "data_scope"),
         "labelled": Function(labelled, 3, "sensitivity"),
         "is_same": Function(is_same, 2, "subject_mismatch"),
         "is_known": Function(is_known, 2),
@@ -200,35 +183,6 @@ def names(sub: "SubjectView", cell: str | tuple[Grantee, ...], effect: str) -> b
         ):
             return True
     return False
-
-
-def within_data(
-    res: "ResourceView", records: Words, authors: Words, encounters: Words, data_from: Any, data_until: Any, effect: str
-) -> bool:
-    """
-    Tell whether the record lies in a provision's data scope; unknown meets a denial and fails a permit.
-
-    ``data_from`` and ``data_until`` are calendar dates, both inclusive.
-    """
-    if not records and not authors and not encounters and data_from is None and data_until is None:
-        return True
-    wide = effect == "deny"
-    listed = words(records)
-    if listed and res.id not in listed:
-        return False
-    listed = words(authors)
-    if listed and not (res.author in listed if res.author is not None else wide):
-        return False
-    listed = words(encounters)
-    if listed and not (res.encounter in listed if res.encounter is not None else wide):
-        return False
-    first, last = (None if cell in ("-", "") else cell and str(cell) for cell in (data_from, data_until))
-    if first is None and last is None:
-        return True
-    if res.created is None:
-        return wide
-    day = res.created[:10]
-    return (first is None or first <= day) and (last is None or day <= last)
 
 
 def is_requested_by(ctx: "ContextView", authorities: str) -> bool:

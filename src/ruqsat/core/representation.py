@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from ruqsat.core.case import Case
 from ruqsat.core.facts import PatientFacts, Representation
-from ruqsat.core.instant import HOUR, Instant, parse_instant
+from ruqsat.core.instant import HOUR, Instant, Now, parse_instant
 from ruqsat.core.vocabulary import Switches
 
 
@@ -47,15 +47,29 @@ def _miss(power: Representation, patient: PatientFacts, case: Case, switches: Sw
         return "not_yet_valid"
     if not power.verified:
         return "unverified"
+    return _age_miss(power, patient, case, switches)
+
+
+def _age_miss(power: Representation, patient: PatientFacts, case: Case, switches: Switches) -> str:
+    """Tell what age does to the power: a parent's ends at majority, a power of attorney needs its date alone."""
+    born = patient.birth_date
     if power.kind == "poa":
+        if power.start is None:
+            return "undated"
+        minor = born is not None and not _is_of_age(born, case.now, switches)
+    elif power.kind == "guardian" and patient.incapacitated:
         return ""
-    if power.kind == "guardian" and patient.incapacitated:
-        return ""
-    if patient.birth_date is None:
+    elif born is None:
         return "age_unknown"
-    if birthday(patient.birth_date, switches.rep_access_ends_at, switches.home_utc_offset_hours) <= now.hi:
+    elif _is_of_age(born, case.now, switches):
         return "majority"
-    return "adolescent_shield" if _is_shielded(patient.birth_date, case, switches) else ""
+    else:
+        minor = True
+    return "adolescent_shield" if minor and born is not None and _is_shielded(born, case, switches) else ""
+
+
+def _is_of_age(born: date, now: Now, switches: Switches) -> bool:
+    return birthday(born, switches.rep_access_ends_at, switches.home_utc_offset_hours) <= now.hi
 
 
 def _is_shielded(born: date, case: Case, switches: Switches) -> bool:

@@ -53,6 +53,8 @@ _STATUSES = (*("active",) * 12, "revoked", "quarantined", "draft")
 _KINDS = (*("processing",) * 9, *sorted(ACCESS_KINDS), "marketing", "unheard-of")
 _BIRTHS = (None, *(date(1850, 2, 28),) * 6, date(2010, 6, 1))
 
+_DATES = (None, "2026-05-01", "2026-06", "2026", "2025-12-31T20:00:00Z", "long ago")
+
 _RULES = 2_000
 """So many rules at most are looked at for what is plausible."""
 
@@ -115,7 +117,9 @@ class _Maker:
         properties = ResourceProperties(
             patient=None if self._class in IMPERSONAL or self._rarely(0.02) else "p1",
             data_class=self._class, labels=self._labels_stated(),
-            conf=self._one((None, None, "N", "R", "V")), created=self._one((None, "2026-05-01")),
+            conf=self._one((None, None, "N", "R", "V")), created=self._one(_DATES),
+            codes=self._one((None, (), ("k1",))), author_org=self._one((None, "h1")),
+            database_country=self._one((*(None,) * 9, "KZ", "DE")),
             author=self._one((None, "s1", "s2")),
             encounter=self._one((None, "e1")), blocked=self._rarely(0.01), deidentified=self._rarely(0.2),
             self_consented=self._rarely(), id_document_copy=self._rarely(0.02), immigrant=self._rarely(),
@@ -174,7 +178,8 @@ class _Maker:
             f"c{number}", self._one(("t1", f"t{number}")), self._one(_STATUSES),
             self._one(_EDGES), self.provision(2), kind=self._one(_KINDS),
             revoked_at=self._one((*(None,) * 40, *_EDGES)), defect="signature" if self._rarely(0.05) else None,
-            given_by=self._one((*("patient",) * 5, "legal_rep")), cosigned=self._rarely(),
+            given_by=self._one((*("patient",) * 5, "legal_rep")), giver=self._one((None, "s1", "s2")),
+            giver_kind=self._one(("parent", "guardian", "poa")), cosigned=self._rarely(),
             delegations=self._one(((), ("d0",), ("d0", "d1"))), cross_border=self._one(((), (), ("DE",))),
         )  # fmt: skip
 
@@ -189,7 +194,7 @@ class _Maker:
             self._some(("o1", "o2"), 1 if self._rarely() else 0), self._some(("s1", "s2"), 1 if self._rarely() else 0),
             self._some(("e1",), 1 if self._rarely() else 0), self._one((None, None, None, date(2026, 1, 1))),
             self._one((None, None, None, date(2026, 6, 1))), tuple(self.provision(depth - 1) for _ in beneath),
-            self._one((*(None,) * 12, "N", "R", "V")),
+            ("k1",) if self._rarely(0.05) else (), self._one((*(None,) * 12, "N", "R", "V")),
         )  # fmt: skip
 
     def _grantee(self) -> Grantee:
@@ -204,7 +209,8 @@ class _Maker:
             self._words(self._class, [*self._classes, *self._groups]), self._words(self._purpose, self._purposes),
             self._words(self._action, self._actions) or ("read",), self._some(self._labels, 1),
             start=self._since(), parent=self._one((None, None, "d0")) if number else None,
-            may_redelegate=self._rarely(0.5), revoked_at=self._one((*(None,) * 40, *_EDGES)),
+            may_redelegate=self._rarely(0.5), delegator=self._one((None, "s1", "s2")),
+            by=self._one((*("patient",) * 8, "legal_rep", "other")), revoked_at=self._one((*(None,) * 40, *_EDGES)),
         )  # fmt: skip
 
     def _representation(self, number: int) -> Representation:

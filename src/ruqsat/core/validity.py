@@ -12,7 +12,7 @@ from ruqsat.core.scopes import is_in_scope
 from ruqsat.core.vocabulary import Vocabulary
 
 IMPERSONAL = frozenset({"public", "directory"})
-"""Classes that concern no patient and need no purpose."""
+"""Classes that concern no patient."""
 
 SECONDARY = frozenset({"HPRGRP", "HQUALIMP", "HRESCH", "CLINTRCH"})
 """Purposes of statistics and science."""
@@ -40,11 +40,11 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
     if res.parts is not None:
         # Each part is decided by itself before this; to ignore the parts would open them unseen.
         return _PARTS
-    if ctx.smart_scopes is not None and not is_in_scope(ctx.smart_scopes, res.type, case.act.name, is_self(sub, res)):
-        return _SCOPE
-    if res.data_class in IMPERSONAL:
+    if res.data_class in IMPERSONAL and res.patient is not None:
         # What concerns nobody names nobody: a patient's record is not opened by calling it public.
-        return None if res.patient is None else _UNMAPPED_CATEGORY
+        return _UNMAPPED_CATEGORY
+    if res.data_class == "public":
+        return None
     if not ctx.purpose and "patient" in sub.roles and is_self(sub, res):
         ctx.purpose = ("PATRQT",)
     if not ctx.purpose:
@@ -52,6 +52,12 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
     for purpose in ctx.purpose:
         if purpose not in vocabulary.purposes:
             return _UNKNOWN_PURPOSE
+    if ctx.smart_scopes is not None and not is_in_scope(
+        ctx.smart_scopes, res.type, res.data_class, case.act.name, is_self(sub, res)
+    ):
+        return _SCOPE
+    if res.data_class in IMPERSONAL:
+        return None
     if res.patient is None:
         # Data that say nothing of anybody are asked for without a patient, for statistics and science only (§21).
         return None if res.deidentified and SECONDARY.issuperset(ctx.purpose) else _UNRESOLVED

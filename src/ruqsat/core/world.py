@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from ruqsat.core.dates import years_after
 from ruqsat.core.facts import (
     Consent,
     Delegation,
@@ -32,6 +33,11 @@ from ruqsat.core.instant import Instant, parse_instant
 from ruqsat.core.vocabulary import Switches
 
 HOME_COUNTRY = "KZ"
+
+_PERSON = frozenset({"patient_eds", "rep_eds"})
+_ORGANISATION = frozenset({"paper_scanned_org_eds", "org_eds"})
+_SIGNED_AS = {"written": _ORGANISATION, "e_document": _PERSON, "egov_cabinet": _PERSON | {"state_service_proof"}}
+"""The forms of order §8, and by what each is signed (§9, §10); a code sent to a telephone is no signature."""
 
 
 class _Strict(Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,6 +71,7 @@ class Node(_Strict, frozen=True):
     end: str | None = None
     data: tuple[DataReference, ...] = ()
     data_period: DataPeriod = DataPeriod()
+    codes: tuple[str, ...] = ()
     conf: Literal["U", "L", "M", "N", "R", "V"] | None = None
     exceptions: tuple["Node", ...] = ()
 
@@ -107,6 +114,7 @@ class ConsentRecord(Node, frozen=True, kw_only=True):
     cross_border: tuple[str, ...] = ()
     operator: str | None = None
     third_party_transfer: bool | None = None
+    id_document_image: bool = False
 
 
 class DelegationRecord(_Strict, frozen=True, kw_only=True):
@@ -270,6 +278,7 @@ def _patient(name: str, who: PatientRecord, world: World, switches: Switches) ->
         return [(key, thing) for key, thing in things.items() if thing.patient == name]
 
     representatives = {record.subject for _, record in of(world.reps)}
+    owners = {name, *(key for key, subject in world.subjects.items() if subject.patient_id == name)}
     return PatientFacts(
         id=name,
         birth_date=who.birth_date,
@@ -278,7 +287,7 @@ def _patient(name: str, who: PatientRecord, world: World, switches: Switches) ->
         egov=who.egov,
         unable=who.unable,
         consents=tuple(project_consent(key, record, switches) for key, record in of(world.consents)),
-        delegations=tuple(_delegation(key, record, representatives) for key, record in of(world.delegations)),
+        delegations=tuple(_delegation(key, record, owners, representatives) for key, record in of(world.delegations)),
         representations=tuple(_representation(key, record) for key, record in of(world.reps)),
         grants=tuple(_grant(key, record) for key, record in of(world.btg)),
         episodes=tuple(
@@ -306,6 +315,8 @@ def project_consent(name: str, record: ConsentRecord, switches: Switches) -> Con
         revoked_at=_instant(record.revoked_at),
         defect=formal_defect(record, switches),
         given_by=record.given_by.type,
+        giver=record.given_by.id,
+        giver_kind=record.given_by.kind,
         cosigned=record.cosigned_by_rep,
         delegations=record.delegations,
         cross_border=record.cross_border,
@@ -328,16 +339,22 @@ def formal_defect(record: ConsentRecord, switches: Switches) -> str | None:
     """
     Return why a permit may not be used, or None.
 
-    An item of order §9 is missing, the signature is not verified, a paper is not
-    entered under the organisation's signature (§10), a representative's powers
-    were not checked (§11), the database lies abroad (Law 94-V art. 12(2)), or a
-    state operator's consent did not come through the state service (art. 8(1)).
+    An item of order §9 is missing, a copy of an identity document hangs on it (Code
+    60(1-1)), the form is none of §8's, a paper is not entered under the organisation's
+    signature (§10), the signature is not verified or not of the form, a
+    representative's powers were not checked (§11), the database lies abroad (Law 94-V
+    art. 12(2)), or a state operator's consent did not come through the state service
+    (art. 8(1)).
     """
-    if record.missing:
+    if record.missing or record.start is None or record.end is None:
         return "incomplete"
-    if record.form == "written" and record.entered_in_mis_at is None:
+    if record.id_document_image:
+        return "id_document_image"
+    if record.form not in _SIGNED_AS:
+        return "channel"
+    if record.form == "written" and (record.entered_in_mis_at is None or record.signature.kind not in _ORGANISATION):
         return "not_entered"
-    if not record.signature.verified:
+    if not record.signature.verified or record.signature.kind not in _SIGNED_AS[record.form]:
         return "signature"
     if record.given_by.type == "legal_rep" and not record.given_by.verified:
         return "rep_unverified"
@@ -367,6 +384,7 @@ def _provision(node: Node) -> Provision:
         data_from=node.data_period.start,
         data_until=node.data_period.end,
         exceptions=tuple(_provision(_within(node, exception)) for exception in node.exceptions),
+        data_codes=node.codes,
         conf=node.conf,
     )
 
@@ -388,7 +406,7 @@ def _within(parent: Node, child: Node) -> Node:
     return msgspec.structs.replace(child, exceptions=handed_down)
 
 
-def _delegation(name: str, record: DelegationRecord, representatives: set[str]) -> Delegation:
+def _delegation(name: str, record: DelegationRecord, owners: set[str], representatives: set[str]) -> Delegation:
     return Delegation(
         id=name,
         consent=record.consent,
@@ -401,19 +419,24 @@ def _delegation(name: str, record: DelegationRecord, representatives: set[str]) 
         start=_instant(record.start),
         parent=record.parent,
         may_redelegate=record.may_redelegate,
-        by_representative=record.delegator in representatives,
+        delegator=record.delegator,
+        by="legal_rep" if record.delegator in representatives else "patient" if record.delegator in owners else "other",
         revoked_at=_instant(record.revoked_at),
     )
 
 
 def _representation(name: str, record: RepresentationRecord) -> Representation:
+    start, end = _instant(record.valid_from), _instant(record.valid_to)
+    if record.kind == "poa" and start is not None:
+        # Civil Code 168: at most three years; one, if it says no term.
+        end = years_after(start, 1) if end is None else min(end, years_after(start, 3))
     return Representation(
         id=name,
         subject=record.subject,
         kind=record.kind,
         verified=record.verified,
-        start=_instant(record.valid_from),
-        end=_instant(record.valid_to),
+        start=start,
+        end=end,
         revoked_at=_instant(record.revoked_at),
     )
 

@@ -12,6 +12,7 @@ from functools import cache
 from itertools import chain, combinations, product
 
 from ruqsat.core.cases import PolicyCase
+from ruqsat.core.cells import words
 from ruqsat.core.diagnostics import Diagnostic, Severity, Span
 from ruqsat.core.expression import (
     All,
@@ -25,7 +26,6 @@ from ruqsat.core.expression import (
     parse_expression,
     walk,
 )
-from ruqsat.core.functions import build_functions, words
 from ruqsat.core.pack import LAWS, VOCABULARY, Parts, hierarchies_of
 from ruqsat.core.rows import Row
 
