@@ -26,6 +26,7 @@ from ruqsat.core.expression import (
     parse_expression,
     walk,
 )
+from ruqsat.core.functions import build_functions
 from ruqsat.core.pack import LAWS, VOCABULARY, Parts, hierarchies_of
 from ruqsat.core.rows import Row
 
