@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from copy import copy
 from datetime import UTC, date, datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def decide(request: Any, facts: Any, now: int) -> tuple[bool, str, str | None, f
         return False, f"deny.{denial}", None, frozenset()
     found = set(duties.split())
     if not (case.whom and case.whom.egov):
-        found.discard("notify_subject")
+        found -= {"notify_subject", "notify_subject_deferred"}
     if case.context.destination_country not in (None, "KZ"):
         found.add("encrypt_transit")
     return True, f"allow.{reason}", basis, frozenset(found)
@@ -117,8 +118,10 @@ def _layers(case: Case) -> tuple[str, str, str]:  # noqa: PLR0912 - the layers, 
         answer = layer(case)
         if answer:
             return answer
-    if "trainee" in case.roles and case.all_for("TREAT") and case.who.supervised_by is None:
-        raise Denied("role.unsupervised")
+    if "trainee" in case.roles and case.who.supervised_by is None:
+        beside = "TREAT" in case.purposes and "TRAIN" in case.purposes and case.all_for("TREAT", "TRAIN")
+        if case.all_for("TREAT") or (beside and consents(case)[0]):
+            raise Denied("role.unsupervised")
     if not case.facts.consents_known:
         raise Denied("store.unavailable")
     permits, denials, unread, miss = consents(case)
@@ -174,18 +177,18 @@ def _validity(case: Case) -> tuple[str, str, str] | None:
         raise Denied("subject.inactive")
     if case.data_class not in CLASSES:
         raise Denied("unmapped.category")
-    if case.data_class in ("public", "directory"):
-        if case.patient is not None:
-            raise Denied("unmapped.category")
-        if case.action in ("read", "search"):
-            return case.data_class, "public", ""
-        return None
+    if case.data_class in ("public", "directory") and case.patient is not None:
+        raise Denied("unmapped.category")
+    if case.data_class == "public":
+        return ("public", "public", "") if case.action in ("read", "search") else None
     if not case.purposes and "patient" in case.roles and case.is_self:
         case.purposes = ("PATRQT",)
     if not case.purposes:
         raise Denied("purpose.missing")
     if not set(case.purposes) <= set(VOCABULARY["purposes"]):
         raise Denied("purpose.unknown")
+    if case.data_class == "directory":
+        return ("directory", "public", "") if case.action in ("read", "search") else None
     if case.patient is None and not (case.said.deidentified and set(case.purposes) <= SECONDARY):
         raise Denied("patient.unresolved")
     return None
@@ -219,11 +222,15 @@ def _hard_denies(case: Case) -> None:
         raise Denied("resource.state_secret")
     if case.destroyed:
         raise Denied("resource.destroyed")
+    if case.action in ("create", "update") and case.said.database_country not in (None, "KZ"):
+        raise Denied("database.abroad")
 
 
 def _self(case: Case) -> tuple[str, str, str] | None:
     if not (case.is_self and "patient" in case.roles and case.all_for("PATRQT")):
         return None
+    if _is_dead(case):
+        raise Denied("self.subject_deceased")
     looks = case.action in ("read", "search")
     takes = case.is_in("demographics", "clinical", "financial") and (looks or case.action == "export")
     if takes and "TBOO" in (case.labels or ()):
@@ -271,11 +278,17 @@ def _power_miss(power: Any, case: Case) -> str:
     for failed, word in checks:
         if failed:
             return word
-    if power.kind == "poa" or (power.kind == "guardian" and whom.incapacitated):
+    of_age = whom.birth_date is not None and now >= _birthday(whom.birth_date, SWITCHES["rep_access_ends_at"])
+    if power.kind == "poa":
+        if power.start is None:
+            return "undated"
+        if whom.birth_date is None or of_age:
+            return ""
+    elif power.kind == "guardian" and whom.incapacitated:
         return ""
     if whom.birth_date is None:
         return "age_unknown"
-    if now >= _birthday(whom.birth_date, SWITCHES["rep_access_ends_at"]):
+    if of_age:
         return "majority"
     if case.said.self_consented and now >= _birthday(whom.birth_date, SWITCHES["minor_self_from_age"]):
         return "adolescent_shield"
@@ -327,7 +340,10 @@ def _chain_miss(leaf: Any, case: Case) -> tuple[int, str]:  # noqa: PLR0911, PLR
         if above in chain:
             return 0, "cycle"
         chain.append(above)
-    if chain[-1].by_representative:
+    for child, parent in pairwise(chain):
+        if child.delegator is not None and child.delegator != parent.delegate:
+            return 0, "broken_chain"
+    if chain[-1].by != "patient":
         return 0, "delegator"
     if len(chain) > SWITCHES["delegation_max_depth"]:
         return 0, "depth"
@@ -355,16 +371,23 @@ def _chain_miss(leaf: Any, case: Case) -> tuple[int, str]:  # noqa: PLR0911, PLR
 
 def _root_miss(root: Any, case: Case) -> str:
     now = case.now
+    if _is_dead(case):
+        return "subject_deceased"
     document = next((d for d in case.whom.consents if d.id == root.consent), None)
     if document is None or document.root.effect == "deny":
         return "not_in_consent"
     if document.revoked_at is not None and document.revoked_at <= now:
         return "consent_revoked"
-    if all(each.id != document.id for each in governors(case)):
-        return "consent_superseded"
+    governor = next((each for each in governors(case) if each.thread == document.thread), None)
+    if governor is not document:
+        if governor is None or governor.root.effect == "deny" or root.id not in governor.delegations:
+            return "consent_superseded"
+        document = governor  # signed anew, and the delegation with it
+        if document.revoked_at is not None and document.revoked_at <= now:
+            return "consent_revoked"
     if document.status != "active":
         return "consent_revoked"
-    if document.defect is not None:
+    if document.defect is not None or _age_defect(document, case):
         return "consent_invalid"
     if document.root.end is not None and document.root.end <= now:
         return "consent_expired"
@@ -476,7 +499,7 @@ def _statutory(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0911, PLR
     own = any(e.care_consent for e in _open_episodes(case))
     if CARE & roles and case.all_for("TREAT") and case.action == "create" and case.is_in("clinical") and own:
         return "care_consent", "care_consent", "notify_subject provenance require_eds"
-    if "epidemiologist" in roles and case.all_for("PUBHLTH"):
+    if "epidemiologist" in roles and case.all_for("PUBHLTH") and not consents(case)[0]:
         raise Denied("statutory.scope")
     if "records_officer" in roles and case.all_for("HLEGAL") and _request_miss(case):
         raise Denied("statutory." + _request_miss(case))
@@ -544,7 +567,9 @@ def _emergency(case: Case) -> tuple[str, str, str] | None:
             sensitive = _is_sensitive(case) or bool(unread) or not case.facts.consents_known
             return "emergency.default", "emergency_default", "notify_subject" + (" review_sampled" if sensitive else "")
         if case.action == "create" and case.is_in("clinical"):
-            return "emergency.default", "emergency_default", "notify_subject provenance require_eds"
+            blind = bool(unread) or not case.facts.consents_known
+            duties = "notify_subject provenance require_eds" + (" review_sampled" if blind else "")
+            return "emergency.default", "emergency_default", duties
     if (
         {"ETREAT", "ERTREAT"} & set(case.purposes)
         and case.is_in("demographics", "clinical")
@@ -619,6 +644,8 @@ def _by_consent(case: Case) -> tuple[str, str, str] | None:
         (roles & {"registrar"}, "PATADMIN", writes, ("encounters", "consent"), "notify_subject provenance"),
         (roles & (CARE | {"system_mis"}), "TREAT HPAYMT", case.action == "disclose", everything,
          "notify_subject no_redisclose"),
+        (roles & {"epidemiologist"}, "PUBHLTH", looks,
+         ("demographics", "conditions", "labs", "immunizations", "encounters"), "notify_subject minimum_necessary"),
         (roles & {"records_officer"}, "PATRQT", looks or case.action == "export", everything, "notify_subject"),
     ]  # fmt: skip
     for who, purpose, does, names, duties in rows:
@@ -680,8 +707,9 @@ def consents(case: Case, onward: Any = None) -> tuple[list[str], list[str], list
     if case.whom is None:
         return [], [], [], "consent.none"
     unread = [d.id for d in case.whom.consents if d.status == "quarantined" or _is_strange_refusal(d)]
-    if case.whom.deceased_at is not None and case.whom.deceased_at <= case.now:
-        return [], [], unread, "consent.subject_deceased"
+    if _is_dead(case):
+        refusals = [d.id for d in governors(case) if _weigh(d, case)[0] == "deny"]
+        return [], refusals, unread, "consent.subject_deceased"
     permits, denials, misses = [], [], []
     for document in governors(case):
         effect, miss = _weigh(document, case)
@@ -693,6 +721,10 @@ def consents(case: Case, onward: Any = None) -> tuple[list[str], list[str], list
             misses.append((FORMALITIES.get(miss, 2), miss))
     _, miss = max(misses, default=(0, "none"))
     return permits, denials, unread, "sensitivity.not_covered" if miss == "sensitivity" else f"consent.{miss}"
+
+
+def _is_dead(case: Case) -> bool:
+    return bool(case.whom and case.whom.deceased_at is not None and case.whom.deceased_at <= case.now)
 
 
 def _is_strange_refusal(document: Any) -> bool:
@@ -745,19 +777,25 @@ def _weigh(document: Any, case: Case) -> tuple[str | None, str]:
 def _age_defect(document: Any, case: Case) -> str:
     whom, now = case.whom, case.now
     if document.given_by == "legal_rep":
-        if whom.incapacitated:
+        powers = [p for p in whom.representations if p.subject == document.giver]
+        living = [p for p in powers if (p.end is None or now < p.end) and (p.revoked_at is None or now < p.revoked_at)]
+        if powers and not living:
+            return "rep_ended"
+        if whom.incapacitated or document.giver_kind == "poa":
             return ""
         if whom.birth_date is None:
             return "rep_age_unknown"
         return "rep_majority" if now >= _birthday(whom.birth_date, SWITCHES["rep_access_ends_at"]) else ""
-    if (
-        whom.birth_date is None
-        or document.cosigned
-        or now >= _birthday(whom.birth_date, SWITCHES["rep_access_ends_at"])
-    ):
+    if document.cosigned:
         return ""
-    if now < _birthday(whom.birth_date, SWITCHES["minor_self_from_age"]):
+    if whom.incapacitated:
+        return "incapacity"
+    if whom.birth_date is None:
+        return ""
+    if min(now, document.granted_at) < _birthday(whom.birth_date, SWITCHES["minor_self_from_age"]):
         return "minor"
+    if now >= _birthday(whom.birth_date, SWITCHES["rep_access_ends_at"]):
+        return ""
     return "" if case.data_class in SWITCHES["minor_self_classes"] else "minor_scope"
 
 
@@ -825,12 +863,41 @@ def _in_data_scope(node: Any, case: Case, wide: bool) -> bool:
     said = case.said
     if node.data_records and case.id not in node.data_records:
         return False
-    for named, value in ((node.data_authors, said.author), (node.data_encounters, said.encounter)):
-        if named and not (value in named or (wide and value is None)):
+    written_by = [value for value in (said.author, said.author_org) if value is not None]
+    scopes = (
+        (node.data_authors, written_by or None),
+        (node.data_encounters, None if said.encounter is None else [said.encounter]),
+        (node.data_codes, None if said.codes is None else list(said.codes)),
+    )
+    for named, values in scopes:
+        if named and (not wide if values is None else not set(values) & set(named)):
             return False
     if node.data_from is not None or node.data_until is not None:
-        if said.created is None:
+        days = _days(said.created)
+        if not days:
             return wide
-        day = date.fromisoformat(said.created[:10])
-        return (node.data_from is None or node.data_from <= day) and (node.data_until is None or day <= node.data_until)
+        inside = [
+            (node.data_from is None or node.data_from <= day) and (node.data_until is None or day <= node.data_until)
+            for day in days
+        ]
+        return any(inside) if wide else all(inside)
     return True
+
+
+def _days(text: str | None) -> list[date]:
+    """Every day that a date may mean, at home."""
+    try:
+        if text is None:
+            return []
+        if "T" in text:
+            return [datetime.fromisoformat(text).astimezone(timezone(timedelta(hours=5))).date()]
+        if len(text) == 10:
+            return [date.fromisoformat(text)]
+        first = date.fromisoformat((text + "-01-01")[:10])
+    except ValueError:
+        return []
+    unit = len(text.split("-"))
+    return [
+        day for n in range(366)
+        if (day := first + timedelta(days=n)).year == first.year and (unit == 1 or day.month == first.month)
+    ]  # fmt: skip

@@ -95,9 +95,9 @@ def _consent_miss(root: Delegation, patient: PatientFacts, case: Case, switches:
         return "not_in_consent"
     if document.revoked_at is not None and document.revoked_at <= case.now.hi:
         return "consent_revoked"
-    governor = next(each for each in governing(patient, case.now) if each.thread == document.thread)
-    if governor.id != document.id:
-        if governor.root.effect == "deny" or root.id not in governor.delegations:
+    governor = next((each for each in governing(patient, case.now) if each.thread == document.thread), None)
+    if governor is None or governor.id != document.id:
+        if governor is None or governor.root.effect == "deny" or root.id not in governor.delegations:
             return "consent_superseded"
         # The patient signed anew, and renewed the delegation.
         document = governor
