@@ -352,4 +352,7 @@ def test_the_hooks_and_the_workflow_call_commands_that_exist() -> None:
 def test_the_shipped_pack_is_sound_without_a_warning() -> None:
     """`policy check --strict`: nothing to say, on the day of its review."""
     done = run("policy", "check", ROOT, "--strict", "--today", "2026-11-24")
-    assert (done.exit_code, done.stdout.startswith("79 rules, no errors; policy set ")) == (0, True), done.stdout
+    assert (done.exit_code, " rules, no errors; policy set " in done.stdout and "warning" not in done.stdout) == (
+        0,
+        True,
+    ), done.stdout

@@ -1,6 +1,7 @@
 """The command line: 0 good, 1 findings, 2 usage; machines read `--json`."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def test_a_sound_pack_passes_check_and_test(pack: Path, tmp_path: Path) -> None:
 
     assert (check.returncode, test.returncode) == (0, 0), check.stdout + test.stdout
     assert "no errors" in check.stdout
-    assert "132 of 132 cases are as promised" in test.stdout
+    assert re.search(r"(\d{3}) of \1 cases are as promised", test.stdout)
 
 
 def test_a_spoilt_pack_is_findings_for_check_and_a_stop_for_the_others(pack: Path, tmp_path: Path) -> None:

@@ -634,8 +634,10 @@ def _by_consent(case: Case) -> tuple[str, str, str] | None:
     everything = ("demographics", "clinical", "financial")
     payers = roles & {"insurer", "pharmacist", "system_mis"}
     rows = [
-        (CARE & roles, "TREAT HPAYMT THREAT", looks, ("demographics", "clinical", "consent"), "notify_subject"),
-        (roles & (CARE | {"system_mis"}), "TREAT HPAYMT", writes, ("clinical",), "notify_subject provenance require_eds"),
+        (CARE & roles, "TREAT", looks, ("demographics", "clinical", "consent"), "notify_subject"),
+        (CARE & roles, "TREAT", writes, ("clinical",), "notify_subject provenance require_eds"),
+        (roles & {"pharmacist", "system_mis"}, "TREAT HPAYMT", writes, ("clinical",),
+         "notify_subject provenance require_eds"),
         (payers, "TREAT HPAYMT", looks, everything, "notify_subject"),
         (payers, "TREAT HPAYMT", writes, ("demographics", "financial"), "notify_subject provenance"),
         (roles & {"quality_expert"}, "HQUALIMP", looks, everything, "notify_subject"),

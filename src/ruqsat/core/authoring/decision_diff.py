@@ -16,6 +16,7 @@ from ruqsat.core.facts import (
     Episode,
     Facts,
     Grantee,
+    Organisation,
     PatientFacts,
     Position,
     Provision,
@@ -116,7 +117,7 @@ def lattice(old: PolicySet, new: PolicySet) -> Iterator[Asked]:
     circumstances = _circumstances(new)
     for role, purpose, action, data_class in _combinations(old, new):
         for name, patient, labels in circumstances:
-            subject = SubjectFacts("s1", roles=(role,), org="h1", patient_id="p1" if role == "patient" else None)
+            subject = _employee(new, (role,), (purpose,))
             properties = ResourceProperties(patient="p1", data_class=data_class, labels=labels)
             request = EvaluationRequest(
                 Subject("user", "s1"), Action(action), Resource("Record", "o1", properties), RequestContext((purpose,))
@@ -215,7 +216,8 @@ def recorded(policy_set: PolicySet, entries: Iterable[bytes]) -> Iterator[Asked]
         seen.add(key)
         roles = entry.roles
         for name, patient, labels in _circumstances(policy_set):
-            subject = SubjectFacts("s1", roles=roles, org="h1", patient_id="p1" if "patient" in roles else None)
+            stated = (entry.purpose,) if isinstance(entry.purpose, str) else entry.purpose or ()
+            subject = _employee(policy_set, roles or (), stated)
             properties = ResourceProperties(
                 patient="p1" if entry.patient is not None else None, data_class=entry.data_class, labels=labels
             )
@@ -223,6 +225,16 @@ def recorded(policy_set: PolicySet, entries: Iterable[bytes]) -> Iterator[Asked]
             context = RequestContext(entry.purpose)
             request = EvaluationRequest(Subject("user", "s1"), Action(entry.action), resource, context)
             yield Asked(f"recorded, {name}", (request, Facts(subject, patient, Position("journal", 1)), at(NOON)))
+
+
+def _employee(policy_set: PolicySet, roles: tuple[str, ...], purposes: tuple[str, ...]) -> SubjectFacts:
+    """Return somebody of these roles, at an organisation whose function it is."""
+    categories = policy_set.vocabulary.organisation_categories
+    category = next((name for name, word in categories.items() if set(purposes) <= set(word.purposes)), None)
+    return SubjectFacts(
+        "s1", roles=roles, org="h1", patient_id="p1" if "patient" in roles else None,
+        organisation=Organisation(category, undertaking=True),
+    )  # fmt: skip
 
 
 def _circumstances(policy_set: PolicySet) -> list[tuple[str, PatientFacts, tuple[str, ...]]]:
