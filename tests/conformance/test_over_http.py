@@ -47,7 +47,8 @@ AIDA = {"id": "dr_aida", "roles": ["physician"], "org": "h1"}
 @pytest.fixture(scope="module")
 def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     """A real process whose tests may set facts, time and switches."""
-    with serving(tmp_path_factory.mktemp("fixtures"), demo=False, arguments=FLAG) as process:
+    # A long lease: what is counted here must not depend on how busy the machine is.
+    with serving(tmp_path_factory.mktemp("fixtures"), demo=False, arguments=FLAG, lease_seconds="60") as process:
         yield process
 
 
@@ -247,6 +248,23 @@ def test_fixtures_replace_those_before(sidecar: Sidecar) -> None:
         "allow.emergency.default", "deny.emergency.no_context", "deny.subject.inactive",
     )  # fmt: skip
     assert again.json()["switches"]["small_cell_min"] == 5
+
+
+def test_memory_is_dropped_when_asked_and_only_then(sidecar: Sidecar) -> None:
+    """What no fixture touched is answered from memory, until a fixture says `forget`."""
+
+    def readings() -> int:
+        """Ask about two whom nobody knows; return how often the store was read so far."""
+        sidecar.evaluate(question(subject="x", patient="y"))
+        fills: int = sidecar.call("control", "GET", "/status").json()["cache"]["fills"]
+        return fills
+
+    load(sidecar)
+    first = readings()
+    load(sidecar)
+    assert readings() == first
+    load(sidecar, forget=True)
+    assert readings() == first + 1
 
 
 def test_who_is_gone_is_decided_like_nobody(policy_set: PolicySet) -> None:
