@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from ruqsat.cli.client import open_client
-from ruqsat.cli.conformance_http import SidecarError, SidecarClient, run_over_http
+from ruqsat.cli.conformance_http import SidecarClient, SidecarError, run_over_http
 from ruqsat.cli.output import AsJson, console, print_json
 from ruqsat.core.conformance import Outcome, ScenarioFile, run_scenarios, shuffled
 from ruqsat.core.diagnostics import has_errors
