@@ -52,11 +52,10 @@ _log = logging.getLogger(__name__)
 GC_THRESHOLDS = (20_000, 20, 50)
 """A decision makes a few dozen short-lived objects and no cycles."""
 
-
 TEST_FIXTURES = "test fixtures: answers are not about real people"
 
 
-class Testing(Struct, frozen=True):
+class Rehearsal(Struct, frozen=True):
     """
     The process is a test's: whoever reaches the JSON listener sets facts, time and switches.
 
@@ -103,14 +102,14 @@ async def examine(settings: Settings, texts: Mapping[str, bytes]) -> Verdict:
 
 @asynccontextmanager
 async def open_process(
-    settings: Settings, *, demo: bool = False, testing: Testing | None = None
+    settings: Settings, *, demo: bool = False, rehearsal: Rehearsal | None = None
 ) -> AsyncIterator[Process]:
     """
     Build the process on the running loop; leaving closes everything in the right order.
 
     Args:
         demo: Fill an empty database with the pack's synthetic world.
-        testing: Let callers of the JSON listener load test fixtures.
+        rehearsal: Let callers of the JSON listener load test fixtures.
 
     Raises:
         RuqsatError: it cannot be started, and why.
@@ -135,12 +134,12 @@ async def open_process(
         information = InformationPoint(store, freshness, clock, limits=limits)
         stack.push_async_callback(information.aclose)
         await information.probe_once()
-        if testing is not None:
+        if rehearsal is not None:
             _log.warning("test_fixtures_are_on people_on_record=%s %s", not await store.is_empty(), TEST_FIXTURES)
         if demo and await store.is_empty():
             await information.record(*_demo_world(in_force.texts, policy_set))
         stack.push_async_callback(_cancelled, _started(information.probe_forever(int(settings.probe_seconds * SECOND))))
-        stage = _stage(clock) if testing is not None else None
+        stage = _stage(clock) if rehearsal is not None else None
         decides, present = (evaluate, clock) if stage is None else (stage.decide, stage)
         decision_point = DecisionPoint(policy_set, information, freshness, journal, present, metrics, decides)
         auth = ForwardAuth(decision_point, verifier, routes, policy_set) if verifier is not None else None
@@ -148,12 +147,12 @@ async def open_process(
         if settings.policy_poll_seconds:
             watching = administration.watch_forever(settings.policy_poll_seconds)
             stack.push_async_callback(_cancelled, _started(watching))
-        state = _State(settings, administration, information, journal, clock, testing)
+        state = _State(settings, administration, information, journal, clock, rehearsal)
         state.watch(metrics)
         apps = {
             "json": AuthZen(decision_point, settings.json_explain, frozenset(settings.json_capabilities))
-            if stage is None or testing is None
-            else _json_for_tests(decision_point, stage, information, freshness, administration, testing),
+            if stage is None or rehearsal is None
+            else _json_for_tests(decision_point, stage, information, freshness, administration, rehearsal),
             "auth": auth,
             "control": build_control(
                 decision_point, _Registry(store, information, freshness), verifier, metrics, state.status,
@@ -194,10 +193,10 @@ class _State:
 
     def __init__(
         self, settings: Settings, administration: AdministrationPoint, information: InformationPoint,
-        journal: DurableJournal | LossyJournal, clock: SystemClock, testing: Testing | None,
+        journal: DurableJournal | LossyJournal, clock: SystemClock, rehearsal: Rehearsal | None,
     ) -> None:  # fmt: skip
         self._settings, self._administration, self._information = settings, administration, information
-        self._journal, self._clock, self._testing = journal, clock, testing
+        self._journal, self._clock, self._rehearsal = journal, clock, rehearsal
         self._started = time.time()
         self._draining = False
 
@@ -219,11 +218,9 @@ class _State:
     def readiness(self) -> dict[str, Any]:
         """Return what readiness says; with ``reasons`` it is not ready."""
         reasons = self.not_ready_because()
-        said: dict[str, Any] = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ready"}
-        if self._testing is not None:
-            said |= {"test_fixtures": True, "warning": TEST_FIXTURES}
-            said["status"] += " for tests only"
-        return said
+        ready = "ready" if self._rehearsal is None else "ready for tests only"
+        said: dict[str, Any] = {"status": "not ready", "reasons": reasons} if reasons else {"status": ready}
+        return said if self._rehearsal is None else said | {"test_fixtures": True, "warning": TEST_FIXTURES}
 
     def status(self) -> dict[str, Any]:
         """Return what is in force and how fresh it is."""
@@ -239,8 +236,8 @@ class _State:
             "cache": {"hits": self._information.hits, "misses": self._information.misses,
                       "fills": self._information.fills, "forgotten": self._information.forgotten},
             "not_ready_because": self.not_ready_because(),
-            "test_fixtures": self._testing is not None,
-            "decides": "stock pycasbin" if self._testing and self._testing.oracle else "compiled rules",
+            "test_fixtures": self._rehearsal is not None,
+            "decides": "stock pycasbin" if self._rehearsal and self._rehearsal.oracle else "compiled rules",
         }  # fmt: skip
 
     def watch(self, metrics: Metrics) -> None:
@@ -251,7 +248,7 @@ class _State:
         metrics.gauge("ruqsat_applied_position", "Newest change known", lambda: information.position.seq)
         for name in ("hits", "misses", "fills", "forgotten"):
             metrics.counter(f"ruqsat_cache_{name}", f"Fact cache: {name}", partial(getattr, information, name))
-        metrics.gauge("ruqsat_test_fixtures", "1 if test fixtures are on", lambda: self._testing is not None)
+        metrics.gauge("ruqsat_test_fixtures", "1 if test fixtures are on", lambda: self._rehearsal is not None)
         policy = self._administration
         metrics.gauge("ruqsat_policy_refused", "1 while the pack at hand is refused", lambda: bool(policy.refused))
         metrics.counter("ruqsat_policy_reloads", "Packs put in force since the start", lambda: policy.reloads)
@@ -272,19 +269,19 @@ def _stage(clock: SystemClock) -> "Stage":
 
 def _json_for_tests(
     decision_point: DecisionPoint, stage: "Stage", information: InformationPoint, freshness: Freshness,
-    administration: AdministrationPoint, testing: Testing,
+    administration: AdministrationPoint, rehearsal: Rehearsal,
 ) -> "FixtureLoader":  # fmt: skip
     from ruqsat.web.fixtures import FixtureLoader  # noqa: PLC0415
 
     duties = decision_point.policy_set.vocabulary.duties
     everything = frozenset(name for name, duty in duties.items() if duty.blocking)
-    decider = _deciders(administration, testing)
+    decider = _deciders(administration, rehearsal)
     stage.set(decider({}).decide, None, store_down=False)
     authzen = AuthZen(decision_point, True, everything)
     return FixtureLoader(authzen, stage, information, decider, freshness.issue_token)
 
 
-def _deciders(administration: AdministrationPoint, testing: Testing) -> Callable[[Mapping[str, Any]], "Decider"]:
+def _deciders(administration: AdministrationPoint, rehearsal: Rehearsal) -> Callable[[Mapping[str, Any]], "Decider"]:
     """Return a function that makes what decides under given switches, by the rules in force."""
     from ruqsat.web.fixtures import Decider  # noqa: PLC0415
 
@@ -295,7 +292,7 @@ def _deciders(administration: AdministrationPoint, testing: Testing) -> Callable
         digest = in_force.pack.policy_set.digest
         if (digest, repr(switches)) not in known:
             policy_set = _variant(in_force, switches)
-            decide = _oracle(in_force, switches) if testing.oracle else _compiled(policy_set if switches else None)
+            decide = _oracle(in_force, switches) if rehearsal.oracle else _compiled(policy_set if switches else None)
             known[digest, repr(switches)] = Decider(digest, policy_set.vocabulary.switches, decide)
         return known[digest, repr(switches)]
 

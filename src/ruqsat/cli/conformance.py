@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from ruqsat.cli.client import open_client
-from ruqsat.cli.conformance_http import SidecarError, TestedSidecar, run_over_http
+from ruqsat.cli.conformance_http import SidecarClient, SidecarError, run_over_http
 from ruqsat.cli.output import AsJson, console, print_json
 from ruqsat.core.conformance import Outcome, ScenarioFile, run_scenarios, shuffled
 from ruqsat.core.diagnostics import has_errors
@@ -67,7 +67,7 @@ def _over_http(url: str, files: Sequence[ScenarioFile], dice: Random) -> tuple[s
     except httpx.InvalidURL as error:
         raise SidecarError(f"`{url}` is no URL: {error}") from None
     with client:
-        sidecar = TestedSidecar(client)
+        sidecar = SidecarClient(client)
         policy = sidecar.rules({}).policy
         return policy, [outcome for file in files for outcome in run_over_http(sidecar, file, dice)]
 

@@ -49,7 +49,7 @@ class Loaded(Struct, frozen=True):
     switches: Switches
 
 
-class TestedSidecar:
+class SidecarClient:
     """A sidecar that was started with ``--test-fixtures``, as a client sees it."""
 
     def __init__(self, client: httpx.Client) -> None:
@@ -110,7 +110,7 @@ class TestedSidecar:
             raise SidecarError(f"no answer from {self._client.base_url}: {str(error) or repr(error)}") from None
 
 
-def run_over_http(sidecar: TestedSidecar, file: ScenarioFile, dice: Random) -> list[Outcome]:
+def run_over_http(sidecar: SidecarClient, file: ScenarioFile, dice: Random) -> list[Outcome]:
     """
     Ask every scenario in each state of the sidecar's memory, and compare.
 
@@ -120,7 +120,7 @@ def run_over_http(sidecar: TestedSidecar, file: ScenarioFile, dice: Random) -> l
     return [_run(sidecar, file, scenario, dice) for scenario in file.scenarios]
 
 
-def _run(sidecar: TestedSidecar, file: ScenarioFile, scenario: Scenario, dice: Random) -> Outcome:
+def _run(sidecar: SidecarClient, file: ScenarioFile, scenario: Scenario, dice: Random) -> Outcome:
     try:
         answers = _answers(sidecar, file, scenario, dice)
     except SidecarError:
@@ -138,7 +138,7 @@ def _run(sidecar: TestedSidecar, file: ScenarioFile, scenario: Scenario, dice: R
     return Outcome(scenario.id, scenario.title, answers[differed[0] if differed else "stale"], told, differed)
 
 
-def _answers(sidecar: TestedSidecar, file: ScenarioFile, scenario: Scenario, dice: Random) -> dict[str, Decision]:
+def _answers(sidecar: SidecarClient, file: ScenarioFile, scenario: Scenario, dice: Random) -> dict[str, Decision]:
     switches = sidecar.rules(scenario.policy).switches
     request, facts, now = situation_of(file, shuffled(scenario, dice), switches)
     sidecar.load(scenario, facts, now)

@@ -16,7 +16,7 @@ from ruqsat.errors import SettingsError
 from ruqsat.settings import BLOCKING_DUTIES, Settings, load_settings
 from ruqsat.web.listeners import serve as serve_listeners
 from ruqsat.web.logs import configure_logs
-from ruqsat.wiring import TEST_FIXTURES, Process, Testing, open_process
+from ruqsat.wiring import TEST_FIXTURES, Process, Rehearsal, open_process
 
 DEMO_ISSUER, DEMO_AUDIENCE = "https://demo.ruqsat.example", "ruqsat-demo"
 DEMO_HOURS = 8
@@ -63,7 +63,7 @@ def serve(
             }  # fmt: skip
     settings = load_settings(**given)
     configure_logs(settings.log_level)
-    uvloop.run(_run(settings, demo, secret, Testing(oracle) if test_fixtures else None))
+    uvloop.run(_run(settings, demo, secret, Rehearsal(oracle) if test_fixtures else None))
 
 
 def _are_tokens_set(given: dict[str, Any]) -> bool:
@@ -71,8 +71,8 @@ def _are_tokens_set(given: dict[str, Any]) -> bool:
     return load_settings(**given | {"auth_listen": "off"}).token_issuer is not None
 
 
-async def _run(settings: Settings, demo: bool, demo_secret: str | None, testing: Testing | None) -> None:
-    async with open_process(settings, demo=demo, testing=testing) as process:
+async def _run(settings: Settings, demo: bool, demo_secret: str | None, rehearsal: Rehearsal | None) -> None:
+    async with open_process(settings, demo=demo, rehearsal=rehearsal) as process:
         reloads: set[asyncio.Task[bool]] = set()
 
         def reload() -> None:
@@ -83,7 +83,7 @@ async def _run(settings: Settings, demo: bool, demo_secret: str | None, testing:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
         def ready(addresses: dict[str, str]) -> None:
-            _announce(process, settings, addresses, testing)
+            _announce(process, settings, addresses, rehearsal)
             if demo:
                 _print_demo(addresses, demo_secret)
 
@@ -92,9 +92,9 @@ async def _run(settings: Settings, demo: bool, demo_secret: str | None, testing:
         )
 
 
-def _announce(process: Process, settings: Settings, addresses: dict[str, str], testing: Testing | None) -> None:
+def _announce(process: Process, settings: Settings, addresses: dict[str, str], rehearsal: Rehearsal | None) -> None:
     out = Console(highlight=False, markup=False, soft_wrap=True)
-    if testing is not None:
+    if rehearsal is not None:
         out.print(f"TEST FIXTURES ARE ON ({TEST_FIXTURES}): whoever reaches the JSON listener decides what is true")
     in_force = process.administration.in_force
     policy_set = in_force.pack.policy_set
