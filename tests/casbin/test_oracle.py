@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from ruqsat.casbin.oracle import Oracle, delegation_row, provision_row, session_cells
+from ruqsat.casbin.fact_rows import delegation_row, provision_row, session_cells
+from ruqsat.casbin.oracle import Oracle
 from ruqsat.core.case import Case
 from ruqsat.core.cases import parse_cases, situation
 from ruqsat.core.emergency import session_row
