@@ -5,7 +5,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -15,9 +15,6 @@ import pytest
 from ruqsat.casbin.decider import OracleDecider
 from ruqsat.casbin.stock_covers import pieces
 from ruqsat.core import evaluate as evaluator
-from ruqsat.core.admission import read_cases
-from ruqsat.core.cases import situation
-from ruqsat.core.conformance import situation_of
 from ruqsat.core.decision import Decision
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.expression import All, conjuncts
@@ -28,24 +25,10 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.sampling import situations
 from ruqsat.core.world import World
-from tests.conformance.test_scenarios import FILE, SCENARIOS
+from tests.conformance.questions import Asked, Variant, blocking, policy_cases, scenarios
 
 DECISIONS = 2_000 * int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(1_000_000))))
-Variant = Callable[[Mapping[str, Any]], PolicySet]
-
-
-class Asked(NamedTuple):
-    """One question and under which switches it is asked."""
-
-    name: str
-    request: EvaluationRequest
-    facts: Facts
-    now: Now
-    capabilities: frozenset[str]
-    switches: Mapping[str, Any] = {}
-
-
 class Oracles:
     """Stock pycasbin over one pack, once for each position of the switches."""
 
@@ -65,32 +48,6 @@ class Oracles:
 def oracles(pack_texts: dict[str, bytes]) -> Oracles:
     """Stock pycasbin over the pack of this checkout."""
     return Oracles(pack_texts)
-
-
-def blocking(policy_set: PolicySet) -> frozenset[str]:
-    """Everything that an enforcement point may have to carry out."""
-    return frozenset(name for name, duty in policy_set.vocabulary.duties.items() if duty.blocking)
-
-
-def scenarios(variant: Variant) -> Iterator[Asked]:
-    """Every conformance scenario."""
-    for scenario in SCENARIOS.values():
-        policy_set = variant(scenario.policy)
-        request, facts, now = situation_of(FILE, scenario, policy_set.vocabulary.switches)
-        able = blocking(policy_set)
-        if request.context is not None and request.context.pep_capabilities is not None:
-            able &= frozenset(request.context.pep_capabilities)
-        yield Asked(scenario.id, request, facts, now, able, scenario.policy)
-
-
-def policy_cases(texts: dict[str, bytes], world: World, variant: Variant) -> Iterator[Asked]:
-    """Every case beside the rules."""
-    for file, cases in read_cases(texts)[0].items():
-        for case in cases:
-            policy_set = variant(case.switches)
-            yield Asked(
-                f"{file}: {case.name}", *situation(policy_set, world, case), blocking(policy_set), case.switches
-            )
 
 
 def random_questions(policy_set: PolicySet, variant: Variant, seed: int) -> Iterator[Asked]:
