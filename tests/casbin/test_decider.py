@@ -14,21 +14,26 @@ import pytest
 
 from ruqsat.casbin.decider import OracleDecider
 from ruqsat.casbin.stock_covers import pieces
+from ruqsat.core import compile as compiler
 from ruqsat.core import evaluate as evaluator
 from ruqsat.core.decision import Decision
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.expression import All, conjuncts
 from ruqsat.core.facts import Facts
 from ruqsat.core.instant import HOUR, Now
+from ruqsat.core.model_conf import parse_model
 from ruqsat.core.pack import Parts, compile_parts
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.sampling import situations
 from ruqsat.core.world import World
 from tests.conformance.questions import Asked, Variant, blocking, policy_cases, scenarios
+from tests.conftest import ROOT
 
 DECISIONS = 2_000 * int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(1_000_000))))
+
+
 class Oracles:
     """Stock pycasbin over one pack, once for each position of the switches."""
 
@@ -176,17 +181,12 @@ def test_the_product_itself_is_told_from_nothing(corpus: Corpus, policy_set: Pol
     assert not corpus.sees(policy_set)
 
 
+MODEL, _ = parse_model((ROOT / "model.conf").read_text())
 CRITERIA = [
-    (suffix, place) for suffix, many in (("", 5), ("2", 7), ("3", 5), ("4", 3), ("5", 4)) for place in range(many)
+    (suffix, place)
+    for suffix, section in (MODEL.sections.items() if MODEL is not None else ())
+    for place in range(len(conjuncts(section.matcher)))
 ]
-
-
-def test_every_criterion_of_the_model_is_planted_below(parts: Parts) -> None:
-    """A new one has to be added to the list."""
-    sections = parts.model.sections
-    assert [
-        (suffix, place) for suffix in sections for place in range(len(conjuncts(sections[suffix].matcher)))
-    ] == CRITERIA
 
 
 @pytest.mark.parametrize(("suffix", "place"), CRITERIA)
@@ -212,6 +212,20 @@ def test_a_rule_that_is_compiled_wrongly_is_seen(field: str, policy_set: PolicyS
     bad = tuple(reversed(rules)) if field == "priority" else tuple(map(bent, rules))
 
     assert corpus.sees(msgspec.structs.replace(policy_set, rules=bad, candidates={}, tests={}))
+
+
+SWAPPED = [("2", "since", "until"), ("2", "acts", "classes"), ("3", "classes", "purposes"), ("4", "since", "until")]
+
+
+@pytest.mark.parametrize(("suffix", "one", "other"), SWAPPED)
+def test_a_column_that_reads_the_wrong_fact_is_seen(
+    suffix: str, one: str, other: str, parts: Parts, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted: a compiler that takes two columns of a section for each other."""
+    known = compiler.ROW_ATTRIBUTES[suffix]
+    monkeypatch.setitem(compiler.ROW_ATTRIBUTES, suffix, {**known, one: known[other], other: known[one]})
+
+    assert corpus.sees(compile_parts(parts))
 
 
 MISTAKES: dict[str, Any] = {
