@@ -1,12 +1,14 @@
 """Fixtures that every room's tests share: the pack of this checkout, compiled, and its synthetic world."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ruqsat.core.cases import read_world
 from ruqsat.core.diagnostics import render
-from ruqsat.core.pack import load_pack
+from ruqsat.core.pack import Parts, load_pack, read_parts, variants_of
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.world import World
 from ruqsat.stores.policy_folder import load_texts
@@ -26,6 +28,20 @@ def policy_set(pack_texts: dict[str, bytes]) -> PolicySet:
     compiled, findings = load_pack(pack_texts)
     assert compiled is not None, "\n".join(map(render, findings))
     return compiled
+
+
+@pytest.fixture(scope="session")
+def parts(pack_texts: dict[str, bytes]) -> Parts:
+    """The pack, read and checked."""
+    read, findings = read_parts(pack_texts)
+    assert read is not None, "\n".join(map(render, findings))
+    return read
+
+
+@pytest.fixture(scope="session")
+def variant(parts: Parts) -> Callable[[Mapping[str, Any]], PolicySet]:
+    """The pack's rules under other switches."""
+    return variants_of(parts)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,12 @@ from ruqsat.cli.conformance import read_scenarios
 from ruqsat.core.case import Case
 from ruqsat.core.conformance import decide_scenario, differences, situation_of
 from ruqsat.core.pack import read_parts, variants_of
-from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.validity import refuse_invalid
 from tests.process.starter import run_cli
 
 HERE = Path(__file__).parent
 FILE = read_scenarios(HERE / "scenarios.yaml")
 SCENARIOS = {scenario.id: scenario for scenario in FILE.scenarios}
-
-
-@pytest.fixture(scope="session")
-def variant(pack_texts: dict[str, bytes]) -> Callable[[Mapping[str, Any]], PolicySet]:
-    """The pack's rules under other switches."""
-    parts, _ = read_parts(pack_texts)
-    assert parts is not None
-    return variants_of(parts)
 
 
 def test_the_scenarios_are_of_their_own_schema() -> None:

@@ -5,7 +5,8 @@ from itertools import chain, islice
 
 from msgspec import Struct
 
-from ruqsat.casbin.oracle import Oracle, delegation_row, provision_row
+from ruqsat.casbin.fact_rows import delegation_row, provision_row
+from ruqsat.casbin.oracle import Oracle
 from ruqsat.core.admission import WORLD, read_cases
 from ruqsat.core.case import Case
 from ruqsat.core.cases import read_world, situation

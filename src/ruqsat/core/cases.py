@@ -95,7 +95,7 @@ def run_case(policy_set: PolicySet, world: World, file: str, case: PolicyCase, v
     request, facts, now = situation(policy_set, world, case)
     capabilities = frozenset(name for name, duty in policy_set.vocabulary.duties.items() if duty.blocking)
     decision = evaluate(policy_set, request, facts, now, capabilities)
-    return CaseResult(file, case, decision, _problem(case, decision))
+    return CaseResult(file, case, decision, problem_with(case, decision))
 
 
 def set_for(case: PolicyCase, policy_set: PolicySet, variant: Variant) -> PolicySet:
@@ -154,7 +154,8 @@ def read_world(texts: Mapping[str, bytes], file: str) -> World:
     return parse_world(data)
 
 
-def _problem(case: PolicyCase, decision: Decision) -> str:
+def problem_with(case: PolicyCase, decision: Decision) -> str:
+    """Say how a decision differs from what the case promises; empty if it does not."""
     if decision.reason != case.expect:
         return f"expected `{case.expect}`, got `{decision.reason}` by `{decision.rule or 'no rule'}`"
     if decision.rule != case.because:

@@ -21,7 +21,7 @@ from ruqsat.core.laws import Law, parse_laws
 from ruqsat.core.model_conf import Model, parse_model
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.rows import Row, parse_rows
-from ruqsat.core.vocabulary import Switches, Vocabulary, parse_vocabulary
+from ruqsat.core.vocabulary import Vocabulary, parse_vocabulary, with_switches
 
 Parsed = TypeVar("Parsed")
 
@@ -95,20 +95,11 @@ def variants_of(parts: Parts) -> Callable[[Mapping[str, Any]], PolicySet]:
     def variant(switches: Mapping[str, Any]) -> PolicySet:
         key = repr(sorted(switches.items()))
         if key not in known:
-            positions = _merged(msgspec.to_builtins(parts.vocabulary.switches), switches)
-            vocabulary = msgspec.structs.replace(parts.vocabulary, switches=msgspec.convert(positions, Switches))
+            vocabulary = with_switches(parts.vocabulary, switches)
             known[key] = compile_parts(msgspec.structs.replace(parts, vocabulary=vocabulary))
         return known[key]
 
     return variant
-
-
-def _merged(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in other.items():
-        known = base.get(name)
-        merged[name] = _merged(known, value) if isinstance(value, dict) and isinstance(known, dict) else value
-    return merged
 
 
 def hierarchies_of(rows: Iterable[Row]) -> Hierarchies:

@@ -6,7 +6,8 @@ in a rule, the evaluator refuses it in a request.
 """
 
 import tomllib
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct, field
@@ -131,6 +132,25 @@ def parse_vocabulary(text: str, file: str) -> tuple[Vocabulary | None, list[Diag
         return msgspec.convert(data, Vocabulary), []
     except msgspec.ValidationError as error:
         return None, [Diagnostic(Span(file), "bad-vocabulary", _sentence(error), "see the comments of the file")]
+
+
+def with_switches(vocabulary: Vocabulary, switches: Mapping[str, Any]) -> Vocabulary:
+    """
+    Return the vocabulary under other positions of *switches*; those not named stay.
+
+    Raises:
+        msgspec.ValidationError: a switch does not exist, or its position is of the wrong kind.
+    """
+    positions = _merged(msgspec.to_builtins(vocabulary.switches), switches)
+    return msgspec.structs.replace(vocabulary, switches=msgspec.convert(positions, Switches))
+
+
+def _merged(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in other.items():
+        known = base.get(name)
+        merged[name] = _merged(known, value) if isinstance(value, dict) and isinstance(known, dict) else value
+    return merged
 
 
 def parse_toml(text: str, file: str) -> tuple[dict[str, object] | None, list[Diagnostic]]:
