@@ -315,7 +315,7 @@ def _compiled(variant: PolicySet | None) -> Decide:
 
 def _oracle(in_force: InForce, switches: Mapping[str, Any]) -> Decide:
     """Return stock pycasbin as what decides."""
-    from ruqsat.casbin.decider import OracleDecider  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
+    from ruqsat.casbin.decider import OracleDecider  # noqa: PLC0415
 
     oracle = OracleDecider(in_force.texts, switches)
     return lambda _, *asked: oracle.decide(*asked)

@@ -19,57 +19,8 @@ from ruqsat.core.pack import Parts, read_parts, variants_of
 from ruqsat.core.world import World
 from tests.conformance.questions import Asked, Variant, policy_cases, scenarios
 
-EQUIVALENT: dict[str, str] = {
-    "g3 ERTREAT TREAT": "links are closed over: ERTREAT is a kind of ETREAT, and that of TREAT",
-    "g3 BTG TREAT": "links are closed over: BTG is a kind of ETREAT, and that of TREAT",
-}
+EQUIVALENT: dict[str, str] = {}
 """Deletions that change no answer at all, and why."""
-
-NOT_NOTICED_YET: dict[str, str] = {
-    "p5 nurse TREAT ETREAT BTG create update vitals medications procedures immunizations careplan documents": "nurse_gulnar create vitals of p-dana for TREAT: allow.consent by consent-02",
-    "p5 pharmacist TREAT HPAYMT read search demographics medications allergies": "a pharmacist whom a consent names reads medications for TREAT: allow.consent by consent-01",
-    "p5 pharmacist TREAT HPAYMT create update medications": "a pharmacist whom a consent names creates medications for HPAYMT: allow.consent by consent-04",
-    "p5 lab_diagnostic TREAT read search demographics careplan labs imaging": "a laboratory of h1 reads the careplan of p-dana for TREAT: allow.consent by consent-01",
-    "g nurse emergency_staff": "nurse_gulnar reads labs for ETREAT in an open episode, no documents: allow.emergency.default by emergency-01",
-    "g nurse care_staff": "nurse_gulnar read o1 TREAT: allow.consent by consent-01",
-    "g pharmacist care_staff": "a pharmacist whom a consent names reads medications for TREAT: allow.consent by consent-01",
-    "g2 encounters clinical": "dana reads her own encounters for PATRQT: allow.self by self-access-01",
-    "g2 careplan clinical": "dana reads her own careplan for PATRQT: allow.self by self-access-01",
-    "g2 social clinical": "dana reads her own social for PATRQT: allow.self by self-access-01",
-    "g2 genomics clinical": "dana reads her own genomics for PATRQT: allow.self by self-access-01",
-    "g2 patient_reported clinical": "dana reads her own patient_reported for PATRQT: allow.self by self-access-01",
-    "g2 demographics emergency_set": "a consent for emergency_set, or a session with that scope, opens demographics",
-    "g2 allergies emergency_set": "a consent for emergency_set, or a session with that scope, opens allergies",
-    "g2 medications emergency_set": "a consent for emergency_set, or a session with that scope, opens medications",
-    "g2 conditions emergency_set": "a consent for emergency_set, or a session with that scope, opens conditions",
-    "g2 immunizations emergency_set": "a consent for emergency_set, or a session with that scope, opens immunizations",
-    "g2 procedures emergency_set": "a consent for emergency_set, or a session with that scope, opens procedures",
-    "g2 vitals emergency_set": "a consent for emergency_set, or a session with that scope, opens vitals",
-    "g2 labs emergency_set": "a consent for emergency_set, or a session with that scope, opens labs",
-    "g2 imaging emergency_set": "a consent for emergency_set, or a session with that scope, opens imaging",
-    "g2 documents emergency_set": "a consent for emergency_set, or a session with that scope, opens documents",
-    "g2 encounters emergency_set": "a consent for emergency_set, or a session with that scope, opens encounters",
-    "g3 ETREAT TREAT": "dr_aida read o1 ETREAT, no open episode: allow.consent by consent-01",
-    "g3 BTG ETREAT": "a session, abroad, and a consent for ETREAT that names the country: allow.emergency.override",
-    "g4 COC TREAT": "a consent and a refusal of TREAT; a physician asks for COC: deny.consent.deny by refusals-01",
-    "g4 ETREAT TREAT": "a refusal of TREAT, an open episode, ETREAT: deny.emergency.btg_required",
-    "g4 ERTREAT ETREAT": "a refusal of ETREAT, an open episode, an emergency clinician for ERTREAT: deny.emergency.btg_required",
-    "g4 BTG ETREAT": "a refusal of ETREAT and an open session: by break-glass-02, not -01",
-    "g4 PATADMIN HOPERAT": "a refusal of HOPERAT; a registrar reads encounters: deny.consent.deny by refusals-01",
-    "g4 TRAIN HOPERAT": "a consent for TRAIN, a refusal of HOPERAT, a supervised trainee: deny.consent.deny by refusals-01",
-    "g4 THREAT PUBHLTH": "a refusal of PUBHLTH; a physician reads for THREAT: deny.consent.deny by refusals-01",
-    "g4 CLINTRCH HRESCH": "the research switch on, a consent for CLINTRCH, a refusal of HRESCH: by research-limits-02",
-    "g5 PSYTHPN PSY": "a consent that names PSYTHPN, a refusal of PSY: deny.consent.deny",
-    "g5 OPIOIDUD SUD": "a consent that names SUD, a record with OPIOIDUD: allow.consent",
-    "g4 FAMRQT PATRQT": "a delegation, a refusal of PATRQT, FAMRQT: deny.consent.deny by delegation-limits-03",
-    "g4 SUPNWK PATRQT": "a delegation, a refusal of PATRQT, SUPNWK: deny.consent.deny by delegation-limits-03",
-    "g4 HPRGRP HOPERAT": "an analyst abroad; a consent for HPRGRP and the country, its exception refuses HOPERAT: by hard-deny-02",
-    "g4 HCOMPL HOPERAT": "the privacy officer abroad; a consent for HCOMPL and the country, its exception refuses HOPERAT: by hard-deny-02",
-    "g4 HLEGAL HOPERAT": "a records officer on a court's request abroad; a consent for HLEGAL and the country, its exception refuses HOPERAT: by hard-deny-02",
-    "g4 HSYSADMIN HOPERAT": "a system administrator abroad; a consent for HSYSADMIN and the country, its exception refuses HOPERAT: by hard-deny-02",
-    "g4 PWATRNY PATRQT": "a representative abroad; a consent for PWATRNY and the country, its exception refuses PATRQT: by hard-deny-02",
-}
-"""Deletions that no promise notices so far, and a case that would."""
 
 
 class Deletion(NamedTuple):
@@ -147,7 +98,7 @@ def test_what_the_checker_refuses_is_told_apart(parts: Parts, pack_texts: dict[s
     """A file whose only rule is gone is refused, one that keeps others is not."""
     places = {each.name: each.place for each in deletions(parts)}
 
-    assert is_refused(pack_texts, places["p entitlement-01"])
+    assert is_refused(pack_texts, places["p clearance-01"])
     assert not is_refused(pack_texts, places["p consent-05"])
 
 
@@ -159,7 +110,7 @@ def test_whatever_is_deleted_is_missed(parts: Parts, pack_texts: dict[str, bytes
     unnoticed = [each for each in mutants if first_broken(promises, variants_of(each.left)) is None]
     refused = {each.name for each in unnoticed if is_refused(pack_texts, each.place)}
     survivors = {each.name for each in unnoticed} - refused
-    argued = {*EQUIVALENT, *NOT_NOTICED_YET}
+    argued = {*EQUIVALENT}
     print(f"{len(mutants)} deletions; noticed by the checker alone: {sorted(refused)}")
 
     assert not survivors - argued, "no scenario and no case notices that these are gone:\n" + "\n".join(

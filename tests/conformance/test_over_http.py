@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +133,8 @@ def test_stale_answers_are_seen(tmp_path: Path) -> None:
     assert not any("cold" in states for states in differed)
 
 
-def has_oracle() -> None:
-    """Skip, loudly, where stock pycasbin cannot decide yet."""
-    if find_spec("ruqsat.casbin.decider") is None:
-        pytest.skip("NOT TESTED: ruqsat.casbin.decider does not exist yet; remove this skip when it does")
-
-
 def test_stock_pycasbin_meets_every_scenario_in_the_same_sidecar(tmp_path: Path) -> None:
     """`--oracle`: the same answers, slowly; `/status` says who decides."""
-    has_oracle()
     with serving(tmp_path, demo=False, arguments=(*FLAG, "--oracle")) as process:
         done = run(tmp_path, process, "--json")
         assert process.call("control", "GET", "/status").json()["decides"] == "stock pycasbin"
@@ -153,7 +145,6 @@ def test_stock_pycasbin_meets_every_scenario_in_the_same_sidecar(tmp_path: Path)
 
 def test_it_is_the_oracle_that_decides(tmp_path: Path) -> None:
     """Planted: an oracle that denies everything is heard in every scenario, and before any fixture."""
-    has_oracle()
     planted = (
         "from ruqsat.casbin.decider import OracleDecider; from ruqsat.core.decision import deny\n"
         "OracleDecider.decide = lambda *asked: deny('deny.planted')\nfrom ruqsat.cli.main import run; run()"

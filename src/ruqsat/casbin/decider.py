@@ -18,13 +18,14 @@ from ruqsat.casbin.stock import Stock
 from ruqsat.casbin.stock_covers import stock_covers
 from ruqsat.core.boundaries import moments
 from ruqsat.core.case import Case
+from ruqsat.core.cells import words
 from ruqsat.core.consent import consent_answer, onward_answer
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.delegation import delegation_answer
 from ruqsat.core.emergency import break_glass_answer
 from ruqsat.core.entitlement import MatrixRow, entitlement_answer
 from ruqsat.core.facts import Facts
-from ruqsat.core.functions import build_functions, words
+from ruqsat.core.functions import build_functions
 from ruqsat.core.hierarchy import Hierarchies
 from ruqsat.core.instant import Now, at
 from ruqsat.core.parts import decide_parts

@@ -14,7 +14,7 @@ from typing import Any
 from ruqsat.casbin.fact_rows import ROWS
 from ruqsat.casbin.stock import Stock
 from ruqsat.core.covers import Cover, Covers, FirstMiss
-from ruqsat.core.functions import Function
+from ruqsat.core.function import Function
 
 _LAST_CALL = re.compile(r".*(?:&&|^)\s*(\w+)\(", re.DOTALL)
 

@@ -68,8 +68,9 @@ class SidecarClient:
         """Let these facts, this moment and the scenario's switches be the whole truth."""
         return self._post(
             {
-                "subjects": [facts.subject] if facts.subject is not None else [],
-                "patients": [facts.patient] if facts.patient is not None else [],
+                # Of two entries of one id the last counts: whoever is asked about stands last.
+                "subjects": [each for each in (facts.recipient, facts.subject) if each is not None],
+                "patients": [each for each in (*facts.others, facts.patient) if each is not None],
                 "now": now.hi, "policy": scenario.policy, "store_down": not facts.consents_known, "forget": forget,
             }
         )  # fmt: skip

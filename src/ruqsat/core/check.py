@@ -40,6 +40,7 @@ def check_pack(
     for file, rows in files.items():
         findings += _one_kind(file, rows)
         findings += _band(file, rows)
+        findings += _in_order(rows)
         for row in rows:
             findings += check_row(file, row, vocabulary, laws, functions, known, sound)
     findings += _across(files)
@@ -159,6 +160,23 @@ def _band(file: str, rows: list[Row]) -> Iterator[Diagnostic]:
                     f"`{row.text(column)}`, but this file began with `{rules[0].text(column)}`",
                     "one file is one layer: move the rule to the file of its layer",
                 )
+
+
+def _in_order(rows: list[Row]) -> Iterator[Diagnostic]:
+    """Of two rules of a layer that match a request the first settles it: the numbers say which that is."""
+    highest = -1
+    for row in rows:
+        number = row.text("id").rpartition("-")[2] if row.kind == "p" else ""
+        if not number.isdecimal():
+            continue
+        if int(number) < highest:
+            yield row.finding(
+                "id",
+                "rules-out-of-order",
+                f"rule `{row.text('id')}` stands behind number {highest}",
+                "order the rules of a file by number: of two that match, the first one settles it",
+            )
+        highest = max(highest, int(number))
 
 
 def _across(files: dict[str, list[Row]]) -> Iterator[Diagnostic]:

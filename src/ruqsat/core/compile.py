@@ -233,7 +233,7 @@ class _RuleBuilder:
     def __init__(
         self, section: Section, rows: list[Row], vocabulary: Vocabulary, callables: Mapping[str, Callable[..., Any]]
     ) -> None:
-        self._rows = sorted(rows, key=lambda row: (int(row.text("priority")), row.text("id")))
+        self._rows = sorted(rows, key=lambda row: int(row.text("priority")))
         self._blocking = {name for name, duty in vocabulary.duties.items() if duty.blocking}
         self._callables = callables
         gate = [part for part in conjuncts(section.matcher) if _is_gate(part)]
