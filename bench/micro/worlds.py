@@ -65,7 +65,7 @@ def _rule(number: int, shape: str, classes: list[str]) -> str:
     data_class = classes[which % len(classes)]
     action = ("read", "search", "create", "update")[which % 4]
     return (
-        f"p, 1300, consent-{number:06d}, {role}, {action}, {data_class}, TREAT, "
+        f"p, 1300, consent-{number + 1000:06d}, {role}, {action}, {data_class}, TREAT, "
         f"{where}granted(r.sub, r.act, r.res, r.ctx) && is_cared_for(r.ctx), allow, consent, notify_subject, R3 R5"
     )
 

@@ -22,54 +22,63 @@ class SubjectView:
     """``r.sub``: who asks."""
 
     __slots__ = (
+        "_known",
         "active",
-        "btg_suspended",
-        "btg_today",
-        "groups",
         "id",
         "org",
-        "organisation",
+        "org_category",
+        "org_undertakes",
         "patient_id",
         "roles",
-        "sessions",
-        "supervised",
         "type",
     )
 
     def __init__(self, request: EvaluationRequest, known: SubjectFacts) -> None:
         said = request.subject.properties or _NO_SUBJECT
+        self._known = known
         self.id = request.subject.id
         self.type = request.subject.type
         self.active = known.active
         self.roles = _narrower(said.roles, known.roles)
         self.org = said.org if known.org is None else known.org if said.org in (None, known.org) else None
-        self.groups = known.groups
         self.patient_id = known.patient_id
-        self.btg_suspended = known.btg_suspended
-        self.btg_today = known.btg_today
-        self.supervised = known.supervised_by is not None
-        self.organisation = known.organisation if self.org is not None and self.org == known.org else None
-        self.sessions = known.sessions
+        employer = known.organisation if self.org is not None and self.org == known.org else None
+        self.org_category = None if employer is None else employer.category
+        self.org_undertakes = employer is not None and employer.undertaking
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Groups of the directory."""
+        return self._known.groups
+
+    @property
+    def btg_suspended(self) -> bool:
+        """The right to break the glass is suspended."""
+        return self._known.btg_suspended
+
+    @property
+    def btg_today(self) -> int:
+        """Break-glass sessions opened today."""
+        return self._known.btg_today
+
+    @property
+    def sessions(self) -> tuple[str, ...]:
+        """Break-glass sessions of the subject, for whichever patient."""
+        return self._known.sessions
+
+    @property
+    def supervised(self) -> bool:
+        """Works under a supervisor who is named."""
+        return self._known.supervised_by is not None
 
     @classmethod
     def of_organisation(cls, name: str) -> Self:
         """Return an organisation in the subject's place: no person, no role, no group."""
         view = cls.__new__(cls)
-        view.id, view.type, view.org = name, "organisation", name
-        view.active, view.roles, view.groups, view.sessions = True, (), (), ()
-        view.patient_id, view.organisation = None, None
-        view.btg_suspended, view.btg_today, view.supervised = False, 0, False
+        view.id, view.type, view.org, view.active, view.roles = name, "organisation", name, True, ()
+        view.patient_id, view.org_category, view.org_undertakes = None, None, False
+        view._known = _NOBODY
         return view
-
-    @property
-    def org_category(self) -> str | None:
-        """Category of the employer after Code art. 61(1)."""
-        return None if self.organisation is None else self.organisation.category
-
-    @property
-    def org_undertakes(self) -> bool:
-        """The employer undertook to comply (order §25)."""
-        return self.organisation is not None and self.organisation.undertaking
 
 
 class ActionView:
@@ -85,54 +94,92 @@ class ResourceView:
     """``r.res``: what it wants to do it to."""
 
     __slots__ = (
-        "atomic",
-        "author",
-        "author_org",
+        "_said",
         "blocked",
-        "codes",
         "conf",
-        "created",
         "data_class",
-        "database_country",
-        "deidentified",
         "destroyed",
-        "encounter",
         "id",
-        "id_document_copy",
-        "immigrant",
         "labels",
-        "parts",
         "patient",
-        "self_consented",
         "state_secret",
         "type",
     )
 
     def __init__(self, request: EvaluationRequest, patient: PatientFacts | None) -> None:
         said = request.resource.properties or _NO_RESOURCE
+        self._said = said
         self.id = request.resource.id
         self.type = request.resource.type
         self.patient = said.patient
         self.data_class = said.data_class
         self.labels = said.labels
         self.conf = said.conf
-        self.created = said.created
-        self.author = said.author
-        self.author_org = said.author_org
-        self.encounter = said.encounter
-        self.codes = said.codes
-        self.database_country = said.database_country
-        self.deidentified = said.deidentified
         self.blocked = said.blocked
-        self.self_consented = said.self_consented
-        self.id_document_copy = said.id_document_copy
-        self.immigrant = said.immigrant
         self.state_secret = said.state_secret
         self.destroyed = False
-        self.parts = said.parts
-        self.atomic = said.atomic
         if patient is not None and patient.records:
             self._join_record(patient)
+
+    @property
+    def deidentified(self) -> bool:
+        """Without identity."""
+        return self._said.deidentified
+
+    @property
+    def codes(self) -> tuple[str, ...] | None:
+        """Codes of the record; None is unknown."""
+        return self._said.codes
+
+    @property
+    def database_country(self) -> str | None:
+        """Country of the database that it would be kept in."""
+        return self._said.database_country
+
+    @property
+    def immigrant(self) -> bool:
+        """An immigrant's document (Code 60(1-1))."""
+        return self._said.immigrant
+
+    @property
+    def id_document_copy(self) -> bool:
+        """A copy of an identity document."""
+        return self._said.id_document_copy
+
+    @property
+    def parts(self) -> tuple[dict[str, Any], ...] | None:
+        """Parts of a request of several."""
+        return self._said.parts
+
+    @property
+    def atomic(self) -> bool:
+        """All parts or none."""
+        return self._said.atomic
+
+    @property
+    def author(self) -> str | None:
+        """Who wrote it."""
+        return self._said.author
+
+    @property
+    def author_org(self) -> str | None:
+        """Whose it is."""
+        return self._said.author_org
+
+    @property
+    def created(self) -> str | None:
+        """Date of the record."""
+        return self._said.created
+
+    @property
+    def encounter(self) -> str | None:
+        """Visit it belongs to."""
+        return self._said.encounter
+
+    @property
+    def self_consented(self) -> bool:
+        """Of a visit that an adolescent consented to alone."""
+        return self._said.self_consented
 
     def _join_record(self, patient: PatientFacts) -> None:
         known = patient.record_by_id.get(self.id)
@@ -159,8 +206,6 @@ class ContextView:
     __slots__ = (
         "_said",
         "_sub",
-        "art16_3",
-        "btg_session",
         "consents_known",
         "destination_country",
         "facts",
@@ -178,13 +223,21 @@ class ContextView:
         self.worked_out: dict[str, Any] = {}
         self.purpose = (said.purpose,) if isinstance(said.purpose, str) else said.purpose or ()
         self.destination_country = said.destination_country
-        self.art16_3 = said.art16_3
         self.relink = said.relink
-        self.btg_session = said.btg_session
         self.smart_scopes = said.smart_scopes
         self.consents_known = facts.consents_known
         self._sub = sub
         self._said = said
+
+    @property
+    def art16_3(self) -> str | None:
+        """Ground of Law 94-V art. 16(3)."""
+        return self._said.art16_3
+
+    @property
+    def btg_session(self) -> str | None:
+        """Break-glass session named."""
+        return self._said.btg_session
 
     @property
     def pep_capabilities(self) -> tuple[str, ...] | None:

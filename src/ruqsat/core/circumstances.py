@@ -88,9 +88,9 @@ def _about_records(vocabulary: Vocabulary) -> dict[str, Function]:
         return not listed or (any(code in listed for code in stated) if stated is not None else effect == "deny")
 
     return {
-        "within_data": Function(within_data, 7, "data_scope"),
-        "coded": Function(coded, 3, "data_scope"),
-        "within_confidentiality": Function(within_confidentiality, 3, "confidentiality"),
+        "within_data": Function(within_data, 7, "data_scope", idle=True),
+        "coded": Function(coded, 3, "data_scope", idle=True),
+        "within_confidentiality": Function(within_confidentiality, 3, "confidentiality", idle=True),
         "is_sensitive": Function(is_sensitive, 1, takes=("res",)),
         "needs_broken_glass": Function(needs_broken_glass, 1, takes=("res",)),
     }
@@ -115,7 +115,11 @@ def _about_subjects(vocabulary: Vocabulary) -> dict[str, Function]:
         category = sub.org_category
         return category is not None and served.get(category, frozenset()).issuperset(ctx.purpose)
 
+    def is_outside_contingent(sub: "SubjectView", ctx: "ContextView") -> bool:
+        return sub.org_category == "military_medical" and ctx.relationship is None
+
     return {
+        "is_outside_contingent": Function(is_outside_contingent, 2, takes=("sub", "ctx")),
         "needs_clearance": Function(needs_clearance, 2, takes=("sub", "res")),
         "within_function": Function(within_function, 2, takes=("sub", "ctx")),
     }

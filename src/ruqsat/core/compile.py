@@ -203,13 +203,19 @@ def _asking(name: str, answer: Callable[[Case], Any]) -> Callable[..., bool]:
 def _cover(section: Section, functions: dict[str, Function]) -> Cover:
     """Compile a covering matcher; the checker has seen to it that every criterion is a call, gates first."""
     criteria = [part for part in conjuncts(section.matcher) if isinstance(part, Call)]
-    known = [functions[part.function] for part in criteria]
+    known, arguments = [functions[part.function] for part in criteria], (*ENTITY_ARGUMENTS, "row")
     coder = Coder({name: f.call for name, f in functions.items()}, ROW_ATTRIBUTES[section.suffix])
     return Cover(
-        coder.first_miss(criteria, (*ENTITY_ARGUMENTS, "row")),
+        coder.first_miss([_unless_idle(part, f) for part, f in zip(criteria, known, strict=True)], arguments),
         ("", *(function.miss for function in known)),
         sum(function.gate for function in known),
     )
+
+
+def _unless_idle(call: Call, function: Function) -> Expression:
+    """Spare the call where the row leaves the function's columns empty, if that settles it."""
+    columns = [each for each in call.arguments if isinstance(each, Column) and each.name != "type"]
+    return Either((All(tuple(Not(column) for column in columns)), call)) if function.idle else call
 
 
 class _Condition(Struct, frozen=True):

@@ -65,7 +65,7 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
     if patient is None:
         return ConsentAnswer()
     unread = patient.unread
-    if case.ctx.deceased:
+    if patient.deceased_at is not None and case.ctx.deceased:
         return _after_death(patient, case, covers.of("2"), switches)
     permits: list[str] = []
     denials: list[str] = []
@@ -196,39 +196,38 @@ def _weigh(
 
 def age_defect(document: Consent, patient: PatientFacts, case: Case, switches: Switches) -> str:
     """
-    Say why the giver's age takes a permit away: Code 78(2), order §3.
+    Say why the giver's age or powers take a permit away: Code 78(2), order §3, §11.
 
     A parent's consent ends at majority, and with the parent's power; a child's own
     begins at sixteen, for preventive and diagnostic care unless a representative
     signed too.  Who is incapacitated gives none alone.
     """
-    born = patient.birth_date
     if document.given_by == "legal_rep":
-        if _power_has_ended(document, patient, case.now):
-            return "rep_ended"
-        if patient.incapacitated or document.giver_kind == "poa":
-            return ""
-        if born is None:
-            return "rep_age_unknown"
-        return (
-            "rep_majority"
-            if birthday(born, switches.rep_access_ends_at, switches.home_utc_offset_hours)
-            + switches.rep_consent_grace_days * 24 * HOUR
-            <= case.now.hi
-            else ""
-        )
+        return _power_defect(document, patient, case, switches)
     if document.cosigned:
         return ""
     if patient.incapacitated:
         return "incapacity"
+    born, now = patient.birth_date, case.now
     if born is None:
         return ""
-    own = birthday(born, switches.minor_self_from_age, switches.home_utc_offset_hours)
-    if case.now.lo < own or document.granted_at < own:
-        return "minor"
-    if birthday(born, switches.rep_access_ends_at, switches.home_utc_offset_hours) <= case.now.lo:
+    of_age = birthday(born, switches.rep_access_ends_at, switches.home_utc_offset_hours)
+    if of_age > now.lo or of_age > document.granted_at:
+        own = birthday(born, switches.minor_self_from_age, switches.home_utc_offset_hours)
+        if now.lo < own or document.granted_at < own:
+            return "minor"
+    return "" if of_age <= now.lo or case.res.data_class in switches.minor_self_classes else "minor_scope"
+
+
+def _power_defect(document: Consent, patient: PatientFacts, case: Case, switches: Switches) -> str:
+    if _power_has_ended(document, patient, case.now):
+        return "rep_ended"
+    if patient.incapacitated or document.giver_kind == "poa":
         return ""
-    return "" if case.res.data_class in switches.minor_self_classes else "minor_scope"
+    if patient.birth_date is None:
+        return "rep_age_unknown"
+    of_age = birthday(patient.birth_date, switches.rep_access_ends_at, switches.home_utc_offset_hours)
+    return "rep_majority" if of_age + switches.rep_consent_grace_days * 24 * HOUR <= case.now.hi else ""
 
 
 def _power_has_ended(document: Consent, patient: PatientFacts, now: Now) -> bool:
