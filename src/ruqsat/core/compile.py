@@ -21,7 +21,7 @@ from ruqsat.core.consent import ConsentAnswer, consent_answer, onward_answer
 from ruqsat.core.covers import Cover, Covers
 from ruqsat.core.delegation import delegation_answer
 from ruqsat.core.emergency import break_glass_answer
-from ruqsat.core.entitlement import MatrixRow, entitlement_answer
+from ruqsat.core.entitlement import EntitlementAnswer, MatrixRow, entitlement_answer
 from ruqsat.core.expression import (
     All,
     Attribute,
@@ -41,7 +41,7 @@ from ruqsat.core.expression import Any as Either
 from ruqsat.core.function import Function
 from ruqsat.core.laws import Law
 from ruqsat.core.model_conf import Model, Section
-from ruqsat.core.policy_set import Guard, PolicySet, Rule, RuleTest
+from ruqsat.core.policy_set import CANDIDATES_KEPT, Guard, PolicySet, Rule, RuleTest
 from ruqsat.core.representation import representation_answer
 from ruqsat.core.rows import Row
 from ruqsat.core.rule_index import IndexColumn, RuleIndex
@@ -153,8 +153,20 @@ def _answers(
     def consent(case: Case) -> ConsentAnswer:
         return consent_answer(case, covers, switches)
 
+    known: dict[tuple[object, ...], EntitlementAnswer] = {}
+
+    def entitlement(case: Case) -> EntitlementAnswer:
+        # The matrix reads the key alone, which the checker holds: one answer a combination.
+        key = (case.sub.roles, case.act.name, case.res.data_class, case.ctx.purpose)
+        answer = known.get(key)
+        if answer is None:
+            if len(known) >= CANDIDATES_KEPT:
+                known.clear()
+            answer = known[key] = entitlement_answer(case, covers, matrix)
+        return answer
+
     return {
-        "entitled": lambda case: entitlement_answer(case, covers, matrix),
+        "entitled": entitlement,
         "granted": consent,
         "refused": consent,
         "held_back": consent,

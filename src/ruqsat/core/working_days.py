@@ -1,0 +1,75 @@
+"""
+Terms in working days (order §18, §19, §24, §31; Law 94-V art. 8(7), 25(2)(8)).
+
+A term begins the day after its event (Civil Code art. 173).  The calendar is the
+national one of five working days, moved holidays and substituted days included, with
+the operator's reviewed overrides: the Government substitutes days that no library knows
+in advance.  A day that nobody is sure of counts as working: the term is then shorter,
+which is safe.
+"""
+
+from datetime import date, timedelta
+from functools import lru_cache
+
+import holidays
+from msgspec import Struct
+
+TERMS = {
+    "information": 3,  # order §18; a reasoned refusal has no term of its own (§19)
+    "rectification": 1,  # Law 94-V art. 25(2)(8), stricter than the three of order §31
+    "rectification_outer": 3,
+    "block": 1,
+    "destroy": 1,
+    "unblock": 1,
+    "stop_processing": 15,  # after a withdrawal; access ends at once
+    "objection": 3,
+    "transfer_notice": 10,
+    "breach_notice": 1,
+}
+"""Working days by process; where the order is laxer than the law, the law's."""
+
+REFUSAL_GROUNDS = frozenset({"no_identity_document", "third_party_rights"})
+"""The closed list of order §19: either is enough, no other is one."""
+
+
+class WorkingDays(Struct, frozen=True):
+    """The national calendar with the operator's overrides."""
+
+    extra_off: frozenset[date] = frozenset()
+    extra_work: frozenset[date] = frozenset()
+
+    def is_working(self, day: date) -> bool:
+        """Tell whether *day* is a working day; an override as working wins over one as off."""
+        if day in self.extra_work:
+            return True
+        return day not in self.extra_off and _national(day.year).is_working_day(day)
+
+    def due(self, received: date, days: int) -> date:
+        """
+        Return the last day of a term of *days* working days (1 or more) that begins after *received*.
+
+        Examples:
+            >>> WorkingDays().due(date(2026, 3, 20), TERMS["information"])
+            datetime.date(2026, 3, 30)
+        """
+        day = received
+        while days > 0:
+            day += timedelta(days=1)
+            days -= self.is_working(day)
+        return day
+
+
+def is_refusal(ground: str, reasons: str) -> bool:
+    """
+    Tell whether a refusal of information stands: a ground of order §19, and reasons (a person decides it).
+
+    Examples:
+        >>> is_refusal("no_identity_document", "no document was shown"), is_refusal("too busy", "we are")
+        (True, False)
+    """
+    return ground in REFUSAL_GROUNDS and bool(reasons.strip())
+
+
+@lru_cache(maxsize=64)
+def _national(year: int) -> holidays.HolidayBase:
+    return holidays.country_holidays("KZ", years=(year - 1, year, year + 1))
