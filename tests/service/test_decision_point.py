@@ -216,3 +216,88 @@ def test_a_request_may_narrow_capabilities_but_never_widen_them(policy_set: Poli
 
         assert answer.decision.allowed is allowed, (said, registered)
         assert allowed or answer.decision.reason == "deny.obligation.unsupported"
+
+
+class Several(Known):
+    """An information point that knows several people; ``changed`` names those whose facts are out of date once."""
+
+    def __init__(self, everybody: dict[str | None, Facts], changed: frozenset[str] = frozenset()) -> None:
+        super().__init__(next(iter(everybody.values())))
+        self.everybody, self.changed = everybody, set(changed)
+        self.read: list[str | None] = []
+
+    def facts_now(self, subject: str | None, patient: str | None) -> Facts | None:
+        """Return what is known of either."""
+        self.read.append(patient or subject)
+        return self.everybody[patient or subject]
+
+    def usable(self, facts: Facts, subject: str | None, patient: str | None, token: Position | None = None) -> bool:
+        """Tell that facts of those named changed, the first time that somebody asks."""
+        if patient in self.changed:
+            self.changed.discard(patient)  # type: ignore[arg-type]
+            return False
+        return True
+
+
+@pytest.fixture
+def batch(policy_set: PolicySet, world: World) -> tuple[EvaluationRequest, dict[str | None, Facts]]:
+    """A search for records of three people: two of them let the hospital in."""
+    parts = [
+        {"id": "o1"}, {"id": "k1", "patient": "p-bota", "class": "medications", "labels": []},
+        {"id": "x1", "patient": "p-marat"},
+    ]  # fmt: skip
+    case = PolicyCase(
+        "b",
+        "dr_aida search all TREAT",
+        "",
+        resource={"patient": "p-dana", "class": "labs", "labels": [], "parts": parts},
+    )
+    request, facts, _ = situation(policy_set, world, case)
+    others = {patient.id: patient for patient in facts.others}
+    alone = Facts(facts.subject, facts.patient, facts.position)
+    return request, {"p-dana": alone} | {
+        name: Facts(None, others[name], facts.position) for name in ("p-bota", "p-marat")
+    }
+
+
+CUTTING = Origin("json", True, frozenset({"redact", "suppress_total"}))
+
+
+def test_parts_about_other_patients_are_decided_by_their_own_facts(policy_set: PolicySet, batch: Any) -> None:
+    """Who let the hospital in is given, who did not is cut out; the journal names everybody."""
+    request, everybody = batch
+    journal, known = Paper(), Several(everybody)
+
+    answer = asyncio.run(point(policy_set, known, journal).decide(request, CUTTING))
+
+    assert (answer.decision.allowed, answer.decision.reason) == (True, "allow.partial")
+    assert set(answer.decision.duties) == {"notify_subject", "redact:x1", "suppress_total"}
+    assert answer.decision.applied == ("c-bota-care", "c-dana-h1")
+    assert known.read == ["p-dana", "p-dana", "p-bota", "p-marat"]
+    assert journal.entries[0]["patients_beside"] == ["p-bota", "p-marat"]
+
+
+def test_facts_of_another_patient_that_change_while_the_entry_is_written_are_read_again(
+    policy_set: PolicySet, batch: Any
+) -> None:
+    """The last test before a permit is sent is of everybody whom it is about."""
+    request, everybody = batch
+    journal = Paper()
+
+    answer = asyncio.run(point(policy_set, Several(everybody, frozenset({"p-bota"})), journal).decide(request, CUTTING))
+
+    assert answer.decision.allowed
+    assert [entry["kind"] for entry in journal.entries] == ["decision", "not_sent", "decision"]
+
+
+def test_the_recipient_of_a_disclosure_is_looked_up_in_the_directory(policy_set: PolicySet, world: World) -> None:
+    """One that undertook to comply gets the record, one that the directory does not list does not."""
+    case = PolicyCase("d", "dr_aida disclose k1 TREAT", "", context={"recipient": "h2"})
+    request, facts, _ = situation(policy_set, world, case)
+    alone = Facts(facts.subject, facts.patient, facts.position)
+    for listed, reason in ((facts.recipient, "allow.consent"), (None, "deny.recipient.no_undertaking")):
+        known = Several({"p-bota": alone, "h2": Facts(listed, None, facts.position)})
+
+        answer = asyncio.run(point(policy_set, known, Paper()).decide(request, ORIGIN))
+
+        assert answer.decision.reason == reason
