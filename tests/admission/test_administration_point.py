@@ -291,10 +291,10 @@ def test_a_pack_file_gives_back_what_was_written(pack_texts: dict[str, bytes], t
 def test_changes_name_the_rules_that_differ(pack_texts: dict[str, bytes]) -> None:
     """Added, removed and rewritten rules, by id; the same set has none."""
     old, _ = build_pack(pack_texts)
-    lines = pack_texts["policies/consent.csv"].replace(RULE, NARROWER).replace(b"consent-02,", b"consent-42,")
+    lines = pack_texts["policies/consent.csv"].replace(RULE, NARROWER).replace(b"consent-12,", b"consent-42,")
     new, findings = build_pack(pack_texts | {"policies/consent.csv": lines})
     assert old is not None
     assert new is not None, findings
 
     assert changes_between(old.policy_set, old.policy_set) == Changes()
-    assert changes_between(old.policy_set, new.policy_set) == Changes(("consent-42",), ("consent-02",), ("consent-01",))
+    assert changes_between(old.policy_set, new.policy_set) == Changes(("consent-42",), ("consent-12",), ("consent-01",))
