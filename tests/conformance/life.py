@@ -42,6 +42,7 @@ from tests.conformance.living_world import (
     refusals,
     terms,
     with_record,
+    without_others,
 )
 from tests.conformance.reference import decide as by_reference
 from tests.conformance.twelve import check_all
@@ -110,6 +111,9 @@ class Life(RuleBasedStateMachine):
     def examine(self, asked: list[Question]) -> None:
         """Compare the answers with the reference's, and check the properties."""
         town = Town.of(self.world, self.policy_set.vocabulary.switches)
+        for patient in PATIENTS:
+            alone = Town.of(without_others(self.world, patient), self.policy_set.vocabulary.switches)
+            assert alone.patients[patient] == town.patients[patient], "P5: documents of one patient cover no other"
         after_all = max([self.now, *self.edges()]) + 1
         for question in asked:
             situation = town.situation(question, self.now)

@@ -185,6 +185,18 @@ def with_record(world: World, kind: str, name: str, record: object) -> World:
     return msgspec.structs.replace(world, **{kind: {**getattr(world, kind), name: record}})
 
 
+DOCUMENTS = ("consents", "delegations", "reps", "btg", "episodes", "relationships", "records")
+
+
+def without_others(world: World, patient: str) -> World:
+    """Return the world in which nothing was ever written down of any other patient."""
+    kept = {
+        kind: {name: each for name, each in getattr(world, kind).items() if each.patient == patient}
+        for kind in DOCUMENTS
+    }
+    return msgspec.structs.replace(world, **kept)
+
+
 class Town(NamedTuple):
     """The facts of everybody, worked out."""
 

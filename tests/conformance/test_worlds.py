@@ -72,6 +72,7 @@ def spoilt(honest: Any, wrong: Decision, when: Callable[..., bool]) -> Any:
 
 BY_CONSENT = Decision(True, "allow.consent", "consent", "r", ("R1",), (), ())
 OVERRIDE = Decision(True, "allow.emergency.override", "emergency_override", "r", ("R1",), (), ())
+TURN = count()
 LIES: dict[str, tuple[str, Decision, Callable[..., bool]]] = {
     "P1": ("read", BY_CONSENT, lambda _r, f, _t: any(d.id == "zz" for d in f.patient.consents)),
     "P2": ("read", BY_CONSENT, lambda _r, f, _t: f.patient.consents[:1] and f.patient.consents[0].id == "c2"),
@@ -84,7 +85,7 @@ LIES: dict[str, tuple[str, Decision, Callable[..., bool]]] = {
     "P9": ("create", OVERRIDE, lambda *_: True),
     "P10": ("read", BY_CONSENT, lambda r, _f, _t: not r.context.purpose),
     "P11": ("read", BY_CONSENT, lambda r, _f, _t: len(r.context.purpose) > 1),
-    "P12": ("read", BY_CONSENT, lambda *_, asked=count(): next(asked) == 1),
+    "P12": ("read", BY_CONSENT, lambda *_: next(TURN) % 2 == 1),
 }
 
 
