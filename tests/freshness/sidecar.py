@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ruqsat.core.facts import Position
-from ruqsat.service.freshness import ALL
+from ruqsat.service.freshness import ALL, Question
 from tests.freshness.database import NAMES
 from tests.freshness.hints import Mailbox, Parts, Reading
 
@@ -31,7 +31,9 @@ QUESTIONS = (
 )
 """Which keys a decision reads: of two keys, of three."""
 
-NAMES_OF = {keys: tuple([NAMES[key] for key in keys]) for shape in QUESTIONS for keys in shape}
+NAMES_OF: dict[tuple[int, ...], tuple[str, ...]] = {
+    keys: tuple([NAMES[key] for key in keys]) for shape in QUESTIONS for keys in shape
+}
 
 Keys = tuple[int, ...]
 Values = tuple[int, ...]
@@ -76,7 +78,7 @@ class Sidecar:
         self.derived: dict[Keys, tuple[Position, Values]] = {}
         self.replies: list[tuple[Position, tuple[str, ...], Values]] = []
         self._era = self.freshness.era
-        self._probe: tuple[Position, int, tuple[Position, tuple[tuple[int, str], ...]] | None] | None = None
+        self._probe: tuple[Question, int, tuple[Position, tuple[tuple[int, str], ...]] | None] | None = None
         self._fills: list[tuple[Keys, int, tuple[Position, Values] | None]] = []
         self._open: list[Decision] = []
 
@@ -86,7 +88,7 @@ class Sidecar:
         """Send a probe, let the database execute it, or receive its answer; each may be the last of it."""
         freshness, model = self.freshness, self.model
         if self._probe is None:
-            self._probe = (freshness.position, model.now, None)
+            self._probe = (freshness.ask(), model.now, None)
             return
         asked, sent, answer = self._probe
         self._probe = None
@@ -96,8 +98,8 @@ class Sidecar:
             on_standby = self._random() < 0.1
             if on_standby and not self._asks_standby:
                 return  # whoever is not the primary is refused
-            model.registry[self.number] = (asked, model.now)
-            self._probe = (asked, sent, model.database.changes(asked, on_standby))
+            model.registry[self.number] = (asked.since, model.now)
+            self._probe = (asked, sent, model.database.changes(asked.since, on_standby))
             return
         head, changes = answer
         freshness.observe_probe(head, changes, model.now if self._lease_at_receive else sent, asked)
@@ -202,6 +204,7 @@ class Sidecar:
             keys = self._questions[int(self._random() * len(self._questions))]
             tokens = self.model.tokens
             token = tokens[int(self._random() * len(tokens))] if tokens and self._random() < 0.15 else None
+            self.model.begun += 1
             self._evaluate(keys, token, False)
         else:
             self._advance(self._open.pop(int(self._random() * len(self._open))))
