@@ -15,6 +15,7 @@ undid.  What was undone need not be seen any more.
 
 from collections.abc import Callable
 from random import Random
+from typing import NamedTuple
 
 from ruqsat.core.facts import Position
 from tests.freshness.database import Database
@@ -23,6 +24,20 @@ from tests.freshness.sidecar import LEASE, Keys, Sidecar, Token, Values
 
 EPISODE = 25_000
 """Steps of one history; then another begins, with the next seed."""
+
+Shape = tuple[int, int]
+"""How many sidecars, and how many keys: two or three."""
+
+USUAL = Parts()
+
+
+class Outcome(NamedTuple):
+    """How many steps were done, decisions begun and allows sent; and the violation that ended it, or ""."""
+
+    steps: int
+    begun: int
+    served: int
+    violation: str
 
 
 class ViolationError(Exception):
@@ -33,18 +48,17 @@ class Model:
     """
     One history.
 
-    ``now`` is everybody's boot time, in ticks; a pause is time that passes
+    ``begun`` and ``served`` count decisions.  ``now`` is everybody's boot time, in ticks; a pause is time that passes
     while a process does nothing.  ``registry`` is the table by which a barrier
     may end early: of each sidecar, how far it was and when it said so.
     """
 
-    def __init__(
-        self, seed: int, sidecars: int, keys: int, parts: Parts = Parts(), mistakes: frozenset[str] = frozenset()
-    ) -> None:
+    def __init__(self, seed: int, shape: Shape, parts: Parts = USUAL, mistakes: frozenset[str] = frozenset()) -> None:
         """Begin with nobody knowing anything."""
+        sidecars, keys = shape
         self.seed, self.keys = seed, keys
         self.chance = Random(seed)
-        self.now = self.steps = self.served = 0
+        self.now = self.steps = self.begun = self.served = 0
         self.database = Database(
             self.chance, keys, bigserial="BIGSERIAL" in mistakes, keeps_epoch="failover keeps the epoch" in mistakes
         )
@@ -187,19 +201,15 @@ class Model:
         raise ViolationError(f"{where}: {why}")
 
 
-def check(seed: int, steps: int, sidecars: int = 2, keys: int = 2, parts: Parts = Parts(), *mistakes: str) -> tuple[int, str]:
-    """
-    Run so many steps, an episode at a time.
-
-    Returns:
-        How many allows were sent, and ""; or how many steps were done, and the first violation.
-    """
-    served = 0
-    for episode in range(-(-steps // EPISODE)):
-        model = Model(seed + episode, sidecars, keys, parts, frozenset(mistakes))
+def check(seed: int, steps: int, shape: Shape, parts: Parts = USUAL, mistakes: frozenset[str] = frozenset()) -> Outcome:
+    """Run so many steps, an episode at a time, up to the first violation."""
+    begun = served = 0
+    for done in range(0, steps, EPISODE):
+        model = Model(seed + done // EPISODE, shape, parts, mistakes)
         try:
-            model.run(min(EPISODE, steps - episode * EPISODE))
+            model.run(min(EPISODE, steps - done))
         except ViolationError as violation:
-            return episode * EPISODE + model.steps, str(violation)
+            return Outcome(done + model.steps, begun + model.begun, served + model.served, str(violation))
+        begun += model.begun
         served += model.served
-    return served, ""
+    return Outcome(steps, begun, served, "")
