@@ -22,7 +22,7 @@ LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(2**32))))
 STEPS = 5_000_000 * LONGER
 
-ENOUGH = 2_000_000
+ENOUGH = 5_000_000
 """Steps within which a mistake is found; most need a few thousand."""
 
 RARELY = 10_000_000
