@@ -12,7 +12,7 @@ microseconds, and come from the caller.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ruqsat.core.facts import Position
 from ruqsat.core.instant import SECOND, Instant
@@ -24,6 +24,13 @@ LEASE: Instant = 5 * SECOND
 _NEVER: Instant = -(1 << 62)
 
 ProbeNews = Literal["learned", "forgot", "went-back", "outdated"]
+
+
+class Question(NamedTuple):
+    """What a probe asks: the changes after *since*; and in which era it was asked."""
+
+    since: Position
+    era: int
 
 
 class Freshness:
@@ -140,33 +147,39 @@ class Freshness:
         for seq, key in enumerate(keys, position.seq - len(keys) + 1):
             self.learn(seq, key)
 
+    def ask(self) -> Question:
+        """Return what a probe that is sent now has to ask."""
+        return Question(self.position, self.era)
+
     def observe_probe(
-        self, head: Position, changes: Sequence[tuple[int, str]], sent_at: Instant, asked: Position
+        self, head: Position, changes: Sequence[tuple[int, str]], sent_at: Instant, asked: Question
     ) -> ProbeNews:
         """
         Take in the answer to a probe, and renew the lease from when it was SENT.
 
         Args:
             head: The newest position that the database told.
-            changes: Its changes after *asked*, oldest first; a gap before *head* means some are lost.
+            changes: Its changes since, oldest first; a gap before *head* means some are lost.
             sent_at: Boot time, read before the probe went out.
-            asked: Our ``position`` at that time.
+            asked: What we had to ``ask`` at that time.
 
         Returns:
             ``learned``: all is known up to *head*.
             ``forgot``: another epoch, or changes were lost; everything older is unusable.
             ``went-back``: the same epoch has lost changes that we had seen; raise an
             alarm.  Everything is forgotten and it takes another probe to be fresh.
-            ``outdated``: we have moved to another epoch meanwhile; nothing was taken in.
+            ``outdated``: we have forgotten everything meanwhile; nothing was taken in.
         """
-        if asked.epoch != self.epoch:
+        # The epoch alone would not tell: the late reply to a change of ours may have led us away and back.
+        if asked.era != self.era:
             return "outdated"
-        if head.epoch == self.epoch and head.seq < asked.seq:
+        since = asked.since.seq
+        if head.epoch == self.epoch and head.seq < since:
             self._forget(head)
             self.lease = _NEVER
             return "went-back"
         news: ProbeNews = "learned"
-        if head.epoch != self.epoch or not _is_whole(changes, asked.seq, head.seq):
+        if head.epoch != self.epoch or not _is_whole(changes, since, head.seq):
             # Our own changes may have come in while the probe was on its way; they stay known through `win`.
             overtaken = self._newest if head.epoch == self.epoch else 0
             self._forget(head)

@@ -62,11 +62,11 @@ class Probe:
         await outcome(self._under_way)
 
     async def _send(self, timeout_seconds: float) -> None:
-        asked = self._freshness.position
+        asked = self._freshness.ask()
         sent_at = self._boottime()
         try:
             async with asyncio.timeout(timeout_seconds):
-                head, changes = await self._feed.fetch_changes(asked)
+                head, changes = await self._feed.fetch_changes(asked.since)
         except TimeoutError as error:
             self.failures += 1
             raise StoreUnavailableError(f"no answer to a probe within {timeout_seconds:g} s") from error
@@ -76,8 +76,8 @@ class Probe:
         news = self._freshness.observe_probe(head, changes, sent_at, asked)
         self._on_news()
         if news == "went-back":
-            _log.error("history_went_back epoch=%s seen=%d found=%d", head.epoch, asked.seq, head.seq)
-        elif news == "forgot" and asked.epoch:
+            _log.error("history_went_back epoch=%s seen=%d found=%d", head.epoch, asked.since.seq, head.seq)
+        elif news == "forgot" and asked.since.epoch:
             _log.warning("everything_forgotten epoch=%s found=%d", head.epoch, head.seq)
 
     async def forever(self, period: Instant = PROBE_PERIOD) -> None:

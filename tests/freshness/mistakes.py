@@ -1,0 +1,66 @@
+"""
+Planted mistakes: each takes one guard out of the protocol.
+
+Those of the product's ``Freshness`` are planted in its source; those of what
+stands around it are switches of the model, known by their names.
+"""
+
+from typing import NamedTuple
+
+from ruqsat.service import freshness
+from tests.freshness.hints import Parts, hear_any_epoch
+from tests.freshness.model import USUAL, Outcome, Shape, check
+from tests.mutants import plant
+
+
+class Mistake(NamedTuple):
+    """One guard missing: what is exchanged in a sidecar, and the model's switches."""
+
+    parts: Parts = USUAL
+    switches: frozenset[str] = frozenset()
+
+    def check(self, seed: int, steps: int, shape: Shape) -> Outcome:
+        """Run the model with this mistake in it."""
+        return check(seed, steps, shape, self.parts, self.switches)
+
+
+def _switch(name: str) -> Mistake:
+    return Mistake(switches=frozenset([name]))
+
+
+def _planted(right: str, wrong: str) -> Mistake:
+    return Mistake(Parts(freshness=plant(freshness, right, wrong).Freshness))
+
+
+SWITCHES = (
+    "lease at receive",
+    "lease tested at start",
+    "evict-only cache",
+    "L2 trusted",
+    "derived re-stamp",
+    "BIGSERIAL",
+    "replica probe",
+    "failover keeps the epoch",
+    "newest of the inputs",
+    "registry trusted after a failover",
+)
+
+MISTAKES = {name: _switch(name) for name in SWITCHES} | {
+    "max instead of contiguous": _planted(
+        "self._early.add(seq)\n            self._advance()", "self.applied = seq"
+    ),
+    "no epoch": _planted("if as_of.epoch != self.epoch or seq < self.win:", "if seq < self.win:"),
+    "window dropped": _planted("self.win = max(self.win, dropped)", "pass"),
+    "flush keeps window": _planted("self.applied = self.win = self._newest", "self.applied = self._newest"),
+    "token of any position": _planted("max(self.applied, seq) >= token.seq", "True"),
+    "own change not learnt": _planted("for seq, key in enumerate(keys, position", "for seq, key in enumerate((), position"),
+    "own change keeps the lease": _planted("self._forget(position)\n            self.lease = _NEVER", "self._forget(position)"),
+    "incomplete changes taken": _planted("return len(changes) == head - since and all(", "return True or all("),
+}  # fmt: skip
+"""Found by the random model."""
+
+RARE = {
+    "messages without epoch": Mistake(Parts(hear=hear_any_epoch)),
+    "era not asked": _planted("if asked.era != self.era:", "if asked.since.epoch != self.epoch:"),
+}
+"""Found by it once in about a million steps; each has a scenario of its own besides."""

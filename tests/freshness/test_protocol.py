@@ -1,0 +1,82 @@
+"""
+On millions of random steps nothing is sent that is out of date; and without any one guard, something is.
+
+The state of a sidecar is the product's own.  `RUQSAT_TEST_LONGER` multiplies
+the steps, `RUQSAT_TEST_SEED` repeats a run.
+"""
+
+import os
+import random
+from collections.abc import Callable
+
+import pytest
+
+from ruqsat.core.facts import Position
+from ruqsat.service.freshness import Freshness
+from tests.freshness.hints import Hint, hear, hear_any_epoch
+from tests.freshness.mistakes import MISTAKES, RARE
+from tests.freshness.model import Shape, check
+from tests.freshness.sidecar import LEASE, TOKEN_KEY
+
+LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
+SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(2**32))))
+STEPS = 5_000_000 * LONGER
+
+ENOUGH = 5_000_000
+"""Steps within which a mistake is found; most need a few thousand."""
+
+RARELY = 10_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180 * LONGER)
+@pytest.mark.parametrize("shape", [(2, 2), (3, 3)], ids=["two sidecars, two keys", "three sidecars, three keys"])
+def test_nothing_out_of_date_is_ever_sent(shape: Shape) -> None:
+    """Five million steps of each shape, and one decision in eight is answered: it is not silence that keeps it safe."""
+    outcome = check(SEED, STEPS, shape)
+    print(f"RUQSAT_TEST_SEED={SEED} {outcome}")
+
+    assert outcome.violation == ""
+    assert outcome.steps == STEPS
+    assert outcome.served > outcome.begun / 8 > STEPS / 100
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_without_any_one_guard_something_out_of_date_is_sent(name: str) -> None:
+    """Each guard of the protocol is needed, and the model notices when it is missing."""
+    outcome = MISTAKES[name].check(1, ENOUGH, (2, 2))
+    print(f"{name}: {outcome}")
+
+    assert outcome.violation
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RARE)
+def test_even_a_rare_mistake_is_met_at_random(name: str) -> None:
+    """The model meets those too that take several coincidences; no more steps than prove the protocol itself."""
+    outcome = RARE[name].check(1, RARELY, (2, 2))
+    print(f"{name}: {outcome}")
+
+    assert outcome.violation
+
+
+def left_behind(listen: Callable[[Freshness, Hint], None]) -> bool:
+    """
+    Let a hint of change 5 outlive the failover that undid it, before another change 5; tell whether that one is missed.
+
+    The hint makes its hearer believe that it knows 5, so that no probe asks for it.
+    """
+    state = Freshness(TOKEN_KEY, lease_for=LEASE)
+    state.observe_probe(Position("2", 4), (), 0, state.ask())
+    listen(state, ("1", 5, "patient:p0"))
+    feed = ((5, "subject:s0"),)
+    for now in range(LEASE // 2, 3 * LEASE, LEASE // 2):
+        since = state.position.seq
+        state.observe_probe(Position("2", 5), feed[since - 4 :], now, state.ask())
+    return state.usable(Position("2", 4), ("subject:s0",), now)
+
+
+def test_a_hint_of_another_epoch_means_nothing() -> None:
+    """A message that outlived a failover does not hide the change that got its number."""
+    assert not left_behind(hear)
+    assert left_behind(hear_any_epoch)
