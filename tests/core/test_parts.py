@@ -1,5 +1,6 @@
 """Requests of several parts: each decided by itself, nothing given that is not permitted at every moment."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -18,9 +19,8 @@ SENSITIVE = {"id": "o2", "class": "labs", "labels": ["HIV"]}
 FOREIGN = {"id": "o3", "class": "labs", "labels": [], "patient": "p-marat"}
 
 
-@pytest.fixture
-def asked(policy_set: PolicySet, world: World) -> Any:
-    """Ask for parts as dr_aida, whom Dana's consent names from 2026-01-10, 09:00 on."""
+def asking(policy_set: PolicySet, world: World) -> Callable[..., Decision]:
+    """Return how to ask for parts as dr_aida, whom Dana's consent names from 2026-01-10, 09:00 on."""
 
     def decide(
         *parts: Any, action: str = "search", able: frozenset[str] = ABLE, now: Now | None = None, **whole: Any
@@ -32,6 +32,12 @@ def asked(policy_set: PolicySet, world: World) -> Any:
         return evaluate(policy_set, request, facts, now or noon, able)
 
     return decide
+
+
+@pytest.fixture
+def asked(policy_set: PolicySet, world: World) -> Callable[..., Decision]:
+    """Ask for parts."""
+    return asking(policy_set, world)
 
 
 def test_all_parts_permitted_is_a_whole_permit(asked: Any) -> None:

@@ -1,0 +1,200 @@
+"""
+Whichever guard of the code is taken away, a promise notices; what notices nothing is argued below.
+
+The modules are those between records and an answer: what is projected to facts
+(``world``, ``facts``, ``dates``), what the facts say of a case (``case`` to ``functions``),
+how the sections combine (``consent`` to ``statutory``), and what holds them together
+(``evaluate``, ``validity``, ``parts``, ``boundaries``, ``scopes``).  Rules, rows and criteria of
+the model are deleted in ``test_deletions``; the compiler is held by comparison with stock
+pycasbin.
+
+Each guard is asked, the cheapest first, until an answer is not what it was:
+promises (the scenarios, the policy cases, the sentences of ``tests/core`` about parts and
+guards, the examples in the module's own docstrings), then the second decider, at last
+situations of which nothing is promised.
+"""
+
+import doctest
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from itertools import chain, islice
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+
+from ruqsat.core.conformance import situation_of
+from ruqsat.core.decision import Decision
+from ruqsat.core.evaluate import evaluate
+from ruqsat.core.facts import Facts
+from ruqsat.core.pack import Parts, variants_of
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.sampling import situations
+from ruqsat.core.world import World
+from tests.conformance.questions import Asked, Variant, blocking, policy_cases, scenarios
+from tests.conformance.reference import decide
+from tests.conformance.strange import strange
+from tests.core import test_parts
+from tests.guards import Mutant, mutants_of, without
+
+MODULES = (
+    "world", "facts", "dates", "case", "circumstances", "functions", "consent", "delegation", "representation",
+    "emergency", "statutory", "entitlement", "validity", "scopes", "boundaries", "parts", "evaluate",
+)  # fmt: skip
+PROJECTING = {"world", "dates"}
+"""What makes facts of records: under their mutants the facts are made anew."""
+
+COMPILED = {"functions", "circumstances", "entitlement"}
+"""What a policy set is bound to: under their mutants it is compiled anew."""
+
+LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
+SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(1_000_000))))
+SITUATIONS, STRANGE = 4000, 4000
+PATIENCE = 2.0
+"""Seconds of processor time after which an answer counts as lost: the loop that a guard ended has no end now."""
+
+ARGUED: dict[str, str] = {}
+
+
+class Known(NamedTuple):
+    """A question of which the answer is known."""
+
+    asked: Asked
+    decision: Decision
+    promised: tuple[Any, ...] | None
+
+
+class Lost(BaseException):
+    """No answer came; not even a handler of every exception may keep it."""
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """End a loop without end: each question has so much processor time; that others use the machine does not matter."""
+
+    def give_up(*_: object) -> None:
+        raise Lost
+
+    before = signal.signal(signal.SIGVTALRM, give_up)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def told(decision: Decision) -> tuple[Any, ...]:
+    """What the second decider tells of a decision."""
+    return decision.allowed, decision.reason, decision.basis, frozenset(decision.duties)
+
+
+class Court:
+    """Everything that is asked of a mutant, prepared once."""
+
+    def __init__(self, parts: Parts, texts: dict[str, bytes], world: World) -> None:
+        self._parts, self._texts, self._world = parts, texts, world
+        self._variant = variants_of(parts)
+        self._promises = [*self._prepare(self._variant)]
+        policy_set = self._variant({})
+        able = blocking(policy_set)
+        random_ones = [Asked(f"random {n}", *s, able) for n, s in enumerate(islice(situations(policy_set, SEED), SITUATIONS))]
+        self._known = [
+            Known(asked, self._ask(asked), decide(asked.request, asked.facts, asked.now.lo)) for asked in random_ones
+        ]
+        self._strange = [Known(asked, self._ask(asked), None) for asked in strange(policy_set, SEED, STRANGE)]
+
+    def _prepare(self, variant: Variant) -> Iterator[Asked]:
+        return chain(scenarios(variant), policy_cases(self._texts, self._world, variant))
+
+    def _ask(self, asked: Asked, variant: Variant | None = None) -> Decision:
+        policy_set = (variant or self._variant)(asked.switches)
+        signal.setitimer(signal.ITIMER_VIRTUAL, PATIENCE)
+        return evaluate(policy_set, *asked[1:5])
+
+    def broken(self) -> list[str]:
+        """Promises that the product itself breaks: then the verdicts mean nothing."""
+        asked = [each.name for each in self._promises if each.wrong(self._ask(each))]
+        return asked + [each.asked.name for each in self._known if told(each.decision) != each.promised]
+
+    def verdict(self, mutant: Mutant) -> str:
+        """Return who noticed the mutant: the first broken promise, ``only …`` for an answer of which none is promised."""
+        with patience(), without(mutant):
+            try:
+                return self._verdict(mutant)
+            except Lost:
+                return "no answer"
+            except Exception as error:  # noqa: BLE001 - whatever a mutant does wrong is noticed by that
+                return f"{type(error).__name__}"
+            finally:
+                self._forget()
+
+    def _verdict(self, mutant: Mutant) -> str:
+        module = mutant.module.__name__.rpartition(".")[2]
+        variant = variants_of(self._parts) if module in COMPILED else self._variant
+        promises = self._prepare(variant) if module in PROJECTING else self._promises
+        if module == "facts":
+            self._forget()
+        for each in promises:
+            if each.wrong(self._ask(each, variant)):
+                return each.name
+        name = self._sentence(mutant.module, variant)
+        if name:
+            return name
+        changed = ""
+        for known in chain(self._known, self._strange):
+            decision = self._ask(known.asked, variant)
+            if decision == known.decision:
+                continue
+            if known.promised is None:
+                return changed or f"only {known.asked.name}"
+            if told(decision) != known.promised:
+                return known.asked.name
+            changed = changed or f"only {known.asked.name}"
+        return changed
+
+    def _sentence(self, module: ModuleType, variant: Variant) -> str:
+        """The first sentence, or example of the module's own, that does not hold."""
+        fixtures = {"policy_set": variant({}), "world": self._world, "variant": variant}
+        fixtures["asked"] = test_parts.asking(fixtures["policy_set"], self._world)
+        for sentence in SENTENCES:
+            try:
+                sentence(fixtures)
+            except (AssertionError, pytest.fail.Exception):
+                return sentence.__name__
+        runner = doctest.DocTestRunner(verbose=False)
+        for example in doctest.DocTestFinder().find(module):
+            with open(os.devnull, "w") as nowhere:
+                runner.run(example, out=nowhere.write)
+        return f"the examples of {module.__name__}" if runner.failures else ""
+
+    def _forget(self) -> None:
+        """Drop what was worked out from facts alone."""
+        everything = chain(self._promises, (k.asked for k in self._known), (k.asked for k in self._strange))
+        for asked in everything:
+            for patient in (asked.facts.patient, *asked.facts.others):
+                if patient is not None:
+                    vars(patient).clear()
+
+
+def sentences(*modules: ModuleType) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Yield the test functions of modules, one for each set of their parameters, to be called with fixtures by name."""
+    for function in (f for module in modules for name, f in vars(module).items() if name.startswith("test_")):
+        marks = [mark for mark in getattr(function, "pytestmark", ()) if mark.name == "parametrize"]
+        given: list[dict[str, Any]] = [{}]
+        for mark in marks:
+            given = [one | {mark.args[0]: value} for one in given for value in mark.args[1]]
+        wanted = function.__code__.co_varnames[: function.__code__.co_argcount]
+        for parameters in given:
+
+            def sentence(fixtures: Mapping[str, Any], function: Any = function, parameters: Any = parameters, wanted: Any = wanted) -> None:
+                function(**{name: parameters[name] if name in parameters else fixtures[name] for name in wanted})
+
+            sentence.__name__ = function.__name__
+            yield sentence
+
+
+SENTENCES = [*sentences(test_parts)]
