@@ -39,7 +39,15 @@ from ruqsat.core.world import World
 from tests.conformance.questions import Asked, Variant, blocking, policy_cases, scenarios
 from tests.conformance.reference import decide
 from tests.conformance.strange import strange
-from tests.core import test_moments, test_parts, test_projection, test_word_functions
+from tests.core import (
+    test_documents,
+    test_entities,
+    test_grounds,
+    test_moments,
+    test_parts,
+    test_projection,
+    test_word_functions,
+)
 from tests.guards import Mutant, mutants_of, without
 
 MODULES = (
@@ -212,4 +220,8 @@ def sentences(*modules: ModuleType) -> Iterator[Callable[[Mapping[str, Any]], No
             yield sentence
 
 
-SENTENCES = [*sentences(test_parts, test_projection, test_moments, test_word_functions)]
+SENTENCES = [
+    *sentences(
+        test_parts, test_projection, test_moments, test_word_functions, test_entities, test_documents, test_grounds
+    )
+]  # fmt: skip

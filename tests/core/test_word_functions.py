@@ -1,5 +1,6 @@
 """What the functions of matchers say, cell by cell: narrow on a permit, wide on a denial."""
 
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -131,6 +132,18 @@ def test_the_words_of_a_provision(policy_set: PolicySet, row: Any) -> None:
     assert (call(*arguments, "permit"), call(*arguments, "deny")) == (permit, denial)
 
 
+def test_a_delegation_names_what_is_sensitive_wherever_the_switch_stands(
+    policy_set: PolicySet, variant: Callable[[Mapping[str, Any]], PolicySet]
+) -> None:
+    """Order §12; the switch is about consents alone."""
+    lenient = variant({"sensitive_requires_explicit": False})
+    sides = [one.functions["labelled"].call for one in (policy_set, lenient)]
+
+    assert [call(("HIV",), "-", "permit") for call in sides] == [False, True]
+    assert [call(("HIV",), "-", "delegation") for call in sides] == [False, False]
+    assert [call(("HIV",), "HIV", "delegation") for call in sides] == [True, True]
+
+
 CELLS = [
     ("holds", ((), "*"), True), ("holds", (("nurse",), "nurse physician"), True), ("holds", (("nurse",), "-"), False),
     ("acts", ("read", "*"), True), ("acts", ("read", "search read"), True), ("acts", ("read", "search"), False),
@@ -148,12 +161,42 @@ def test_the_cells_of_a_rule(policy_set: PolicySet, row: Any) -> None:
     assert policy_set.functions[function].call(*arguments) is holds
 
 
+def test_who_is_nobody_has_no_record_of_its_own(policy_set: PolicySet) -> None:
+    """A record of nobody is not the record of a subject who is no patient."""
+    is_self = policy_set.functions["is_self"].call
+    sides = [("p1", "p1"), ("p1", "p2"), ("p1", None), (None, "p1"), (None, None)]
+
+    assert [is_self(SimpleNamespace(patient_id=one), SimpleNamespace(patient=two)) for one, two in sides] == [
+        True, False, False, False, False,
+    ]  # fmt: skip
+
+
+def test_only_the_highest_level_needs_a_clearance(policy_set: PolicySet) -> None:
+    """Of the record or of one of its labels; the role that the operator names has it."""
+    needs = policy_set.functions["needs_clearance"].call
+    nurse, physician = SimpleNamespace(roles=("nurse",)), SimpleNamespace(roles=("physician",))
+    records = [record(), record(conf="R"), record(labels=("HIV",)), record(conf="V"), record(labels=("PSYTHPN",))]
+
+    assert [needs(nurse, each) for each in records] == [False, False, False, True, True]
+    assert not any(needs(physician, each) for each in records)
+
+
+def test_what_is_not_stated_reaches_nothing(policy_set: PolicySet) -> None:
+    """No class and no purpose find no rule by a word."""
+    reaches = {name: policy_set.functions[name].reach for name in ("touches", "covers")}
+    assert reaches["touches"] is not None and reaches["covers"] is not None
+
+    assert ([*reaches["touches"](None)], [*reaches["covers"](())]) == ([], [])
+    assert ("clinical" in reaches["touches"]("labs"), "TREAT" in reaches["covers"](("ETREAT",))) == (True, True)
+
+
 def test_the_present_in_cells_of_text() -> None:
     """As they stand in a file: a dash and an empty cell bound nothing."""
     now = Now(5, 5)
     assert [in_force(now, since, until, "permit") for since, until in (("5", "6"), ("-", ""), ("6", "-"), ("-", "5"))] == [
         True, True, False, False,
     ]  # fmt: skip
+    assert [in_force(now, None, until, "deny") for until in (5, 6, "6", "")] == [False, True, True, True]
 
 
 def test_who_is_named_can_be_written_and_read() -> None:

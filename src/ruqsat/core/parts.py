@@ -75,7 +75,7 @@ def _request_of(
     if not isinstance(name, str) or not name:
         return None
     stated = {key: value for key, value in msgspec.to_builtins(whole).items() if key not in ("parts", "atomic")}
-    stated |= {key: value for key, value in part.items() if key != "id"}
+    stated |= part
     if "labels" not in part:
         stated["labels"] = () if whole.labels == () else None
     try:
@@ -90,8 +90,8 @@ def _request_of(
 
 def _facts_of(one: EvaluationRequest, whole: ResourceProperties, facts: Facts) -> Facts:
     properties = one.resource.properties
-    if properties is not None and properties.patient == whole.patient:
-        return facts
     named = None if properties is None else properties.patient
+    if named == whole.patient:
+        return facts
     whom = next((patient for patient in facts.others if patient.id == named), None)
     return msgspec.structs.replace(facts, patient=whom)

@@ -157,7 +157,7 @@ class _Maker:
         )  # fmt: skip
 
     def _patient(self) -> PatientFacts:
-        many = range(self._one((0, 1, 1, 2, 3)))
+        many = range(12 if self._rarely(0.03) else self._one((0, 1, 1, 2, 3)))
         # What somebody rests on is mostly there: a chain for a delegate, a session for who breaks the glass.
         chained, rests = (0.9 if self._role == role else 0.3 for role in ("delegate", "legal_representative"))
         urgent = 0.9 if self._purpose in ("BTG", "ETREAT", "ERTREAT") else 0.3

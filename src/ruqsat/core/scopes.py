@@ -43,6 +43,8 @@ def is_in_scope(
         False
         >>> is_in_scope(("user/*.read",), "Condition", "conditions", "search", False)
         True
+        >>> is_in_scope(("user/Observation.rs",), "Condition", "conditions", "search", False)
+        False
         >>> is_in_scope(("user/*.read",), "Condition", "conditions", "update", False)
         False
         >>> is_in_scope(("user/Observation.rs?category=laboratory",), "Observation", "labs", "search", False)

@@ -1,0 +1,122 @@
+"""What a request must be before any rule is asked, and what an authority's paper covers."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ruqsat.core.case import Case
+from ruqsat.core.cases import PolicyCase, situation
+from ruqsat.core.evaluate import evaluate
+from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
+from ruqsat.core.functions import is_requested_by
+from ruqsat.core.instant import Now
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.request import (
+    Action,
+    EvaluationRequest,
+    Inspection,
+    LegalRequest,
+    RequestContext,
+    Resource,
+    ResourceProperties,
+    Subject,
+)
+from ruqsat.core.statutory import inspection_answer, request_answer
+from ruqsat.core.validity import refuse_invalid
+from ruqsat.core.world import World
+
+NURSE = SubjectFacts("s1", roles=("nurse",), patient_id="p1")
+PATIENT = SubjectFacts("s1", roles=("patient",), patient_id="p1")
+
+
+def case(who: SubjectFacts | None = NURSE, action: str = "read", whom: str = "p1", **said: Any) -> Case:
+    """Return a case of one's record of results, with a purpose unless something else is said."""
+    context = RequestContext(**({"purpose": "TREAT"} | said.pop("ctx", {})))
+    properties = ResourceProperties(**({"patient": "p1", "data_class": "labs", "labels": ()} | said))
+    request = EvaluationRequest(Subject("user", "s1"), Action(action), Resource("Record", "o1", properties), context)
+    return Case(request, Facts(who, PatientFacts(whom), Position("test", 0)), Now(5, 5))
+
+
+@pytest.mark.parametrize("row", [
+    (case(), None), (case(None), "subject.inactive"), (case(msgspec.structs.replace(NURSE, active=False)), "subject.inactive"),
+    (case(action="dance"), "unmapped.action"), (case(data_class="strange"), "unmapped.category"),
+    (case(data_class=None), "unmapped.category"), (case(parts=({"id": "o1"},)), "unmapped.parts"),
+    (case(data_class="public"), "unmapped.category"), (case(data_class="directory"), "unmapped.category"),
+    (case(data_class="public", patient=None, ctx={"purpose": None}), None),
+    (case(data_class="directory", patient=None, ctx={"purpose": None}), "purpose.missing"),
+    (case(data_class="directory", patient=None), None),
+    (case(ctx={"purpose": None}), "purpose.missing"), (case(PATIENT, ctx={"purpose": None}), None),
+    (case(PATIENT, patient="p2", whom="p2", ctx={"purpose": None}), "purpose.missing"),
+    (case(ctx={"purpose": ("TREAT", "FUN")}), "purpose.unknown"),
+    (case(ctx={"smart_scopes": ("user/*.cud",)}), "scope"), (case(ctx={"smart_scopes": ("user/*.rs",)}), None),
+    (case(ctx={"smart_scopes": ()}), "scope"),
+    (case(patient=None), "patient.unresolved"), (case(patient=None, deidentified=True), "patient.unresolved"),
+    (case(patient=None, deidentified=True, ctx={"purpose": "HRESCH"}), None),
+    (case(patient=None, ctx={"purpose": "HRESCH"}), "patient.unresolved"),
+    (case(patient=None, deidentified=True, ctx={"purpose": ("HRESCH", "TREAT")}), "patient.unresolved"),
+    (case(whom="p2"), "error.facts"),
+])  # fmt: skip
+def test_what_cannot_be_evaluated_is_refused(policy_set: PolicySet, row: Any) -> None:
+    """Each defect by its name, the first one told."""
+    asked, reason = row
+    refusal = refuse_invalid(asked, policy_set.vocabulary)
+    asked.ctx.purpose = () if asked.ctx.purpose == ("PATRQT",) else asked.ctx.purpose
+
+    assert (refusal and refusal.reason) == (reason and f"deny.{reason}")
+
+
+LEGAL = LegalRequest("r1", "court", "p1", ("labs",), "c-1", True)
+
+
+@pytest.mark.parametrize("row", [
+    ({}, ""), ({"ref": ""}, "no_request"), ({"verified": False}, "no_request"), ({"authority": "employer"}, "no_request"),
+    ({"case_no": None}, "no_request"), ({"authority": "special_state_body", "case_no": None}, ""),
+    ({"patient": "p2"}, "scope"), ({"categories": ("documents",)}, "scope"), ({"categories": ("clinical",)}, ""),
+    ({"categories": ()}, "scope"),
+])  # fmt: skip
+def test_what_a_request_of_an_authority_covers(policy_set: PolicySet, row: Any) -> None:
+    """Code 273(4)(3): verified, with its case's number where it belongs to a case, for this patient and class."""
+    changes, miss = row
+    asked = case(ctx={"legal_request": msgspec.structs.replace(LEGAL, **changes)})
+    answer = request_answer(asked, policy_set.hierarchies)
+
+    assert (answer.holds, answer.miss) == (not miss, miss and f"statutory.{miss}")
+
+
+@pytest.mark.parametrize("row", [
+    (Inspection("a1", ("p1",), ("labs",)), ""), (None, "no_act"), (Inspection("", ("p1",), ("labs",)), "no_act"),
+    (Inspection("a1", ("p2",), ("labs",)), "scope"), (Inspection("a1", ("p1",), ("documents",)), "scope"),
+])  # fmt: skip
+def test_what_an_act_of_inspection_covers(policy_set: PolicySet, row: Any) -> None:
+    """Code 273(4)(7): with its number, for the patients and classes that it names."""
+    act, miss = row
+    answer = inspection_answer(case(ctx={"inspection": act}), policy_set.hierarchies)
+
+    assert (answer.holds, answer.miss) == (not miss, miss and f"statutory.{miss}")
+
+
+def test_without_a_request_no_authority_asks(policy_set: PolicySet) -> None:
+    """Whichever authorities a rule names."""
+    assert not is_requested_by(case().ctx, "court employer")
+    assert is_requested_by(case(ctx={"legal_request": LEGAL}).ctx, "inquiry court")
+    assert request_answer(case(), policy_set.hierarchies).miss == "statutory.no_request"
+
+
+def test_an_enforcement_point_needs_exactly_what_a_duty_asks_of_it(policy_set: PolicySet, world: World) -> None:
+    """The blocking duties of the rule, no more and no less."""
+    resource = {"patient": "p-dana", "class": "labs", "labels": []}
+    asked = situation(policy_set, world, PolicyCase("", "dr_aida create new TREAT", "", resource=resource))
+
+    assert evaluate(policy_set, *asked, frozenset({"require_eds"})).allowed
+    assert evaluate(policy_set, *asked, frozenset()).reason == "deny.obligation.unsupported"
+
+
+def test_what_concerns_nobody_needs_no_purpose(policy_set: PolicySet) -> None:
+    """Public things can be read by whoever is active, and written by nobody."""
+    properties = ResourceProperties(data_class="public")
+    reading = EvaluationRequest(Subject("user", "s1"), Action("read"), Resource("Record", "o1", properties))
+    facts, now = Facts(NURSE, None, Position("test", 0)), Now(5, 5)
+
+    assert evaluate(policy_set, reading, facts, now).reason == "allow.public"
+    assert not evaluate(policy_set, msgspec.structs.replace(reading, action=Action("update")), facts, now).allowed
