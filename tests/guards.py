@@ -73,9 +73,8 @@ class _Without(ast.NodeTransformer):
         return node
 
     def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
-        whole = ast.unparse(node)
         self._covered.update(map(id, node.values))
-        left = [each for each in node.values if not self._is(f"without `{ast.unparse(each)}` in `{whole}`")]
+        left = [each for each in node.values if not self._is(f"without `{ast.unparse(each)}`")]
         self.generic_visit(node)
         return node if len(left) == len(node.values) else left[0] if len(left) == 1 else ast.BoolOp(node.op, left)
 
@@ -89,10 +88,9 @@ class _Without(ast.NodeTransformer):
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        whole = ast.unparse(node)
         left = list(node.args)
         if isinstance(node.func, ast.Name) and node.func.id in ("min", "max") and len(node.args) > 1:
-            left = [each for each in node.args if not self._is(f"without `{ast.unparse(each)}` in `{whole}`")]
+            left = [each for each in node.args if not self._is(f"without `{ast.unparse(each)}`")]
         self.generic_visit(node)
         return node if len(left) == len(node.args) else left[0]
 

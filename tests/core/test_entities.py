@@ -63,6 +63,13 @@ def test_of_nothing_nothing_is_known(whom: PatientFacts | None) -> None:
     assert (empty.res.labels, empty.ctx.purpose, empty.sub.roles) == (None, (), ())
 
 
+def test_of_somebody_unknown_nothing_is_under_way() -> None:
+    """Not even at the subject's own organisation."""
+    ctx = case(SubjectFacts("s1", org="h1")).ctx
+
+    assert (ctx.own_episode, ctx.care_consent, ctx.emergency, ctx.relationship) == (False, False, False, None)
+
+
 def test_roles_are_those_that_both_sides_name() -> None:
     """What only one side knows of is not held; a side that says nothing narrows nothing."""
     sides = [

@@ -199,6 +199,21 @@ def test_the_present_in_cells_of_text() -> None:
     assert [in_force(now, None, until, "deny") for until in (5, 6, "6", "")] == [False, True, True, True]
 
 
+@pytest.mark.parametrize("row", [
+    (Grantee("h1"), True), (Grantee("h2"), False), (Grantee(subject="s1"), True), (Grantee(subject="s2"), False),
+    (Grantee(role="nurse"), True), (Grantee(role="trainee"), False), (Grantee(group="team"), True),
+    (Grantee(group="board"), False), (Grantee("h1", "s1", "nurse", "team"), True), (Grantee("h1", "s2"), False),
+])  # fmt: skip
+def test_an_entry_names_whom_all_its_parts_name(row: Any) -> None:
+    """On a permit and on a denial alike; of several entries one suffices."""
+    entry, named = row
+    somebody: Any = SimpleNamespace(id="s1", org="h1", roles=("nurse", "patient"), groups=("team",))
+
+    for effect in ("permit", "deny"):
+        assert names(somebody, (entry,), effect) is named
+        assert names(somebody, (Grantee("h9"), entry), effect) is named
+
+
 def test_who_is_named_can_be_written_and_read() -> None:
     """Nobody is a dash; who states nothing is a star, and only a denial takes it for everybody."""
     lists = ((), (Grantee(),), (Grantee("h1", role="nurse"), Grantee(subject="s1", group="team")))
