@@ -40,7 +40,9 @@ def permit(**changes: Any) -> Provision:
 
 def document(name: str = "c1", root: Provision | None = None, **changes: Any) -> Consent:
     """Return a document of a thread of its own, signed long ago."""
-    return Consent(**({"id": name, "thread": name, "status": "active", "granted_at": 0, "root": root or permit()} | changes))
+    return Consent(
+        **({"id": name, "thread": name, "status": "active", "granted_at": 0, "root": root or permit()} | changes)
+    )
 
 
 def case(whom: PatientFacts, now: Now = SURE, purpose: str = "TREAT", **said: Any) -> Case:
@@ -53,7 +55,9 @@ def case(whom: PatientFacts, now: Now = SURE, purpose: str = "TREAT", **said: An
     return Case(request, Facts(SubjectFacts("s1", org="h1"), whom, Position("test", 0)), now)
 
 
-def weighed(policy_set: PolicySet, *documents: Consent, now: Now = SURE, switches: Switches | None = None, **whom: Any) -> ConsentAnswer:
+def weighed(
+    policy_set: PolicySet, *documents: Consent, now: Now = SURE, switches: Switches | None = None, **whom: Any
+) -> ConsentAnswer:
     """Return what the documents of a patient say."""
     patient = PatientFacts("p1", **({"birth_date": ADULT, "consents": documents} | whom))
     return consent_answer(case(patient, now), policy_set.covers, switches or policy_set.vocabulary.switches)
@@ -111,7 +115,9 @@ def test_of_one_instant_a_living_refusal_governs_and_a_withdrawn_one_does_not(po
 def test_what_governs_nothing_is_told_of_nobody(policy_set: PolicySet) -> None:
     """The nearest miss names its document, and none where there is none."""
     assert weighed(policy_set) == ConsentAnswer()
-    assert weighed(policy_set, document(root=permit(end=BEGIN))) == ConsentAnswer(miss="consent.expired", missed_by=("c1",))
+    assert weighed(policy_set, document(root=permit(end=BEGIN))) == ConsentAnswer(
+        miss="consent.expired", missed_by=("c1",)
+    )
 
 
 def test_a_refusal_of_an_unknown_kind_is_unread_unless_it_was_never_in_force(policy_set: PolicySet) -> None:
@@ -175,6 +181,57 @@ def test_a_document_that_does_not_permit_releases_nothing_abroad(policy_set: Pol
     assert consent_answer(asked, policy_set.covers, policy_set.vocabulary.switches).abroad == ("c1",)
 
 
+OTHERS = Grantee(org="h9")
+
+
+def test_many_documents_are_weighed_like_few(policy_set: PolicySet) -> None:
+    """However many name others: no refusal, no permit and no nearest miss is lost, in whatever order they come."""
+    far = [document(f"f{number}", permit(grantees=(OTHERS,))) for number in range(9)]
+    near = [document("n2"), document("n1", permit(grantees=(OTHERS, Grantee(subject="s1"))))]
+    refusals = [
+        document("d2", Provision("deny")),
+        document("d1", permit(grantees=(OTHERS,), exceptions=(Provision("deny"),))),
+    ]
+    over = document("o1", permit(end=BEGIN))
+
+    for others in ([], far):
+        every = weighed(policy_set, *others, *refusals, *near)
+        assert (every.permits, every.denials) == (("n1", "n2"), ("d1", "d2"))
+        assert weighed(policy_set, *others, near[0]).permits == ("n2",)
+        assert weighed(policy_set, *others, near[1]).permits == ("n1",)
+    assert weighed(policy_set, *far, over) == ConsentAnswer(miss="consent.recipient", missed_by=("f8",))
+
+
+@pytest.mark.parametrize("row", [
+    ({"purposes": ("HRESCH",)}, "consent.purpose"), ({"end": BEGIN}, "consent.expired"),
+    ({"start": BEGIN + 1}, "consent.not_yet_valid"),
+])  # fmt: skip
+def test_term_and_purpose_bind_what_hangs_beneath(policy_set: PolicySet, row: Any) -> None:
+    """An exception reaches no further than the document; where it does reach, it refuses."""
+    changes, miss = row
+    closed = document(root=permit(**changes, exceptions=(Provision("deny"),)))
+
+    assert weighed(policy_set, closed) == ConsentAnswer(miss=miss, missed_by=("c1",))
+    assert weighed(policy_set, document(root=permit(exceptions=(Provision("deny"),)))).denials == ("c1",)
+
+
+@pytest.mark.parametrize("row", [
+    ({"birth_date": date(2008, 11, 24)}, SURE, 0, "rep_majority"),
+    ({"birth_date": date(2008, 11, 24)}, Now(BEGIN - 1, BEGIN - 1), 0, ""),
+    ({"birth_date": date(2008, 11, 24)}, SURE, 20, ""), ({"birth_date": date(2008, 11, 4)}, SURE, 20, "rep_majority"),
+    ({"birth_date": ADULT, "incapacitated": True}, SURE, 0, ""), ({"birth_date": None}, SURE, 0, "rep_age_unknown"),
+    ({"birth_date": None, "incapacitated": True}, SURE, 0, ""),
+])  # fmt: skip
+def test_a_parents_consent_ends_at_majority(policy_set: PolicySet, row: Any) -> None:
+    """Or when counsel's grace is over; that for who is incapacitated does not."""
+    whom, now, grace, defect = row
+    given = document(given_by="legal_rep", giver="s9", giver_kind="guardian")
+    answer = weighed(policy_set, given, now=now, switches=Switches(rep_consent_grace_days=grace), **whom)
+
+    assert answer.permits == (() if defect else ("c1",))
+    assert answer.miss == (f"consent.{defect}" if defect else "consent.none")
+
+
 # ---- delegations ---------------------------------------------------------------------------------------------
 
 FAMILY = {"categories": ("labs",), "purposes": ("FAMRQT",), "end": BEGIN + 9}
@@ -186,7 +243,9 @@ def link(name: str, **changes: Any) -> Delegation:
     return Delegation(**({"id": name, "consent": "c1", "delegate": "s1"} | FAMILY | changes))
 
 
-def delegated(policy_set: PolicySet, *links: Delegation, now: Now = SURE, switches: Switches = DEEP, consents: Any = ()) -> str:
+def delegated(
+    policy_set: PolicySet, *links: Delegation, now: Now = SURE, switches: Switches = DEEP, consents: Any = ()
+) -> str:
     """Return what is wrong with s1's chain; nothing if it holds."""
     consents = consents or (document(delegations=("d0",)),)
     patient = PatientFacts("p1", birth_date=ADULT, consents=consents, delegations=links)
@@ -226,7 +285,7 @@ def test_how_deep_a_chain_is_and_who_may_begin_it_is_the_operators_to_say(policy
 
 @pytest.mark.parametrize("row", [
     ({"start": BEGIN}, SURE, ""), ({"start": BEGIN}, UNSURE, "not_yet_valid"), ({"end": BEGIN}, SURE, "expired"),
-    ({"start": 0, "end": BEGIN}, SURE, "expired"), ({"end": BEGIN + 1}, SURE, ""),
+    ({"start": 0, "end": BEGIN}, SURE, "expired"), ({"start": BEGIN, "end": BEGIN}, SURE, "expired"), ({"end": BEGIN + 1}, SURE, ""),
     ({"purposes": ("SUPNWK",), "start": BEGIN + 1}, SURE, "not_yet_valid"),
     ({"purposes": ("SUPNWK",)}, SURE, "purpose"), ({"revoked_at": BEGIN}, UNSURE, "revoked"),
     ({"revoked_at": BEGIN + 1}, SURE, ""), ({"end": BEGIN + 5, "start": BEGIN + 2}, SURE, "not_yet_valid"),
@@ -286,7 +345,9 @@ def test_whom_a_power_is_for(policy_set: PolicySet, row: Any) -> None:
     """A parent for a minor, a guardian also for who is incapacitated, an attorney for whoever gave the power."""
     kind, whom, miss = row
     power = Representation("r1", "s1", kind, True, start=0)
-    answer = representation_answer(case(PatientFacts("p1", representations=(power,), **whom)), policy_set.vocabulary.switches)
+    answer = representation_answer(
+        case(PatientFacts("p1", representations=(power,), **whom)), policy_set.vocabulary.switches
+    )
 
     assert (answer.holds, answer.miss) == (not miss, miss and f"rep.{miss}")
 
@@ -320,6 +381,16 @@ def test_what_is_kept_from_an_adolescents_parents(policy_set: PolicySet, row: An
     whom = PatientFacts("p1", birth_date=born, representations=(power,))
 
     assert representation_answer(case(whom, now, **said), switches).holds is holds
+
+
+@pytest.mark.parametrize("row", [(SIXTEEN, SURE, "adolescent_shield"), (ADULT, SURE, ""), (None, SURE, "")])
+def test_an_attorney_is_kept_from_an_adolescents_record_alone(policy_set: PolicySet, row: Any) -> None:
+    """A grown patient gave the power in person."""
+    born, now, miss = row
+    power = Representation("r1", "s1", "poa", True, start=0)
+    whom = PatientFacts("p1", birth_date=born, representations=(power,))
+
+    assert representation_answer(case(whom, now, labels=("SEX",)), SHIELD).miss == (miss and f"rep.{miss}")
 
 
 @pytest.mark.parametrize("row", [

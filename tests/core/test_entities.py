@@ -34,11 +34,17 @@ NOW = Now(100, 110)
 
 
 def case(
-    who: SubjectFacts | None = None, whom: PatientFacts | None = None, recipient: SubjectFacts | None = None, **said: Any
+    who: SubjectFacts | None = None,
+    whom: PatientFacts | None = None,
+    recipient: SubjectFacts | None = None,
+    **said: Any,
 ) -> Case:
     """Return a case in which only this is known and said (``said`` by entity)."""
     request = EvaluationRequest(
-        Subject("user", "s1", said.get("sub")), Action("read"), Resource("Record", "o1", said.get("res")), said.get("ctx")
+        Subject("user", "s1", said.get("sub")),
+        Action("read"),
+        Resource("Record", "o1", said.get("res")),
+        said.get("ctx"),
     )
     return Case(request, Facts(who, whom, Position("test", 0), True, (), recipient), NOW)
 
@@ -139,7 +145,12 @@ def test_what_is_stated_of_a_request_is_read() -> None:
     ctx = case(ctx=RequestContext(legal_request=legal, inspection=Inspection("a1"))).ctx
     beside = case(ctx=RequestContext(legal_request=legal, defer_notice="beside")).ctx
 
-    assert (ctx.legal_request, ctx.inspection, ctx.defer_notice, beside.defer_notice) == ("r1", "a1", "inside", "beside")
+    assert (ctx.legal_request, ctx.inspection, ctx.defer_notice, beside.defer_notice) == (
+        "r1",
+        "a1",
+        "inside",
+        "beside",
+    )
 
 
 @pytest.mark.parametrize("row", [

@@ -118,7 +118,10 @@ def test_a_permit_has_one_basis() -> None:
 def test_a_part_is_decided_with_the_facts_of_its_own_patient() -> None:
     """Those of the whole's if it names no other, and none if nobody brought them."""
     _, seen = ask_each(
-        PLAIN, {**PLAIN, "id": "o2", "patient": "p2"}, {**PLAIN, "id": "o3", "patient": "p9"}, {"id": "o4", "patient": None}
+        PLAIN,
+        {**PLAIN, "id": "o2", "patient": "p2"},
+        {**PLAIN, "id": "o3", "patient": "p9"},
+        {"id": "o4", "patient": None},
     )
 
     assert seen == {"o1": "p1", "o2": "p2", "o3": None, "o4": None}

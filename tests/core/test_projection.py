@@ -3,7 +3,6 @@
 from datetime import date
 from typing import Any
 
-
 import pytest
 
 from ruqsat.core.facts import Consent, Grantee, PatientFacts, Representation

@@ -104,9 +104,7 @@ class _Maker:
         moment = self._one((*(NOON,) * 8, *_EDGES, _MIDNIGHT, _MIDNIGHT)) + self._one((-1, 0, 0, 0, 1))
         recipient = SubjectFacts("h2", not self._rarely(0.05), (), organisation=self._organisation())
         patient = None if self._rarely(0.03) else self._patient()
-        facts = Facts(
-            subject, patient, Position("sample", 1), not self._rarely(0.05), (), self._one((None, recipient))
-        )
+        facts = Facts(subject, patient, Position("sample", 1), not self._rarely(0.05), (), self._one((None, recipient)))
         return self._request(roles), facts, at(moment)
 
     def _organisation(self) -> Organisation | None:
@@ -119,7 +117,8 @@ class _Maker:
 
     def _request(self, roles: tuple[str, ...]) -> EvaluationRequest:
         purposes = (self._purpose, *self._some(self._purposes, 1 if self._rarely(0.05) else 0))
-        said = SubjectProperties(self._one((None, roles, roles[:1], self._roles[:9])), self._one((None, "h1", "h1", "h2")))
+        token = self._one((None, roles, roles[:1], tuple(self._roles[:9])))
+        said = SubjectProperties(token, self._one((None, "h1", "h1", "h2"))) if self._rarely(0.2) else None
         properties = ResourceProperties(
             patient=None if (self._class in IMPERSONAL) != self._rarely(0.02) else "p1",
             data_class=self._class, labels=self._labels_stated(),
@@ -132,7 +131,8 @@ class _Maker:
             state_secret=self._rarely(0.01),
         )  # fmt: skip
         context = RequestContext(
-            purpose=None if self._rarely(0.02) else purposes, btg_session=self._one((None, None, "b1", "b1", "b2")), relink=self._rarely(0.01),
+            purpose=None if self._rarely(0.02) else purposes,
+            btg_session=self._one((None, None, "b1", "b1", "b2")), relink=self._rarely(0.01),
             destination_country=self._one((*(None,) * 25, "KZ", "DE")), art16_3=self._one((None, None, "consent")),
             legal_request=self._legal_request() if self._rarely(0.3) else None,
             inspection=Inspection(self._one(("a1", "")), self._some(("p1", "p2"), 2), self._some(self._classes, 3))
@@ -146,8 +146,8 @@ class _Maker:
             harmful=self._rarely(0.01), pep_capabilities=self._one((None, None, (), ("deidentify", "redact"))),
         )  # fmt: skip
         resource = Resource("Record", self._one(("o1", "o2")), properties)
-        subject = Subject("user", "s1", said if self._rarely(0.2) else None)
-        return EvaluationRequest(subject, Action("unheard-of" if self._rarely(0.01) else self._action), resource, context)
+        action = Action("unheard-of" if self._rarely(0.01) else self._action)
+        return EvaluationRequest(Subject("user", "s1", said), action, resource, context)
 
     def _legal_request(self) -> LegalRequest:
         return LegalRequest(
@@ -254,8 +254,9 @@ class _Maker:
     def _record(self) -> RecordStatus:
         data_class = self._one((*(self._class,) * 8, self._one(self._classes)))
         return RecordStatus(
-            "o1", data_class, self._labels_stated(), self._one((None, None, "N", "R", "V")), blocked=self._rarely(), destroyed=self._rarely(0.03)
-        )
+            "o1", data_class, self._labels_stated(), self._one((None, None, "N", "R", "V")),
+            blocked=self._rarely(), destroyed=self._rarely(0.03),
+        )  # fmt: skip
 
     def _labels_stated(self) -> tuple[str, ...] | None:
         stated: tuple[str, ...] | None = self._one((None, *((),) * 8, self._some(self._labels, 2)))
