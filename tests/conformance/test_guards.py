@@ -94,7 +94,6 @@ ARGUED: dict[str, tuple[str, ...]] = {
     "of two that are equal either is right": (
         "case._higher: `'ULMNRV'.index(one) >= 'ULMNRV'.index(other)` with `>`",
         "entitlement.entitlement_answer: `_FURTHER[miss] > _FURTHER[furthest]` with `>=`",
-        "delegation.delegation_answer: `step > best[0]` with `>=`",
     ),
     "for the type checker: nothing is found under no name, or it was made sure of before": (
         "consent.onward_answer: never `if recipient is None`",

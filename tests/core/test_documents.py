@@ -3,6 +3,7 @@
 from datetime import date
 from typing import Any
 
+import msgspec
 import pytest
 
 from ruqsat.core.case import Case
@@ -28,8 +29,10 @@ from ruqsat.core.request import Action, EvaluationRequest, RequestContext, Resou
 from ruqsat.core.vocabulary import AdolescentShield, BreakGlass, Switches
 
 BEGIN = parse_instant("2026-11-24T00:00:00+05:00")
+WHO = SubjectFacts("s1", org="h1")
 SURE, UNSURE = Now(BEGIN, BEGIN), Now(BEGIN - 1, BEGIN)
 ADULT, CHILD = date(1940, 1, 1), date(2020, 1, 1)
+SIXTEEN, EIGHTEEN = date(2010, 11, 24), date(2008, 11, 24)
 
 
 def permit(**changes: Any) -> Provision:
@@ -45,14 +48,14 @@ def document(name: str = "c1", root: Provision | None = None, **changes: Any) ->
     )
 
 
-def case(whom: PatientFacts, now: Now = SURE, purpose: str = "TREAT", **said: Any) -> Case:
+def case(whom: PatientFacts, now: Now = SURE, purpose: str = "TREAT", who: SubjectFacts = WHO, **said: Any) -> Case:
     """Return the case of s1 of h1, reading a result."""
     said = {"patient": "p1", "data_class": "labs", "labels": ()} | said
     request = EvaluationRequest(
         Subject("user", "s1"), Action("read"), Resource("Record", "o1", ResourceProperties(**said)),
         RequestContext(purpose, recipient="h2", btg_session="b1"),
     )  # fmt: skip
-    return Case(request, Facts(SubjectFacts("s1", org="h1"), whom, Position("test", 0)), now)
+    return Case(request, Facts(who, whom, Position("test", 0)), now)
 
 
 def weighed(
@@ -120,6 +123,18 @@ def test_what_governs_nothing_is_told_of_nobody(policy_set: PolicySet) -> None:
     )
 
 
+@pytest.mark.parametrize("row", [
+    ({"status": "superseded"}, "none"), ({"status": "revoked"}, "revoked"), ({"status": "draft"}, "none"),
+    ({"defect": "signature"}, "signature"), ({"kind": "marketing"}, "none"),
+])  # fmt: skip
+def test_only_an_active_document_permits(policy_set: PolicySet, row: Any) -> None:
+    """One without a defect, and about access."""
+    changes, miss = row
+    answer = weighed(policy_set, document(**changes))
+
+    assert (answer.permits, answer.miss) == ((), f"consent.{miss}")
+
+
 def test_a_refusal_of_an_unknown_kind_is_unread_unless_it_was_never_in_force(policy_set: PolicySet) -> None:
     """A draft refuses nothing."""
     strange = {"root": Provision("deny"), "kind": "unheard-of"}
@@ -141,6 +156,34 @@ def test_who_consents_alone_was_sixteen_when_signing_and_is_now(policy_set: Poli
 
     assert answer.permits == (("c1",) if outcome == "permits" else ())
     assert answer.miss == (outcome if outcome != "permits" else "consent.none")
+
+
+@pytest.mark.parametrize("row", [
+    (CHILD, SURE, {}, "labs", "minor"), (CHILD, SURE, {"cosigned": True}, "labs", ""),
+    (SIXTEEN, SURE, {}, "labs", ""), (SIXTEEN, SURE, {}, "conditions", "minor_scope"),
+    (SIXTEEN, SURE, {"cosigned": True}, "conditions", ""), (EIGHTEEN, SURE, {}, "conditions", ""),
+    (EIGHTEEN, UNSURE, {}, "conditions", "minor_scope"), (None, SURE, {}, "conditions", ""),
+])  # fmt: skip
+def test_what_a_minor_consents_to_alone(policy_set: PolicySet, row: Any) -> None:
+    """Code 78(2): preventive and diagnostic care from sixteen on, unless a representative signed too."""
+    born, now, changes, data_class, defect = row
+    signed = document(
+        granted_at=BEGIN - 1 if born == EIGHTEEN else BEGIN, root=permit(categories=("clinical",)), **changes
+    )
+    patient = PatientFacts("p1", birth_date=born, consents=(signed,))
+    asked = case(patient, now, data_class=data_class)
+    answer = consent_answer(asked, policy_set.covers, policy_set.vocabulary.switches)
+
+    assert answer.permits == (() if defect else ("c1",))
+    assert answer.miss == (f"consent.{defect}" if defect else "consent.none")
+
+
+def test_an_attorneys_consent_does_not_end_at_majority(policy_set: PolicySet) -> None:
+    """A parent's does."""
+    given = {"given_by": "legal_rep", "giver": "s9"}
+
+    assert weighed(policy_set, document(**given, giver_kind="poa")).permits == ("c1",)
+    assert weighed(policy_set, document(**given, giver_kind="parent")).miss == "consent.rep_majority"
 
 
 @pytest.mark.parametrize("row", [
@@ -244,11 +287,16 @@ def link(name: str, **changes: Any) -> Delegation:
 
 
 def delegated(
-    policy_set: PolicySet, *links: Delegation, now: Now = SURE, switches: Switches = DEEP, consents: Any = ()
+    policy_set: PolicySet,
+    *links: Delegation,
+    now: Now = SURE,
+    switches: Switches = DEEP,
+    consents: Any = (),
+    **whom: Any,
 ) -> str:
     """Return what is wrong with s1's chain; nothing if it holds."""
     consents = consents or (document(delegations=("d0",)),)
-    patient = PatientFacts("p1", birth_date=ADULT, consents=consents, delegations=links)
+    patient = PatientFacts("p1", **({"birth_date": ADULT, "consents": consents, "delegations": links} | whom))
     answer = delegation_answer(case(patient, now, "FAMRQT"), policy_set.covers, switches)
     assert answer.holds is (not answer.miss)
     return answer.miss.removeprefix("delegation.")
@@ -297,6 +345,22 @@ def test_a_link_lives_within_its_term(policy_set: PolicySet, row: Any) -> None:
     assert delegated(policy_set, link("d0", **changes), now=now) == miss
 
 
+def test_a_delegation_ends_with_the_patient_and_needs_one_who_could_give_it(policy_set: PolicySet) -> None:
+    """To the microsecond; a child's own consent carries none."""
+    assert delegated(policy_set, link("d0"), deceased_at=BEGIN) == "subject_deceased"
+    assert delegated(policy_set, link("d0"), deceased_at=BEGIN + 1) == ""
+    assert delegated(policy_set, link("d0"), birth_date=CHILD) == "consent_invalid"
+
+
+def test_of_several_chains_the_one_that_came_furthest_is_told(policy_set: PolicySet) -> None:
+    """Of two that came equally far, the first; and one that holds is enough."""
+    early, late, later = link("d1", by="other"), link("d0", purposes=("SUPNWK",)), link("d0", categories=("documents",))
+
+    assert delegated(policy_set, early, late) == delegated(policy_set, late, early) == "purpose"
+    assert (delegated(policy_set, late, later), delegated(policy_set, later, late)) == ("purpose", "category")
+    assert delegated(policy_set, early, link("d0")) == ""
+
+
 NAMING = {"delegations": ("d0",)}
 LATER = {"thread": "c1", "granted_at": 5, **NAMING}
 
@@ -330,7 +394,6 @@ def test_a_delegation_lives_with_the_consent_that_names_it(policy_set: PolicySet
 # ---- representatives and sessions ----------------------------------------------------------------------------
 
 SHIELD = Switches(adolescent_shield=AdolescentShield(True))
-SIXTEEN = date(2010, 11, 24)
 
 
 @pytest.mark.parametrize("row", [
@@ -410,3 +473,16 @@ def test_what_a_session_must_be(policy_set: PolicySet, row: Any) -> None:
     answer = break_glass_answer(case(whom, SURE, "BTG"), policy_set.covers, switches)
 
     assert (answer.holds, answer.miss, answer.applied) == (not miss, miss and f"btg.{miss}", ("b1",))
+
+
+@pytest.mark.parametrize("row", [
+    ({}, ""), ({"btg_suspended": True}, "suspended"), ({"btg_today": 10}, ""), ({"btg_today": 11}, "rate_limited"),
+])  # fmt: skip
+def test_who_may_break_the_glass(policy_set: PolicySet, row: Any) -> None:
+    """Whose right is not suspended, and not more often a day than the operator lets."""
+    changes, miss = row
+    session = EmergencyGrant("b1", "s1", BEGIN - 9, BEGIN + 9, "unconscious", 40, True, None, ("labs",))
+    switches = Switches(btg=BreakGlass(reasons=("unconscious",), require_episode=False, daily_limit=10))
+    asked = case(PatientFacts("p1", grants=(session,)), SURE, "BTG", msgspec.structs.replace(WHO, **changes))
+
+    assert break_glass_answer(asked, policy_set.covers, switches).miss == (miss and f"btg.{miss}")

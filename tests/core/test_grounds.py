@@ -8,7 +8,17 @@ import pytest
 from ruqsat.core.case import Case
 from ruqsat.core.cases import PolicyCase, situation
 from ruqsat.core.evaluate import evaluate
-from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
+from ruqsat.core.facts import (
+    Consent,
+    Facts,
+    Grantee,
+    Organisation,
+    PatientFacts,
+    Position,
+    Provision,
+    Relationship,
+    SubjectFacts,
+)
 from ruqsat.core.functions import is_requested_by
 from ruqsat.core.instant import Now
 from ruqsat.core.policy_set import PolicySet
@@ -66,6 +76,14 @@ def test_what_cannot_be_evaluated_is_refused(policy_set: PolicySet, row: Any) ->
     assert (refusal and refusal.reason) == (reason and f"deny.{reason}")
 
 
+def test_a_patients_request_without_a_purpose_is_the_patients(policy_set: PolicySet) -> None:
+    """Order §28; a purpose that is stated stays what it is."""
+    unsaid, said = case(who=PATIENT, ctx={"purpose": None}), case(who=PATIENT)
+
+    assert [refuse_invalid(each, policy_set.vocabulary) for each in (unsaid, said)] == [None, None]
+    assert (unsaid.ctx.purpose, said.ctx.purpose) == (("PATRQT",), ("TREAT",))
+
+
 LEGAL = LegalRequest("r1", "court", "p1", ("labs",), "c-1", True)
 
 
@@ -120,3 +138,19 @@ def test_what_concerns_nobody_needs_no_purpose(policy_set: PolicySet) -> None:
 
     assert evaluate(policy_set, reading, facts, now).reason == "allow.public"
     assert not evaluate(policy_set, msgspec.structs.replace(reading, action=Action("update")), facts, now).allowed
+
+
+@pytest.mark.parametrize("row", [((Relationship("encounter", "s1"),), "deny.default"), ((), "deny.relationship.none")])
+def test_a_consent_to_what_no_rule_serves_opens_nothing(policy_set: PolicySet, row: Any) -> None:
+    """Silence denies; whether the patient is cared for decides only which reason is told."""
+    ties, reason = row
+    who = SubjectFacts("s1", roles=("physician",), org="h1", organisation=Organisation("provider_medical", True))
+    named = Provision("permit", (Grantee("h1"),), ("THREAT",), ("read",), ("labs",))
+    consents = (Consent("c1", "t1", "active", 0, named),)
+    request = EvaluationRequest(
+        Subject("user", "s1"), Action("read"), Resource("Record", "o1", ResourceProperties("p1", "labs", ())),
+        RequestContext("THREAT"),
+    )  # fmt: skip
+    whom = PatientFacts("p1", consents=consents, relationships=ties)
+
+    assert evaluate(policy_set, request, Facts(who, whom, Position("test", 0)), Now(5, 5)).reason == reason

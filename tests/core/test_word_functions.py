@@ -181,6 +181,16 @@ def test_only_the_highest_level_needs_a_clearance(policy_set: PolicySet) -> None
     assert not any(needs(physician, each) for each in records)
 
 
+def test_a_block_opens_for_a_broken_glass_alone(policy_set: PolicySet) -> None:
+    """A session, and the purpose that goes with it."""
+    opens = policy_set.functions["opens_when_blocked"].call
+    asked = [("b1", ("BTG",)), ("b1", ("TREAT",)), (None, ("BTG",))]
+
+    assert [opens(SimpleNamespace(btg_session=session, purpose=purpose)) for session, purpose in asked] == [
+        True, False, False,
+    ]  # fmt: skip
+
+
 def test_what_is_not_stated_reaches_nothing(policy_set: PolicySet) -> None:
     """No class and no purpose find no rule by a word."""
     reaches = {name: policy_set.functions[name].reach for name in ("touches", "covers")}
@@ -197,6 +207,7 @@ def test_the_present_in_cells_of_text() -> None:
         True, True, False, False,
     ]  # fmt: skip
     assert [in_force(now, None, until, "deny") for until in (5, 6, "6", "")] == [False, True, True, True]
+    assert [in_force(now, since, None, "deny") for since in (5, 6, "6", "-")] == [True, False, False, True]
 
 
 @pytest.mark.parametrize("row", [
