@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from msgspec import structs
 
 VOCABULARY: dict[str, Any] = yaml.load((Path(__file__).parent / "vocabulary.yaml").read_text(), Loader=yaml.CSafeLoader)
 PACK = Path(__file__).parents[2] / "policies" / "vocabulary.toml"
@@ -54,7 +55,7 @@ class Case:
 
     def __init__(self, request: Any, facts: Any, now: int) -> None:
         self.facts, self.now = facts, now
-        self.who, self.whom = facts.subject, facts.patient
+        self.who, self.whom = _narrowed(facts.subject, request.subject.properties), facts.patient
         self.action = request.action.name
         said, context = request.resource.properties, request.context
         self.said, self.context = said, context
@@ -84,6 +85,15 @@ class Case:
         return bool(self.purposes) and all(
             any(stated == name or stated in PERMIT_COVERS.get(name, ()) for name in wanted) for stated in self.purposes
         )
+
+
+def _narrowed(who: Any, said: Any) -> Any:
+    """Roles and employer come from the token and are checked against the register (2.1): what only one has is not there."""
+    if who is None or said is None:
+        return who
+    roles = who.roles if said.roles is None else [r for r in said.roles if who.roles is None or r in who.roles]
+    moved = said.org is not None and said.org != who.org
+    return structs.replace(who, roles=tuple(roles or ()), org=None if moved else who.org)
 
 
 def decide(request: Any, facts: Any, now: int) -> tuple[bool, str, str | None, frozenset[str]]:
@@ -175,6 +185,8 @@ class _Organisation:
 def _validity(case: Case) -> tuple[str, str, str] | None:
     if case.who is None or not case.who.active:
         raise Denied("subject.inactive")
+    if case.action not in VOCABULARY["actions"]:
+        raise Denied("unmapped.action")
     if case.data_class not in CLASSES:
         raise Denied("unmapped.category")
     if case.data_class in ("public", "directory") and case.patient is not None:
@@ -248,7 +260,7 @@ def _representative(case: Case) -> tuple[str, str, str] | None:
     if "legal_representative" not in case.roles or not case.all_for("PWATRNY", "PATRQT"):
         return None
     miss = "rep.none"
-    for power in case.whom.representations if case.whom else ():
+    for power in sorted(case.whom.representations if case.whom else (), key=lambda power: power.id):
         if power.subject == case.who.id:
             miss = _power_miss(power, case)
             if not miss:
@@ -310,7 +322,7 @@ def _delegate(case: Case) -> tuple[str, str, str] | None:
     if not case.facts.consents_known:
         raise Denied("store.unavailable")
     best, told = -1, "delegation.none"
-    for leaf in case.whom.delegations if case.whom else ():
+    for leaf in sorted(case.whom.delegations if case.whom else (), key=lambda link: link.id):
         if leaf.delegate != case.who.id:
             continue
         step, miss = _chain_miss(leaf, case)

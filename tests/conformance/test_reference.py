@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from ruqsat.core import consent, delegation, emergency, representation
+from ruqsat.core import consent
 from ruqsat.core.conformance import situation_of
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.policy_set import PolicySet
@@ -22,7 +22,7 @@ PLAIN = [s.id for s in SCENARIOS.values() if not s.policy and "parts" not in s.r
 """Scenarios under the default switches, of one part, for a caller that can do everything."""
 
 
-def compared(policy_set: PolicySet, seed: int, count: int, *, quiet: bool = False) -> Counter[str]:
+def compared(policy_set: PolicySet, seed: int, count: int) -> Counter[str]:
     """Compare so many random decisions; return the reasons met, and how many differ."""
     everything = frozenset(name for name, duty in policy_set.vocabulary.duties.items() if duty.blocking)
     met: Counter[str] = Counter()
@@ -32,7 +32,7 @@ def compared(policy_set: PolicySet, seed: int, count: int, *, quiet: bool = Fals
         met[decision.reason] += 1
         if ours != decide(each[0], each[1], each[2].lo):
             met["differs"] += 1
-            if met["differs"] == 1 and not quiet:
+            if met["differs"] == 1:
                 print(f"seed {seed}: {ours}\n  {decide(each[0], each[1], each[2].lo)}\n  {each}")
     return met
 
@@ -67,25 +67,3 @@ def test_many_documents_are_weighed_like_few(policy_set: PolicySet, monkeypatch:
     monkeypatch.setattr(consent, "MANY", 0)
 
     assert compared(policy_set, SEED, 5000)["differs"] == 0
-
-
-GUARDS = {
-    "a withdrawal counts": (consent, "_revoked", lambda *_: False),
-    "age counts": (consent, "age_defect", lambda *_: ""),
-    "the newest document governs": (consent, "governing", lambda patient, now: patient.consents),
-    "a withdrawn consent ends what hangs on it": (delegation, "_consent_miss", lambda *_: ""),
-    "a chain is walked": (delegation, "_chain", lambda leaf, *_: ([leaf], "")),
-    "a representative's power ends": (representation, "_miss", lambda *_: ""),
-    "a session has limits": (emergency, "_miss", lambda *_: ""),
-}
-
-
-@pytest.mark.parametrize("guard", GUARDS)
-def test_a_guard_taken_away_is_noticed(guard: str, policy_set: PolicySet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planted: the comparison sees it."""
-    module, name, without = GUARDS[guard]
-    monkeypatch.setattr(module, name, without)
-    if name == "governing":
-        monkeypatch.setattr(delegation, name, without)
-
-    assert sum(compared(policy_set, seed, 4000, quiet=True)["differs"] for seed in (1, 2)) > 0

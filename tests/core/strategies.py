@@ -193,7 +193,8 @@ class Maker:
             org=self.one("h1", "h1", "h1", "h2", None), patient_id="p1" if role == "patient" and not self.rarely() else None,
             btg_suspended=self.rarely(0.05), btg_today=self.one(0, 0, 10, 11),
             organisation=Organisation(
-                self.one("provider_pharma", "court", None) if self.rarely() else "provider_medical", not self.rarely()
+                self.one("provider_pharma", "court", None) if self.rarely(0.05) else "provider_medical",
+                not self.rarely(0.05),
             ) if not self.rarely(0.05) else None,
         )  # fmt: skip
         facts = Facts(subject, self.patient(who), Position("test", 0), not self.rarely(0.1))

@@ -35,7 +35,7 @@ def test_the_situations_are_worth_asking(policy_set: PolicySet) -> None:
 
     assert bases >= {"consent", "delegation", "self", "legal_rep", "emergency_default", "emergency_override"}
     assert len({decision.reason for decision in decisions}) > 40
-    assert sum(decision.allowed for decision in decisions) > 250
+    assert sum(decision.allowed for decision in decisions) > 200
     assert sum(decision.basis == "consent" for decision in decisions) > 30
 
 

@@ -1,5 +1,6 @@
 """Requests of several parts: each decided by itself, nothing given that is not permitted at every moment."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -8,8 +9,11 @@ import pytest
 from ruqsat.core.cases import PolicyCase, situation
 from ruqsat.core.decision import Decision
 from ruqsat.core.evaluate import evaluate
+from ruqsat.core.facts import Facts, PatientFacts, Position
 from ruqsat.core.instant import Now
+from ruqsat.core.parts import decide_parts
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.request import Action, EvaluationRequest, Resource, ResourceProperties, Subject
 from ruqsat.core.world import World
 
 ABLE = frozenset({"redact", "suppress_total", "require_eds"})
@@ -18,9 +22,8 @@ SENSITIVE = {"id": "o2", "class": "labs", "labels": ["HIV"]}
 FOREIGN = {"id": "o3", "class": "labs", "labels": [], "patient": "p-marat"}
 
 
-@pytest.fixture
-def asked(policy_set: PolicySet, world: World) -> Any:
-    """Ask for parts as dr_aida, whom Dana's consent names from 2026-01-10, 09:00 on."""
+def asking(policy_set: PolicySet, world: World) -> Callable[..., Decision]:
+    """Return how to ask for parts as dr_aida, whom Dana's consent names from 2026-01-10, 09:00 on."""
 
     def decide(
         *parts: Any, action: str = "search", able: frozenset[str] = ABLE, now: Now | None = None, **whole: Any
@@ -32,6 +35,12 @@ def asked(policy_set: PolicySet, world: World) -> Any:
         return evaluate(policy_set, request, facts, now or noon, able)
 
     return decide
+
+
+@pytest.fixture
+def asked(policy_set: PolicySet, world: World) -> Callable[..., Decision]:
+    """Ask for parts."""
+    return asking(policy_set, world)
 
 
 def test_all_parts_permitted_is_a_whole_permit(asked: Any) -> None:
@@ -52,6 +61,7 @@ def test_a_part_that_is_not_permitted_is_cut_out(asked: Any) -> None:
 def test_a_caller_that_cannot_cut_gets_nothing(asked: Any) -> None:
     """Refuse instead of leaking."""
     assert asked(PLAIN, SENSITIVE, able=frozenset({"redact"})).reason == "deny.obligation.unsupported"
+    assert asked(PLAIN, SENSITIVE, able=frozenset({"redact", "suppress_total"})).allowed
 
 
 def test_nothing_permitted_is_a_denial(asked: Any) -> None:
@@ -69,11 +79,52 @@ def test_a_writing_or_an_atomic_request_is_permitted_whole_or_not_at_all(asked: 
 @pytest.mark.parametrize(
     "parts",
     [[], [{"class": "labs"}], [{"id": ""}], [{"id": 7}], [{"id": "o1", "labels": "HIV"}], [{"id": "o1", "parts": []}],
+     [{**PLAIN, "parts": [PLAIN]}],
      [PLAIN] * 1001, [{"id": "o1", "class": 5}]],
 )  # fmt: skip
 def test_parts_that_cannot_be_read_open_nothing(asked: Any, parts: list[Any]) -> None:
     """No part, a part without a name, too many, parts of parts: denied as a whole."""
     assert asked(*parts).reason == "deny.unmapped.parts"
+
+
+def test_a_thousand_parts_can_be_asked_for(asked: Any) -> None:
+    """And not one more."""
+    assert asked(*[PLAIN] * 1000).allowed
+
+
+def ask_each(*parts: dict[str, Any], **answers: Decision) -> tuple[Decision, dict[str, str | None]]:
+    """Decide parts by answers of their own; return the whole, and whose facts each part was decided with."""
+    seen: dict[str, str | None] = {}
+
+    def decide(one: EvaluationRequest, facts: Facts) -> Decision:
+        seen[one.resource.id] = facts.patient and facts.patient.id
+        return answers.get(one.resource.id, Decision(True, "allow.consent", "consent"))
+
+    whole = ResourceProperties("p1", "labs", (), parts=parts)
+    request = EvaluationRequest(Subject("user", "s1"), Action("read"), Resource("Bundle", "all", whole))
+    patients = tuple(map(PatientFacts, ("p0", "p2", "p3")))
+    facts = Facts(None, PatientFacts("p1"), Position("test", 0), others=patients)
+    return decide_parts(request, facts, ABLE, decide), seen
+
+
+def test_a_permit_has_one_basis() -> None:
+    """Parts on different bases are asked for apart."""
+    mixed, _ = ask_each(PLAIN, {**PLAIN, "id": "o2"}, o2=Decision(True, "allow.statutory", "kz273_4_3"))
+
+    assert mixed.reason == "deny.unmapped.parts"
+    assert ask_each(PLAIN, {**PLAIN, "id": "o2"})[0].allowed
+
+
+def test_a_part_is_decided_with_the_facts_of_its_own_patient() -> None:
+    """Those of the whole's if it names no other, and none if nobody brought them."""
+    _, seen = ask_each(
+        PLAIN,
+        {**PLAIN, "id": "o2", "patient": "p2"},
+        {**PLAIN, "id": "o3", "patient": "p9"},
+        {"id": "o4", "patient": None},
+    )
+
+    assert seen == {"o1": "p1", "o2": "p2", "o3": None, "o4": None}
 
 
 def test_labels_that_a_part_does_not_state_are_unknown(asked: Any) -> None:

@@ -20,7 +20,7 @@ def moments(facts: Facts, now: Now, switches: Switches) -> list[Instant]:
     """Return the ends of *now* and every boundary of the facts inside, in order."""
     inside = {t for t in _instants(facts.patient, switches) if now.lo < t < now.hi}
     # What ends or begins at t has changed at t; the moment before it still holds the old state.
-    return sorted({now.lo, now.hi, *inside, *(t - 1 for t in inside if t - 1 > now.lo)})
+    return sorted({now.lo, now.hi, *inside, *(t - 1 for t in inside)})
 
 
 def _instants(value: object, switches: Switches) -> Iterator[Instant]:
@@ -30,8 +30,6 @@ def _instants(value: object, switches: Switches) -> Iterator[Instant]:
     Numbers that are no instants are far from any present moment and do no harm;
     a new field with an instant can therefore not be forgotten here.
     """
-    if isinstance(value, bool):
-        return
     if isinstance(value, int):
         yield value
         yield value + switches.btg.max_hours * HOUR

@@ -40,10 +40,7 @@ def _about_records(vocabulary: Vocabulary) -> dict[str, Function]:
         return res.labels is None or any(label not in harmless for label in res.labels) or (res.conf or "N") in "RV"
 
     def needs_broken_glass(res: "ResourceView") -> bool:
-        labels = res.labels or ()
-        if not labels and res.conf is None:
-            return False
-        return level(res, "U") in switches.btg_required_conf or "VIP" in labels
+        return level(res, "U") in switches.btg_required_conf or "VIP" in (res.labels or ())
 
     def within_confidentiality(res: "ResourceView", cell: str | None, effect: str) -> bool:
         if cell is None or cell in ("-", ""):

@@ -65,7 +65,7 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
     if patient is None:
         return ConsentAnswer()
     unread = patient.unread
-    if patient.deceased_at is not None and case.ctx.deceased:
+    if patient.deceased_at is not None and patient.deceased_at <= case.now.hi:
         return _after_death(patient, case, covers.of("2"), switches)
     permits: list[str] = []
     denials: list[str] = []
@@ -211,11 +211,10 @@ def age_defect(document: Consent, patient: PatientFacts, case: Case, switches: S
     born, now = patient.birth_date, case.now
     if born is None:
         return ""
+    own = birthday(born, switches.minor_self_from_age, switches.home_utc_offset_hours)
+    if now.lo < own or document.granted_at < own:
+        return "minor"
     of_age = birthday(born, switches.rep_access_ends_at, switches.home_utc_offset_hours)
-    if of_age > now.lo or of_age > document.granted_at:
-        own = birthday(born, switches.minor_self_from_age, switches.home_utc_offset_hours)
-        if now.lo < own or document.granted_at < own:
-            return "minor"
     return "" if of_age <= now.lo or case.res.data_class in switches.minor_self_classes else "minor_scope"
 
 

@@ -7,6 +7,7 @@ cascade is worked out here, at each decision.
 """
 
 from itertools import pairwise
+from operator import attrgetter
 
 from msgspec import Struct
 
@@ -15,6 +16,8 @@ from ruqsat.core.consent import age_defect, governing
 from ruqsat.core.covers import Covers
 from ruqsat.core.facts import Delegation, PatientFacts
 from ruqsat.core.vocabulary import Switches
+
+_ID = attrgetter("id")
 
 
 class DelegationAnswer(Struct, frozen=True):
@@ -26,13 +29,13 @@ class DelegationAnswer(Struct, frozen=True):
 
 
 def delegation_answer(case: Case, covers: Covers, switches: Switches) -> DelegationAnswer:
-    """Tell whether any chain holds; of several misses, the one that came furthest is told."""
+    """Tell whether any chain holds; of several misses, the one that came furthest is told (or the first by id)."""
     patient = case.facts.patient
-    if patient is None or not patient.delegations:
+    if patient is None:
         return DelegationAnswer(False)
     by_id = {link.id: link for link in patient.delegations}
     best = (-1, DelegationAnswer(False))
-    for leaf in patient.delegations:
+    for leaf in sorted(patient.delegations, key=_ID):
         if leaf.delegate != case.sub.id:
             continue
         chain, miss = _chain(leaf, by_id, switches)

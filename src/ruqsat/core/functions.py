@@ -103,7 +103,7 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
         asked = words(cell)
         if effect == "deny":
             return not asked or any(denials.meets(purpose, asked) for purpose in stated)
-        return bool(asked) and bool(stated) and all(permits.meets(purpose, asked) for purpose in stated)
+        return bool(stated) and all(permits.meets(purpose, asked) for purpose in stated)
 
     @lru_cache(maxsize=_KEPT)
     def doing(name: str, cell: Cell, effect: str) -> bool:
@@ -156,6 +156,8 @@ def in_force(now: Now, since: Instant | str | None, until: Instant | str | None,
     Examples:
         >>> in_force(Now(5, 9), 1, 7, "permit"), in_force(Now(5, 9), 1, 7, "deny")
         (False, True)
+        >>> in_force(Now(7, 7), 1, 7, "permit"), in_force(Now(7, 7), 1, 7, "deny")
+        (False, False)
     """
     start = bound(since) if isinstance(since, str) else since
     end = bound(until) if isinstance(until, str) else until
@@ -179,7 +181,7 @@ def names(sub: "SubjectView", cell: str | tuple[Grantee, ...], effect: str) -> b
             and (grantee.subject is None or grantee.subject == sub.id)
             and (grantee.role is None or grantee.role in sub.roles)
             and (grantee.group is None or grantee.group in sub.groups)
-            and (effect == "deny" or grantee.org is not None or grantee != _NOBODY)
+            and (effect == "deny" or grantee != _NOBODY)
         ):
             return True
     return False

@@ -43,8 +43,9 @@ def decide_parts(request: EvaluationRequest, facts: Facts, capabilities: frozens
     if properties is None or not parts or len(parts) > MAX_PARTS:
         return _UNREADABLE
     decided: list[tuple[str, Decision]] = []
+    said = _said_of_all(properties)
     for part in parts:
-        one = _request_of(request, properties, part)
+        one = _request_of(request, said, part)
         if one is None:
             return _UNREADABLE
         decided.append((one.resource.id, decide(one, _facts_of(one, properties, facts))))
@@ -67,19 +68,21 @@ def decide_parts(request: EvaluationRequest, facts: Facts, capabilities: frozens
     return Decision(True, "allow.partial", first.basis, first.rule, law, (*duties, *cuts, "suppress_total"), applied)
 
 
+def _said_of_all(whole: ResourceProperties) -> dict[str, Any]:
+    """Return what the whole says of each part; labels a part says itself, unless the whole was found to have none."""
+    said: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(whole, parts=None, atomic=False))
+    return said | {"labels": () if whole.labels == () else None}
+
+
 def _request_of(
-    request: EvaluationRequest, whole: ResourceProperties, part: Mapping[str, Any]
+    request: EvaluationRequest, said: Mapping[str, Any], part: Mapping[str, Any]
 ) -> EvaluationRequest | None:
-    """Return the request for one part: what it does not say of itself, the whole says; its labels it says itself."""
+    """Return the request for one part: what it does not say of itself, the whole says."""
     name = part.get("id")
     if not isinstance(name, str) or not name:
         return None
-    stated = {key: value for key, value in msgspec.to_builtins(whole).items() if key not in ("parts", "atomic")}
-    stated |= {key: value for key, value in part.items() if key != "id"}
-    if "labels" not in part:
-        stated["labels"] = () if whole.labels == () else None
     try:
-        properties = msgspec.convert(stated, ResourceProperties)
+        properties = msgspec.convert({**said, **part}, ResourceProperties)
     except msgspec.ValidationError:
         return None
     if properties.parts is not None:
@@ -90,8 +93,8 @@ def _request_of(
 
 def _facts_of(one: EvaluationRequest, whole: ResourceProperties, facts: Facts) -> Facts:
     properties = one.resource.properties
-    if properties is not None and properties.patient == whole.patient:
-        return facts
     named = None if properties is None else properties.patient
+    if named == whole.patient:
+        return facts
     whom = next((patient for patient in facts.others if patient.id == named), None)
     return msgspec.structs.replace(facts, patient=whom)

@@ -2,6 +2,7 @@
 
 from datetime import date
 from functools import lru_cache
+from operator import attrgetter
 
 from msgspec import Struct
 
@@ -9,6 +10,8 @@ from ruqsat.core.case import Case
 from ruqsat.core.facts import PatientFacts, Representation
 from ruqsat.core.instant import HOUR, Instant, Now, parse_instant
 from ruqsat.core.vocabulary import Switches
+
+_ID = attrgetter("id")
 
 
 class RepresentationAnswer(Struct, frozen=True):
@@ -20,12 +23,12 @@ class RepresentationAnswer(Struct, frozen=True):
 
 
 def representation_answer(case: Case, switches: Switches) -> RepresentationAnswer:
-    """Tell whether the subject represents the patient now; the nearest miss is that of the best power."""
+    """Tell whether the subject represents the patient now; of several misses, that of the last id is told."""
     patient = case.facts.patient
     best = RepresentationAnswer(False)
     if patient is None:
         return best
-    for power in patient.representations:
+    for power in sorted(patient.representations, key=_ID):
         if power.subject != case.sub.id:
             continue
         miss = _miss(power, patient, case, switches)

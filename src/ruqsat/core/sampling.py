@@ -39,6 +39,7 @@ from ruqsat.core.request import (
     Resource,
     ResourceProperties,
     Subject,
+    SubjectProperties,
 )
 from ruqsat.core.statutory import AUTHORITIES
 from ruqsat.core.validity import IMPERSONAL
@@ -46,14 +47,17 @@ from ruqsat.core.validity import IMPERSONAL
 NOON: Instant = 1_795_500_000 * 1_000_000
 """The middle of all made-up documents, in microseconds since 1970; no clock is read here."""
 
+_MIDNIGHT: Instant = 1_795_460_400 * 1_000_000
+"""The midnight before it, five hours east: when birthdays begin."""
+
 _EDGES = tuple(NOON + step for step in (-900 * HOUR, -HOUR, 0, HOUR, 900 * HOUR))
 
 _EFFECTS = (*("permit",) * 6, "deny")
-_STATUSES = (*("active",) * 12, "revoked", "quarantined", "draft")
+_STATUSES = (*("active",) * 12, "revoked", "quarantined", "draft", "superseded")
 _KINDS = (*("processing",) * 9, *sorted(ACCESS_KINDS), "marketing", "unheard-of")
-_BIRTHS = (None, *(date(1850, 2, 28),) * 6, date(2010, 6, 1))
+_BIRTHS = (None, *(date(1850, 2, 28),) * 6, date(2010, 6, 1), *(date(year, 11, 24) for year in (2008, 2010, 2011)))
 
-_DATES = (None, "2026-05-01", "2026-06", "2026", "2025-12-31T20:00:00Z", "long ago")
+_DATES = (None, "2026-05-01", "2026-01-01", "2026-06-01", "2026-06", "2026", "2025-12-31T20:00:00Z", "long ago")
 
 _RULES = 2_000
 """So many rules at most are looked at for what is plausible."""
@@ -94,15 +98,14 @@ class _Maker:
             id="s1", roles=roles, org=self._one((*("h1",) * 8, "h2", None)), groups=self._some(("team",), 1),
             patient_id="p1" if self._rarely(0.8 if "patient" in roles else 0.05) else None,
             btg_suspended=self._rarely(),
-            btg_today=self._one((0, 1, 30)), supervised_by=self._one((None, "s2")),
+            btg_today=self._one((0, 1, 10, 11)), supervised_by=self._one((None, "s2")),
             organisation=self._organisation(), sessions=self._some(("b1", "b2"), 2),
         )  # fmt: skip
-        moment = self._one((*(NOON,) * 8, *_EDGES)) + self._one((-1, 0, 0, 0, 1))
+        moment = self._one((*(NOON,) * 8, *_EDGES, _MIDNIGHT, _MIDNIGHT)) + self._one((-1, 0, 0, 0, 1))
         recipient = SubjectFacts("h2", not self._rarely(0.05), (), organisation=self._organisation())
-        facts = Facts(
-            subject, self._patient(), Position("sample", 1), not self._rarely(0.05), (), self._one((None, recipient))
-        )
-        return self._request(), facts, at(moment)
+        patient = None if self._rarely(0.03) else self._patient()
+        facts = Facts(subject, patient, Position("sample", 1), not self._rarely(0.05), (), self._one((None, recipient)))
+        return self._request(roles), facts, at(moment)
 
     def _organisation(self) -> Organisation | None:
         """Return an organisation: mostly one whose function it is, and that undertook to comply."""
@@ -112,10 +115,12 @@ class _Maker:
         category = self._one(fitting or [None]) if self._rarely(0.9) else self._one([None, *self._categories])
         return Organisation(category, self._rarely(0.9))
 
-    def _request(self) -> EvaluationRequest:
+    def _request(self, roles: tuple[str, ...]) -> EvaluationRequest:
         purposes = (self._purpose, *self._some(self._purposes, 1 if self._rarely(0.05) else 0))
+        token = self._one((None, roles, roles[:1], tuple(self._roles[:9])))
+        said = SubjectProperties(token, self._one((None, "h1", "h1", "h2"))) if self._rarely(0.2) else None
         properties = ResourceProperties(
-            patient=None if self._class in IMPERSONAL or self._rarely(0.02) else "p1",
+            patient=None if (self._class in IMPERSONAL) != self._rarely(0.02) else "p1",
             data_class=self._class, labels=self._labels_stated(),
             conf=self._one((None, None, "N", "R", "V")), created=self._one(_DATES),
             codes=self._one((None, (), ("k1",))), author_org=self._one((None, "h1")),
@@ -126,7 +131,8 @@ class _Maker:
             state_secret=self._rarely(0.01),
         )  # fmt: skip
         context = RequestContext(
-            purpose=purposes, btg_session=self._one((None, None, "b1", "b1", "b2")), relink=self._rarely(0.01),
+            purpose=None if self._rarely(0.02) else purposes,
+            btg_session=self._one((None, None, "b1", "b1", "b2")), relink=self._rarely(0.01),
             destination_country=self._one((*(None,) * 25, "KZ", "DE")), art16_3=self._one((None, None, "consent")),
             legal_request=self._legal_request() if self._rarely(0.3) else None,
             inspection=Inspection(self._one(("a1", "")), self._some(("p1", "p2"), 2), self._some(self._classes, 3))
@@ -140,7 +146,8 @@ class _Maker:
             harmful=self._rarely(0.01), pep_capabilities=self._one((None, None, (), ("deidentify", "redact"))),
         )  # fmt: skip
         resource = Resource("Record", self._one(("o1", "o2")), properties)
-        return EvaluationRequest(Subject("user", "s1"), Action(self._action), resource, context)
+        action = Action("unheard-of" if self._rarely(0.01) else self._action)
+        return EvaluationRequest(Subject("user", "s1", said), action, resource, context)
 
     def _legal_request(self) -> LegalRequest:
         return LegalRequest(
@@ -150,13 +157,13 @@ class _Maker:
         )  # fmt: skip
 
     def _patient(self) -> PatientFacts:
-        many = range(self._one((0, 1, 1, 2, 3)))
+        many = range(12 if self._rarely(0.03) else self._one((0, 1, 1, 2, 3)))
         # What somebody rests on is mostly there: a chain for a delegate, a session for who breaks the glass.
         chained, rests = (0.9 if self._role == role else 0.3 for role in ("delegate", "legal_representative"))
         urgent = 0.9 if self._purpose in ("BTG", "ETREAT", "ERTREAT") else 0.3
         return PatientFacts(
             id="p1", birth_date=self._one(_BIRTHS), egov=self._rarely(0.5),
-            deceased_at=NOON if self._rarely(0.05) else None, incapacitated=self._rarely(0.05),
+            deceased_at=self._one(_EDGES[1:4]) if self._rarely(0.05) else None, incapacitated=self._rarely(0.05),
             unable=self._rarely(0.2),
             consents=tuple(self._consent(number) for number in many),
             delegations=tuple(self._delegation(number) for number in many if self._rarely(chained)),
@@ -176,7 +183,7 @@ class _Maker:
             return Consent(f"c{number}", f"t{number}", "active", self._one(_EDGES), plain, delegations=("d0", "d1"))
         return Consent(
             f"c{number}", self._one(("t1", f"t{number}")), self._one(_STATUSES),
-            self._one(_EDGES), self.provision(2), kind=self._one(_KINDS),
+            self._one((*_EDGES, _MIDNIGHT)), self.provision(2), kind=self._one(_KINDS),
             revoked_at=self._one((*(None,) * 40, *_EDGES)), defect="signature" if self._rarely(0.05) else None,
             given_by=self._one((*("patient",) * 5, "legal_rep")), giver=self._one((None, "s1", "s2")),
             giver_kind=self._one(("parent", "guardian", "poa")), cosigned=self._rarely(),
@@ -205,10 +212,10 @@ class _Maker:
 
     def _delegation(self, number: int) -> Delegation:
         return Delegation(
-            f"d{number}", "c0", self._one(("s1", "s1", "s2")), self._until() or _EDGES[-1],
+            f"d{number}", self._one((*("c0",) * 8, "c1")), self._one(("s1", "s1", "s2")), self._until() or _EDGES[-1],
             self._words(self._class, [*self._classes, *self._groups]), self._words(self._purpose, self._purposes),
             self._words(self._action, self._actions) or ("read",), self._some(self._labels, 1),
-            start=self._since(), parent=self._one((None, None, "d0")) if number else None,
+            start=self._since(), parent=self._one((None, None, "d0", "d1")) if number else None,
             may_redelegate=self._rarely(0.5), delegator=self._one((None, "s1", "s2")),
             by=self._one((*("patient",) * 8, "legal_rep", "other")), revoked_at=self._one((*(None,) * 40, *_EDGES)),
         )  # fmt: skip
@@ -217,6 +224,7 @@ class _Maker:
         return Representation(
             f"r{number}", self._one(("s1", "s1", "s2")), self._one(("parent", "guardian", "poa")),
             verified=self._rarely(0.8), start=self._since(), end=self._until(),
+            revoked_at=self._one((*(None,) * 8, *_EDGES)),
         )  # fmt: skip
 
     def _grant(self) -> EmergencyGrant:
@@ -226,8 +234,9 @@ class _Maker:
             self._one(("s1", "s1", "s2")),
             start,
             start + HOUR,
-            "unconscious",
-            40,
+            self._one((*("unconscious",) * 8, "curiosity")),
+            self._one((*(40,) * 8, 9, 10)),
+            revoked_at=self._one((*(None,) * 8, *_EDGES)),
             mfa=self._rarely(0.8),
             categories=self._one((("emergency_set",), ("emergency_set",), ("clinical", "demographics"), ())),
         )
@@ -239,13 +248,15 @@ class _Maker:
         )
 
     def _relationship(self) -> Relationship:
-        return Relationship("encounter", self._one((None, "s1", "s2")), self._one((None, "h1")), end=self._until())
+        since = self._since() if self._rarely(0.3) else None
+        return Relationship("encounter", self._one((None, "s1", "s2")), self._one((None, "h1")), since, self._until())
 
     def _record(self) -> RecordStatus:
         data_class = self._one((*(self._class,) * 8, self._one(self._classes)))
         return RecordStatus(
-            "o1", data_class, self._labels_stated(), blocked=self._rarely(), destroyed=self._rarely(0.03)
-        )
+            "o1", data_class, self._labels_stated(), self._one((None, None, "N", "R", "V")),
+            blocked=self._rarely(), destroyed=self._rarely(0.03),
+        )  # fmt: skip
 
     def _labels_stated(self) -> tuple[str, ...] | None:
         stated: tuple[str, ...] | None = self._one((None, *((),) * 8, self._some(self._labels, 2)))

@@ -43,7 +43,11 @@ def is_in_scope(
         False
         >>> is_in_scope(("user/*.read",), "Condition", "conditions", "search", False)
         True
+        >>> is_in_scope(("user/Observation.rs",), "Condition", "conditions", "search", False)
+        False
         >>> is_in_scope(("user/*.read",), "Condition", "conditions", "update", False)
+        False
+        >>> is_in_scope(("user/*.cruds",), "Consent", "consent", "consent_manage", False)
         False
         >>> is_in_scope(("user/Observation.rs?category=laboratory",), "Observation", "labs", "search", False)
         True

@@ -50,9 +50,4 @@ def inspection_answer(case: Case, hierarchies: Hierarchies) -> StatutoryAnswer:
 
 def _covers(case: Case, patients: tuple[str, ...], categories: tuple[str, ...], hierarchies: Hierarchies) -> bool:
     patient, data_class = case.res.patient, case.res.data_class
-    return (
-        patient is not None
-        and data_class is not None
-        and patient in patients
-        and hierarchies.classes.meets(data_class, categories)
-    )
+    return patient in patients and data_class is not None and hierarchies.classes.meets(data_class, categories)

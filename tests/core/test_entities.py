@@ -1,0 +1,206 @@
+"""The request joined with the facts: always to the narrower side, and what is absent is absent."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ruqsat.core.case import Case
+from ruqsat.core.facts import (
+    Episode,
+    Facts,
+    Organisation,
+    PatientFacts,
+    Position,
+    RecordStatus,
+    Relationship,
+    Representation,
+    SubjectFacts,
+)
+from ruqsat.core.instant import Now
+from ruqsat.core.request import (
+    Action,
+    EvaluationRequest,
+    Inspection,
+    LegalRequest,
+    RequestContext,
+    Resource,
+    ResourceProperties,
+    Subject,
+    SubjectProperties,
+)
+
+NOW = Now(100, 110)
+
+
+def case(
+    who: SubjectFacts | None = None,
+    whom: PatientFacts | None = None,
+    recipient: SubjectFacts | None = None,
+    **said: Any,
+) -> Case:
+    """Return a case in which only this is known and said (``said`` by entity)."""
+    request = EvaluationRequest(
+        Subject("user", "s1", said.get("sub")),
+        Action("read"),
+        Resource("Record", "o1", said.get("res")),
+        said.get("ctx"),
+    )
+    return Case(request, Facts(who, whom, Position("test", 0), True, (), recipient), NOW)
+
+
+def read(entity: Any) -> dict[str, Any]:
+    """Return every attribute of an entity that is not internal."""
+    names = {*type(entity).__slots__, *(n for n, each in vars(type(entity)).items() if isinstance(each, property))}
+    return {name: getattr(entity, name) for name in names if name[0] != "_"}
+
+
+@pytest.mark.parametrize("whom", [None, PatientFacts("p1")])
+def test_of_nothing_nothing_is_known(whom: PatientFacts | None) -> None:
+    """A request that says nothing of somebody unknown: every attribute can be read, and none holds."""
+    empty = case(whom=whom)
+    stated = {"id": "o1", "type": "Record"}
+    known = {"id": "s1", "type": "user"}
+    moment = {"now": NOW, "facts": empty.facts, "consents_known": True}
+
+    assert {name: value for name, value in read(empty.sub).items() if value} == known
+    assert {name: value for name, value in read(empty.res).items() if value} == stated
+    assert {name: value for name, value in read(empty.ctx).items() if value} == moment
+    assert (empty.res.labels, empty.ctx.purpose, empty.sub.roles) == (None, (), ())
+
+
+def test_of_somebody_unknown_nothing_is_under_way() -> None:
+    """Not even at the subject's own organisation."""
+    ctx = case(SubjectFacts("s1", org="h1")).ctx
+
+    assert (ctx.own_episode, ctx.care_consent, ctx.emergency, ctx.relationship) == (False, False, False, None)
+
+
+def test_roles_are_those_that_both_sides_name() -> None:
+    """What only one side knows of is not held; a side that says nothing narrows nothing."""
+    sides = [
+        (("nurse", "physician"), ("nurse", "patient")), (None, ("nurse",)), (("nurse",), None), (None, None),
+        ((), ("nurse",)), (("nurse",), ()),
+    ]  # fmt: skip
+
+    roles = [case(SubjectFacts("s1", roles=known), sub=SubjectProperties(said)).sub.roles for said, known in sides]
+
+    assert roles == [("nurse",), ("nurse",), ("nurse",), (), (), ()]
+
+
+def test_the_employer_is_the_one_that_both_sides_name() -> None:
+    """Otherwise nobody's; and only the register's own employer has a category and an undertaking."""
+    hospital = Organisation("provider_medical", True)
+    sides = [("h1", "h1"), (None, "h1"), ("h1", None), ("h2", "h1"), (None, None)]
+
+    subs = [
+        case(SubjectFacts("s1", org=known, organisation=hospital), sub=SubjectProperties(None, said)).sub
+        for said, known in sides
+    ]
+
+    assert [each.org for each in subs] == ["h1", "h1", "h1", None, None]
+    assert [each.org_category for each in subs] == ["provider_medical"] * 2 + [None] * 3
+    assert [each.org_undertakes for each in subs] == [True, True, False, False, False]
+
+
+def test_what_the_store_knows_of_a_record_only_narrows() -> None:
+    """Labels of both, the higher level, a block of either, no class if the two differ."""
+
+    def joined(said: ResourceProperties, known: RecordStatus) -> Any:
+        return case(whom=PatientFacts("p1", records=(known,)), res=said).res
+
+    said = ResourceProperties("p1", "labs", ("HIV",), "R")
+    other = joined(said, RecordStatus("o2", "documents", ("PSY",), "V", True, True))
+    same = joined(said, RecordStatus("o1", "labs", ("PSY",), "V", True, True))
+    less = joined(msgspec.structs.replace(said, blocked=True), RecordStatus("o1", "documents", None, "N"))
+    bare = joined(ResourceProperties("p1", "labs"), RecordStatus("o1", "labs", ("PSY",), "R"))
+
+    assert (other.labels, other.conf, other.blocked, other.destroyed) == (("HIV",), "R", False, False)
+    assert ({*same.labels}, same.conf, same.blocked, same.destroyed) == ({"HIV", "PSY"}, "V", True, True)
+    assert (less.labels, less.conf, less.blocked, less.data_class) == (("HIV",), "R", True, None)
+    assert (bare.labels, bare.conf, same.data_class) == (("PSY",), "R", "labs")
+    assert joined(said, RecordStatus("o1", "labs")).conf == "R"
+
+
+RECIPIENT = SubjectFacts("h2", roles=(), organisation=Organisation("provider_medical", True))
+
+
+@pytest.mark.parametrize("row", [
+    ("h2", RECIPIENT, "provider_medical", True), ("h3", RECIPIENT, None, False), (None, RECIPIENT, None, False),
+    ("h2", None, None, False), ("h2", msgspec.structs.replace(RECIPIENT, active=False), None, False),
+    ("h2", msgspec.structs.replace(RECIPIENT, organisation=None), None, False),
+    ("h2", msgspec.structs.replace(RECIPIENT, organisation=Organisation("provider_medical")), "provider_medical", False),
+])  # fmt: skip
+def test_a_recipient_is_what_the_directory_lists(row: Any) -> None:
+    """By the name that the request states, and while it is active."""
+    named, entry, category, undertakes = row
+    ctx = case(recipient=entry, ctx=RequestContext(recipient=named)).ctx
+
+    assert (ctx.recipient_category, ctx.recipient_undertakes) == (category, undertakes)
+
+
+def test_what_is_stated_of_a_request_is_read() -> None:
+    """The number of an act, the reference of a request, and either place of a written ground."""
+    legal = LegalRequest("r1", "court", "p1", defer_notice="inside")
+    ctx = case(ctx=RequestContext(legal_request=legal, inspection=Inspection("a1"))).ctx
+    beside = case(ctx=RequestContext(legal_request=legal, defer_notice="beside")).ctx
+
+    assert (ctx.legal_request, ctx.inspection, ctx.defer_notice, beside.defer_notice) == (
+        "r1",
+        "a1",
+        "inside",
+        "beside",
+    )
+
+
+@pytest.mark.parametrize("row", [
+    ({}, True), ({"verified": False}, True), ({"end": 101}, True), ({"end": 100}, False), ({"revoked_at": 101}, True),
+    ({"revoked_at": 100}, False), ({"end": 100, "revoked_at": 200}, False), ({"end": 200, "revoked_at": 100}, False),
+])  # fmt: skip
+def test_a_patient_is_represented_while_a_power_may_live(row: Any) -> None:
+    """Until every power has surely ended: Code 273(4)(1) asks for nobody who could speak."""
+    changes, represented = row
+    power = Representation("r1", "s2", "parent", **({"verified": True} | changes))
+
+    assert case(whom=PatientFacts("p1", representations=(power,))).ctx.represented is represented
+
+
+@pytest.mark.parametrize("row", [
+    (Episode("e1", "h1", "emergency", 100, 111), True, True, False),
+    (Episode("e1", "h1", "urgent", 90, None, True), True, True, True),
+    (Episode("e1", "h1", "planned", 90, None, True), False, True, True),
+    (Episode("e1", "h2", "emergency", 90, None, True), False, False, False),
+    (Episode("e1", "h1", "emergency", 101, None, True), False, False, False),
+    (Episode("e1", "h1", "emergency", 90, 110, True), False, False, False),
+])  # fmt: skip
+def test_an_episode_counts_while_it_is_surely_open_at_the_own_organisation(row: Any) -> None:
+    """Order §4, Code 60(1); somebody without an employer has none."""
+    episode, emergency, own, consented = row
+    whom = PatientFacts("p1", episodes=(episode,))
+    ctx = case(SubjectFacts("s1", org="h1"), whom).ctx
+    nobody = case(SubjectFacts("s1"), msgspec.structs.replace(whom, episodes=(Episode("e1", None, "urgent", 0),))).ctx  # type: ignore[arg-type]
+
+    assert (ctx.emergency, ctx.own_episode, ctx.care_consent) == (emergency, own, consented)
+    assert (nobody.emergency, nobody.own_episode) == (False, False)
+
+
+@pytest.mark.parametrize("row", [
+    ({"subject": "s1"}, True), ({"org": "h1"}, True), ({"subject": "s1", "org": "h1"}, True), ({}, False),
+    ({"subject": "s2", "org": "h1"}, False), ({"subject": "s1", "org": "h2"}, False),
+    ({"subject": "s1", "start": 100}, True), ({"subject": "s1", "start": 101}, False),
+    ({"subject": "s1", "end": 111}, True), ({"subject": "s1", "end": 110}, False),
+])  # fmt: skip
+def test_a_tie_of_care_counts_for_whom_it_names_while_it_surely_holds(row: Any) -> None:
+    """A tie that names nobody is nobody's."""
+    stated, holds = row
+    whom = PatientFacts("p1", relationships=(Relationship("referral", **stated),))
+
+    assert case(SubjectFacts("s1", org="h1"), whom).ctx.relationship == ("referral" if holds else None)
+
+
+@pytest.mark.parametrize("row", [(99, True), (110, True), (111, False), (None, False)])
+def test_a_patient_may_be_dead_by_now(row: Any) -> None:
+    """From the first moment that may have come."""
+    instant, deceased = row
+
+    assert case(whom=PatientFacts("p1", deceased_at=instant)).ctx.deceased is deceased

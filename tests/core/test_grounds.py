@@ -1,0 +1,156 @@
+"""What a request must be before any rule is asked, and what an authority's paper covers."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ruqsat.core.case import Case
+from ruqsat.core.cases import PolicyCase, situation
+from ruqsat.core.evaluate import evaluate
+from ruqsat.core.facts import (
+    Consent,
+    Facts,
+    Grantee,
+    Organisation,
+    PatientFacts,
+    Position,
+    Provision,
+    Relationship,
+    SubjectFacts,
+)
+from ruqsat.core.functions import is_requested_by
+from ruqsat.core.instant import Now
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.request import (
+    Action,
+    EvaluationRequest,
+    Inspection,
+    LegalRequest,
+    RequestContext,
+    Resource,
+    ResourceProperties,
+    Subject,
+)
+from ruqsat.core.statutory import inspection_answer, request_answer
+from ruqsat.core.validity import refuse_invalid
+from ruqsat.core.world import World
+
+NURSE = SubjectFacts("s1", roles=("nurse",), patient_id="p1")
+LEFT = SubjectFacts("s1", active=False, roles=("nurse",))
+PATIENT = SubjectFacts("s1", roles=("patient",), patient_id="p1")
+
+
+def case(who: SubjectFacts | None = NURSE, action: str = "read", whom: str = "p1", **said: Any) -> Case:
+    """Return a case of one's record of results, with a purpose unless something else is said."""
+    context = RequestContext(**({"purpose": "TREAT"} | said.pop("ctx", {})))
+    properties = ResourceProperties(**({"patient": "p1", "data_class": "labs", "labels": ()} | said))
+    request = EvaluationRequest(Subject("user", "s1"), Action(action), Resource("Record", "o1", properties), context)
+    return Case(request, Facts(who, PatientFacts(whom), Position("test", 0)), Now(5, 5))
+
+
+@pytest.mark.parametrize("row", [
+    ({}, None), ({"who": None}, "subject.inactive"), ({"who": LEFT}, "subject.inactive"),
+    ({"action": "dance"}, "unmapped.action"), ({"data_class": "strange"}, "unmapped.category"),
+    ({"data_class": None}, "unmapped.category"), ({"parts": ({"id": "o1"},)}, "unmapped.parts"),
+    ({"data_class": "public"}, "unmapped.category"), ({"data_class": "directory"}, "unmapped.category"),
+    ({"data_class": "public", "patient": None, "ctx": {"purpose": None}}, None),
+    ({"data_class": "directory", "patient": None, "ctx": {"purpose": None}}, "purpose.missing"),
+    ({"data_class": "directory", "patient": None}, None),
+    ({"ctx": {"purpose": None}}, "purpose.missing"), ({"who": PATIENT, "ctx": {"purpose": None}}, None),
+    ({"who": PATIENT, "patient": "p2", "whom": "p2", "ctx": {"purpose": None}}, "purpose.missing"),
+    ({"ctx": {"purpose": ("TREAT", "FUN")}}, "purpose.unknown"),
+    ({"ctx": {"smart_scopes": ("user/*.cud",)}}, "scope"), ({"ctx": {"smart_scopes": ("user/*.rs",)}}, None),
+    ({"ctx": {"smart_scopes": ()}}, "scope"),
+    ({"patient": None}, "patient.unresolved"), ({"patient": None, "deidentified": True}, "patient.unresolved"),
+    ({"patient": None, "deidentified": True, "ctx": {"purpose": "HRESCH"}}, None),
+    ({"patient": None, "ctx": {"purpose": "HRESCH"}}, "patient.unresolved"),
+    ({"patient": None, "deidentified": True, "ctx": {"purpose": ("HRESCH", "TREAT")}}, "patient.unresolved"),
+    ({"whom": "p2"}, "error.facts"),
+])  # fmt: skip
+def test_what_cannot_be_evaluated_is_refused(policy_set: PolicySet, row: Any) -> None:
+    """Each defect by its name, the first one told."""
+    said, reason = row
+    refusal = refuse_invalid(case(**said), policy_set.vocabulary)
+
+    assert (refusal and refusal.reason) == (reason and f"deny.{reason}")
+
+
+def test_a_patients_request_without_a_purpose_is_the_patients(policy_set: PolicySet) -> None:
+    """Order §28; a purpose that is stated stays what it is."""
+    unsaid, said = case(who=PATIENT, ctx={"purpose": None}), case(who=PATIENT)
+
+    assert [refuse_invalid(each, policy_set.vocabulary) for each in (unsaid, said)] == [None, None]
+    assert (unsaid.ctx.purpose, said.ctx.purpose) == (("PATRQT",), ("TREAT",))
+
+
+LEGAL = LegalRequest("r1", "court", "p1", ("labs",), "c-1", True)
+
+
+@pytest.mark.parametrize("row", [
+    ({}, ""), ({"ref": ""}, "no_request"), ({"verified": False}, "no_request"), ({"authority": "employer"}, "no_request"),
+    ({"case_no": None}, "no_request"), ({"authority": "special_state_body", "case_no": None}, ""),
+    ({"patient": "p2"}, "scope"), ({"categories": ("documents",)}, "scope"), ({"categories": ("clinical",)}, ""),
+    ({"categories": ()}, "scope"),
+])  # fmt: skip
+def test_what_a_request_of_an_authority_covers(policy_set: PolicySet, row: Any) -> None:
+    """Code 273(4)(3): verified, with its case's number where it belongs to a case, for this patient and class."""
+    changes, miss = row
+    asked = case(ctx={"legal_request": msgspec.structs.replace(LEGAL, **changes)})
+    answer = request_answer(asked, policy_set.hierarchies)
+
+    assert (answer.holds, answer.miss) == (not miss, miss and f"statutory.{miss}")
+
+
+@pytest.mark.parametrize("row", [
+    (Inspection("a1", ("p1",), ("labs",)), ""), (None, "no_act"), (Inspection("", ("p1",), ("labs",)), "no_act"),
+    (Inspection("a1", ("p2",), ("labs",)), "scope"), (Inspection("a1", ("p1",), ("documents",)), "scope"),
+])  # fmt: skip
+def test_what_an_act_of_inspection_covers(policy_set: PolicySet, row: Any) -> None:
+    """Code 273(4)(7): with its number, for the patients and classes that it names."""
+    act, miss = row
+    answer = inspection_answer(case(ctx={"inspection": act}), policy_set.hierarchies)
+
+    assert (answer.holds, answer.miss) == (not miss, miss and f"statutory.{miss}")
+
+
+def test_without_a_request_no_authority_asks(policy_set: PolicySet) -> None:
+    """Whichever authorities a rule names."""
+    assert not is_requested_by(case().ctx, "court employer")
+    assert is_requested_by(case(ctx={"legal_request": LEGAL}).ctx, "inquiry court")
+    assert request_answer(case(), policy_set.hierarchies).miss == "statutory.no_request"
+
+
+def test_an_enforcement_point_needs_exactly_what_a_duty_asks_of_it(policy_set: PolicySet, world: World) -> None:
+    """The blocking duties of the rule, no more and no less."""
+    resource = {"patient": "p-dana", "class": "labs", "labels": []}
+    asked = situation(policy_set, world, PolicyCase("", "dr_aida create new TREAT", "", resource=resource))
+
+    assert evaluate(policy_set, *asked, frozenset({"require_eds"})).allowed
+    assert evaluate(policy_set, *asked, frozenset()).reason == "deny.obligation.unsupported"
+
+
+def test_what_concerns_nobody_needs_no_purpose(policy_set: PolicySet) -> None:
+    """Public things can be read by whoever is active, and written by nobody."""
+    properties = ResourceProperties(data_class="public")
+    reading = EvaluationRequest(Subject("user", "s1"), Action("read"), Resource("Record", "o1", properties))
+    facts, now = Facts(NURSE, None, Position("test", 0)), Now(5, 5)
+
+    assert evaluate(policy_set, reading, facts, now).reason == "allow.public"
+    assert not evaluate(policy_set, msgspec.structs.replace(reading, action=Action("update")), facts, now).allowed
+
+
+@pytest.mark.parametrize("row", [((Relationship("encounter", "s1"),), "deny.default"), ((), "deny.relationship.none")])
+def test_a_consent_to_what_no_rule_serves_opens_nothing(policy_set: PolicySet, row: Any) -> None:
+    """Silence denies; whether the patient is cared for decides only which reason is told."""
+    ties, reason = row
+    who = SubjectFacts("s1", roles=("physician",), org="h1", organisation=Organisation("provider_medical", True))
+    named = Provision("permit", (Grantee("h1"),), ("THREAT",), ("read",), ("labs",))
+    consents = (Consent("c1", "t1", "active", 0, named),)
+    request = EvaluationRequest(
+        Subject("user", "s1"), Action("read"), Resource("Record", "o1", ResourceProperties("p1", "labs", ())),
+        RequestContext("THREAT"),
+    )  # fmt: skip
+    whom = PatientFacts("p1", consents=consents, relationships=ties)
+
+    assert evaluate(policy_set, request, Facts(who, whom, Position("test", 0)), Now(5, 5)).reason == reason

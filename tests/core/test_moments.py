@@ -1,0 +1,52 @@
+"""At which moments of an uncertain present a decision is made."""
+
+from datetime import date
+
+import pytest
+
+from ruqsat.core.boundaries import moments
+from ruqsat.core.facts import Consent, EmergencyGrant, Facts, PatientFacts, Position, Provision
+from ruqsat.core.instant import HOUR, Now, parse_instant
+from ruqsat.core.vocabulary import Switches
+
+START = parse_instant("2026-11-24T00:00:00+05:00")
+DAY = 24 * HOUR
+
+
+def asked(now: Now, patient: PatientFacts, switches: Switches | None = None) -> list[int]:
+    """Return the moments, counted from the start."""
+    facts = Facts(None, patient, Position("test", 0))
+    return [moment - START for moment in moments(facts, now, switches or Switches())]
+
+
+def test_the_ends_and_each_boundary_and_the_moment_before_it() -> None:
+    """Inside alone: what lies on an end or outside adds nothing."""
+    ends = (START, START + 1, START + 50, START + 97, START + 100, START + 200)
+    roots = (Provision("permit", start=ends[0], end=ends[2]), Provision("deny", start=ends[1], end=ends[3]))
+    consents = tuple(Consent(str(n), "t", "active", ends[4], root, revoked_at=ends[5]) for n, root in enumerate(roots))
+    patient = PatientFacts("p1", egov=True, consents=consents)
+
+    assert asked(Now(START, START + 100), patient) == [0, 1, 49, 50, 96, 97, 100]
+    assert asked(Now(START, START), patient) == [0]
+
+
+def test_a_session_ends_at_the_operators_limit_too() -> None:
+    """Its own end may lie later."""
+    session = EmergencyGrant("b1", "s1", START - 4 * HOUR, START + DAY, "unconscious", 40)
+
+    assert asked(Now(START - 5, START + 5), PatientFacts("p1", grants=(session,))) == [-5, -1, 0, 5]
+
+
+@pytest.mark.parametrize("year", [2008, 2010])
+def test_a_birthday_is_a_boundary(year: int) -> None:
+    """Majority, and the age of a consent of one's own, begin at local midnight."""
+    assert asked(Now(START - 5, START + 5), PatientFacts("p1", birth_date=date(year, 11, 24))) == [-5, -1, 0, 5]
+    assert asked(Now(START - 5, START + 5), PatientFacts("p1", birth_date=date(year + 1, 11, 24))) == [-5, 5]
+
+
+def test_the_end_of_a_parents_grace_is_a_boundary() -> None:
+    """Twenty days after majority, where counsel grants twenty."""
+    patient, now = PatientFacts("p1", birth_date=date(2008, 11, 4)), Now(START - 5, START + 5)
+
+    assert asked(now, patient, Switches(rep_consent_grace_days=20)) == [-5, -1, 0, 5]
+    assert asked(now, patient) == [-5, 5]
