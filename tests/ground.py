@@ -5,6 +5,7 @@ Each runs unprivileged, on a free port of the loopback interface, with its data 
 by its process id.  A test that cannot have one is skipped, and says loudly what was not tested.
 """
 
+import asyncio
 import importlib.util
 import itertools
 import os
@@ -21,6 +22,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+
+from ruqsat.stores.sql import upgrade_database
 
 NOBODY = 65534
 START_SECONDS = 60
@@ -100,6 +103,14 @@ class PostgresServer:
         name = f"t{os.getpid()}_{next(_numbers)}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
+
+    def new_truth(self) -> str:
+        """Make a database with the tables of a store, and return its URL; they all have one epoch and one key."""
+        template = "truth"
+        if not self.execute(f"SELECT 1 FROM pg_database WHERE datname = '{template}'"):
+            self.execute(f"CREATE DATABASE {template} TEMPLATE template0")
+            asyncio.run(upgrade_database(self.url(template)))
+        return self.new_database(template)
 
     def drop_database(self, url: str) -> None:
         """Forget a database, whoever is connected to it."""
@@ -229,6 +240,14 @@ def postgres() -> Iterator[PostgresServer]:
         Path(name).chmod(0o755)
         with running_postgres(Path(name, "server")) as server:
             yield server
+
+
+@pytest.fixture
+def truth(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of a database of this test's own on PostgreSQL, with the tables of a store."""
+    url = postgres.new_truth()
+    yield url
+    postgres.drop_database(url)
 
 
 @pytest.fixture(scope="session")

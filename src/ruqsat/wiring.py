@@ -124,7 +124,7 @@ async def open_process(
     policy_set, routes = in_force.pack.policy_set, in_force.pack.routes
     async with AsyncExitStack() as stack:
         with _naming("RUQSAT_DATABASE_URL"):
-            store = await SqlStore.open(settings.database_url)
+            store = await SqlStore.open(settings.database_url.get_secret_value())
         stack.push_async_callback(store.aclose)
         journal = await asyncio.to_thread(_open_journal, settings)
         stack.push_async_callback(journal.aclose)

@@ -9,7 +9,15 @@ from tests.conftest import ROOT
 from tests.policies.error_pages import PAGES, findings_of, spoilt
 
 CODES = sorted(path.stem for path in PAGES.glob("*.md") if path.stem != "README")
-NO_CODES = {"social-history", "vital-signs", "utf-8", "yes-no", "entered-in-error", "would-be", "session-that-would-be-opened"}
+NO_CODES = {
+    "social-history",
+    "vital-signs",
+    "utf-8",
+    "yes-no",
+    "entered-in-error",
+    "would-be",
+    "session-that-would-be-opened",
+}
 """Texts of the source that look like a code: FHIR categories, an encoding, a status of documents, ids of what does not exist."""
 
 

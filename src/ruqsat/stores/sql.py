@@ -1,5 +1,5 @@
 """
-The truth about subjects and patients, in one SQLite file of one process.
+The truth about subjects and patients, on SQLite or PostgreSQL.
 
 Facts are read with the position of the feed in one snapshot, so that a copy of
 them can later be tested against what has changed since.  Every change moves
@@ -7,29 +7,21 @@ the position in the same transaction.  What cannot be read is an error, never
 an empty answer.
 """
 
-import logging
-import secrets
-import sqlite3
 from collections.abc import Callable
-from pathlib import Path
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from sqlalchemy import Connection
 
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
-from ruqsat.errors import RequestError, SettingsError
+from ruqsat.errors import RequestError
 from ruqsat.stores import sql_facts
 from ruqsat.stores.sql_lane import Lane
-from ruqsat.stores.sql_schema import ensure_schema
-from ruqsat.stores.sqlite_file import FileLock, make_file, parse_url
+from ruqsat.stores.sql_schema import read_revision
+from ruqsat.stores.sqlite import Sqlite
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
-
-_SOUND_SQLITE = (3, 51, 3)
-_WRITER = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA trusted_schema=OFF")
-_READER = ("PRAGMA wal_autocheckpoint=0", "PRAGMA query_only=ON", "PRAGMA trusted_schema=OFF")
+UPGRADE_SECONDS = 600.0
 
 
 class UnknownPatientError(RequestError):
@@ -38,24 +30,111 @@ class UnknownPatientError(RequestError):
     code = "unknown-patient"
 
 
+class Database(Protocol):
+    """What a store needs of a kind of database."""
+
+    def writer(self) -> Lane:
+        """Return the lane of the one connection that writes."""
+        ...
+
+    def readers(self, seats: int) -> Lane:
+        """Return a lane of connections that only read, each transaction one snapshot."""
+        ...
+
+    def prepare(self, connection: Connection) -> bytes:
+        """Recognise the tables, or refuse them, and return the token key."""
+        ...
+
+    def upgrade(self, connection: Connection) -> None:
+        """Bring the tables to our revision."""
+        ...
+
+    def release(self) -> None:
+        """Let go of what ``open`` took."""
+        ...
+
+
+def open_database(url: str) -> Database:
+    """
+    Return the database that *url* names: ``sqlite:///file`` or ``postgresql://…``.
+
+    Raises:
+        SettingsError: the URL or the file is not what this version can use; the URL is never repeated.
+        StoreLockedError: another process owns the file.
+    """
+    if is_postgres(url):
+        from ruqsat.stores.postgres import Postgres  # noqa: PLC0415 - a driver that SQLite does not need
+
+        return Postgres.open(url)
+    return Sqlite.open(url)
+
+
+def is_postgres(url: str) -> bool:
+    """
+    Tell whether *url* asks for PostgreSQL.
+
+    Examples:
+        >>> is_postgres("postgresql://ruqsat@db/ruqsat"), is_postgres("sqlite:///ruqsat.db")
+        (True, False)
+    """
+    return url.startswith(("postgresql://", "postgres://"))
+
+
+async def upgrade_database(url: str) -> str:
+    """
+    Bring the tables of a database to our revision, and return it.
+
+    Raises:
+        SettingsError: the database is another program's, or of a later version of ours.
+        StoreUnavailableError: the database failed; nothing was changed.
+    """
+
+    def upgrade(connection: Connection) -> str:
+        database.upgrade(connection)
+        return str(read_revision(connection))
+
+    database = open_database(url)
+    return await _once(database, upgrade, commit=True)
+
+
+async def current_revision(url: str) -> str | None:
+    """
+    Return the revision that the tables of a database are at; None when there are none.
+
+    Raises:
+        SettingsError: the database is another program's.
+        StoreUnavailableError: the database failed.
+    """
+    return await _once(open_database(url), read_revision, commit=False)
+
+
+async def _once(database: Database, work: Callable[[Connection], T], *, commit: bool) -> T:
+    lane = database.writer()
+    try:
+        return await lane.run(work, UPGRADE_SECONDS, commit=commit)
+    finally:
+        await lane.aclose()
+        database.release()
+
+
 class SqlStore:
     """
     Facts of subjects and patients, with the position they were read at.
 
-    One connection writes, and it alone checkpoints; the probe has one of its
-    own, which busy readers cannot take.
+    One connection writes; the probe has one of its own, which busy readers
+    cannot take.
     """
 
     token_key: bytes
 
-    def __init__(self, path: Path, lock: FileLock, *, readers: int, read_timeout: float, write_timeout: float) -> None:
-        """Prefer ``SqlStore.open``, which also makes the file and its tables."""
-        self._lock = lock
+    def __init__(self, database: Database, *, readers: int, read_timeout: float, write_timeout: float) -> None:
+        """Prefer ``SqlStore.open``, which also recognises the tables."""
+        self._database = database
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
-        self._writer = Lane(path, 1, begin="BEGIN IMMEDIATE", pragmas=_WRITER)
-        self._readers = Lane(path, readers, begin="BEGIN", pragmas=_READER)
-        self._probe = Lane(path, 1, begin="BEGIN", pragmas=_READER)
+        self._writer = database.writer()
+        self._readers = database.readers(readers)
+        self._probe = database.readers(1)
 
     @classmethod
     async def open(
@@ -67,30 +146,21 @@ class SqlStore:
         write_timeout_seconds: float = 5.0,
     ) -> Self:
         """
-        Open the database at *url* (``sqlite:///file``), making it when there is none.
+        Open the database at *url* (``sqlite:///file``, made when there is none, or ``postgresql://…``).
 
         Raises:
-            SettingsError: the URL, the file or its schema is not what this version can use.
+            SettingsError: the URL, the file or the tables are not what this version can use.
             StoreLockedError: another process owns the file.
             StoreUnavailableError: the database failed.
         """
-        path = parse_url(url)
-        _warn_of_old_sqlite()
-        lock = FileLock(path)
-        try:
-            make_file(path)
-        except SettingsError:
-            lock.release()
-            raise
         store = cls(
-            path,
-            lock,
+            open_database(url),
             readers=readers,
             read_timeout=read_timeout_seconds,
             write_timeout=write_timeout_seconds,
         )
         try:
-            store.token_key = await store._write(_prepare)
+            store.token_key = await store._write(store._prepare)
         except BaseException:
             await store.aclose()
             raise
@@ -141,7 +211,7 @@ class SqlStore:
             their numbers, the last one at the position; more than 1,000 become ``ALL``.
 
         Raises:
-            StoreUnavailableError: nothing was changed.
+            StoreUnavailableError: nothing was changed; or, as an ``OutcomeUnknownError``, nobody knows.
             RequestError: the id of a document is already taken; nothing was changed.
         """
 
@@ -160,12 +230,12 @@ class SqlStore:
 
         Raises:
             UnknownPatientError: nobody by that id.
-            StoreUnavailableError: nothing was changed.
+            StoreUnavailableError: nothing was changed; or, as an ``OutcomeUnknownError``, nobody knows.
             RequestError: the id of a document is already taken; nothing was changed.
         """
 
         def rewrite(connection: Connection) -> Position:
-            before = sql_facts.read_patient(connection, patient)
+            before = sql_facts.read_patient_to_change(connection, patient)
             if before is None:
                 raise UnknownPatientError("nobody is on record by this patient id")
             after = change(before)
@@ -206,23 +276,15 @@ class SqlStore:
         return not await self._readers.run(sql_facts.has_facts, self._read_timeout)
 
     async def aclose(self) -> None:
-        """Finish what was begun, close the file and let another process have it."""
+        """Finish what was begun, close the database and let another process have it."""
         for lane in (self._probe, self._readers, self._writer):
             await lane.aclose()
-        self._lock.release()
+        self._database.release()
 
     async def _write(self, change: Callable[[Connection], T]) -> T:
         return await self._writer.run(change, self._write_timeout, commit=True)
 
-
-def _prepare(connection: Connection) -> bytes:
-    if connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() != "wal":
-        raise SettingsError("the file system of the database has no write-ahead log, expected a local disk")
-    key = ensure_schema(connection, secrets.token_hex(8), secrets.token_bytes(32))
-    sql_facts.trim_feed(connection)
-    return key
-
-
-def _warn_of_old_sqlite() -> None:
-    if sqlite3.sqlite_version_info < _SOUND_SQLITE:
-        _log.warning("sqlite_is_old version=%s wanted=3.51.3 or later", sqlite3.sqlite_version)
+    def _prepare(self, connection: Connection) -> bytes:
+        key = self._database.prepare(connection)
+        sql_facts.trim_feed(connection)
+        return key
