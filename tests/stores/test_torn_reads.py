@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import event
 
 from ruqsat.core.facts import PatientFacts, SubjectFacts
 from ruqsat.stores.sql import SqlStore
@@ -48,11 +49,17 @@ async def check_no_read_is_torn(store: SqlStore, reads: int) -> None:
         await asyncio.gather(writer, *readers, return_exceptions=True)
 
 
-def test_no_read_is_torn(tmp_path: Path) -> None:
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store, on each kind of database in turn."""
+    return f"sqlite:///{tmp_path}/truth.db" if request.param == "sqlite" else request.getfixturevalue("truth")
+
+
+def test_no_read_is_torn(url: str) -> None:
     """In thousands of readings beside a busy writer, facts and position are always of one commit."""
 
     async def scenario() -> None:
-        store = await SqlStore.open(f"sqlite:///{tmp_path}/truth.db", read_timeout_seconds=5)
+        store = await SqlStore.open(url, read_timeout_seconds=5)
         try:
             await check_no_read_is_torn(store, READS)
             assert (await store.fetch_position()).seq > 100
@@ -62,12 +69,24 @@ def test_no_read_is_torn(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_reads_without_a_transaction_are_torn(tmp_path: Path) -> None:
+def test_reads_without_a_transaction_are_torn(url: str) -> None:
     """With the BEGIN of the readers taken away, the same check finds a torn reading."""
+    find_torn_reading(url, None)
+
+
+def test_reads_of_committed_rows_are_torn(truth: str) -> None:
+    """With the isolation that PostgreSQL gives to whoever does not ask, the same check finds a torn reading."""
+    find_torn_reading(truth, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
+
+
+def find_torn_reading(url: str, begin: str | None) -> None:
+    """Plant another BEGIN, or none, in the readers, and expect the check to notice."""
 
     async def scenario() -> None:
-        store = await SqlStore.open(f"sqlite:///{tmp_path}/truth.db", read_timeout_seconds=5)
+        store = await SqlStore.open(url, read_timeout_seconds=5)
         store._readers.engine.dispatch.begin.clear()
+        if begin is not None:
+            event.listen(store._readers.engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         try:
             with pytest.raises(TornRead):
                 await check_no_read_is_torn(store, 10 * READS)
@@ -77,11 +96,11 @@ def test_reads_without_a_transaction_are_torn(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_change_is_never_half_seen(tmp_path: Path) -> None:
+def test_a_change_is_never_half_seen(url: str) -> None:
     """Many changes of one patient at once are all counted: reading and rewriting are one transaction."""
 
     async def scenario() -> None:
-        store = await SqlStore.open(f"sqlite:///{tmp_path}/truth.db")
+        store = await SqlStore.open(url)
         try:
             await store.record_facts((), (PatientFacts(id="patient", deceased_at=0),))
 

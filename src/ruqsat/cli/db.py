@@ -16,7 +16,7 @@ Url = Annotated[
     str | None,
     typer.Option(
         "--database-url",
-        help="`postgresql://…` or `sqlite:///file` (default: RUQSAT_DATABASE_URL, where no other user sees a password).",
+        help="`postgresql://…` or `sqlite:///file` (default: RUQSAT_DATABASE_URL, the place for a password).",
     ),
 ]
 
