@@ -60,12 +60,22 @@ class Server(NamedTuple):
 
 
 def as_nobody(folder: Path) -> dict[str, Any]:
-    """Return what makes a child unprivileged when we are root, and give it *folder*."""
+    """
+    Return what makes a child unprivileged when we are root, and give it *folder*.
+
+    Raises:
+        GroundMissingError: somebody else may not even enter that folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if os.geteuid() != 0:
         return {}
     os.chown(folder, NOBODY, NOBODY)
-    return {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    child = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    try:
+        subprocess.run(["/bin/true"], cwd=folder, check=True, **child)
+    except PermissionError as error:
+        raise GroundMissingError(f"we are root, and nobody else may enter `{folder}`") from error
+    return child
 
 
 def free_port() -> int:

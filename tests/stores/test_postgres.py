@@ -18,6 +18,7 @@ from tests.ground import GroundMissingError, PostgresServer, free_port, running_
 
 from ruqsat.core.facts import Consent, PatientFacts, Position, Provision, SubjectFacts
 from ruqsat.errors import OutcomeUnknownError, RequestError, RuqsatError, SettingsError, StoreUnavailableError
+from ruqsat.service.clock import ServerClock
 from ruqsat.service.freshness import Freshness
 from ruqsat.stores import sql_facts
 from ruqsat.stores.postgres import Postgres
@@ -387,6 +388,21 @@ def test_a_standby_is_not_connected_to_unless_asked(own: PostgresServer, own_fol
 
     with running_postgres(own_folder / "server") as standby:
         asyncio.run(scenario(standby.url(url.rpartition("/")[2])))
+
+
+def test_a_probe_brings_the_servers_clock(truth: str, postgres: PostgresServer) -> None:
+    """The time for decisions, after a probe, encloses what the server then says of itself."""
+    clock = ServerClock()
+
+    async def scenario() -> None:
+        async with opened(truth) as store:
+            store.observe_clock = clock.observe
+            await store.fetch_changes(Position("", 0))
+
+    asyncio.run(scenario())
+    earlier = clock.now()
+    ((between,),) = postgres.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+    assert earlier.lo <= between <= clock.now().hi
 
 
 # What the operator does

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.errors import RequestError
 from ruqsat.stores import sql_facts
-from ruqsat.stores.sql_lane import Lane
+from ruqsat.stores.sql_lane import ClockReading, Lane
 from ruqsat.stores.sql_schema import read_revision
 from ruqsat.stores.sqlite import Sqlite
 
@@ -47,6 +47,10 @@ class Database(Protocol):
 
     def upgrade(self, connection: Connection) -> None:
         """Bring the tables to our revision."""
+        ...
+
+    def read_clock(self, connection: Connection) -> ClockReading | None:
+        """Read the server's clock; None where it is this machine's own."""
         ...
 
     def release(self) -> None:
@@ -123,9 +127,12 @@ class SqlStore:
 
     One connection writes; the probe has one of its own, which busy readers
     cannot take.
+
+    ``observe_clock``: is told what a probe has read of the server's clock, if it has one.
     """
 
     token_key: bytes
+    observe_clock: Callable[[int, int, int], None] | None = None
 
     def __init__(self, database: Database, *, readers: int, read_timeout: float, write_timeout: float) -> None:
         """Prefer ``SqlStore.open``, which also recognises the tables."""
@@ -198,7 +205,14 @@ class SqlStore:
         Raises:
             StoreUnavailableError: no answer in time.
         """
-        return await self._probe.run(lambda connection: sql_facts.read_changes(connection, since), self._read_timeout)
+
+        def ask(connection: Connection) -> tuple[Position, tuple[tuple[int, str], ...], ClockReading | None]:
+            return *sql_facts.read_changes(connection, since), self._database.read_clock(connection)
+
+        head, changes, reading = await self._probe.run(ask, self._read_timeout)
+        if reading is not None and self.observe_clock is not None:
+            self.observe_clock(*reading)
+        return head, changes
 
     async def record_facts(
         self, subjects: tuple[SubjectFacts, ...], patients: tuple[PatientFacts, ...]
