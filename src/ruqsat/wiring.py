@@ -159,7 +159,7 @@ async def open_process(
             "auth": auth,
             "control": build_control(
                 decision_point, _Registry(store, information, freshness), verifier, metrics, state.status,
-                state.readiness, lambda: present.now().hi,
+                state.readiness, clock.stamp if stage is None else lambda: stage.now().lo,
             ),
         }  # fmt: skip
         # What was built lives as long as the process: the collector need not look at it again, nor often.

@@ -69,9 +69,26 @@ def test_a_clock_turned_back_is_told_and_not_followed(caplog: pytest.LogCaptureF
     assert [record.getMessage().split()[0] for record in caplog.records] == ["database_clock_went_back"]
     clock.boot = 2 * MINUTE
     assert clock.now().lo > before.hi + 59 * SECOND
+    assert clock.stamp() < START + 3 * MINUTE - HOUR  # a process that starts now must not take it for the future
 
     clock.observe(START + HOUR, 2 * MINUTE, 2 * MINUTE)
     assert clock.now().lo == START + HOUR
+
+
+@given(
+    one=st.tuples(st.integers(0, SECOND), st.integers(0, SECOND)),
+    other=st.tuples(st.integers(0, SECOND), st.integers(0, SECOND)),
+)
+def test_what_one_process_records_is_the_past_for_every_other(one: tuple[int, int], other: tuple[int, int]) -> None:
+    """A withdrawal is in force at another process from the moment it is read, however slow the probes of either were."""
+    clocks = []
+    for there, back in (one, other):
+        clock = Tuned()
+        clock.observe(START - back, 2 * SECOND - back - there - 1, 2 * SECOND)
+        clock.boot = 2 * SECOND
+        clocks.append(clock)
+
+    assert clocks[0].stamp() <= clocks[1].now().hi
 
 
 def test_the_hosts_own_clock_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,15 @@ class SystemClock:
         moment = time_ns() // 1000
         return Now(moment, moment)
 
+    def stamp(self) -> Instant:
+        """
+        Return the moment to write into a record, such as that of a withdrawal.
+
+        It is the earliest that it may be: no other process, whose own interval
+        ends a little sooner, may take it for the future.
+        """
+        return self.now().lo
+
     def boottime(self) -> Instant:
         """Return microseconds since boot; they go on while the machine is suspended."""
         return clock_gettime_ns(CLOCK_BOOTTIME) // 1000
@@ -38,6 +47,7 @@ class ServerClock(SystemClock):
         self._server = self._sent = self._received = 0
         self._is_known = self._is_behind = False
         self._lo = self._hi = 0
+        self._ahead: Instant = 0
 
     def observe(self, server: Instant, sent: Instant, received: Instant) -> None:
         """
@@ -46,13 +56,13 @@ class ServerClock(SystemClock):
         A clock that was turned back is told as an error and not followed.
         """
         if self._is_known and server + (received - sent) < self._estimate(received).lo:
+            self._ahead = self._estimate(received).lo - server
             if not self._is_behind:
-                behind = (self._estimate(received).lo - server) / SECOND
-                _log.error("database_clock_went_back seconds=%.3f", behind)
+                _log.error("database_clock_went_back seconds=%.3f", self._ahead / SECOND)
             self._is_behind = True
             return
         self._server, self._sent, self._received = server, sent, received
-        self._is_known, self._is_behind = True, False
+        self._is_known, self._is_behind, self._ahead = True, False, 0
 
     def now(self) -> Now:
         """
@@ -66,6 +76,10 @@ class ServerClock(SystemClock):
         estimate = self._estimate(self.boottime())
         self._lo, self._hi = max(self._lo, estimate.lo), max(self._hi, estimate.hi)
         return Now(self._lo, self._hi)
+
+    def stamp(self) -> Instant:
+        """Return the earliest moment that it may be; if the clock was turned back, what it says now."""
+        return self.now().lo - self._ahead
 
     def _estimate(self, boottime: Instant) -> Now:
         least, most = boottime - self._received, boottime - self._sent
