@@ -135,6 +135,31 @@ def test_the_command_line_upgrades_and_serving_says_that_it_must(tmp_path: Path,
     postgres.drop_database(url)
 
 
+def test_a_restored_database_is_another_epoch(url: str, tmp_path: Path) -> None:
+    """Once the operator has said so it shares no position with its past; facts, key and numbers are as they were."""
+
+    async def look() -> tuple[Position, bytes, PatientFacts | None]:
+        store = await SqlStore.open(url, read_timeout_seconds=2)
+        try:
+            return await store.fetch_position(), store.token_key, (await store.fetch_facts(None, "alice"))[1]
+        finally:
+            await store.aclose()
+
+    async def write() -> None:
+        store = await SqlStore.open(url)
+        await store.record_facts((), (PatientFacts(id="alice"),))
+        await store.aclose()
+
+    asyncio.run(write())
+    before, key, alice = asyncio.run(look())
+    done = run_cli(tmp_path, "db", "restored", database_url=url, auth_listen="off")
+    after, *same = asyncio.run(look())
+
+    assert done.stdout == f"the database is in the new epoch {after.epoch}\n", done.stderr
+    assert (after.seq, same) == (before.seq, [key, alice])
+    assert after.epoch != before.epoch
+
+
 def test_a_database_that_is_not_there_is_one_line_without_the_password(tmp_path: Path) -> None:
     """The command line tells what libpq found, and never the URL."""
     done = run_cli(tmp_path, "db", "current", database_url="postgresql://u:hunter2@127.0.0.1:1/x")

@@ -7,6 +7,7 @@ the position in the same transaction.  What cannot be read is an error, never
 an empty answer.
 """
 
+import secrets
 from collections.abc import Callable
 from typing import Protocol, Self, TypeVar
 
@@ -110,6 +111,25 @@ async def current_revision(url: str) -> str | None:
         StoreUnavailableError: the database failed.
     """
     return await _once(open_database(url), read_revision, commit=False)
+
+
+async def renew_epoch(url: str) -> str:
+    """
+    Give a database a new epoch, and return its position: no position or token from before is compared any more.
+
+    For a database that was restored from a backup, and lacks changes that somebody may have seen.
+
+    Raises:
+        SettingsError: it is not a database of ours at our revision.
+        StoreUnavailableError: the database failed; nothing was changed.
+    """
+
+    def renew(connection: Connection) -> str:
+        database.prepare(connection)
+        return sql_facts.renew_epoch(connection, secrets.token_hex(8)).epoch
+
+    database = open_database(url)
+    return await _once(database, renew, commit=True)
 
 
 async def _once(database: Database, work: Callable[[Connection], T], *, commit: bool) -> T:
