@@ -13,6 +13,8 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.world import World
 from ruqsat.stores.policy_folder import load_texts
 
+pytest_plugins = ["tests.ground"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

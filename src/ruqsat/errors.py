@@ -5,6 +5,7 @@ Every error that Ruqsat raises on purpose, in one tree::
     ├── PolicyError            someone can fix a file of the policy pack
     ├── RequestError           the caller sent something that cannot be evaluated  → 400
     ├── StoreUnavailableError  the store did not answer                            → deny, try later
+    │   └── OutcomeUnknownError  … and a change may have been made all the same    → ask again, or change it again
     ├── StoreLockedError       another process owns the database or the journal    → exit 2
     ├── JournalError           an entry could not be made durable                  → deny, try later
     └── SettingsError          the process was started with a bad setting          → exit 2
@@ -37,6 +38,12 @@ class StoreUnavailableError(RuqsatError):
     """A store did not give the facts; the answer to the caller is a denial."""
 
     code = "store-unavailable"
+
+
+class OutcomeUnknownError(StoreUnavailableError):
+    """The connection was lost while a change was being committed: it may have been made, or not."""
+
+    code = "outcome-unknown"
 
 
 class StoreLockedError(RuqsatError):

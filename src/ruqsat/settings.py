@@ -37,7 +37,9 @@ class Settings(BaseSettings):
     policy_compare_seconds: float = Field(
         10.0, ge=0.5, le=600, description="how long a pack may be compared with stock pycasbin before it is in force"
     )
-    database_url: str = Field("sqlite:///var/ruqsat.db", description="`sqlite:///file`")
+    database_url: SecretStr = Field(
+        SecretStr("sqlite:///var/ruqsat.db"), description="`sqlite:///file` or `postgresql://…`"
+    )
     redis_url: str | None = Field(None, description="not used yet: answers never depend on Redis")
     journal_dir: Path = Field(Path("var/journal"), description="folder of the journal's segments")
     journal: Literal["durable", "lossy"] = Field("durable", description="`durable`, or `lossy` for measurements only")
@@ -83,9 +85,10 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _sqlite_for_now(cls, value: str) -> str:
-        if not value.startswith("sqlite:///") or value == "sqlite:///":
-            raise ValueError("expected `sqlite:///file`; PostgreSQL is not supported by this version")
+    def _known_database(cls, value: SecretStr) -> SecretStr:
+        kind, _, rest = value.get_secret_value().partition("://")
+        if kind not in ("sqlite", "postgresql", "postgres") or not rest.strip("/"):
+            raise ValueError("expected `sqlite:///file` or `postgresql://…`")
         return value
 
     @model_validator(mode="after")

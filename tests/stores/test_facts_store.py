@@ -26,19 +26,20 @@ Opener = Callable[[], AbstractAsyncContextManager[SqlStore]]
 
 
 @asynccontextmanager
-async def on_sqlite(folder: Path) -> AsyncIterator[SqlStore]:
-    """Open a store on an SQLite file in *folder*."""
-    store = await SqlStore.open(f"sqlite:///{folder}/truth.db")
+async def opened_at(url: str) -> AsyncIterator[SqlStore]:
+    """Open the store at *url* and close it."""
+    store = await SqlStore.open(url, read_timeout_seconds=2)
     try:
         yield store
     finally:
         await store.aclose()
 
 
-@pytest.fixture(params=[on_sqlite], ids=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     """Each kind of store in turn; opened twice, it is the same data."""
-    return lambda: request.param(tmp_path)
+    url = f"sqlite:///{tmp_path}/truth.db" if request.param == "sqlite" else request.getfixturevalue("truth")
+    return lambda: opened_at(url)
 
 
 def with_store(opened: Opener, scenario: Callable[[SqlStore], Awaitable[None]]) -> None:
@@ -118,7 +119,7 @@ def test_unknown_ids_are_nobody(opened: Opener) -> None:
     with_store(opened, scenario)
 
 
-@pytest.mark.parametrize("other", ["PATIENT-1", "patient-1 ", "patient-1\x00", "patient-１", "Patient-1"])
+@pytest.mark.parametrize("other", ["PATIENT-1", "patient-1 ", "patient-1\x01", "patient-１", "Patient-1", "pаtient-1"])
 def test_ids_are_compared_exactly(opened: Opener, other: str) -> None:
     """An id that differs in case, width or a trailing character is another person's."""
 
@@ -128,6 +129,24 @@ def test_ids_are_compared_exactly(opened: Opener, other: str) -> None:
 
         assert (await store.fetch_facts(None, "patient-1"))[1] == PATIENT
         assert (await store.fetch_facts(None, other))[1] == PatientFacts(id=other, egov=True)
+
+    with_store(opened, scenario)
+
+
+def test_a_null_character_never_makes_two_people_one(opened: Opener) -> None:
+    """An id that ends in a null character is another person's, or cannot be kept at all; the first is not touched."""
+
+    async def scenario(store: SqlStore) -> None:
+        await store.record_facts((), (PATIENT,))
+        try:
+            await store.record_facts((), (PatientFacts(id="patient-1\x00", egov=True),))
+        except StoreUnavailableError:
+            with pytest.raises(StoreUnavailableError):
+                await store.fetch_facts(None, "patient-1\x00")
+        else:
+            assert (await store.fetch_facts(None, "patient-1\x00"))[1] == PatientFacts(id="patient-1\x00", egov=True)
+
+        assert (await store.fetch_facts(None, "patient-1"))[1] == PATIENT
 
     with_store(opened, scenario)
 

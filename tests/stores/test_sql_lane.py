@@ -2,24 +2,43 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter, sleep
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, text
+from tests.ground import PostgresServer
 
 from ruqsat.errors import RequestError, StoreUnavailableError
-from ruqsat.stores.sql_lane import Lane
+from ruqsat.stores.postgres import Postgres
+from ruqsat.stores.sql_lane import Driver, Lane
+from ruqsat.stores.sqlite import Sqlite
 
-ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
+    """Each kind of database in turn, empty."""
+    if request.param == "sqlite":
+        yield Sqlite(tmp_path / "lane.db")
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.new_database()
+    yield Postgres.open(url)
+    server.drop_database(url)
+
+
+def wait_endlessly(connection: Connection) -> None:
+    """Run a statement that does not end by itself."""
+    count_up = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    execute(connection, count_up if connection.dialect.name == "sqlite" else "SELECT pg_sleep(600)")
 
 
 @asynccontextmanager
-async def opened(folder: Path, seats: int = 1) -> AsyncIterator[Lane]:
-    """Open a lane that may write, on a file with one table."""
-    lane = Lane(folder / "lane.db", seats, begin="BEGIN IMMEDIATE", pragmas=("PRAGMA journal_mode=WAL",))
+async def opened(database: Driver, seats: int = 1) -> AsyncIterator[Lane]:
+    """Open a lane that may write, on a database with one table."""
+    lane = Lane(database, seats, begin="BEGIN IMMEDIATE" if isinstance(database, Sqlite) else "BEGIN", set_up=())
     try:
         await lane.run(lambda connection: execute(connection, "CREATE TABLE t (n INTEGER)"), 5, commit=True)
         yield lane
@@ -27,11 +46,11 @@ async def opened(folder: Path, seats: int = 1) -> AsyncIterator[Lane]:
         await lane.aclose()
 
 
-def with_lane(folder: Path, scenario: Callable[[Lane], Awaitable[None]], seats: int = 1) -> None:
+def with_lane(database: Driver, scenario: Callable[[Lane], Awaitable[None]], seats: int = 1) -> None:
     """Run *scenario* against a lane and close it."""
 
     async def run() -> None:
-        async with opened(folder, seats) as lane:
+        async with opened(database, seats) as lane:
             await scenario(lane)
 
     asyncio.run(run())
@@ -58,7 +77,7 @@ def driver(connection: Connection) -> object:
     return connection.connection.driver_connection
 
 
-def test_an_endless_statement_is_given_up_in_time(tmp_path: Path) -> None:
+def test_an_endless_statement_is_given_up_in_time(database: Driver) -> None:
     """The caller is answered when it asked to be; the statement ends, and its connection is not used again."""
 
     async def scenario(lane: Lane) -> None:
@@ -66,15 +85,15 @@ def test_an_endless_statement_is_given_up_in_time(tmp_path: Path) -> None:
         began = perf_counter()
 
         with pytest.raises(StoreUnavailableError, match=r"did not answer within 0\.1 s"):
-            await lane.run(lambda connection: connection.exec_driver_sql(ENDLESS).scalar_one(), 0.1)
+            await lane.run(wait_endlessly, 0.1)
 
         assert 0.1 <= perf_counter() - began < 0.3
         assert await lane.run(driver, 5) is not first
 
-    with_lane(tmp_path, scenario)
+    with_lane(database, scenario)
 
 
-def test_a_finished_connection_is_used_again(tmp_path: Path) -> None:
+def test_a_finished_connection_is_used_again(database: Driver) -> None:
     """A connection whose work ended in time, well or with our own refusal, serves the next caller."""
 
     async def scenario(lane: Lane) -> None:
@@ -88,10 +107,29 @@ def test_a_finished_connection_is_used_again(tmp_path: Path) -> None:
 
         assert await lane.run(driver, 5) is first
 
-    with_lane(tmp_path, scenario)
+    with_lane(database, scenario)
 
 
-def test_a_connection_that_failed_is_not_used_again(tmp_path: Path) -> None:
+def test_a_connection_made_too_late_serves_the_next(database: Driver) -> None:
+    """Where connecting takes longer than callers wait, the first is refused in time and a later one is served."""
+
+    async def scenario() -> None:
+        lane = Lane(database, 1, begin="BEGIN", set_up=())
+
+        @event.listens_for(lane.engine, "connect")
+        def dawdle(_connection: object, _record: object) -> None:
+            sleep(0.3)
+
+        with pytest.raises(StoreUnavailableError, match="did not answer"):
+            await lane.run(driver, 0.1)
+        await asyncio.sleep(0.5)
+        assert await lane.run(driver, 0.2) is not None
+        await lane.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_that_failed_is_not_used_again(database: Driver) -> None:
     """After an error of the database its connection is closed."""
 
     async def scenario(lane: Lane) -> None:
@@ -102,15 +140,15 @@ def test_a_connection_that_failed_is_not_used_again(tmp_path: Path) -> None:
 
         assert await lane.run(driver, 5) is not first
 
-    with_lane(tmp_path, scenario)
+    with_lane(database, scenario)
 
 
-def test_a_cancelled_caller_takes_its_connection_along(tmp_path: Path) -> None:
+def test_a_cancelled_caller_takes_its_connection_along(database: Driver) -> None:
     """Work whose caller was cancelled is interrupted, and its connection closed."""
 
     async def scenario(lane: Lane) -> None:
         first = await lane.run(driver, 5)
-        work = asyncio.create_task(lane.run(lambda connection: connection.exec_driver_sql(ENDLESS).scalar_one(), 60))
+        work = asyncio.create_task(lane.run(wait_endlessly, 60))
         await asyncio.sleep(0.05)
 
         work.cancel()
@@ -119,10 +157,10 @@ def test_a_cancelled_caller_takes_its_connection_along(tmp_path: Path) -> None:
 
         assert await lane.run(driver, 1) is not first
 
-    with_lane(tmp_path, scenario)
+    with_lane(database, scenario)
 
 
-def test_a_thread_that_hangs_does_not_hold_its_caller(tmp_path: Path) -> None:
+def test_a_thread_that_hangs_does_not_hold_its_caller(database: Driver) -> None:
     """Even when nothing can interrupt the work, the caller is answered in time; the seat stays taken."""
     release = threading.Event()
 
@@ -135,10 +173,10 @@ def test_a_thread_that_hangs_does_not_hold_its_caller(tmp_path: Path) -> None:
         release.set()
         assert await lane.run(count, 5) == 0
 
-    with_lane(tmp_path, scenario)
+    with_lane(database, scenario)
 
 
-def test_a_hanging_seat_does_not_stop_the_others(tmp_path: Path) -> None:
+def test_a_hanging_seat_does_not_stop_the_others(database: Driver) -> None:
     """With two seats, one that hangs leaves the other in use."""
     release = threading.Event()
 
@@ -149,10 +187,10 @@ def test_a_hanging_seat_does_not_stop_the_others(tmp_path: Path) -> None:
             assert await lane.run(count, 5) == 0
         release.set()
 
-    with_lane(tmp_path, scenario, seats=2)
+    with_lane(database, scenario, seats=2)
 
 
-def test_a_change_given_up_before_its_commit_never_happens(tmp_path: Path) -> None:
+def test_a_change_given_up_before_its_commit_never_happens(database: Driver) -> None:
     """A caller told that nothing was changed is told the truth, however long the thread takes."""
     release = threading.Event()
 
@@ -167,10 +205,10 @@ def test_a_change_given_up_before_its_commit_never_happens(tmp_path: Path) -> No
         release.set()
         assert await lane.run(count, 5) == 0
 
-    with_lane(tmp_path, scenario)
+    with_lane(database, scenario)
 
 
-def test_a_commit_that_has_begun_is_waited_for(tmp_path: Path) -> None:
+def test_a_commit_that_has_begun_is_waited_for(database: Driver) -> None:
     """Past the point of no return the caller learns the outcome, even after its deadline."""
 
     async def scenario(lane: Lane) -> None:
@@ -181,35 +219,35 @@ def test_a_commit_that_has_begun_is_waited_for(tmp_path: Path) -> None:
         assert await lane.run(insert, 0.1, commit=True) == 1
         assert await lane.run(count, 5) == 1
 
-    with_lane(tmp_path, scenario)
+    with_lane(database, scenario)
 
 
-def test_reading_work_cannot_leave_a_change_behind(tmp_path: Path) -> None:
+def test_reading_work_cannot_leave_a_change_behind(database: Driver) -> None:
     """Without being asked to commit, a lane rolls back."""
 
     async def scenario(lane: Lane) -> None:
         assert await lane.run(insert, 5) == 1
         assert await lane.run(count, 5) == 0
 
-    with_lane(tmp_path, scenario)
+    with_lane(database, scenario)
 
 
-def test_the_words_of_an_error_hold_no_values(tmp_path: Path) -> None:
+def test_the_words_of_an_error_hold_no_values(database: Driver) -> None:
     """Neither the text of a failure nor its cause repeats what was asked for."""
 
     async def scenario(lane: Lane) -> None:
         with pytest.raises(StoreUnavailableError) as caught:
-            await lane.run(lambda connection: connection.exec_driver_sql("SELECT x WHERE ?", ("patient-canary",)), 5)
+            await lane.run(lambda connection: connection.execute(text("SELECT x WHERE :y"), {"y": "patient-canary"}), 5)
         assert "canary" not in f"{caught.value} {caught.value.__cause__}"
 
-    with_lane(tmp_path, scenario)
+    with_lane(database, scenario)
 
 
-def test_closing_waits_for_the_work_in_hand(tmp_path: Path) -> None:
+def test_closing_waits_for_the_work_in_hand(database: Driver) -> None:
     """A change under way when the lane is closed is finished first, and its caller hears of it."""
 
     async def scenario() -> None:
-        async with opened(tmp_path) as lane:
+        async with opened(database) as lane:
 
             def slow(connection: Connection) -> int:
                 sleep(0.1)
@@ -218,16 +256,16 @@ def test_closing_waits_for_the_work_in_hand(tmp_path: Path) -> None:
             work = asyncio.create_task(lane.run(slow, 5, commit=True))
             await asyncio.sleep(0.02)
         assert await work == 1
-        async with opened_again(tmp_path) as lane:
+        async with opened_again(database) as lane:
             assert await lane.run(count, 5) == 1
 
     asyncio.run(scenario())
 
 
 @asynccontextmanager
-async def opened_again(folder: Path) -> AsyncIterator[Lane]:
-    """Open a lane on the file that is there."""
-    lane = Lane(folder / "lane.db", 1, begin="BEGIN", pragmas=())
+async def opened_again(database: Driver) -> AsyncIterator[Lane]:
+    """Open a lane on the database that is there."""
+    lane = Lane(database, 1, begin="BEGIN", set_up=())
     try:
         yield lane
     finally:

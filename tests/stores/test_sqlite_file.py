@@ -187,7 +187,8 @@ def test_writes_are_synced_and_only_the_writer_checkpoints(tmp_path: Path) -> No
         "sqlite+aiosqlite:///truth.db",
         "sqlite:///truth.db?mode=ro",
         "sqlite://host/truth.db",
-        "postgresql://user:hunter2@host/truth",
+        "mysql://user:hunter2@host/truth",
+        "postgresql+psycopg://user:hunter2@host/truth",
     ],
 )
 def test_other_urls_are_refused_without_repeating_them(url: str) -> None:
@@ -229,15 +230,15 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
-    """A database of a later version is refused with both versions named, and can be opened when put right."""
+    """A database of a later version is refused and kept, and can be opened when put right."""
     path = tmp_path / "truth.db"
     with_store(path)
-    edit(path, "UPDATE meta SET value = ? WHERE name = 'schema_version'", b"7")
+    edit(path, "UPDATE ruqsat_revision SET version_num = ?", "7777")
 
-    with pytest.raises(SettingsError, match="has schema `7`, expected `1`"):
+    with pytest.raises(SettingsError, match="a revision that this version does not know, expected `0001`"):
         with_store(path)
 
-    edit(path, "UPDATE meta SET value = ? WHERE name = 'schema_version'", b"1")
+    edit(path, "UPDATE ruqsat_revision SET version_num = ?", "0001")
     with_store(path)
 
 

@@ -29,7 +29,7 @@ def serve(
         typer.Option("--demo", help="Synthetic world, tokens that work, exact reasons shown. Never with real data."),
     ] = False,
     pack: Annotated[Path | None, typer.Option(help="Folder with model.conf and policies/.")] = None,
-    database_url: Annotated[str | None, typer.Option(help="`sqlite:///file`.")] = None,
+    database_url: Annotated[str | None, typer.Option(help="`sqlite:///file` or `postgresql://…`.")] = None,
     journal_dir: Annotated[Path | None, typer.Option(help="Folder of the journal's segments.")] = None,
     json_listen: Annotated[str | None, typer.Option(help="AuthZEN JSON: `host:port`, `unix:/path` or `off`.")] = None,
     auth_listen: Annotated[str | None, typer.Option(help="Forward-auth listener.")] = None,

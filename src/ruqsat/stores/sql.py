@@ -1,5 +1,5 @@
 """
-The truth about subjects and patients, in one SQLite file of one process.
+The truth about subjects and patients, on SQLite or PostgreSQL.
 
 Facts are read with the position of the feed in one snapshot, so that a copy of
 them can later be tested against what has changed since.  Every change moves
@@ -7,29 +7,18 @@ the position in the same transaction.  What cannot be read is an error, never
 an empty answer.
 """
 
-import logging
-import secrets
-import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 from typing import Self, TypeVar
 
 from sqlalchemy import Connection
 
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
-from ruqsat.errors import RequestError, SettingsError
+from ruqsat.errors import RequestError
 from ruqsat.stores import sql_facts
-from ruqsat.stores.sql_lane import Lane
-from ruqsat.stores.sql_schema import ensure_schema
-from ruqsat.stores.sqlite_file import FileLock, make_file, parse_url
+from ruqsat.stores.sql_database import Database, open_database
+from ruqsat.stores.sql_lane import ClockReading
 
 T = TypeVar("T")
-
-_log = logging.getLogger(__name__)
-
-_SOUND_SQLITE = (3, 51, 3)
-_WRITER = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA trusted_schema=OFF")
-_READER = ("PRAGMA wal_autocheckpoint=0", "PRAGMA query_only=ON", "PRAGMA trusted_schema=OFF")
 
 
 class UnknownPatientError(RequestError):
@@ -42,20 +31,23 @@ class SqlStore:
     """
     Facts of subjects and patients, with the position they were read at.
 
-    One connection writes, and it alone checkpoints; the probe has one of its
-    own, which busy readers cannot take.
+    One connection writes; the probe has one of its own, which busy readers
+    cannot take.
+
+    ``observe_clock``: is told what a probe has read of the server's clock, if it has one.
     """
 
     token_key: bytes
+    observe_clock: Callable[[int, int, int], None] | None = None
 
-    def __init__(self, path: Path, lock: FileLock, *, readers: int, read_timeout: float, write_timeout: float) -> None:
-        """Prefer ``SqlStore.open``, which also makes the file and its tables."""
-        self._lock = lock
+    def __init__(self, database: Database, *, readers: int, read_timeout: float, write_timeout: float) -> None:
+        """Prefer ``SqlStore.open``, which also recognises the tables."""
+        self._database = database
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
-        self._writer = Lane(path, 1, begin="BEGIN IMMEDIATE", pragmas=_WRITER)
-        self._readers = Lane(path, readers, begin="BEGIN", pragmas=_READER)
-        self._probe = Lane(path, 1, begin="BEGIN", pragmas=_READER)
+        self._writer = database.writer()
+        self._readers = database.readers(readers)
+        self._probe = database.readers(1)
 
     @classmethod
     async def open(
@@ -67,30 +59,21 @@ class SqlStore:
         write_timeout_seconds: float = 5.0,
     ) -> Self:
         """
-        Open the database at *url* (``sqlite:///file``), making it when there is none.
+        Open the database at *url* (``sqlite:///file``, made when there is none, or ``postgresql://…``).
 
         Raises:
-            SettingsError: the URL, the file or its schema is not what this version can use.
+            SettingsError: the URL, the file or the tables are not what this version can use.
             StoreLockedError: another process owns the file.
             StoreUnavailableError: the database failed.
         """
-        path = parse_url(url)
-        _warn_of_old_sqlite()
-        lock = FileLock(path)
-        try:
-            make_file(path)
-        except SettingsError:
-            lock.release()
-            raise
         store = cls(
-            path,
-            lock,
+            open_database(url),
             readers=readers,
             read_timeout=read_timeout_seconds,
             write_timeout=write_timeout_seconds,
         )
         try:
-            store.token_key = await store._write(_prepare)
+            store.token_key = await store._write(store._prepare)
         except BaseException:
             await store.aclose()
             raise
@@ -128,7 +111,14 @@ class SqlStore:
         Raises:
             StoreUnavailableError: no answer in time.
         """
-        return await self._probe.run(lambda connection: sql_facts.read_changes(connection, since), self._read_timeout)
+
+        def ask(connection: Connection) -> tuple[Position, tuple[tuple[int, str], ...], ClockReading | None]:
+            return *sql_facts.read_changes(connection, since), self._database.read_clock(connection)
+
+        head, changes, reading = await self._probe.run(ask, self._read_timeout)
+        if reading is not None and self.observe_clock is not None:
+            self.observe_clock(*reading)
+        return head, changes
 
     async def record_facts(
         self, subjects: tuple[SubjectFacts, ...], patients: tuple[PatientFacts, ...]
@@ -141,7 +131,7 @@ class SqlStore:
             their numbers, the last one at the position; more than 1,000 become ``ALL``.
 
         Raises:
-            StoreUnavailableError: nothing was changed.
+            StoreUnavailableError: nothing was changed; or, as an ``OutcomeUnknownError``, nobody knows.
             RequestError: the id of a document is already taken; nothing was changed.
         """
 
@@ -160,12 +150,12 @@ class SqlStore:
 
         Raises:
             UnknownPatientError: nobody by that id.
-            StoreUnavailableError: nothing was changed.
+            StoreUnavailableError: nothing was changed; or, as an ``OutcomeUnknownError``, nobody knows.
             RequestError: the id of a document is already taken; nothing was changed.
         """
 
         def rewrite(connection: Connection) -> Position:
-            before = sql_facts.read_patient(connection, patient)
+            before = sql_facts.read_patient_to_change(connection, patient)
             if before is None:
                 raise UnknownPatientError("nobody is on record by this patient id")
             after = change(before)
@@ -206,23 +196,15 @@ class SqlStore:
         return not await self._readers.run(sql_facts.has_facts, self._read_timeout)
 
     async def aclose(self) -> None:
-        """Finish what was begun, close the file and let another process have it."""
+        """Finish what was begun, close the database and let another process have it."""
         for lane in (self._probe, self._readers, self._writer):
             await lane.aclose()
-        self._lock.release()
+        self._database.release()
 
     async def _write(self, change: Callable[[Connection], T]) -> T:
         return await self._writer.run(change, self._write_timeout, commit=True)
 
-
-def _prepare(connection: Connection) -> bytes:
-    if connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() != "wal":
-        raise SettingsError("the file system of the database has no write-ahead log, expected a local disk")
-    key = ensure_schema(connection, secrets.token_hex(8), secrets.token_bytes(32))
-    sql_facts.trim_feed(connection)
-    return key
-
-
-def _warn_of_old_sqlite() -> None:
-    if sqlite3.sqlite_version_info < _SOUND_SQLITE:
-        _log.warning("sqlite_is_old version=%s wanted=3.51.3 or later", sqlite3.sqlite_version)
+    def _prepare(self, connection: Connection) -> bytes:
+        key = self._database.prepare(connection)
+        sql_facts.trim_feed(connection)
+        return key

@@ -2,23 +2,25 @@
 What is asked of the tables, one function a question.
 
 Each takes a Connection inside a transaction and neither begins nor ends one,
-so several make one snapshot or one change.  They are plain functions on
-purpose: a thread runs them on SQLite, and ``AsyncConnection.run_sync`` can run
-the same ones on a driver that awaits.
+so several make one snapshot or one change.  They are the same on SQLite and
+PostgreSQL.  Rows are changed in one order everywhere (subjects, patients,
+documents, each by id; the head of the feed last), so that writers who wait for
+one another never wait in a circle.
 """
 
 from collections.abc import Collection, Iterable
 from enum import IntEnum
+from operator import itemgetter
 from typing import TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Select, Table, bindparam, delete, exists, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Select, Table, bindparam, delete, exists, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.errors import RequestError, StoreUnavailableError
-from ruqsat.stores.sql_schema import document, feed, feed_head, patient_facts, subject_facts
+from ruqsat.stores.sql_schema import document, feed, feed_head, patient_facts, subject_facts, timeline
 
 ALL = "ALL"
 BULK = 1_000
@@ -42,25 +44,34 @@ _encode = msgspec.json.Encoder().encode
 _read_subject = msgspec.json.Decoder(SubjectFacts)
 _read_patient = msgspec.json.Decoder(PatientFacts)
 
-_HEAD = select(feed_head.c.epoch, feed_head.c.seq).where(feed_head.c.id == 1)
+_EPOCH = feed_head.c.epoch.concat(timeline())
+_HEAD = select(_EPOCH, feed_head.c.seq).where(feed_head.c.id == 1)
 _CHANGES = select(feed.c.seq, feed.c.key).where(feed.c.seq > bindparam("since")).order_by(feed.c.seq).limit(FEED_PAGE)
 _SUBJECT = select(subject_facts.c.body).where(subject_facts.c.id == bindparam("wanted"))
 _PATIENT = select(patient_facts.c.body).where(patient_facts.c.id == bindparam("wanted"))
 _DOCUMENT = select(document.c.patient).where(
     document.c.kind == bindparam("wanted_kind"), document.c.id == bindparam("wanted")
 )
+_PATIENT_TO_CHANGE = _PATIENT.with_for_update()  # SQLite has locked out other writers already
 _UNLIST = delete(document).where(document.c.patient == bindparam("owner"))
 _ADVANCE = (
     update(feed_head)
     .where(feed_head.c.id == 1)
     .values(seq=feed_head.c.seq + bindparam("steps"))
-    .returning(feed_head.c.epoch, feed_head.c.seq)
+    .returning(_EPOCH, feed_head.c.seq)
 )
 
 
 def read_position(connection: Connection) -> Position:
-    """Return the head of the feed."""
+    """
+    Return the head of the feed.
+
+    Raises:
+        StoreUnavailableError: the database is a standby, which may lag behind without knowing it.
+    """
     epoch, seq = connection.execute(_HEAD).one()
+    if epoch is None:
+        raise StoreUnavailableError("the database is a standby, expected the primary")
     return Position(epoch, seq)
 
 
@@ -111,9 +122,9 @@ def read_changes(connection: Connection, since: Position) -> tuple[Position, tup
     return head, tuple((seq, key) for seq, key in rows)
 
 
-def read_patient(connection: Connection, patient: str) -> PatientFacts | None:
-    """Return the facts of *patient*; None for nobody by that id."""
-    return _read_body(connection, _PATIENT, patient, _read_patient)
+def read_patient_to_change(connection: Connection, patient: str) -> PatientFacts | None:
+    """Return the newest facts of *patient*, which nobody else can change until the end; None for nobody by that id."""
+    return _read_body(connection, _PATIENT_TO_CHANGE, patient, _read_patient)
 
 
 def find_document(connection: Connection, kind: str, wanted: str) -> str | None:
@@ -149,16 +160,17 @@ def write_facts(
 def _replace(connection: Connection, table: Table, facts: Collection[SubjectFacts | PatientFacts]) -> None:
     if not facts:
         return
-    fresh = insert(table)
+    fresh = postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
     replace = fresh.on_conflict_do_update(
         index_elements=[table.c.id], set_={"version": table.c.version + 1, "body": fresh.excluded.body}
     )
-    connection.execute(replace, [{"id": item.id, "version": 1, "body": _encode(item)} for item in facts])
+    rows = [{"id": item.id, "version": 1, "body": _encode(item)} for item in facts]
+    connection.execute(replace, sorted(rows, key=itemgetter("id")))
 
 
 def _list_documents(connection: Connection, patients: Collection[PatientFacts]) -> None:
     if patients:
-        connection.execute(_UNLIST, [{"owner": patient.id} for patient in patients])
+        connection.execute(_UNLIST, [{"owner": id_} for id_ in sorted(patient.id for patient in patients)])
     listed = [
         {"id": item.id, "patient": patient.id, "kind": kind}
         for patient in patients
@@ -171,9 +183,10 @@ def _list_documents(connection: Connection, patients: Collection[PatientFacts]) 
     ]
     try:
         if listed:
-            connection.execute(insert(document), listed)
-    except IntegrityError as error:
-        raise RequestError("the id of a consent, delegation or grant is already taken, expected a new one") from error
+            connection.execute(insert(document), sorted(listed, key=itemgetter("kind", "id")))
+    except IntegrityError:
+        # Its words name the id, so they go no further.
+        raise RequestError("the id of a consent, delegation or grant is already taken, expected a new one") from None
 
 
 def advance_feed(connection: Connection, touched: list[Touched]) -> tuple[Position, tuple[str, ...]]:
@@ -193,6 +206,12 @@ def advance_feed(connection: Connection, touched: list[Touched]) -> tuple[Positi
         entries = [{"seq": number, "key": key, "kind": int(kind)} for number, (kind, key) in enumerate(touched, first)]
         connection.execute(insert(feed), entries)
     return Position(epoch, seq), tuple(key for _, key in touched)
+
+
+def renew_epoch(connection: Connection, epoch: str) -> Position:
+    """Begin another epoch, in which no position from before means anything; return the head."""
+    connection.execute(update(feed_head).values(epoch=epoch))
+    return read_position(connection)
 
 
 def trim_feed(connection: Connection) -> None:

@@ -1,62 +1,91 @@
 """
-A lane: one SQLAlchemy engine on an SQLite file, with a thread for each connection.
+A lane: one SQLAlchemy engine on a database, with a thread for each connection.
 
 The event loop hands over a whole transaction and waits once.  A driver that
-awaits every call crosses threads about twenty times for the same read, and on
-a busy loop each crossing is a turn in the queue.
+awaits every call is a turn in the queue of a busy loop for each of them (and on
+SQLite crosses threads about twenty times for the same read).
 
 Three promises:
 
-1. Nobody waits longer than they asked for, whatever the disk does; except for
-   a change that has begun to commit, which is waited for, so that its outcome
-   is known.
+1. Nobody waits longer than they asked for, whatever the disk or the network
+   does; except for a change that has begun to commit, which is waited for, so
+   that its outcome is known.
 2. Whoever stops waiting leaves no connection in an unknown state: its
    statement is interrupted and the connection is closed.
 3. Work waits for a seat where it can be called back, never in a hidden queue.
 """
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
-from ruqsat.errors import StoreUnavailableError
+from ruqsat.errors import OutcomeUnknownError, StoreUnavailableError
 
 T = TypeVar("T")
 
-_FAILURES = (SQLAlchemyError, sqlite3.Error, UnicodeError)
-_BUSY_SECONDS = 0.2
+
+class ClockReading(NamedTuple):
+    """
+    What a server's clock said at some moment between two times since our boot; all in microseconds.
+
+    ``server`` is since 1970.
+    """
+
+    server: int
+    sent: int
+    received: int
+
+
+class Driver(Protocol):
+    """
+    What a lane needs to know of a kind of database.
+
+    Attributes:
+        failures: What the driver raises beside SQLAlchemy's errors.
+        commit_seconds: How long past its deadline a commit that has begun is waited for;
+            None where the database always tells how it ended.
+    """
+
+    failures: tuple[type[Exception], ...]
+    commit_seconds: float | None
+
+    def open_engine(self, seats: int) -> Engine:
+        """Return an engine of *seats* connections, whose driver begins no transaction by itself."""
+        ...
+
+    def interrupt(self, connection: Any) -> None:
+        """Make whatever waits on the driver's *connection* fail at once; called from another thread."""
+        ...
+
+    def lost(self, connection: Any) -> bool:
+        """Tell whether a commit that failed on the driver's *connection* may have been made all the same."""
+        ...
 
 
 class Lane:
-    """Connections of one kind to one file; *begin* is the statement that opens each transaction."""
+    """Connections of one kind; *begin* is the statement that opens each transaction."""
 
-    def __init__(self, path: Path, seats: int, *, begin: str, pragmas: tuple[str, ...]) -> None:
-        """Open nothing yet; connections are made as they are needed, and set up by *pragmas*."""
-        self.engine = create_engine(
-            URL.create("sqlite", database=str(path)),
-            connect_args={"isolation_level": None, "check_same_thread": False, "timeout": _BUSY_SECONDS},
-            pool_size=seats,
-            max_overflow=0,
-            hide_parameters=True,
-        )
+    def __init__(self, driver: Driver, seats: int, *, begin: str, set_up: tuple[str, ...]) -> None:
+        """Open nothing yet; connections are made as they are needed, and *set_up* by these statements."""
+        self.engine = driver.open_engine(seats)
 
         @event.listens_for(self.engine, "connect")
-        def set_up(connection: sqlite3.Connection, _record: object) -> None:
-            for pragma in pragmas:
-                connection.execute(pragma).close()
+        def set_up_connection(connection: Any, _record: object) -> None:
+            for statement in set_up:
+                connection.execute(statement).close()
 
-        # Invariant: with `isolation_level=None` the driver begins nothing; this line alone makes a snapshot.
+        # Invariant: the driver begins nothing by itself; this line alone makes a snapshot.
         @event.listens_for(self.engine, "begin")
         def open_transaction(connection: Connection) -> None:
             connection.exec_driver_sql(begin)
 
+        self._driver = driver
+        self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, UnicodeError, *driver.failures)
         self._closed = False
         self._seats = seats
         self._free = asyncio.Semaphore(seats)
@@ -70,6 +99,7 @@ class Lane:
 
         Raises:
             StoreUnavailableError: no answer in time, or the database failed; nothing was changed.
+            OutcomeUnknownError: the connection was lost during the commit.
         """
         if self._closed:
             raise StoreUnavailableError("the store is closed")
@@ -80,18 +110,24 @@ class Lane:
                 await self._free.acquire()
         except TimeoutError as error:
             raise StoreUnavailableError(f"no connection was free within {within_seconds:g} s") from error
-        visit = _Visit()
+        visit = _Visit(self._driver)
         answer = asyncio.wrap_future(self._submit(visit, work, commit))
         try:
             await asyncio.wait((answer,), timeout=deadline - loop.time())
+            if not answer.done() and visit.give_up():
+                raise StoreUnavailableError(f"the database did not answer within {within_seconds:g} s")
+            if not answer.done() and self._driver.commit_seconds is not None:
+                await asyncio.wait((answer,), timeout=self._driver.commit_seconds)
+                if not answer.done():
+                    visit.cut()
+                    raise OutcomeUnknownError("the database did not say whether the change was made")
+            return await answer
         except asyncio.CancelledError:
-            visit.give_up()
-            answer.cancel()
+            if not visit.give_up() and self._driver.commit_seconds is not None:
+                loop.call_later(self._driver.commit_seconds, visit.cut)
             raise
-        if not answer.done() and visit.give_up():
-            answer.cancel()
-            raise StoreUnavailableError(f"the database did not answer within {within_seconds:g} s")
-        return await answer
+        finally:
+            answer.cancel()  # nobody is here any more to hear of it
 
     def _submit(self, visit: "_Visit", work: Callable[[Connection], T], commit: bool) -> "Future[T]":
         loop = asyncio.get_running_loop()
@@ -103,23 +139,26 @@ class Lane:
     def _serve(self, visit: "_Visit", work: Callable[[Connection], T], commit: bool) -> T:
         try:
             with self.engine.connect() as connection:
+                visit.begin(connection)
                 try:
-                    visit.begin(connection)
                     answer = work(connection)
                     if commit:
                         visit.begin_commit()
                         connection.commit()
                     else:
                         connection.rollback()
-                except _FAILURES:
+                except self._failures as error:
+                    in_doubt = visit.is_in_doubt()
                     visit.end()
                     connection.invalidate()
+                    if in_doubt:
+                        raise OutcomeUnknownError("the database did not say whether the change was made") from error
                     raise
                 finally:
                     if visit.end():
                         connection.invalidate()
                 return answer
-        except _FAILURES as error:
+        except self._failures as error:
             raise StoreUnavailableError("the database failed") from error
 
     async def aclose(self) -> None:
@@ -136,15 +175,18 @@ class Lane:
 class _Visit:
     """One transaction on its way through a thread, and whether anybody still waits for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, driver: Driver) -> None:
         self._lock = threading.Lock()
-        self._driver: Any = None
+        self._driver = driver
+        self._connection: Any = None
         self._left = False
         self._committing = False
 
     def begin(self, connection: Connection) -> None:
+        """Take a connection, unless the caller has left: then nothing was asked on it, and it may be used again."""
         with self._lock:
-            self._driver = connection.connection.driver_connection
+            if not self._left:
+                self._connection = connection.connection.driver_connection
         self._refuse_if_left()
 
     def begin_commit(self) -> None:
@@ -153,10 +195,14 @@ class _Visit:
             self._committing = not self._left
         self._refuse_if_left()
 
+    def is_in_doubt(self) -> bool:
+        """Tell whether a commit has begun and its end cannot be known."""
+        return self._committing and self._driver.lost(self._connection)
+
     def end(self) -> bool:
         """Let go of the connection; tell whether the caller has left."""
         with self._lock:
-            self._driver = None
+            self._connection = None
             return self._left
 
     def give_up(self) -> bool:
@@ -164,10 +210,18 @@ class _Visit:
         with self._lock:
             if self._committing:
                 return False
-            self._left = True
-            if self._driver is not None:
-                self._driver.interrupt()
+            self._interrupt()
             return True
+
+    def cut(self) -> None:
+        """Leave in the middle of a commit, whose outcome then nobody knows."""
+        with self._lock:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        self._left = True
+        if self._connection is not None:
+            self._driver.interrupt(self._connection)
 
     def _refuse_if_left(self) -> None:
         if self._left:

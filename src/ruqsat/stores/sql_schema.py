@@ -1,12 +1,16 @@
 """
-The tables of the truth, and how a database is made or recognised.
+The tables of the truth, and how a database that holds them is recognised.
 
 Nothing here knows a driver, a thread or a clock: functions take a Connection
 that is inside a transaction, and leave it there.  Ids are compared byte by
-byte: ``Foo`` and ``foo`` are two people.
+byte: ``Foo`` and ``foo`` are two people.  How the tables came to be as they
+are is told in ``migrations``; a test holds the two together.
 """
 
+from typing import Any
+
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Column,
     Connection,
@@ -16,31 +20,33 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    insert,
     inspect,
     select,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from ruqsat.errors import SettingsError
 
-SCHEMA_VERSION = b"1"
+REVISION_TABLE = "ruqsat_revision"
 
 metadata = MetaData()
-_EXACT = Text(collation="BINARY")
+_EXACT = Text(collation="BINARY").with_variant(Text(collation="C"), "postgresql")
+_NUMBER = Integer().with_variant(BigInteger(), "postgresql")
 
 feed_head = Table(
     "feed_head",
     metadata,
     Column("id", Integer, CheckConstraint("id = 1"), primary_key=True, autoincrement=False),
     Column("epoch", _EXACT, nullable=False),
-    Column("seq", Integer, nullable=False),
+    Column("seq", _NUMBER, nullable=False),
     sqlite_strict=True,
 )
 
 feed = Table(
     "feed",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("seq", _NUMBER, primary_key=True, autoincrement=False),
     Column("key", _EXACT, nullable=False),
     Column("kind", Integer, nullable=False),
     sqlite_strict=True,
@@ -52,7 +58,7 @@ def _facts_table(name: str) -> Table:
         name,
         metadata,
         Column("id", _EXACT, primary_key=True),
-        Column("version", Integer, nullable=False),
+        Column("version", _NUMBER, nullable=False),
         Column("body", LargeBinary, nullable=False),
         sqlite_strict=True,
     )
@@ -80,36 +86,53 @@ meta = Table(
 )
 
 
-def ensure_schema(connection: Connection, epoch: str, token_key: bytes) -> bytes:
+class timeline(FunctionElement[str]):  # noqa: N801 - it is called as a function of SQL
     """
-    Make an empty database ours, or recognise one that is; return its token key.
+    Which history of its cluster a database is on: part of the epoch.
 
-    *epoch* and *token_key* are used only when the database is empty.
+    A standby that is promoted begins a new one, and may lack the last commits
+    of the old: positions of the two must not be compared.  Null on a standby;
+    the empty text on SQLite, which has one history.
+    """
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(timeline)
+def _one_history(_element: timeline, _compiler: Any, **_: Any) -> str:
+    return "''"
+
+
+@compiles(timeline, "postgresql")
+def _history_of_cluster(_element: timeline, _compiler: Any, **_: Any) -> str:
+    number = "lower(left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))"
+    return f"(CASE WHEN pg_is_in_recovery() THEN NULL ELSE {number} END)"
+
+
+def read_token_key(connection: Connection) -> bytes:
+    """
+    Return the key that consistency tokens are sealed with.
 
     Raises:
-        SettingsError: the database is another program's, or of another version of ours.
+        SettingsError: it is lost, and must not be made up anew.
+    """
+    key: bytes | None = connection.execute(select(meta.c.value).where(meta.c.name == "token_key")).scalar_one_or_none()
+    if key is None:
+        raise SettingsError("the database has lost its token key, expected one made at its creation")
+    return key
+
+
+def read_revision(connection: Connection) -> str | None:
+    """
+    Return the revision that the tables are at; None for an empty database.
+
+    Raises:
+        SettingsError: the database is another program's.
     """
     tables = set(inspect(connection).get_table_names())
-    if not tables:
-        _create(connection, epoch, token_key)
-        return token_key
-    if meta.name not in tables:
+    if REVISION_TABLE in tables:
+        return str(connection.exec_driver_sql(f"SELECT version_num FROM {REVISION_TABLE}").scalar_one())  # noqa: S608
+    if tables:
         raise SettingsError("the database belongs to another program, expected an empty one or one of ours")
-    known: dict[str, bytes] = {row.name: row.value for row in connection.execute(select(meta))}
-    version = known.get("schema_version", b"unknown")
-    if version != SCHEMA_VERSION:
-        found, wanted = version.decode("ascii", "replace"), SCHEMA_VERSION.decode()
-        raise SettingsError(f"the database has schema `{found}`, expected `{wanted}` in this version")
-    if "token_key" not in known:
-        raise SettingsError("the database has lost its token key, expected one made at its creation")
-    return known["token_key"]
-
-
-def _create(connection: Connection, epoch: str, token_key: bytes) -> None:
-    metadata.create_all(connection)
-    connection.execute(insert(feed_head).values(id=1, epoch=epoch, seq=0))
-    rows = [
-        {"name": "schema_version", "value": SCHEMA_VERSION},
-        {"name": "token_key", "value": token_key},
-    ]
-    connection.execute(insert(meta), rows)
+    return None
