@@ -73,13 +73,14 @@ def test_a_change_by_one_is_learnt_by_the_probe_of_the_other(truth: str) -> None
         async with two_stores(truth) as (one, other):
             await one.record_facts((), (ALICE,))
             freshness = Freshness(other.token_key)
-            freshness.observe_probe(*await other.fetch_changes(freshness.position), 1, freshness.position)
+            asked = freshness.ask()
+            freshness.observe_probe(*await other.fetch_changes(asked.since), 1, asked)
             _, _, read_at = await other.fetch_facts(None, "alice")
             assert freshness.usable(read_at, ("patient:alice",), 2)
 
             await one.change_patient("alice", lambda facts: msgspec.structs.replace(facts, egov=True))
-            asked = freshness.position
-            freshness.observe_probe(*await other.fetch_changes(asked), 3, asked)
+            asked = freshness.ask()
+            freshness.observe_probe(*await other.fetch_changes(asked.since), 3, asked)
 
             assert not freshness.usable(read_at, ("patient:alice",), 4)
             assert freshness.usable((await other.fetch_facts(None, "alice"))[2], ("patient:alice",), 4)
