@@ -37,6 +37,9 @@ from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.policy_examiner import examine_in_child
 from ruqsat.stores.policy_releases import Releases
 from ruqsat.stores.policy_sources import FolderSource, LastGood, ReleaseSource
+from ruqsat.stores.redis import RedisSharing
+from ruqsat.stores.redis_copy import COPY_COUNTERS
+from ruqsat.stores.redis_hints import HINT_COUNTERS
 from ruqsat.stores.sql import SqlStore
 from ruqsat.web.authzen import AuthZen
 from ruqsat.web.control import build_control
@@ -132,6 +135,10 @@ async def open_process(
         freshness = Freshness(store.token_key, lease_for=int(settings.lease_seconds * SECOND))
         limits = Limits(subjects=settings.cache_entries, patients=settings.cache_entries)
         information = InformationPoint(store, freshness, clock, limits=limits)
+        sharing = _sharing(settings, store.token_key)
+        if sharing is not None:
+            information.hints, information.copies = sharing.hints, sharing.copy
+            stack.push_async_callback(sharing.start(information.hear).aclose)
         stack.push_async_callback(information.aclose)
         await information.probe_once()
         if rehearsal is not None:
@@ -148,6 +155,7 @@ async def open_process(
             watching = administration.watch_forever(settings.policy_poll_seconds)
             stack.push_async_callback(_cancelled, _started(watching))
         state = _State(settings, administration, information, journal, clock, rehearsal)
+        state.sharing = sharing
         state.watch(metrics)
         apps = {
             "json": AuthZen(decision_point, settings.json_explain, frozenset(settings.json_capabilities))
@@ -197,6 +205,7 @@ class _State:
     ) -> None:  # fmt: skip
         self._settings, self._administration, self._information = settings, administration, information
         self._journal, self._clock, self._rehearsal = journal, clock, rehearsal
+        self.sharing: RedisSharing | None = None
         self._started = time.time()
         self._draining = False
 
@@ -235,13 +244,42 @@ class _State:
                         "entries": self._journal.entries, "groups": self._journal.groups},
             "cache": {"hits": self._information.hits, "misses": self._information.misses,
                       "fills": self._information.fills, "forgotten": self._information.forgotten},
+            "redis": self._redis(),
             "not_ready_because": self.not_ready_because(),
             "test_fixtures": self._rehearsal is not None,
             "decides": "stock pycasbin" if self._rehearsal and self._rehearsal.oracle else "compiled rules",
         }  # fmt: skip
 
+    def _redis(self) -> dict[str, Any] | None:
+        information = self._information
+        return None if self.sharing is None else {
+            **self.sharing.status(), "hints_lost": information.hints_lost, "hints_foreign": information.hints_foreign,
+            "copy_hits": information.copy_hits, "copy_unusable": information.copy_unusable,
+            "copies_distrusted": information.copies_distrusted,
+        }  # fmt: skip
+
+    def _watch_redis(self, metrics: Metrics) -> None:
+        sharing, information = self.sharing, self._information
+        if sharing is None:
+            return
+        metrics.gauge("ruqsat_redis_hints_heard", "1 while hints can be heard", lambda: sharing.hints.is_heard)
+        metrics.gauge(
+            "ruqsat_redis_breaker_open", "1 while copies are left alone", lambda: sharing.copy.breaker.is_open
+        )
+        metrics.gauge(
+            "ruqsat_copies_distrusted", "1 after the database went back", lambda: information.copies_distrusted
+        )
+        metrics.counter("ruqsat_redis_breaker_opened", "Times the breaker opened", lambda: sharing.copy.breaker.opened)
+        for name in HINT_COUNTERS:
+            metrics.counter(f"ruqsat_redis_hints_{name}", f"Hints: {name}", partial(getattr, sharing.hints, name))
+        for name in COPY_COUNTERS:
+            metrics.counter(f"ruqsat_redis_copies_{name}", f"Copies: {name}", partial(getattr, sharing.copy, name))
+        for name in ("hints_lost", "hints_foreign", "copy_hits", "copy_unusable"):
+            metrics.counter(f"ruqsat_{name}", name.replace("_", " "), partial(getattr, information, name))
+
     def watch(self, metrics: Metrics) -> None:
         """Let the metrics read the process at each scrape."""
+        self._watch_redis(metrics)
         information, journal = self._information, self._journal
         metrics.gauge("ruqsat_lease_age_seconds", "Since the last successful probe was sent", self._lease_age)
         metrics.gauge("ruqsat_ready", "1 if the process should get traffic", lambda: not self.not_ready_because())
@@ -334,6 +372,14 @@ def _demo_world(
         return project_world(read_world(texts, WORLD), policy_set.vocabulary.switches)
     except (ValueError, msgspec.ValidationError) as error:
         raise PolicyError(f"`{WORLD}` cannot be used: {error}") from error
+
+
+def _sharing(settings: Settings, token_key: bytes) -> RedisSharing | None:
+    if settings.redis_url is None:
+        return None
+    url = settings.redis_url.get_secret_value()
+    with _naming("RUQSAT_REDIS_URL"):
+        return RedisSharing(url, settings.redis_namespace, token_key, encrypt=settings.redis_encrypt)
 
 
 def _open_journal(settings: Settings) -> DurableJournal | LossyJournal:

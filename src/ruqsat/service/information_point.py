@@ -4,10 +4,14 @@ The policy information point: the facts of a request, from memory when that is p
 A cached entry is stamped with the position it was READ at and is tested at
 every use.  Our own changes are known here before the call that made them
 returns, so nobody who has seen a change succeed is answered from before it.
+
+What others share (``service.sharing``) may make a change known sooner and spare
+the store a reading.  It passes the same rule at the same place, so it cannot
+make an answer less right; without it everything is the same, later.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -16,11 +20,12 @@ from msgspec import Struct
 from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
 from ruqsat.core.instant import Instant
 from ruqsat.errors import StoreUnavailableError
-from ruqsat.service.fact_cache import FactCache
+from ruqsat.service.fact_cache import Entry, FactCache
 from ruqsat.service.flight import land, launch, outcome
-from ruqsat.service.freshness import Freshness
+from ruqsat.service.freshness import Freshness, ProbeNews
 from ruqsat.service.ports import Clock, FactsStore
-from ruqsat.service.probe import PROBE_PERIOD, Feed, Probe
+from ruqsat.service.probe import PROBE_PERIOD, Changes, Feed, Probe
+from ruqsat.service.sharing import Copies, Hearing, Hints, Horizon
 
 _ATTEMPTS = 3
 
@@ -51,12 +56,22 @@ class InformationPoint:
     Facts for decisions, and the way in for changes to them.
 
     Counters for the metrics: ``hits``, ``misses``, ``fills`` (readings of the
-    store) and ``forgotten`` (times the whole memory had to be dropped).
+    store) and ``forgotten`` (times the whole memory had to be dropped);
+    ``copy_hits`` (readings spared by the shared copy), ``copy_unusable`` (copies
+    that were genuine and too old, or not of our history) and ``hints_foreign``.
+
+    Attributes:
+        hints: Where our commits are told; None tells nobody.
+        copies: The shared copy of facts; None is none.
     """
 
     def __init__(self, store: Truth, freshness: Freshness, clock: Clock, *, limits: Limits = _USUAL) -> None:
         """Begin with an empty memory and no lease: the first fetch, or ``probe_once``, gets one."""
         self.hits = self.misses = self.fills = self.forgotten = 0
+        self.copy_hits = self.copy_unusable = self.hints_foreign = 0
+        self.hints: Hints | None = None
+        self.copies: Copies | None = None
+        self._hearing, self._horizon = Hearing(), Horizon()
         self._store = store
         self._freshness = freshness
         self._usable = freshness.usable
@@ -67,7 +82,7 @@ class InformationPoint:
         self._era = freshness.era
         self._readings: dict[tuple[str | None, str | None], asyncio.Task[Facts | None]] = {}
         self._writes: set[asyncio.Task[Any]] = set()
-        self._probe = Probe(store, freshness, clock, self._drop_if_forgotten)
+        self._probe = Probe(store, freshness, clock, self._on_news)
 
     def facts_now(self, subject: str | None, patient: str | None) -> Facts | None:
         """
@@ -148,11 +163,54 @@ class InformationPoint:
         return await outcome(fill)
 
     async def _read(self, subject: str | None, patient: str | None) -> Facts | None:
-        era = self._freshness.era
         try:
-            known_subject, known_patient, position = await self._store.fetch_facts(subject, patient)
+            return await self._read_copies(subject, patient) or await self._read_store(subject, patient)
         finally:
             del self._readings[subject, patient]
+
+    async def _read_copies(self, subject: str | None, patient: str | None) -> Facts | None:
+        """Return facts of both if the shared copy has what memory lacks, and all of it is usable."""
+        if self.copies is None or self._horizon.distrusted is not None:
+            return None
+        one, other = await self.copies.look(
+            subject if subject is not None and not self._holds(self._subjects.look(subject)) else None,
+            patient if patient is not None and not self._holds(self._patients.look(patient)) else None,
+        )
+        if one is not None and subject is not None and self._is_usable_copy(one[1], "subject:" + subject):
+            self._subjects.keep(subject, *one)
+        if other is not None and patient is not None and self._is_usable_copy(other[1], "patient:" + patient):
+            self._patients.keep(patient, *other)
+        facts = self._from_memory(subject, patient)
+        self.copy_hits += facts is not None
+        return facts
+
+    def _holds(self, entry: Entry[Any] | None) -> bool:
+        return entry is not None and self._usable(entry.as_of, (entry.key,), self._boottime())
+
+    def _is_usable_copy(self, as_of: Position, key: str) -> bool:
+        """Tell whether a copy may enter memory: usable now, and not from beyond what we know of the history."""
+        known = self._freshness.position
+        if as_of.epoch == known.epoch:
+            self._horizon.saw(as_of, known.seq)
+        if as_of.seq <= known.seq and self._usable(as_of, (key,), self._boottime()):
+            return True
+        self.copy_unusable += 1
+        return False
+
+    def _from_memory(self, subject: str | None, patient: str | None) -> Facts | None:
+        one = None if subject is None else self._subjects.look(subject)
+        other = None if patient is None else self._patients.look(patient)
+        entries = [entry for entry in (one, other) if entry is not None]
+        if len(entries) != (subject is not None) + (patient is not None) or not all(map(self._holds, entries)):
+            return None
+        as_of = min((entry.as_of for entry in entries), key=lambda position: position.seq, default=None)
+        if as_of is None:
+            return None
+        return Facts(one.value if one is not None else None, other.value if other is not None else None, as_of)
+
+    async def _read_store(self, subject: str | None, patient: str | None) -> Facts | None:
+        era = self._freshness.era
+        known_subject, known_patient, position = await self._store.fetch_facts(subject, patient)
         self.fills += 1
         # Invariant: what is kept was read under the present epoch and era, whenever it arrives.
         if era != self._freshness.era or position.epoch != self._freshness.epoch:
@@ -161,7 +219,10 @@ class InformationPoint:
             self._subjects.keep(subject, known_subject, position)
         if patient is not None:
             self._patients.keep(patient, known_patient, position)
-        return Facts(known_subject, known_patient, position)
+        facts = Facts(known_subject, known_patient, position)
+        if self.copies is not None and self._horizon.distrusted is None:
+            self.copies.offer(subject, patient, facts)
+        return facts
 
     async def record(
         self, subjects: tuple[SubjectFacts, ...] = (), patients: tuple[PatientFacts, ...] = ()
@@ -201,7 +262,23 @@ class InformationPoint:
     def _learn(self, position: Position, keys: tuple[str, ...]) -> Position:
         self._freshness.learn_commit(position, keys)
         self._drop_if_forgotten()
+        if self.hints is not None and keys:
+            self.hints.send(position, keys)
         return position
+
+    def hear(self, position: Position, keys: Sequence[str]) -> None:
+        """
+        Take in a hint: a commit at *position* is said to have touched *keys*, a number each, the last at it.
+
+        What was read of them before is not used until the truth of it is known.
+        """
+        if position.epoch != self._freshness.epoch:
+            self.hints_foreign += 1
+            return
+        now = self._boottime()
+        for seq, key in enumerate(keys, position.seq - len(keys) + 1):
+            self._freshness.hint(seq, key, now)
+            self._hearing.heard(seq)
 
     async def _finish(self, write: asyncio.Task[Position]) -> Position:
         self._writes.add(write)
@@ -221,6 +298,13 @@ class InformationPoint:
         """Probe about every *period* (microseconds) until cancelled; failures are logged and survived."""
         await self._probe.forever(period)
 
+    def _on_news(self, news: ProbeNews, changes: Changes) -> None:
+        self._drop_if_forgotten()
+        known = self._freshness.position
+        self._horizon.probed(news, known.epoch, known.seq)
+        if self.hints is not None and self._hearing.told(changes if news == "learned" else ()):
+            self.hints.restart()
+
     def _drop_if_forgotten(self) -> None:
         era = self._freshness.era
         if era != self._era:
@@ -232,6 +316,16 @@ class InformationPoint:
         """Drop what is in memory: the next questions read the store."""
         self._subjects.clear()
         self._patients.clear()
+
+    @property
+    def hints_lost(self) -> int:
+        """How many changes became known by a probe alone, though hints are listened to."""
+        return self._hearing.lost
+
+    @property
+    def copies_distrusted(self) -> bool:
+        """Tell whether shared copies are left alone, since the database was taken back within its epoch."""
+        return self._horizon.distrusted is not None
 
     @property
     def failed_probes(self) -> int:
