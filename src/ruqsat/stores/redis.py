@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Self
 
 from ruqsat.stores.copy_seal import CopySeal
-from ruqsat.stores.redis_copy import RedisCopy
+from ruqsat.stores.redis_copy import TIMEOUT_SECONDS, RedisCopy
 from ruqsat.stores.redis_hints import OnHint, RedisHints
 from ruqsat.stores.redis_lane import close_server, open_server
 
@@ -18,9 +18,12 @@ from ruqsat.stores.redis_lane import close_server, open_server
 class RedisSharing:
     """The hints and the copy of one namespace, and the tasks that serve them."""
 
-    def __init__(self, url: str, namespace: str, token_key: bytes, *, encrypt: bool = True) -> None:
+    def __init__(
+        self, url: str, namespace: str, token_key: bytes, *, encrypt: bool = True,
+        copy_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:  # fmt: skip
         """
-        Read the settings; nothing is connected yet.
+        Read the settings; nothing is connected yet. *copy_seconds* bound a command to the copy.
 
         Raises:
             SettingsError: *url* cannot be read.
@@ -28,7 +31,7 @@ class RedisSharing:
         self._server = open_server(url)
         seal = CopySeal(token_key, encrypt=encrypt)
         self.hints = RedisHints(self._server, namespace, seal)
-        self.copy = RedisCopy(self._server, namespace, seal)
+        self.copy = RedisCopy(self._server, namespace, seal, seconds=copy_seconds)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, on_hint: OnHint) -> Self:

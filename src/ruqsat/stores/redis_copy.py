@@ -124,13 +124,15 @@ class RedisCopy:
     breaker is open, or the connection is busy), ``put``, ``put_lost``.
     """
 
-    def __init__(self, server: ConnectionPool, namespace: str, seal: CopySeal) -> None:
-        """Connect nothing yet; ``work`` must run for what is offered to be put."""
+    def __init__(
+        self, server: ConnectionPool, namespace: str, seal: CopySeal, *, seconds: float = TIMEOUT_SECONDS
+    ) -> None:
+        """Connect nothing yet; ``work`` must run for what is offered to be put. *seconds* bound each command."""
         self.found = self.absent = self.refused = self.failed = self.skipped = self.put = self.put_lost = 0
         self.breaker = Breaker()
         self._seal = seal
         self._prefix = f"ruqsat:{namespace}:facts:"
-        self._reading, self._writing = RedisLane(server, TIMEOUT_SECONDS), RedisLane(server, TIMEOUT_SECONDS)
+        self._reading, self._writing = RedisLane(server, seconds), RedisLane(server, seconds)
         self._subjects, self._patients = _Kind("subject", SubjectFacts), _Kind("patient", PatientFacts)
         self._offered: asyncio.Queue[_Wanted] = asyncio.Queue(_WAITING)
         self._to_replace: set[str] = set()
