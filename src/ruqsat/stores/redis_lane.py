@@ -39,15 +39,17 @@ class BusyLaneError(RuqsatError):
     code = "redis-busy"
 
 
-def open_server(url: str, *, socket_seconds: float = 1.0) -> ConnectionPool:
+def open_server(url: str) -> ConnectionPool:
     """
     Return what makes connections to *url*; nothing is connected yet.
 
     Raises:
         SettingsError: the URL cannot be read; it is not repeated, since it may hold a password.
     """
+    # With a socket timeout the library sends under `asyncio.wait_for`, which before Python 3.12 swallows a
+    # cancellation that meets the end of the sending: ours would be lost, and the bound with it.
     ours: dict[str, Any] = {
-        "protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_timeout": socket_seconds,
+        "protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_timeout": None,
         "socket_connect_timeout": CONNECT_SECONDS, "driver_info": None,
     }  # fmt: skip
     try:
