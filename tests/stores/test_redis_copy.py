@@ -12,11 +12,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
-import ruqsat.stores.copy_seal as seal_module
-from ruqsat.core.facts import Consent, Facts, PatientFacts, Position, Provision, RecordStatus, SubjectFacts
-from ruqsat.stores.redis import RedisSharing
-from ruqsat.stores.redis_copy import LONGEST_VALUE, Breaker
 from tests.ground import GroundMissingError, Server, running_valkey
 from tests.mutants import plant
 from tests.stores.redis_ground import (
@@ -25,10 +20,15 @@ from tests.stores.redis_ground import (
     every_byte,
     new_namespace,
     plain,
-    sharing,
     started,
     until,
 )
+
+import ruqsat.stores.copy_seal as seal_module
+from ruqsat.core.facts import Consent, Facts, PatientFacts, Position, Provision, RecordStatus, SubjectFacts
+from ruqsat.errors import SettingsError
+from ruqsat.stores.redis import RedisSharing
+from ruqsat.stores.redis_copy import LONGEST_VALUE, Breaker
 
 DOCTOR = SubjectFacts("canary-doctor", roles=("canary-role",), org="canary-clinic")
 CONSENT = Consent(
@@ -131,7 +131,9 @@ def test_the_newer_reading_wins_whenever_it_comes(opened: Opened) -> None:
     asyncio.run(story())
 
 
-async def with_copies_of_both(valkey: Server, story: Callable[[RedisSharing, Any, dict[str, str]], Awaitable[None]]) -> None:
+async def with_copies_of_both(
+    valkey: Server, story: Callable[[RedisSharing, Any, dict[str, str]], Awaitable[None]]
+) -> None:
     """Tell a story of a copy of two patients, an ordinary client, and the names they stand under."""
     namespace = new_namespace()
     async with started(valkey, namespace) as side, plain(valkey) as client:
@@ -388,8 +390,15 @@ def mangled_values_used(module: ModuleType) -> list[str]:
     seal = module.CopySeal(TOKEN_KEY, encrypt=False)
     value = seal.seal(b"here", AT, b"payload of one")
     other = seal.seal(b"there", AT, b"payload of another")
-    flips = {f"bit {n}": bytes(b ^ (1 << n % 8 if at == n // 8 else 0) for at, b in enumerate(value)) for n in range(len(value) * 8)}
-    return [how for how, mangled in (_mangled(value, other) | flips).items() if mangled != value and seal.open(b"here", mangled)]
+    flips = {
+        f"bit {n}": bytes(b ^ (1 << n % 8 if at == n // 8 else 0) for at, b in enumerate(value))
+        for n in range(len(value) * 8)
+    }
+    return [
+        how
+        for how, mangled in (_mangled(value, other) | flips).items()
+        if mangled != value and seal.open(b"here", mangled)
+    ]
 
 
 def test_the_seal_refuses_in_clear_too() -> None:
@@ -405,9 +414,13 @@ def test_planted_mistakes_of_the_seal_are_noticed(right: str, wrong: str) -> Non
 
 def test_a_bad_namespace_or_url_is_no_start() -> None:
     """What cannot be read is refused with a sentence that does not repeat it."""
-    from ruqsat.errors import SettingsError
-
-    for url in ("http://x", "redis://", "redis://host/zero", "redis://:hunter2@h?socket_timeout=99", "redis+sentinel://h"):
+    for url in (
+        "http://x",
+        "redis://",
+        "redis://host/zero",
+        "redis://:hunter2@h?socket_timeout=99",
+        "redis+sentinel://h",
+    ):
         with pytest.raises(SettingsError) as refused:
             RedisSharing(url, "main", TOKEN_KEY)
         assert "hunter2" not in str(refused.value)
@@ -424,6 +437,3 @@ def test_sharing_of_a_server_that_is_not_there_does_not_stop_the_start(tmp_path:
         await side.aclose()
 
     asyncio.run(story())
-
-
-__all__ = ["sharing"]

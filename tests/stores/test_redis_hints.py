@@ -5,10 +5,11 @@ import os
 import signal
 from typing import Any
 
-from ruqsat.core.facts import Position
 from tests.ground import Server
 from tests.stores.redis_ground import new_namespace, plain, seal, started, until
 from tests.stores.test_redis_copy import mortal
+
+from ruqsat.core.facts import Position
 
 __all__ = ["mortal"]
 

@@ -8,13 +8,13 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import pytest
+from tests.ground import Server, running_sentinel
+from tests.mutants import plant
+from tests.stores.redis_ground import url_of
 
 import ruqsat.stores.redis_lane as product
 from ruqsat.errors import SettingsError
 from ruqsat.stores.redis_lane import open_server
-from tests.ground import Server
-from tests.mutants import plant
-from tests.stores.redis_ground import url_of
 
 GUARDS = (
     "            self._connection = None\n            await _discard(connection)\n            raise\n",
@@ -41,7 +41,7 @@ async def wrong_replies(module: ModuleType, url: str, seed: int, questions: int)
                 right, wrong = right + is_right, wrong + (not is_right)
             except asyncio.CancelledError:
                 abandoned += 1
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it was, it is no right answer
                 wrong += 1
     finally:
         await lane.aclose()
@@ -172,7 +172,6 @@ def test_urls_mean_what_they_say() -> None:
 
 def test_the_master_is_found_through_a_sentinel(valkey: Server) -> None:
     """A real sentinel process names the server, and the lane asks it."""
-    from tests.ground import running_sentinel
 
     async def story(port: int) -> None:
         server = open_server(f"redis+sentinel://127.0.0.1:{port}/main")

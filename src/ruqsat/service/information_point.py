@@ -200,13 +200,16 @@ class InformationPoint:
     def _from_memory(self, subject: str | None, patient: str | None) -> Facts | None:
         one = None if subject is None else self._subjects.look(subject)
         other = None if patient is None else self._patients.look(patient)
-        entries = [entry for entry in (one, other) if entry is not None]
-        if len(entries) != (subject is not None) + (patient is not None) or not all(map(self._holds, entries)):
+        positions = [entry.as_of for entry in (one, other) if entry is not None]
+        if not positions or len(positions) != (subject is not None) + (patient is not None):
             return None
-        as_of = min((entry.as_of for entry in entries), key=lambda position: position.seq, default=None)
-        if as_of is None:
-            return None
-        return Facts(one.value if one is not None else None, other.value if other is not None else None, as_of)
+        as_of = min(positions, key=lambda position: position.seq)
+        facts = Facts(None if one is None else one.value, None if other is None else other.value, as_of)
+        # Each may be usable at its own position and both together not at the older one: then the store is read.
+        is_usable = all(position.epoch == as_of.epoch for position in positions) and self.usable(
+            facts, subject, patient
+        )
+        return facts if is_usable else None
 
     async def _read_store(self, subject: str | None, patient: str | None) -> Facts | None:
         era = self._freshness.era
