@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 DEMO   ?= var/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint types contracts policy bench-quick bench-micro bench-locust soak lock clean
+.PHONY: help install run run-full test check lint types contracts policy bench-quick bench-micro bench-locust soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,9 @@ install: $(VENV)/.run ## make .venv with the sidecar in it
 run: $(VENV)/.run ## start the sidecar with a synthetic demo world (SQLite, no Redis, durable journal)
 	@mkdir -p $(DEMO)
 	@RUQSAT_DATABASE_URL=sqlite:///$(DEMO)/ruqsat.db RUQSAT_JOURNAL_DIR=$(DEMO)/journal exec $(BIN)/ruqsat serve --demo
+
+run-full: $(VENV)/.test ## two sidecars on PostgreSQL, Valkey beside them: local processes from wheels, under var/full
+	@PYTHONPATH=. exec $(BIN)/python examples/run_full.py
 
 test: $(VENV)/.test ## run every test
 	$(BIN)/python -m pytest

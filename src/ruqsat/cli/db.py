@@ -1,4 +1,4 @@
-"""``ruqsat db upgrade|current``: the tables of the database, at which revision they are."""
+"""``ruqsat db``: the tables of the database, and whether its history is the one that is known."""
 
 import asyncio
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from ruqsat.cli.output import console
 from ruqsat.settings import load_settings
 from ruqsat.stores.migrations import HEAD
-from ruqsat.stores.sql import current_revision, upgrade_database
+from ruqsat.stores.sql import current_revision, renew_epoch, upgrade_database
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -16,7 +16,7 @@ Url = Annotated[
     str | None,
     typer.Option(
         "--database-url",
-        help="`postgresql://…` or `sqlite:///file` (default: RUQSAT_DATABASE_URL, where no other user sees a password).",
+        help="`postgresql://…` or `sqlite:///file` (default: RUQSAT_DATABASE_URL, the place for a password).",
     ),
 ]
 
@@ -38,6 +38,13 @@ def current(database_url: Url = None) -> None:
     else:
         console().print(f"the database {at}, this version serves with {HEAD}: run `ruqsat db upgrade`")
         raise typer.Exit(1)
+
+
+@app.command()
+def restored(database_url: Url = None) -> None:
+    """Say that the database was restored from a backup: what sidecars and tokens know of it is no longer compared."""
+    epoch = asyncio.run(renew_epoch(_url(database_url)))
+    console().print(f"the database is in the new epoch {epoch}")
 
 
 def _url(given: str | None) -> str:

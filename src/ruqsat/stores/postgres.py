@@ -14,6 +14,7 @@ import os
 import socket
 from contextlib import suppress
 from functools import partial
+from time import CLOCK_BOOTTIME, clock_gettime_ns
 from typing import Any, Self
 
 import psycopg
@@ -22,7 +23,7 @@ from sqlalchemy import Connection, Engine, create_engine
 
 from ruqsat.errors import SettingsError
 from ruqsat.stores import migrations
-from ruqsat.stores.sql_lane import Lane
+from ruqsat.stores.sql_lane import ClockReading, Lane
 from ruqsat.stores.sql_schema import read_revision, read_token_key
 
 _log = logging.getLogger(__name__)
@@ -55,6 +56,13 @@ _WRITER = (
 )
 _BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+_CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+
+
+def _boottime() -> int:
+    return clock_gettime_ns(CLOCK_BOOTTIME) // 1000
 
 
 class Postgres:
@@ -137,6 +145,12 @@ class Postgres:
             raise SettingsError(f"the database keeps text as {encoding}, expected UTF8")
         if read_revision(connection) != migrations.HEAD:
             migrations.upgrade(connection)
+
+    def read_clock(self, connection: Connection) -> ClockReading:
+        """Read the server's clock."""
+        sent = _boottime()
+        server = connection.exec_driver_sql(_CLOCK).scalar_one()
+        return ClockReading(server, sent, _boottime())
 
     def release(self) -> None:
         """Do nothing: the database is not ours alone."""

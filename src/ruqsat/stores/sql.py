@@ -7,6 +7,7 @@ the position in the same transaction.  What cannot be read is an error, never
 an empty answer.
 """
 
+import secrets
 from collections.abc import Callable
 from typing import Protocol, Self, TypeVar
 
@@ -15,7 +16,7 @@ from sqlalchemy import Connection
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.errors import RequestError
 from ruqsat.stores import sql_facts
-from ruqsat.stores.sql_lane import Lane
+from ruqsat.stores.sql_lane import ClockReading, Lane
 from ruqsat.stores.sql_schema import read_revision
 from ruqsat.stores.sqlite import Sqlite
 
@@ -47,6 +48,10 @@ class Database(Protocol):
 
     def upgrade(self, connection: Connection) -> None:
         """Bring the tables to our revision."""
+        ...
+
+    def read_clock(self, connection: Connection) -> ClockReading | None:
+        """Read the server's clock; None where it is this machine's own."""
         ...
 
     def release(self) -> None:
@@ -108,6 +113,25 @@ async def current_revision(url: str) -> str | None:
     return await _once(open_database(url), read_revision, commit=False)
 
 
+async def renew_epoch(url: str) -> str:
+    """
+    Give a database a new epoch, and return its position: no position or token from before is compared any more.
+
+    For a database that was restored from a backup, and lacks changes that somebody may have seen.
+
+    Raises:
+        SettingsError: it is not a database of ours at our revision.
+        StoreUnavailableError: the database failed; nothing was changed.
+    """
+
+    def renew(connection: Connection) -> str:
+        database.prepare(connection)
+        return sql_facts.renew_epoch(connection, secrets.token_hex(8)).epoch
+
+    database = open_database(url)
+    return await _once(database, renew, commit=True)
+
+
 async def _once(database: Database, work: Callable[[Connection], T], *, commit: bool) -> T:
     lane = database.writer()
     try:
@@ -123,9 +147,12 @@ class SqlStore:
 
     One connection writes; the probe has one of its own, which busy readers
     cannot take.
+
+    ``observe_clock``: is told what a probe has read of the server's clock, if it has one.
     """
 
     token_key: bytes
+    observe_clock: Callable[[int, int, int], None] | None = None
 
     def __init__(self, database: Database, *, readers: int, read_timeout: float, write_timeout: float) -> None:
         """Prefer ``SqlStore.open``, which also recognises the tables."""
@@ -198,7 +225,14 @@ class SqlStore:
         Raises:
             StoreUnavailableError: no answer in time.
         """
-        return await self._probe.run(lambda connection: sql_facts.read_changes(connection, since), self._read_timeout)
+
+        def ask(connection: Connection) -> tuple[Position, tuple[tuple[int, str], ...], ClockReading | None]:
+            return *sql_facts.read_changes(connection, since), self._database.read_clock(connection)
+
+        head, changes, reading = await self._probe.run(ask, self._read_timeout)
+        if reading is not None and self.observe_clock is not None:
+            self.observe_clock(*reading)
+        return head, changes
 
     async def record_facts(
         self, subjects: tuple[SubjectFacts, ...], patients: tuple[PatientFacts, ...]

@@ -208,6 +208,12 @@ def advance_feed(connection: Connection, touched: list[Touched]) -> tuple[Positi
     return Position(epoch, seq), tuple(key for _, key in touched)
 
 
+def renew_epoch(connection: Connection, epoch: str) -> Position:
+    """Begin another epoch, in which no position from before means anything; return the head."""
+    connection.execute(update(feed_head).values(epoch=epoch))
+    return read_position(connection)
+
+
 def trim_feed(connection: Connection) -> None:
     """Keep the newest 100,000 entries of the feed."""
     connection.execute(delete(feed).where(feed.c.seq <= read_position(connection).seq - FEED_KEPT))

@@ -19,7 +19,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,6 +27,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from ruqsat.errors import OutcomeUnknownError, StoreUnavailableError
 
 T = TypeVar("T")
+
+
+class ClockReading(NamedTuple):
+    """
+    What a server's clock said at some moment between two times since our boot; all in microseconds.
+
+    ``server`` is since 1970.
+    """
+
+    server: int
+    sent: int
+    received: int
 
 
 class Driver(Protocol):

@@ -104,6 +104,9 @@ class Sqlite:
         if read_revision(connection) != migrations.HEAD:
             migrations.upgrade(connection)
 
+    def read_clock(self, connection: Connection) -> None:
+        """Read nothing: the file's time is this machine's."""
+
     def release(self) -> None:
         """Let another process have the file."""
         if self._lock is not None:

@@ -24,7 +24,7 @@ from ruqsat.core.request import (
     Resource,
     ResourceProperties,
 )
-from ruqsat.errors import RuqsatError, StoreUnavailableError
+from ruqsat.errors import OutcomeUnknownError, RuqsatError, StoreUnavailableError
 from ruqsat.service.decision_point import DecisionPoint, Origin
 from ruqsat.service.metrics import Metrics
 from ruqsat.web.identity import TokenVerifier, Unauthenticated
@@ -185,4 +185,6 @@ def _problem(_request: Request, error: Exception) -> Awaitable[Response] | Respo
 
 def _unavailable(request: Request, error: Exception) -> Awaitable[Response] | Response:
     code = error.code if isinstance(error, RuqsatError) else "store-unavailable"
-    return _problem(request, Refusal(503, code, "the store did not answer; nothing was changed"))
+    unknown = isinstance(error, OutcomeUnknownError)
+    outcome = "perhaps the change was made: look, or make it again" if unknown else "nothing was changed"
+    return _problem(request, Refusal(503, code, f"the store did not answer; {outcome}"))

@@ -1,0 +1,169 @@
+"""The revisions lead to the tables that the code speaks of, on both databases; older files are taken over."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Table, create_engine, insert
+from sqlalchemy.schema import CreateTable
+from tests.ground import PostgresServer
+from tests.process.starter import run_cli
+
+from ruqsat.core.facts import PatientFacts, Position
+from ruqsat.errors import SettingsError
+from ruqsat.stores import migrations
+from ruqsat.stores.sql import SqlStore, open_database, upgrade_database
+from ruqsat.stores.sql_schema import REVISION_TABLE, feed_head, meta, metadata
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database with its tables, on each kind in turn."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("truth"))
+    asyncio.run(upgrade_database(f"sqlite:///{tmp_path}/truth.db"))
+    return f"sqlite:///{tmp_path}/truth.db"
+
+
+def differences(connection: Connection) -> list[object]:
+    """Return what the tables lack, or have beside, what the code speaks of."""
+    options = {"version_table": REVISION_TABLE, "compare_type": True, "compare_server_default": True}
+    return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+
+def run_once(url: str, work: object) -> object:
+    """Run *work* in a writing transaction on the database at *url*, and keep it."""
+
+    async def run() -> object:
+        database = open_database(url)
+        lane = database.writer()
+        try:
+            return await lane.run(work, 10, commit=True)  # type: ignore[arg-type]
+        finally:
+            await lane.aclose()
+            database.release()
+
+    return asyncio.run(run())
+
+
+def test_the_revisions_lead_to_the_tables_of_the_code(url: str) -> None:
+    """Nothing is missing, nothing is beside; and a column that is taken away is noticed."""
+    assert run_once(url, differences) == []
+
+    run_once(url, lambda connection: connection.exec_driver_sql("ALTER TABLE feed DROP COLUMN kind").close())
+    assert run_once(url, differences) != []
+
+
+def test_tables_of_sqlite_are_made_as_the_code_says_to_the_letter(tmp_path: Path) -> None:
+    """Collations, strictness and checks, which a comparison of columns does not see, are the same text."""
+    asyncio.run(upgrade_database(f"sqlite:///{tmp_path}/truth.db"))
+    connection = sqlite3.connect(tmp_path / "truth.db")
+    made = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+    connection.close()
+    engine = create_engine("sqlite://")
+
+    def text(table: Table) -> str:
+        return " ".join(str(CreateTable(table).compile(engine)).split())
+
+    for table in metadata.tables.values():
+        assert " ".join(made[table.name].split()) == text(table)
+
+
+def test_ids_of_postgres_are_compared_byte_by_byte(truth: str) -> None:
+    """Every column of text has the collation that knows no language."""
+    question = (
+        "SELECT count(*) FILTER (WHERE collation_name = 'C'), count(*) FROM information_schema.columns"
+        f" WHERE table_schema = 'public' AND data_type = 'text' AND table_name <> '{REVISION_TABLE}'"
+    )
+    exact, all_ = run_once(truth, lambda connection: connection.exec_driver_sql(question).one())  # type: ignore[misc]
+    assert exact == all_ > 5
+
+
+def make_old_file(path: Path, version: bytes) -> None:
+    """Make a file as the versions before the revisions did, with one patient's history in its head."""
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        connection.execute(insert(feed_head).values(id=1, epoch="5eed", seq=7))
+        rows = [{"name": "schema_version", "value": version}, {"name": "token_key", "value": bytes(32)}]
+        connection.execute(insert(meta), rows)
+    engine.dispose()
+
+
+def test_a_file_from_before_the_revisions_is_taken_over(tmp_path: Path) -> None:
+    """Its epoch, position and key stay, and it is at the newest revision from then on."""
+    make_old_file(tmp_path / "truth.db", b"1")
+
+    async def scenario() -> None:
+        for seq in (7, 8):
+            store = await SqlStore.open(f"sqlite:///{tmp_path}/truth.db")
+            assert (await store.fetch_position(), store.token_key) == (Position("5eed", seq), bytes(32))
+            await store.record_facts((), (PatientFacts(id="alice"),))
+            await store.aclose()
+
+    asyncio.run(scenario())
+    connection = sqlite3.connect(tmp_path / "truth.db")
+    assert connection.execute(f"SELECT version_num FROM {REVISION_TABLE}").fetchall() == [(migrations.HEAD,)]
+    connection.close()
+
+
+def test_a_file_of_an_unknown_kind_is_not_taken_over(tmp_path: Path) -> None:
+    """Only the one kind of file that was ever made before the revisions is taken for one."""
+    make_old_file(tmp_path / "truth.db", b"2")
+
+    with pytest.raises(SettingsError, match="belongs to another program"):
+        asyncio.run(SqlStore.open(f"sqlite:///{tmp_path}/truth.db"))
+
+
+def test_the_command_line_upgrades_and_serving_says_that_it_must(tmp_path: Path, postgres: PostgresServer) -> None:
+    """`serve` on an empty database names the command in one line; after it, `current` and `serve` are content."""
+    url = postgres.new_database()
+    settings = {"database_url": url, "auth_listen": "off"}
+
+    current = run_cli(tmp_path, "db", "current", **settings)
+    assert (current.returncode, "no tables yet" in current.stdout) == (1, True)
+    refused = run_cli(tmp_path, "serve", **settings)
+    assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1)
+    assert "RUQSAT_DATABASE_URL: the database has no tables yet" in refused.stderr
+    assert "run `ruqsat db upgrade`" in refused.stderr
+
+    assert run_cli(tmp_path, "db", "upgrade", **settings).stdout == "the database is at revision 0001\n"
+    assert run_cli(tmp_path, "db", "current", "--database-url", url).stdout == "the database is at revision 0001\n"
+    postgres.drop_database(url)
+
+
+def test_a_restored_database_is_another_epoch(url: str, tmp_path: Path) -> None:
+    """Once the operator has said so it shares no position with its past; facts, key and numbers are as they were."""
+
+    async def look() -> tuple[Position, bytes, PatientFacts | None]:
+        store = await SqlStore.open(url, read_timeout_seconds=2)
+        try:
+            return await store.fetch_position(), store.token_key, (await store.fetch_facts(None, "alice"))[1]
+        finally:
+            await store.aclose()
+
+    async def write() -> None:
+        store = await SqlStore.open(url)
+        await store.record_facts((), (PatientFacts(id="alice"),))
+        await store.aclose()
+
+    asyncio.run(write())
+    before, key, alice = asyncio.run(look())
+    done = run_cli(tmp_path, "db", "restored", database_url=url, auth_listen="off")
+    after, *same = asyncio.run(look())
+
+    assert done.stdout == f"the database is in the new epoch {after.epoch}\n", done.stderr
+    assert (after.seq, same) == (before.seq, [key, alice])
+    assert after.epoch != before.epoch
+
+
+def test_a_database_that_is_not_there_is_one_line_without_the_password(tmp_path: Path) -> None:
+    """The command line tells what libpq found, and never the URL."""
+    done = run_cli(tmp_path, "db", "current", database_url="postgresql://u:hunter2@127.0.0.1:1/x")
+
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
+    assert "hunter2" not in done.stderr + done.stdout
+    assert "refused" in done.stderr
