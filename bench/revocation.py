@@ -23,6 +23,7 @@ from ruqsat.core.facts import PatientFacts, SubjectFacts
 from ruqsat.service.clock import SystemClock
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint
+from ruqsat.service.sharing import Sharing
 from ruqsat.stores.redis import RedisSharing
 from ruqsat.stores.sql import SqlStore, upgrade_database
 
@@ -33,11 +34,12 @@ async def point(stack: AsyncExitStack, url: str, redis: str | None) -> Informati
     """Build a point that probes every second, and hears hints if there is a Redis."""
     store = await SqlStore.open(url)
     stack.push_async_callback(store.aclose)
-    built = InformationPoint(store, Freshness(store.token_key), SystemClock())
+    rule, clock, sharing = Freshness(store.token_key), SystemClock(), None
     if redis is not None:
-        sharing = RedisSharing(redis, "bench", store.token_key)
-        built.hints, built.copies = sharing.hints, sharing.copy
-        stack.push_async_callback(sharing.start(built.hear).aclose)
+        side = RedisSharing(redis, "bench", store.token_key)
+        sharing = Sharing(rule, clock, side.hints, side.copy)
+        stack.push_async_callback(side.start(sharing.hear).aclose)
+    built = InformationPoint(store, rule, clock, sharing=sharing)
     stack.push_async_callback(built.aclose)
     await built.probe_once()
     probing = asyncio.create_task(built.probe_forever())
@@ -64,16 +66,15 @@ async def measure(url: str, redis: str | None, tries: int) -> list[float]:
         await asyncio.sleep(1.5)
         took = []
         for number in range(tries):
-            await asyncio.sleep(random.uniform(0, 0.2))  # noqa: S311 - spread over the period of the probe
+            await asyncio.sleep(random.uniform(0, 0.2))  # spread over the period of the probe
             wanted = number % 2 == 0
-            while await is_open(asked) is not wanted:
+            while await is_open(asked) is not wanted:  # noqa: ASYNC110 - asking is the measurement
                 await asyncio.sleep(0.001)
             await writer.change_patient(PATIENT, lambda facts, flag=not wanted: opened(flag, facts))
             acknowledged = time.perf_counter()
-            while await is_open(asked) is wanted:
+            while await is_open(asked) is wanted:  # noqa: ASYNC110
                 await asyncio.sleep(0.0005)
             took.append((time.perf_counter() - acknowledged) * 1000)
-        print("  hints lost", asked.hints_lost, " copy hits", asked.copy_hits, " fills", asked.fills)
         return sorted(took)
 
 
@@ -90,7 +91,9 @@ def main() -> None:
             for what, redis in (("with hints", f"redis://127.0.0.1:{valkey.port}"), ("without", None)):
                 took = asyncio.run(measure(url, redis, tries))
                 p50, p99 = took[len(took) // 2], took[int(len(took) * 0.99)]
-                print(f"{what:>10}: n={len(took)} p50 {p50:.1f} ms  p99 {p99:.1f} ms  max {took[-1]:.1f} ms", flush=True)
+                print(
+                    f"{what:>10}: n={len(took)} p50 {p50:.1f} ms  p99 {p99:.1f} ms  max {took[-1]:.1f} ms", flush=True
+                )
 
 
 if __name__ == "__main__":

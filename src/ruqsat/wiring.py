@@ -32,6 +32,7 @@ from ruqsat.service.decision_point import Decide, DecisionPoint
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.sharing import SHARED_COUNTERS, Sharing
 from ruqsat.settings import Settings
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.policy_examiner import examine_in_child
@@ -137,11 +138,11 @@ async def open_process(
         journal.sync_seconds_observer = metrics.journal_sync.observe
         freshness = Freshness(store.token_key, lease_for=int(settings.lease_seconds * SECOND))
         limits = Limits(subjects=settings.cache_entries, patients=settings.cache_entries)
-        information = InformationPoint(store, freshness, clock, limits=limits)
-        sharing = _sharing(settings, store.token_key)
-        if sharing is not None:
-            information.hints, information.copies = sharing.hints, sharing.copy
-            stack.push_async_callback(sharing.start(information.hear).aclose)
+        sharing, redis = None, _redis(settings, store.token_key)
+        if redis is not None:
+            sharing = Sharing(freshness, clock, redis.hints, redis.copy)
+            stack.push_async_callback(redis.start(sharing.hear).aclose)
+        information = InformationPoint(store, freshness, clock, limits=limits, sharing=sharing)
         stack.push_async_callback(information.aclose)
         await information.probe_once()
         if rehearsal is not None:
@@ -158,7 +159,7 @@ async def open_process(
             watching = administration.watch_forever(settings.policy_poll_seconds)
             stack.push_async_callback(_cancelled, _started(watching))
         state = _State(settings, administration, information, journal, clock, rehearsal)
-        state.sharing = sharing
+        state.redis, state.sharing = redis, sharing
         state.watch(metrics)
         apps = {
             "json": AuthZen(decision_point, settings.json_explain, frozenset(settings.json_capabilities))
@@ -208,7 +209,8 @@ class _State:
     ) -> None:  # fmt: skip
         self._settings, self._administration, self._information = settings, administration, information
         self._journal, self._clock, self._rehearsal = journal, clock, rehearsal
-        self.sharing: RedisSharing | None = None
+        self.redis: RedisSharing | None = None
+        self.sharing: Sharing | None = None
         self._started = time.time()
         self._draining = False
 
@@ -247,42 +249,37 @@ class _State:
                         "entries": self._journal.entries, "groups": self._journal.groups},
             "cache": {"hits": self._information.hits, "misses": self._information.misses,
                       "fills": self._information.fills, "forgotten": self._information.forgotten},
-            "redis": self._redis(),
+            "redis": self._shared(),
             "not_ready_because": self.not_ready_because(),
             "test_fixtures": self._rehearsal is not None,
             "decides": "stock pycasbin" if self._rehearsal and self._rehearsal.oracle else "compiled rules",
         }  # fmt: skip
 
-    def _redis(self) -> dict[str, Any] | None:
-        information = self._information
-        return None if self.sharing is None else {
-            **self.sharing.status(), "hints_lost": information.hints_lost, "hints_foreign": information.hints_foreign,
-            "copy_hits": information.copy_hits, "copy_unusable": information.copy_unusable,
-            "copies_distrusted": information.copies_distrusted,
-        }  # fmt: skip
+    def _shared(self) -> dict[str, Any] | None:
+        redis, sharing = self.redis, self.sharing
+        if redis is None or sharing is None:
+            return None
+        return redis.status() | {name: getattr(sharing, name) for name in (*SHARED_COUNTERS, "distrusts_copies")}
 
-    def _watch_redis(self, metrics: Metrics) -> None:
-        sharing, information = self.sharing, self._information
-        if sharing is None:
+    def _watch_shared(self, metrics: Metrics) -> None:
+        redis, sharing = self.redis, self.sharing
+        if redis is None or sharing is None:
             return
-        metrics.gauge("ruqsat_redis_hints_heard", "1 while hints can be heard", lambda: sharing.hints.is_heard)
-        metrics.gauge(
-            "ruqsat_redis_breaker_open", "1 while copies are left alone", lambda: sharing.copy.breaker.is_open
-        )
-        metrics.gauge(
-            "ruqsat_copies_distrusted", "1 after the database went back", lambda: information.copies_distrusted
-        )
-        metrics.counter("ruqsat_redis_breaker_opened", "Times the breaker opened", lambda: sharing.copy.breaker.opened)
+        copy, hints = redis.copy, redis.hints
+        metrics.gauge("ruqsat_redis_hints_heard", "1 while hints can be heard", lambda: hints.is_heard)
+        metrics.gauge("ruqsat_redis_breaker_open", "1 while copies are left alone", lambda: copy.breaker.is_open)
+        metrics.counter("ruqsat_redis_breaker_opened", "Times the breaker opened", lambda: copy.breaker.opened)
+        metrics.gauge("ruqsat_copies_distrusted", "1 if the database went back", lambda: sharing.distrusts_copies)
         for name in HINT_COUNTERS:
-            metrics.counter(f"ruqsat_redis_hints_{name}", f"Hints: {name}", partial(getattr, sharing.hints, name))
+            metrics.counter(f"ruqsat_redis_hints_{name}", f"Hints: {name}", partial(getattr, hints, name))
         for name in COPY_COUNTERS:
-            metrics.counter(f"ruqsat_redis_copies_{name}", f"Copies: {name}", partial(getattr, sharing.copy, name))
-        for name in ("hints_lost", "hints_foreign", "copy_hits", "copy_unusable"):
-            metrics.counter(f"ruqsat_{name}", name.replace("_", " "), partial(getattr, information, name))
+            metrics.counter(f"ruqsat_redis_copies_{name}", f"Copies: {name}", partial(getattr, copy, name))
+        for name, text in SHARED_COUNTERS.items():
+            metrics.counter(f"ruqsat_shared_{name}", text, partial(getattr, sharing, name))
 
     def watch(self, metrics: Metrics) -> None:
         """Let the metrics read the process at each scrape."""
-        self._watch_redis(metrics)
+        self._watch_shared(metrics)
         information, journal = self._information, self._journal
         metrics.gauge("ruqsat_lease_age_seconds", "Since the last successful probe was sent", self._lease_age)
         metrics.gauge("ruqsat_ready", "1 if the process should get traffic", lambda: not self.not_ready_because())
@@ -377,7 +374,7 @@ def _demo_world(
         raise PolicyError(f"`{WORLD}` cannot be used: {error}") from error
 
 
-def _sharing(settings: Settings, token_key: bytes) -> RedisSharing | None:
+def _redis(settings: Settings, token_key: bytes) -> RedisSharing | None:
     if settings.redis_url is None:
         return None
     url = settings.redis_url.get_secret_value()

@@ -1,7 +1,6 @@
 """What is shared makes answers faster, never less right: hints and copies at the information point."""
 
 import asyncio
-import inspect
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -13,6 +12,7 @@ import pytest
 
 import ruqsat.service.freshness as freshness_module
 import ruqsat.service.information_point as point_module
+import ruqsat.service.sharing as sharing_module
 from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
 from ruqsat.errors import StoreUnavailableError
 from ruqsat.service.freshness import Freshness
@@ -50,15 +50,25 @@ class Carrier:
 class Twins:
     """Two information points on one store, with what they share."""
 
-    def __init__(self, points: ModuleType = point_module, rules: ModuleType = freshness_module) -> None:
+    def __init__(
+        self, points: ModuleType = point_module, rules: ModuleType = freshness_module,
+        shares: ModuleType = sharing_module,
+    ) -> None:  # fmt: skip
         self.store, self.clock, self.copies, self.carrier = Memory(), FixedClock(), MemoryCopies(), Carrier()
         self.rules = [rules.Freshness(bytes(32), lease_for=LEASE) for _ in range(2)]
-        self.one, self.other = (self._point(points, rule) for rule in self.rules)
+        self.shares = [shares.Sharing(rule, self.clock, self.carrier, self.copies) for rule in self.rules]
+        self.one, self.other = (
+            points.InformationPoint(self.store, rule, self.clock, sharing=share)
+            for rule, share in zip(self.rules, self.shares, strict=True)
+        )
 
-    def _point(self, points: ModuleType, rule: Any) -> InformationPoint:
-        point: InformationPoint = points.InformationPoint(self.store, rule, self.clock)
-        point.copies, point.hints = self.copies, self.carrier
-        return point
+    def hear(self, position: Position, keys: tuple[str, ...], *, by: InformationPoint | None = None) -> None:
+        """Let a point (the other one, if none is named) hear a hint."""
+        self.share_of(by or self.other).hear(position, keys)
+
+    def share_of(self, point: InformationPoint) -> Any:
+        """What a point shares."""
+        return self.shares[0 if point is self.one else 1]
 
     async def probe(self, *points: InformationPoint) -> None:
         """Let time pass and each point (both, if none is named) probe."""
@@ -69,7 +79,7 @@ class Twins:
     def deliver(self, *, to: InformationPoint | None = None) -> None:
         """Give everything that waits to a point, the other one if none is named."""
         for position, keys in self.carrier.waiting:
-            (to or self.other).hear(position, keys)
+            self.hear(position, keys, by=to)
         self.carrier.waiting.clear()
 
 
@@ -118,9 +128,9 @@ def test_without_a_hint_a_change_is_known_after_a_probe() -> None:
 
         await twins.probe(twins.other)
         assert not await answer(twins.other)
-        assert (twins.other.hints_lost, twins.carrier.restarts) == (0, 0)
+        assert (twins.shares[1].lost, twins.carrier.restarts) == (0, 0)
         await twins.probe(twins.other)
-        assert (twins.other.hints_lost, twins.carrier.restarts) == (1, 1)
+        assert (twins.shares[1].lost, twins.carrier.restarts) == (1, 1)
 
     tell(story)
 
@@ -134,7 +144,7 @@ def test_a_hint_that_a_probe_overtook_is_not_lost() -> None:
         twins.deliver()
         await twins.probe(twins.other)
 
-        assert (twins.other.hints_lost, twins.carrier.restarts) == (0, 0)
+        assert (twins.shares[1].lost, twins.carrier.restarts) == (0, 0)
         assert twins.other.facts_now("s1", "p1") is None
 
     tell(story)
@@ -164,7 +174,7 @@ def test_a_hint_moves_neither_the_position_nor_the_lease() -> None:
     async def story(twins: Twins) -> None:
         before = twins.other.position
         twins.clock.advance(LEASE - 20)
-        twins.other.hear(Position("e", 1), ("patient:somebody",))
+        twins.hear(Position("e", 1), ("patient:somebody",))
         assert twins.other.position == before
         twins.clock.advance(100)
 
@@ -181,7 +191,7 @@ def test_a_made_up_hint_bars_nobody() -> None:
         assert await answer(twins.other)
         for key in (PATIENT, "ALL"):
             twins.clock.advance(10)
-            twins.other.hear(Position("e", 10**15), (key,))
+            twins.hear(Position("e", 10**15), (key,))
             assert twins.other.facts_now("s1", "p1") is None
             twins.clock.advance(10)
 
@@ -194,7 +204,7 @@ def test_a_made_up_hint_bars_nobody() -> None:
 async def hidden_by_a_wrong_hint(twins: Twins) -> bool:
     """Whether a hint about somebody else, under the number of a true change, hides that change."""
     assert await answer(twins.other)
-    twins.other.hear(Position("e", 1), ("patient:somebody-else",))
+    twins.hear(Position("e", 1), ("patient:somebody-else",))
     await twins.one.change_patient("p1", closed)
     twins.carrier.waiting.clear()
     await twins.probe(twins.other)
@@ -212,12 +222,12 @@ def test_a_wrong_hint_hides_no_change() -> None:
 
 def test_hints_taken_for_knowledge_would_be_noticed() -> None:
     """Plant: a hint that counts as a known change moves the position, and the probe never asks for the true one."""
-    mutant = plant(point_module, "self._freshness.hint(seq, key, now)", "self._freshness.learn(seq, key)")
+    mutant = plant(sharing_module, "self._freshness.hint(seq, key, now)", "self._freshness.learn(seq, key)")
 
     async def story(twins: Twins) -> None:
         assert await hidden_by_a_wrong_hint(twins)
 
-    tell(story, points=mutant)
+    tell(story, shares=mutant)
 
 
 def test_a_hint_that_renews_the_lease_would_be_noticed() -> None:
@@ -229,7 +239,7 @@ def test_a_hint_that_renews_the_lease_would_be_noticed() -> None:
 
     async def story(twins: Twins) -> None:
         twins.clock.advance(LEASE - 20)
-        twins.other.hear(Position("e", 1), ("patient:somebody",))
+        twins.hear(Position("e", 1), ("patient:somebody",))
         twins.clock.advance(100)
         assert twins.other.has_lease()
 
@@ -246,7 +256,7 @@ def test_what_one_point_read_spares_another_a_reading() -> None:
 
         assert is_open(facts) and facts.position == Position("e", 0)
         assert (await twins.other.fetch("nobody", None)).subject is None
-        assert (twins.store.readings, twins.other.fills, twins.other.copy_hits) == (2, 0, 2)
+        assert (twins.store.readings, twins.other.fills, twins.shares[1].spared) == (2, 0, 2)
         assert twins.other.facts_now("s1", "p1") == facts
 
     tell(story)
@@ -277,7 +287,7 @@ def test_only_what_memory_lacks_is_asked_of_the_copy() -> None:
         await twins.other.fetch("s1", "p1")
 
         assert twins.copies.asked == [(None, "p1")]
-        assert twins.other.copy_hits == 1
+        assert twins.shares[1].spared == 1
 
     tell(story)
 
@@ -302,34 +312,26 @@ def test_a_replayed_copy_is_not_used(known_by: str) -> None:
 
     async def story(twins: Twins) -> None:
         assert not await replayed(twins, known_by)
-        assert twins.other.copy_unusable > 0
+        assert twins.shares[1].unusable > 0
 
     tell(story)
 
 
 def test_copies_that_are_not_tested_would_be_noticed() -> None:
     """Plant: a point that trusts a genuine copy, and gives it to memory as new, answers from before a change."""
-    mutant = without_the_rule(point_module)
+    right = "if as_of.seq <= known.seq and self._freshness.usable(as_of, (key,), self._boottime()):"
+    trusting = plant(sharing_module, right, "if True:")
+    kept = (
+        "self._subjects.keep(subject, {})\n        if other is not None and patient is not None:\n"
+        "            self._patients.keep(patient, {})"
+    )
+    stamped_now = kept.format("one[0], self.position", "other[0], self.position")
+    restamping = plant(point_module, kept.format("*one", "*other"), stamped_now)
 
     async def story(twins: Twins) -> None:
         assert await replayed(twins, "probe")
 
-    tell(story, points=mutant)
-
-
-def without_the_rule(module: ModuleType) -> ModuleType:
-    """The rule is asked twice of a copy: when it enters memory, and by its position in memory. Both are taken out."""
-    source = inspect.getsource(module)
-    for right, wrong in (
-        ("if as_of.seq <= known.seq and self._usable(as_of, (key,), self._boottime()):", "if True:"),
-        ("self._subjects.keep(subject, *one)", "self._subjects.keep(subject, one[0], known_now(self))"),
-        ("self._patients.keep(patient, *other)", "self._patients.keep(patient, other[0], known_now(self))"),
-    ):
-        assert source.count(right) == 1, right
-        source = source.replace(right, wrong)
-    copy = ModuleType(module.__name__)
-    exec(compile(source + "\n\ndef known_now(point):\n    return point.position\n", "planted", "exec"), copy.__dict__)
-    return copy
+    tell(story, points=restamping, shares=trusting)
 
 
 def test_a_copy_of_another_epoch_or_from_the_future_is_not_used() -> None:
@@ -338,10 +340,10 @@ def test_a_copy_of_another_epoch_or_from_the_future_is_not_used() -> None:
     async def story(twins: Twins) -> None:
         for position in (Position("another", 0), Position("e", 5)):
             twins.copies.held["patient", "p1"] = (PatientFacts("p1", egov=False), position)
-            before = twins.other.copy_unusable
+            before = twins.shares[1].unusable
             twins.other.forget()
             assert await answer(twins.other)
-            assert twins.other.copy_unusable == before + 1
+            assert twins.shares[1].unusable == before + 1
 
     tell(story)
 
@@ -379,7 +381,7 @@ def test_a_database_that_went_back_ends_the_trust_in_copies() -> None:
         await twins.probe(twins.other)
 
         assert await answer(twins.other)
-        assert twins.other.copies_distrusted
+        assert twins.shares[1].distrusts_copies
 
     tell(story)
 
@@ -391,9 +393,9 @@ def test_a_copy_from_beyond_the_end_of_the_truth_tells_that_it_went_back() -> No
         twins.copies.held["patient", "p1"] = (PatientFacts("p1", egov=False), Position("e", 7))
         assert await answer(twins.other)
         await twins.probe(twins.other)
-        assert not twins.other.copies_distrusted
+        assert not twins.shares[1].distrusts_copies
         await twins.probe(twins.other)
-        assert twins.other.copies_distrusted
+        assert twins.shares[1].distrusts_copies
 
     tell(story)
 
@@ -409,7 +411,7 @@ def test_a_copy_ahead_of_a_late_probe_is_nothing_to_worry_about() -> None:
         await twins.probe(twins.other)
         await twins.probe(twins.other)
 
-        assert not twins.other.copies_distrusted
+        assert not twins.shares[1].distrusts_copies
 
     tell(story)
 
@@ -449,11 +451,11 @@ def test_random_histories_with_hints_and_copies_are_never_stale() -> None:
                 known[id(point)] = version
             elif step == 2 and twins.carrier.waiting:
                 position, keys = dice.choice(twins.carrier.waiting)
-                point.hear(position, keys)
+                twins.hear(position, keys, by=point)
                 known[id(point)] = max(known[id(point)], min(position.seq, version))
             elif step == 3:
                 key = dice.choice((PATIENT, "patient:x", "ALL"))
-                point.hear(Position(dice.choice(("e", "f")), twins.store.seq + dice.randrange(-3, 5)), (key,))
+                twins.hear(Position(dice.choice(("e", "f")), twins.store.seq + dice.randrange(-3, 5)), (key,), by=point)
             elif step == 4:
                 snapshots.append(dict(twins.copies.held))
                 twins.copies.held = dict(dice.choice(snapshots))
@@ -463,8 +465,8 @@ def test_random_histories_with_hints_and_copies_are_never_stale() -> None:
                 facts = point.facts_now("s1", "p1") or await point.fetch("s1", "p1")
                 assert facts.patient is not None
                 assert (facts.patient.deceased_at or 0) >= known[id(point)], seed
-        assert twins.one.copy_hits + twins.other.copy_hits > 20
-        assert twins.one.copy_unusable + twins.other.copy_unusable > 20
+        assert twins.shares[0].spared + twins.shares[1].spared > 20
+        assert twins.shares[0].unusable + twins.shares[1].unusable > 20
 
     tell(story)
 

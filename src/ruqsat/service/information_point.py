@@ -11,7 +11,7 @@ make an answer less right; without it everything is the same, later.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -25,7 +25,7 @@ from ruqsat.service.flight import land, launch, outcome
 from ruqsat.service.freshness import Freshness, ProbeNews
 from ruqsat.service.ports import Clock, FactsStore
 from ruqsat.service.probe import PROBE_PERIOD, Changes, Feed, Probe
-from ruqsat.service.sharing import Copies, Hearing, Hints, Horizon
+from ruqsat.service.sharing import Sharing
 
 _ATTEMPTS = 3
 
@@ -56,22 +56,16 @@ class InformationPoint:
     Facts for decisions, and the way in for changes to them.
 
     Counters for the metrics: ``hits``, ``misses``, ``fills`` (readings of the
-    store) and ``forgotten`` (times the whole memory had to be dropped);
-    ``copy_hits`` (readings spared by the shared copy), ``copy_unusable`` (copies
-    that were genuine and too old, or not of our history) and ``hints_foreign``.
-
-    Attributes:
-        hints: Where our commits are told; None tells nobody.
-        copies: The shared copy of facts; None is none.
+    store) and ``forgotten`` (times the whole memory had to be dropped).
     """
 
-    def __init__(self, store: Truth, freshness: Freshness, clock: Clock, *, limits: Limits = _USUAL) -> None:
+    def __init__(
+        self, store: Truth, freshness: Freshness, clock: Clock, *, limits: Limits = _USUAL,
+        sharing: Sharing | None = None,
+    ) -> None:  # fmt: skip
         """Begin with an empty memory and no lease: the first fetch, or ``probe_once``, gets one."""
         self.hits = self.misses = self.fills = self.forgotten = 0
-        self.copy_hits = self.copy_unusable = self.hints_foreign = 0
-        self.hints: Hints | None = None
-        self.copies: Copies | None = None
-        self._hearing, self._horizon = Hearing(), Horizon()
+        self._sharing = sharing
         self._store = store
         self._freshness = freshness
         self._usable = freshness.usable
@@ -170,32 +164,22 @@ class InformationPoint:
 
     async def _read_copies(self, subject: str | None, patient: str | None) -> Facts | None:
         """Return facts of both if the shared copy has what memory lacks, and all of it is usable."""
-        if self.copies is None or self._horizon.distrusted is not None:
+        if self._sharing is None:
             return None
-        one, other = await self.copies.look(
+        one, other = await self._sharing.look(
             subject if subject is not None and not self._holds(self._subjects.look(subject)) else None,
             patient if patient is not None and not self._holds(self._patients.look(patient)) else None,
         )
-        if one is not None and subject is not None and self._is_usable_copy(one[1], "subject:" + subject):
+        if one is not None and subject is not None:
             self._subjects.keep(subject, *one)
-        if other is not None and patient is not None and self._is_usable_copy(other[1], "patient:" + patient):
+        if other is not None and patient is not None:
             self._patients.keep(patient, *other)
         facts = self._from_memory(subject, patient)
-        self.copy_hits += facts is not None
+        self._sharing.spared += facts is not None
         return facts
 
     def _holds(self, entry: Entry[Any] | None) -> bool:
         return entry is not None and self._usable(entry.as_of, (entry.key,), self._boottime())
-
-    def _is_usable_copy(self, as_of: Position, key: str) -> bool:
-        """Tell whether a copy may enter memory: usable now, and not from beyond what we know of the history."""
-        known = self._freshness.position
-        if as_of.epoch == known.epoch:
-            self._horizon.saw(as_of, known.seq)
-        if as_of.seq <= known.seq and self._usable(as_of, (key,), self._boottime()):
-            return True
-        self.copy_unusable += 1
-        return False
 
     def _from_memory(self, subject: str | None, patient: str | None) -> Facts | None:
         one = None if subject is None else self._subjects.look(subject)
@@ -223,8 +207,8 @@ class InformationPoint:
         if patient is not None:
             self._patients.keep(patient, known_patient, position)
         facts = Facts(known_subject, known_patient, position)
-        if self.copies is not None and self._horizon.distrusted is None:
-            self.copies.offer(subject, patient, facts)
+        if self._sharing is not None:
+            self._sharing.offer(subject, patient, facts)
         return facts
 
     async def record(
@@ -265,23 +249,9 @@ class InformationPoint:
     def _learn(self, position: Position, keys: tuple[str, ...]) -> Position:
         self._freshness.learn_commit(position, keys)
         self._drop_if_forgotten()
-        if self.hints is not None and keys:
-            self.hints.send(position, keys)
+        if self._sharing is not None:
+            self._sharing.send(position, keys)
         return position
-
-    def hear(self, position: Position, keys: Sequence[str]) -> None:
-        """
-        Take in a hint: a commit at *position* is said to have touched *keys*, a number each, the last at it.
-
-        What was read of them before is not used until the truth of it is known.
-        """
-        if position.epoch != self._freshness.epoch:
-            self.hints_foreign += 1
-            return
-        now = self._boottime()
-        for seq, key in enumerate(keys, position.seq - len(keys) + 1):
-            self._freshness.hint(seq, key, now)
-            self._hearing.heard(seq)
 
     async def _finish(self, write: asyncio.Task[Position]) -> Position:
         self._writes.add(write)
@@ -303,10 +273,8 @@ class InformationPoint:
 
     def _on_news(self, news: ProbeNews, changes: Changes) -> None:
         self._drop_if_forgotten()
-        known = self._freshness.position
-        self._horizon.probed(news, known.epoch, known.seq)
-        if self.hints is not None and self._hearing.told(changes if news == "learned" else ()):
-            self.hints.restart()
+        if self._sharing is not None:
+            self._sharing.probed(news, changes)
 
     def _drop_if_forgotten(self) -> None:
         era = self._freshness.era
@@ -319,16 +287,6 @@ class InformationPoint:
         """Drop what is in memory: the next questions read the store."""
         self._subjects.clear()
         self._patients.clear()
-
-    @property
-    def hints_lost(self) -> int:
-        """How many changes became known by a probe alone, though hints are listened to."""
-        return self._hearing.lost
-
-    @property
-    def copies_distrusted(self) -> bool:
-        """Tell whether shared copies are left alone, since the database was taken back within its epoch."""
-        return self._horizon.distrusted is not None
 
     @property
     def failed_probes(self) -> int:

@@ -8,13 +8,25 @@ taken back.
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Protocol
 
 from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
-from ruqsat.service.freshness import ProbeNews
+from ruqsat.service.freshness import Freshness, ProbeNews
+from ruqsat.service.ports import Clock
 from ruqsat.service.probe import Changes
 
 _HEARD = 10_000
+
+SHARED_COUNTERS = {
+    "spared": "Readings of the store that the shared copy spared",
+    "unusable": "Copies that were genuine, and too old or not of our history",
+    "foreign": "Hints of another epoch",
+    "lost": "Changes that became known by a probe alone",
+}
+
+Readings = tuple[tuple[SubjectFacts | None, Position] | None, tuple[PatientFacts | None, Position] | None]
+"""Of a subject and of a patient: the facts (None is nobody) and the position they were read at, or nothing."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +46,7 @@ class Hints(Protocol):
 class Copies(Protocol):
     """A copy of facts that several processes share."""
 
-    async def look(
-        self, subject: str | None, patient: str | None
-    ) -> tuple[tuple[SubjectFacts | None, Position] | None, tuple[PatientFacts | None, Position] | None]:
+    async def look(self, subject: str | None, patient: str | None) -> Readings:
         """
         Return what is copied of both, with the position each was read at; None where there is nothing to go by.
 
@@ -111,3 +121,80 @@ class Horizon:
             self.distrusted = epoch
         if self._beyond <= applied or beyond:
             self._beyond = 0
+
+
+class Sharing:
+    """
+    What one information point hears from the others, tells them and takes from their copies.
+
+    Counters: ``spared`` (readings of the store), ``unusable`` (copies that were
+    genuine, and too old or not of our history), ``foreign`` (hints of another epoch).
+    """
+
+    def __init__(self, freshness: Freshness, clock: Clock, hints: Hints, copies: Copies) -> None:
+        """Begin to share by *hints* and *copies*; the rule of use is *freshness*'s."""
+        self.spared = self.unusable = self.foreign = 0
+        self._freshness, self._boottime = freshness, clock.boottime
+        self._hints, self._copies = hints, copies
+        self._hearing, self._horizon = Hearing(), Horizon()
+
+    @property
+    def lost(self) -> int:
+        """How many changes became known by a probe alone."""
+        return self._hearing.lost
+
+    @property
+    def distrusts_copies(self) -> bool:
+        """Tell whether copies are left alone, since the database was taken back within its epoch."""
+        return self._horizon.distrusted is not None
+
+    def send(self, position: Position, keys: tuple[str, ...]) -> None:
+        """Tell the others of a commit of ours."""
+        if keys:
+            self._hints.send(position, keys)
+
+    def hear(self, position: Position, keys: Sequence[str]) -> None:
+        """
+        Take in a hint: a commit at *position* is said to have touched *keys*, a number each, the last at it.
+
+        What was read of them before is not used until the truth of it is known.
+        """
+        if position.epoch != self._freshness.epoch:
+            self.foreign += 1
+            return
+        now = self._boottime()
+        for seq, key in enumerate(keys, position.seq - len(keys) + 1):
+            self._freshness.hint(seq, key, now)
+            self._hearing.heard(seq)
+
+    def probed(self, news: ProbeNews, changes: Changes) -> None:
+        """Take in what a probe has told, once the rule knows it."""
+        known = self._freshness.position
+        self._horizon.probed(news, known.epoch, known.seq)
+        if self._hearing.told(changes if news == "learned" else ()):
+            self._hints.restart()
+
+    async def look(self, subject: str | None, patient: str | None) -> Readings:
+        """Return what is copied of both and usable at this moment, each by itself."""
+        if self.distrusts_copies or (subject is None and patient is None):
+            return None, None
+        one, other = await self._copies.look(subject, patient)
+        return (
+            one if one is not None and self._may_use(one[1], f"subject:{subject}") else None,
+            other if other is not None and self._may_use(other[1], f"patient:{patient}") else None,
+        )
+
+    def _may_use(self, as_of: Position, key: str) -> bool:
+        known = self._freshness.position
+        if as_of.epoch == known.epoch:
+            self._horizon.saw(as_of, known.seq)
+        # What is beyond all that we know is not of our history for sure; the store can tell.
+        if as_of.seq <= known.seq and self._freshness.usable(as_of, (key,), self._boottime()):
+            return True
+        self.unusable += 1
+        return False
+
+    def offer(self, subject: str | None, patient: str | None, facts: Facts) -> None:
+        """Let the others have facts that were just read from the store."""
+        if not self.distrusts_copies:
+            self._copies.offer(subject, patient, facts)
