@@ -38,9 +38,6 @@ from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.policy_examiner import examine_in_child
 from ruqsat.stores.policy_releases import Releases
 from ruqsat.stores.policy_sources import FolderSource, LastGood, ReleaseSource
-from ruqsat.stores.redis import RedisSharing
-from ruqsat.stores.redis_copy import COPY_COUNTERS
-from ruqsat.stores.redis_hints import HINT_COUNTERS
 from ruqsat.stores.sql import SqlStore, is_postgres
 from ruqsat.web.authzen import AuthZen
 from ruqsat.web.control import build_control
@@ -49,6 +46,7 @@ from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.listeners import Listener, is_local, parse_listen
 
 if TYPE_CHECKING:
+    from ruqsat.stores.redis import RedisSharing
     from ruqsat.web.fixtures import Decider, FixtureLoader, Stage
 
 _log = logging.getLogger(__name__)
@@ -270,9 +268,9 @@ class _State:
         metrics.gauge("ruqsat_redis_breaker_open", "1 while copies are left alone", lambda: copy.breaker.is_open)
         metrics.counter("ruqsat_redis_breaker_opened", "Times the breaker opened", lambda: copy.breaker.opened)
         metrics.gauge("ruqsat_copies_distrusted", "1 if the database went back", lambda: sharing.distrusts_copies)
-        for name in HINT_COUNTERS:
+        for name in hints.counters:
             metrics.counter(f"ruqsat_redis_hints_{name}", f"Hints: {name}", partial(getattr, hints, name))
-        for name in COPY_COUNTERS:
+        for name in copy.counters:
             metrics.counter(f"ruqsat_redis_copies_{name}", f"Copies: {name}", partial(getattr, copy, name))
         for name, text in SHARED_COUNTERS.items():
             metrics.counter(f"ruqsat_shared_{name}", text, partial(getattr, sharing, name))
@@ -374,9 +372,11 @@ def _demo_world(
         raise PolicyError(f"`{WORLD}` cannot be used: {error}") from error
 
 
-def _redis(settings: Settings, token_key: bytes) -> RedisSharing | None:
+def _redis(settings: Settings, token_key: bytes) -> "RedisSharing | None":
     if settings.redis_url is None:
         return None
+    from ruqsat.stores.redis import RedisSharing  # noqa: PLC0415 - not in a process that has no Redis
+
     url = settings.redis_url.get_secret_value()
     with _naming("RUQSAT_REDIS_URL"):
         return RedisSharing(url, settings.redis_namespace, token_key, encrypt=settings.redis_encrypt)

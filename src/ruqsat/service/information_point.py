@@ -20,7 +20,7 @@ from msgspec import Struct
 from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
 from ruqsat.core.instant import Instant
 from ruqsat.errors import StoreUnavailableError
-from ruqsat.service.fact_cache import Entry, FactCache
+from ruqsat.service.fact_cache import FactCache
 from ruqsat.service.flight import land, launch, outcome
 from ruqsat.service.freshness import Freshness, ProbeNews
 from ruqsat.service.ports import Clock, FactsStore
@@ -163,13 +163,11 @@ class InformationPoint:
             del self._readings[subject, patient]
 
     async def _read_copies(self, subject: str | None, patient: str | None) -> Facts | None:
-        """Return facts of both if the shared copy has what memory lacks, and all of it is usable."""
+        """Return facts of both if memory and the shared copy together have them, usable."""
         if self._sharing is None:
             return None
-        one, other = await self._sharing.look(
-            subject if subject is not None and not self._holds(self._subjects.look(subject)) else None,
-            patient if patient is not None and not self._holds(self._patients.look(patient)) else None,
-        )
+        # Both are asked for even where memory knows one: its entry may be too old beside the other's.
+        one, other = await self._sharing.look(subject, patient)
         if one is not None and subject is not None:
             self._subjects.keep(subject, *one)
         if other is not None and patient is not None:
@@ -177,9 +175,6 @@ class InformationPoint:
         facts = self._from_memory(subject, patient)
         self._sharing.spared += facts is not None
         return facts
-
-    def _holds(self, entry: Entry[Any] | None) -> bool:
-        return entry is not None and self._usable(entry.as_of, (entry.key,), self._boottime())
 
     def _from_memory(self, subject: str | None, patient: str | None) -> Facts | None:
         one = None if subject is None else self._subjects.look(subject)

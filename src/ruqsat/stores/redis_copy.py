@@ -28,7 +28,6 @@ from ruqsat.stores.copy_seal import LONGEST_HEAD, CopySeal
 from ruqsat.stores.redis_lane import BusyLaneError, RedisFailure, RedisLane
 
 TIMEOUT_SECONDS = 0.02
-COPY_COUNTERS = ("found", "absent", "refused", "failed", "skipped", "put", "put_lost")
 LONGEST_VALUE = 1 << 20
 
 _KEPT_SECONDS = 3600
@@ -123,6 +122,8 @@ class RedisCopy:
     too long, of another shape), ``failed`` (no answer in time), ``skipped`` (the
     breaker is open, or the connection is busy), ``put``, ``put_lost``.
     """
+
+    counters = ("found", "absent", "refused", "failed", "skipped", "put", "put_lost")
 
     def __init__(
         self, server: ConnectionPool, namespace: str, seal: CopySeal, *, seconds: float = TIMEOUT_SECONDS
@@ -250,7 +251,7 @@ class RedisCopy:
 
     def status(self) -> dict[str, Any]:
         """Return what `/status` shows of the copy."""
-        counted = {name: getattr(self, name) for name in COPY_COUNTERS}
+        counted = {name: getattr(self, name) for name in self.counters}
         return counted | {"breaker": "open" if self.breaker.is_open else "closed"}
 
     async def aclose(self) -> None:

@@ -21,7 +21,6 @@ from ruqsat.stores.copy_seal import CopySeal
 from ruqsat.stores.redis_lane import BusyLaneError, RedisFailure, RedisLane
 
 SEND_SECONDS = 0.05
-HINT_COUNTERS = ("sent", "send_failed", "read", "refused", "interruptions", "restarts")
 BLOCK_MILLISECONDS = 500
 READ_SECONDS = 1.0
 
@@ -46,6 +45,8 @@ class RedisHints:
     us), ``refused`` (entries that were not), ``interruptions`` (the reader had to
     connect again), ``restarts`` (it went to the newest entry because it had missed some).
     """
+
+    counters = ("sent", "send_failed", "read", "refused", "interruptions", "restarts")
 
     def __init__(self, server: ConnectionPool, namespace: str, seal: CopySeal) -> None:
         """Connect nothing yet; ``work`` sends, ``read_forever`` hears."""
@@ -138,7 +139,7 @@ class RedisHints:
 
     def status(self) -> dict[str, Any]:
         """Return what `/status` shows of the hints."""
-        return {"heard": self.is_heard} | {name: getattr(self, name) for name in HINT_COUNTERS}
+        return {"heard": self.is_heard} | {name: getattr(self, name) for name in self.counters}
 
     async def flush(self) -> None:
         """Wait until what is waiting was sent, for 50 ms at most."""
