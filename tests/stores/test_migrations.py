@@ -15,7 +15,8 @@ from tests.process.starter import run_cli
 from ruqsat.core.facts import PatientFacts, Position
 from ruqsat.errors import SettingsError
 from ruqsat.stores import migrations
-from ruqsat.stores.sql import SqlStore, open_database, upgrade_database
+from ruqsat.stores.sql import SqlStore
+from ruqsat.stores.sql_database import open_database, upgrade_database
 from ruqsat.stores.sql_schema import REVISION_TABLE, feed_head, meta, metadata
 
 

@@ -22,7 +22,8 @@ from ruqsat.service.clock import ServerClock
 from ruqsat.service.freshness import Freshness
 from ruqsat.stores import sql_facts
 from ruqsat.stores.postgres import Postgres
-from ruqsat.stores.sql import SqlStore, current_revision, upgrade_database
+from ruqsat.stores.sql import SqlStore
+from ruqsat.stores.sql_database import current_revision, upgrade_database
 
 ALICE, BOB = PatientFacts(id="alice"), PatientFacts(id="bob")
 

@@ -8,7 +8,7 @@ import typer
 from ruqsat.cli.output import console
 from ruqsat.settings import load_settings
 from ruqsat.stores.migrations import HEAD
-from ruqsat.stores.sql import current_revision, renew_epoch, upgrade_database
+from ruqsat.stores.sql_database import current_revision, renew_epoch, upgrade_database
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -56,7 +56,7 @@ class FactsStore(Protocol):
             The position of the commit, and the touched keys (``subject:…``, ``patient:…``).
 
         Raises:
-            StoreUnavailableError: nothing was changed.
+            StoreUnavailableError: nothing was changed; or, as an ``OutcomeUnknownError``, nobody knows.
         """
         ...
 

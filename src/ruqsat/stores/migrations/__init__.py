@@ -23,13 +23,13 @@ def upgrade(connection: Connection) -> None:
     Raises:
         SettingsError: they are at a revision that this version does not know.
     """
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # before it is loaded: it tells of each part of itself
     # Alembic takes a while to load, and a database that is up to date does not need it.
     from alembic.config import Config  # noqa: PLC0415
     from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     scripts = ScriptDirectory(str(Path(__file__).parent))
     connection.exec_driver_sql("SELECT 1")  # Alembic leaves the transaction to whoever has begun one
     try:
