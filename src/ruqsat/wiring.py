@@ -32,6 +32,7 @@ from ruqsat.service.decision_point import Decide, DecisionPoint
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.sharing import SHARED_COUNTERS, Sharing
 from ruqsat.settings import Settings
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.policy_examiner import examine_in_child
@@ -46,6 +47,7 @@ from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.listeners import Listener, is_local, parse_listen
 
 if TYPE_CHECKING:
+    from ruqsat.stores.redis import RedisSharing
     from ruqsat.web.fixtures import Decider, FixtureLoader, Stage
 
 _log = logging.getLogger(__name__)
@@ -135,7 +137,11 @@ async def open_process(
         journal.sync_seconds_observer = metrics.journal_sync.observe
         freshness = Freshness(store.token_key, lease_for=int(settings.lease_seconds * SECOND))
         limits = Limits(subjects=settings.cache_entries, patients=settings.cache_entries)
-        information = InformationPoint(store, freshness, clock, limits=limits)
+        sharing, redis = None, _redis(settings, store.token_key)
+        if redis is not None:
+            sharing = Sharing(freshness, clock, redis.hints, redis.copy)
+            stack.push_async_callback(redis.start(sharing.hear).aclose)
+        information = InformationPoint(store, freshness, clock, limits=limits, sharing=sharing)
         stack.push_async_callback(information.aclose)
         await information.probe_once()
         if rehearsal is not None:
@@ -153,6 +159,7 @@ async def open_process(
             watching = administration.watch_forever(settings.policy_poll_seconds)
             stack.push_async_callback(_cancelled, _started(watching))
         state = _State(settings, administration, information, journal, clock, rehearsal)
+        state.redis, state.sharing = redis, sharing
         state.watch(metrics)
         apps = {
             "json": AuthZen(decision_point, settings.json_explain, frozenset(settings.json_capabilities))
@@ -202,6 +209,8 @@ class _State:
     ) -> None:  # fmt: skip
         self._settings, self._administration, self._information = settings, administration, information
         self._journal, self._clock, self._rehearsal = journal, clock, rehearsal
+        self.redis: RedisSharing | None = None
+        self.sharing: Sharing | None = None
         self._started = time.time()
         self._draining = False
 
@@ -240,13 +249,37 @@ class _State:
                         "entries": self._journal.entries, "groups": self._journal.groups},
             "cache": {"hits": self._information.hits, "misses": self._information.misses,
                       "fills": self._information.fills, "forgotten": self._information.forgotten},
+            "redis": self._shared(),
             "not_ready_because": self.not_ready_because(),
             "test_fixtures": self._rehearsal is not None,
             "decides": "stock pycasbin" if self._rehearsal and self._rehearsal.oracle else "compiled rules",
         }  # fmt: skip
 
+    def _shared(self) -> dict[str, Any] | None:
+        redis, sharing = self.redis, self.sharing
+        if redis is None or sharing is None:
+            return None
+        return redis.status() | {name: getattr(sharing, name) for name in (*SHARED_COUNTERS, "distrusts_copies")}
+
+    def _watch_shared(self, metrics: Metrics) -> None:
+        redis, sharing = self.redis, self.sharing
+        if redis is None or sharing is None:
+            return
+        copy, hints = redis.copy, redis.hints
+        metrics.gauge("ruqsat_redis_hints_heard", "1 while hints can be heard", lambda: hints.is_heard)
+        metrics.gauge("ruqsat_redis_breaker_open", "1 while copies are left alone", lambda: copy.breaker.is_open)
+        metrics.counter("ruqsat_redis_breaker_opened", "Times the breaker opened", lambda: copy.breaker.opened)
+        metrics.gauge("ruqsat_copies_distrusted", "1 if the database went back", lambda: sharing.distrusts_copies)
+        for name in hints.counters:
+            metrics.counter(f"ruqsat_redis_hints_{name}", f"Hints: {name}", partial(getattr, hints, name))
+        for name in copy.counters:
+            metrics.counter(f"ruqsat_redis_copies_{name}", f"Copies: {name}", partial(getattr, copy, name))
+        for name, text in SHARED_COUNTERS.items():
+            metrics.counter(f"ruqsat_shared_{name}", text, partial(getattr, sharing, name))
+
     def watch(self, metrics: Metrics) -> None:
         """Let the metrics read the process at each scrape."""
+        self._watch_shared(metrics)
         information, journal = self._information, self._journal
         metrics.gauge("ruqsat_lease_age_seconds", "Since the last successful probe was sent", self._lease_age)
         metrics.gauge("ruqsat_ready", "1 if the process should get traffic", lambda: not self.not_ready_because())
@@ -339,6 +372,16 @@ def _demo_world(
         return project_world(read_world(texts, WORLD), policy_set.vocabulary.switches)
     except (ValueError, msgspec.ValidationError) as error:
         raise PolicyError(f"`{WORLD}` cannot be used: {error}") from error
+
+
+def _redis(settings: Settings, token_key: bytes) -> "RedisSharing | None":
+    if settings.redis_url is None:
+        return None
+    from ruqsat.stores.redis import RedisSharing  # noqa: PLC0415 - not in a process that has no Redis
+
+    url = settings.redis_url.get_secret_value()
+    with _naming("RUQSAT_REDIS_URL"):
+        return RedisSharing(url, settings.redis_namespace, token_key, encrypt=settings.redis_encrypt)
 
 
 def _open_journal(settings: Settings) -> DurableJournal | LossyJournal:

@@ -6,6 +6,10 @@ read at, and is tested when it is used: against every change known since, and
 under a lease that says how long ago that knowledge was complete.  A late, lost
 or doubled message can then cost time, never truth.
 
+Hints are kept apart from knowledge.  A hint makes what was read before it
+unusable until a probe that was sent after it has told what is true of it: so
+even a hint that was made up can neither hide a change nor bar anybody for long.
+
 Nothing here waits, reads a clock or does I/O.  Times are since boot, in
 microseconds, and come from the caller.
 """
@@ -39,6 +43,7 @@ class Freshness:
 
     ``epoch``, ``applied``: every change up to here is known.
     ``recent``: the highest number known to have touched a key; bounded.
+    ``hinted``: the highest number said to have touched a key, and when that was heard; bounded.
     ``win``: what was read before this is unusable, whatever its keys.
     ``lease``: when the last probe that succeeded was sent.
     ``era``: how many times everything was forgotten.
@@ -54,6 +59,7 @@ class Freshness:
         "applied",
         "epoch",
         "era",
+        "hinted",
         "lease",
         "recent",
         "win",
@@ -64,6 +70,7 @@ class Freshness:
         self.epoch = ""
         self.applied = 0
         self.recent: OrderedDict[str, int] = OrderedDict()
+        self.hinted: OrderedDict[str, tuple[int, Instant]] = OrderedDict()
         self.win = 0
         self.lease = _NEVER
         self.era = 0
@@ -92,11 +99,17 @@ class Freshness:
                 return False
         if recent.get(ALL, 0) > seq or (token is not None and not self._covers(token, seq)):
             return False
+        if self.hinted and self._is_hinted(keys, seq):
+            return False
         # The lease comes last: time passes while the rest is tested.
         return now_boottime - self.lease < self._lease_for
 
     def _covers(self, token: Position, seq: int) -> bool:
         return token.epoch == self.epoch and max(self.applied, seq) >= token.seq
+
+    def _is_hinted(self, keys: Iterable[str], seq: int) -> bool:
+        hinted = self.hinted
+        return any(hinted.get(key, (0, 0))[0] > seq for key in (*keys, ALL))
 
     def has_lease(self, now_boottime: Instant) -> bool:
         """Tell whether a probe sent less than a lease ago has succeeded."""
@@ -125,6 +138,26 @@ class Freshness:
         if seq > self.applied:
             self._early.add(seq)
             self._advance()
+
+    def hint(self, seq: int, key: str, now_boottime: Instant) -> None:
+        """
+        Take in that change *seq* of this epoch is said to have touched *key*.
+
+        Nothing becomes known by it: neither how far the truth is nor the lease moves.
+        """
+        if seq <= self.applied:
+            return
+        hinted = self.hinted
+        hinted[key] = (max(seq, hinted.get(key, (0, 0))[0]), now_boottime)
+        hinted.move_to_end(key)
+        if len(hinted) > self._recent_limit:
+            hinted.popitem(last=False)  # as if it had been lost on its way
+
+    def _settle_hints(self, sent_at: Instant) -> None:
+        """Drop hints that a probe has answered: what they told, if it is true, was committed before it was sent."""
+        hinted = self.hinted
+        while hinted and next(iter(hinted.values()))[1] < sent_at:
+            hinted.popitem(last=False)
 
     def _advance(self) -> None:
         early = self._early
@@ -188,12 +221,14 @@ class Freshness:
         for seq, key in changes if news == "learned" else ():
             self.learn(seq, key)
         self.lease = max(self.lease, sent_at)
+        self._settle_hints(sent_at)
         return news
 
     def _forget(self, head: Position) -> None:
         self.epoch = head.epoch
         self.applied = self.win = self._newest = head.seq
         self.recent.clear()
+        self.hinted.clear()
         self._early.clear()
         self.era += 1
 

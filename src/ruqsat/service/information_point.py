@@ -4,6 +4,10 @@ The policy information point: the facts of a request, from memory when that is p
 A cached entry is stamped with the position it was READ at and is tested at
 every use.  Our own changes are known here before the call that made them
 returns, so nobody who has seen a change succeed is answered from before it.
+
+What others share (``service.sharing``) may make a change known sooner and spare
+the store a reading.  It passes the same rule at the same place, so it cannot
+make an answer less right; without it everything is the same, later.
 """
 
 import asyncio
@@ -18,9 +22,10 @@ from ruqsat.core.instant import Instant
 from ruqsat.errors import StoreUnavailableError
 from ruqsat.service.fact_cache import FactCache
 from ruqsat.service.flight import land, launch, outcome
-from ruqsat.service.freshness import Freshness
+from ruqsat.service.freshness import Freshness, ProbeNews
 from ruqsat.service.ports import Clock, FactsStore
-from ruqsat.service.probe import PROBE_PERIOD, Feed, Probe
+from ruqsat.service.probe import PROBE_PERIOD, Changes, Feed, Probe
+from ruqsat.service.sharing import Sharing
 
 _ATTEMPTS = 3
 
@@ -54,9 +59,13 @@ class InformationPoint:
     store) and ``forgotten`` (times the whole memory had to be dropped).
     """
 
-    def __init__(self, store: Truth, freshness: Freshness, clock: Clock, *, limits: Limits = _USUAL) -> None:
+    def __init__(
+        self, store: Truth, freshness: Freshness, clock: Clock, *, limits: Limits = _USUAL,
+        sharing: Sharing | None = None,
+    ) -> None:  # fmt: skip
         """Begin with an empty memory and no lease: the first fetch, or ``probe_once``, gets one."""
         self.hits = self.misses = self.fills = self.forgotten = 0
+        self._sharing = sharing
         self._store = store
         self._freshness = freshness
         self._usable = freshness.usable
@@ -67,7 +76,7 @@ class InformationPoint:
         self._era = freshness.era
         self._readings: dict[tuple[str | None, str | None], asyncio.Task[Facts | None]] = {}
         self._writes: set[asyncio.Task[Any]] = set()
-        self._probe = Probe(store, freshness, clock, self._drop_if_forgotten)
+        self._probe = Probe(store, freshness, clock, self._on_news)
 
     def facts_now(self, subject: str | None, patient: str | None) -> Facts | None:
         """
@@ -148,11 +157,42 @@ class InformationPoint:
         return await outcome(fill)
 
     async def _read(self, subject: str | None, patient: str | None) -> Facts | None:
-        era = self._freshness.era
         try:
-            known_subject, known_patient, position = await self._store.fetch_facts(subject, patient)
+            return await self._read_copies(subject, patient) or await self._read_store(subject, patient)
         finally:
             del self._readings[subject, patient]
+
+    async def _read_copies(self, subject: str | None, patient: str | None) -> Facts | None:
+        """Return facts of both if memory and the shared copy together have them, usable."""
+        if self._sharing is None:
+            return None
+        # Both are asked for even where memory knows one: its entry may be too old beside the other's.
+        one, other = await self._sharing.look(subject, patient)
+        if one is not None and subject is not None:
+            self._subjects.keep(subject, *one)
+        if other is not None and patient is not None:
+            self._patients.keep(patient, *other)
+        facts = self._from_memory(subject, patient)
+        self._sharing.spared += facts is not None
+        return facts
+
+    def _from_memory(self, subject: str | None, patient: str | None) -> Facts | None:
+        one = None if subject is None else self._subjects.look(subject)
+        other = None if patient is None else self._patients.look(patient)
+        positions = [entry.as_of for entry in (one, other) if entry is not None]
+        if not positions or len(positions) != (subject is not None) + (patient is not None):
+            return None
+        as_of = min(positions, key=lambda position: position.seq)
+        facts = Facts(None if one is None else one.value, None if other is None else other.value, as_of)
+        # Each may be usable at its own position and both together not at the older one: then the store is read.
+        is_usable = all(position.epoch == as_of.epoch for position in positions) and self.usable(
+            facts, subject, patient
+        )
+        return facts if is_usable else None
+
+    async def _read_store(self, subject: str | None, patient: str | None) -> Facts | None:
+        era = self._freshness.era
+        known_subject, known_patient, position = await self._store.fetch_facts(subject, patient)
         self.fills += 1
         # Invariant: what is kept was read under the present epoch and era, whenever it arrives.
         if era != self._freshness.era or position.epoch != self._freshness.epoch:
@@ -161,7 +201,10 @@ class InformationPoint:
             self._subjects.keep(subject, known_subject, position)
         if patient is not None:
             self._patients.keep(patient, known_patient, position)
-        return Facts(known_subject, known_patient, position)
+        facts = Facts(known_subject, known_patient, position)
+        if self._sharing is not None:
+            self._sharing.offer(subject, patient, facts)
+        return facts
 
     async def record(
         self, subjects: tuple[SubjectFacts, ...] = (), patients: tuple[PatientFacts, ...] = ()
@@ -201,6 +244,8 @@ class InformationPoint:
     def _learn(self, position: Position, keys: tuple[str, ...]) -> Position:
         self._freshness.learn_commit(position, keys)
         self._drop_if_forgotten()
+        if self._sharing is not None:
+            self._sharing.send(position, keys)
         return position
 
     async def _finish(self, write: asyncio.Task[Position]) -> Position:
@@ -220,6 +265,11 @@ class InformationPoint:
     async def probe_forever(self, period: Instant = PROBE_PERIOD) -> None:
         """Probe about every *period* (microseconds) until cancelled; failures are logged and survived."""
         await self._probe.forever(period)
+
+    def _on_news(self, news: ProbeNews, changes: Changes) -> None:
+        self._drop_if_forgotten()
+        if self._sharing is not None:
+            self._sharing.probed(news, changes)
 
     def _drop_if_forgotten(self) -> None:
         era = self._freshness.era

@@ -16,10 +16,12 @@ from ruqsat.core.facts import Position
 from ruqsat.core.instant import SECOND, Instant
 from ruqsat.errors import StoreUnavailableError
 from ruqsat.service.flight import land, launch, outcome
-from ruqsat.service.freshness import Freshness
+from ruqsat.service.freshness import Freshness, ProbeNews
 from ruqsat.service.ports import Clock
 
 PROBE_PERIOD: Instant = SECOND
+
+Changes = tuple[tuple[int, str], ...]
 
 _log = logging.getLogger(__name__)
 _dice = SystemRandom()
@@ -41,7 +43,9 @@ class Feed(Protocol):
 class Probe:
     """Asks the feed and tells ``Freshness``; *on_news* runs in the same step, before anyone else does."""
 
-    def __init__(self, feed: Feed, freshness: Freshness, clock: Clock, on_news: Callable[[], None]) -> None:
+    def __init__(
+        self, feed: Feed, freshness: Freshness, clock: Clock, on_news: Callable[[ProbeNews, Changes], None]
+    ) -> None:
         """Ask nothing yet."""
         self.failures = 0
         self._feed = feed
@@ -74,7 +78,7 @@ class Probe:
             self.failures += 1
             raise
         news = self._freshness.observe_probe(head, changes, sent_at, asked)
-        self._on_news()
+        self._on_news(news, changes)
         if news == "went-back":
             _log.error("history_went_back epoch=%s seen=%d found=%d", head.epoch, asked.since.seq, head.seq)
         elif news == "forgot" and asked.since.epoch:
