@@ -473,13 +473,13 @@ def test_random_histories_with_hints_and_copies_are_never_stale() -> None:
 def test_hints_and_copies_are_weighed_in_the_rule_itself() -> None:
     """A hint of a key makes what was read before it unusable, until a probe that was sent after it."""
     rule = Freshness(bytes(32))
-    rule.observe_probe(Position("e", 5), (), 100, rule.position)
+    rule.observe_probe(Position("e", 5), (), 100, rule.ask())
     facts = Facts(SubjectFacts("s"), None, Position("e", 5))
     assert rule.usable(facts.position, ("k",), 100)
 
     rule.hint(6, "k", 200)
     assert not rule.usable(facts.position, ("k",), 200) and rule.usable(facts.position, ("other",), 200)
-    rule.observe_probe(Position("e", 5), (), 200, rule.position)
+    rule.observe_probe(Position("e", 5), (), 200, rule.ask())
     assert not rule.usable(facts.position, ("k",), 201)
-    rule.observe_probe(Position("e", 5), (), 201, rule.position)
+    rule.observe_probe(Position("e", 5), (), 201, rule.ask())
     assert rule.usable(facts.position, ("k",), 202)
