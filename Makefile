@@ -46,7 +46,7 @@ bench-micro: $(VENV)/.run ## one figure a question: flatness, compiling, Compile
 	@for each in evaluate_by_rules compile_rules compiled_enforcer; do echo "== $$each"; PYTHONPATH=. $(BIN)/python bench/micro/$$each.py || exit 1; done
 
 soak: $(VENV)/.test ## the random tests, twenty times as long
-	RUQSAT_TEST_PAIRS=20000 RUQSAT_TEST_LONGER=20 $(BIN)/python -m pytest --timeout 3600 tests/casbin tests/policies/test_hostile_packs.py
+	RUQSAT_TEST_PAIRS=20000 RUQSAT_TEST_LONGER=20 $(BIN)/python -m pytest --timeout 3600 tests/casbin tests/policies/test_hostile_packs.py tests/conformance/test_worlds.py
 
 bench-locust: $(VENV)/.bench ## load a running `make run` with Locust, shape steady_reads, 30 s
 	$(BIN)/locust -f bench/locustfile.py --headless --host http://127.0.0.1:8181 --only-summary

@@ -142,6 +142,7 @@ async def open_process(
         stage = _stage(clock) if rehearsal is not None else None
         decides, present = (evaluate, clock) if stage is None else (stage.decide, stage)
         decision_point = DecisionPoint(policy_set, information, freshness, journal, present, metrics, decides)
+        decision_point.begin()
         auth = ForwardAuth(decision_point, verifier, routes, policy_set) if verifier is not None else None
         administration.adopt = partial(_put_in_force, decision_point, auth)
         if settings.policy_poll_seconds:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,10 +88,31 @@ def test_an_edit_comes_in_force_and_a_spoilt_edit_does_not(pack: Path, tmp_path:
         assert sidecar.stop() == 0
 
     entries = entries_in(sidecar.journal)
-    changes = [entry for entry in entries if entry["kind"] == "policy"]
+    begun, *changes = [entry for entry in entries if entry["kind"] == "policy"]
+    assert (begun["before"], begun["policy"]) == ("", first)
     assert [(change["before"], change["removed"]) for change in changes] == [(first, ["consent-01"])]
     last = [entry for entry in entries if entry["kind"] == "decision"][-1]
     assert changes[0]["policy"].startswith(last["policy"])
+
+
+def test_status_and_journal_show_the_positions_of_the_switches(pack: Path, tmp_path: Path) -> None:
+    """What the pack says, and after an edit what it says then; a journal begins with them."""
+    words = pack / "policies" / "vocabulary.toml"
+    with serving(
+        tmp_path / "sidecar", policy_dir=str(tmp_path / "p"), pack=str(pack), policy_poll_seconds="0.1"
+    ) as sidecar:
+        shown: list[Any] = [status(sidecar)["switches"]]
+        beside = words.with_suffix(".new")
+        beside.write_text(words.read_text().replace("daily_limit         = 10", "daily_limit         = 3"))
+        beside.rename(words)
+        until(lambda: status(sidecar)["switches"] != shown[0])
+        shown.append(status(sidecar)["switches"])
+        assert sidecar.stop() == 0
+
+    entries = entries_in(sidecar.journal)
+    assert [entry["kind"] for entry in entries] == ["segment", "policy", "policy"]
+    assert [entry["switches"] for entry in entries[1:]] == shown
+    assert [each["btg"]["daily_limit"] for each in shown] == [10, 3]
 
 
 def test_sighup_looks_at_once(pack: Path, tmp_path: Path) -> None:

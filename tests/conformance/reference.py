@@ -556,7 +556,11 @@ def _emergency(case: Case) -> tuple[str, str, str] | None:
             raise Denied("store.unavailable")
         miss = _session_miss(case)
         if not miss and staff and looks and case.all_for("BTG") and case.is_in("demographics", "clinical"):
-            return "emergency.override", "emergency_override", "alert_privacy_officer notify_subject review:72"
+            return (
+                "emergency.override",
+                "emergency_override",
+                f"alert_privacy_officer notify_subject review:{SWITCHES['btg']['review_within_hours']}",
+            )
         raise Denied("btg." + (miss or "action"))
     if not (staff and _emergency_open(case)):
         return None

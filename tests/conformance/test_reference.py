@@ -71,7 +71,7 @@ def test_many_documents_are_weighed_like_few(policy_set: PolicySet, monkeypatch:
 
 GUARDS = {
     "a withdrawal counts": (consent, "_revoked", lambda *_: False),
-    "age counts": (consent, "_age_defect", lambda *_: ""),
+    "age counts": (consent, "age_defect", lambda *_: ""),
     "the newest document governs": (consent, "governing", lambda patient, now: patient.consents),
     "a withdrawn consent ends what hangs on it": (delegation, "_consent_miss", lambda *_: ""),
     "a chain is walked": (delegation, "_chain", lambda leaf, *_: ([leaf], "")),

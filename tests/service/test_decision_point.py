@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
+from ruqsat.core.admission import Changes
 from ruqsat.core.cases import PolicyCase, situation
 from ruqsat.core.facts import Facts, Position
 from ruqsat.core.policy_set import PolicySet
@@ -301,3 +304,45 @@ def test_the_recipient_of_a_disclosure_is_looked_up_in_the_directory(policy_set:
         answer = asyncio.run(point(policy_set, known, Paper()).decide(request, ORIGIN))
 
         assert answer.decision.reason == reason
+
+
+def test_the_journal_tells_the_positions_of_the_switches(
+    policy_set: PolicySet, variant: Callable[[Mapping[str, Any]], PolicySet], asked: Any
+) -> None:
+    """As the process begins, and at each exchange, before the first decision under them."""
+    journal, other = Paper(), variant({"btg": {"max_hours": 2}})
+
+    async def story() -> None:
+        decides = point(policy_set, Known(asked[1]), journal)
+        decides.begin()
+        await decides.decide(asked[0], ORIGIN)
+        decides.put_in_force(other, Changes())
+        await decides.decide(asked[0], ORIGIN)
+
+    asyncio.run(story())
+
+    assert [entry["kind"] for entry in journal.entries] == ["policy", "decision", "policy", "decision"]
+    first, _, second, _ = journal.entries
+    assert (first["before"], first["policy"], second["before"]) == ("", policy_set.digest, policy_set.digest)
+    assert first["switches"] == json.loads(msgspec.json.encode(policy_set.vocabulary.switches))
+    assert (first["switches"]["btg"]["max_hours"], second["switches"]["btg"]["max_hours"]) == (4, 2)
+
+
+def test_a_policy_that_the_journal_could_not_keep_is_told_before_the_next_decision(
+    policy_set: PolicySet, asked: Any
+) -> None:
+    """The journal fails as the process begins and recovers: no permit stands in it under a policy it never told."""
+    journal = Paper(JournalError("full"))
+
+    async def story() -> None:
+        decides = point(policy_set, Known(asked[1]), journal)
+        decides.begin()
+        await asyncio.sleep(0)
+        assert not (await decides.decide(asked[0], ORIGIN)).decision.allowed
+        journal.failure, journal.entries = None, []
+        for _ in range(2):
+            assert (await decides.decide(asked[0], ORIGIN)).decision.allowed
+
+    asyncio.run(story())
+
+    assert [entry["kind"] for entry in journal.entries] == ["policy", "decision", "decision"]

@@ -125,7 +125,8 @@ class OracleDecider:
         law, applied = words(row["law"]), self._applied(row, case)
         if not allowed:
             return Decision(False, self._denial(row, case), None, row["id"], law, (), applied)
-        duties = _duties(row, case)
+        hours = self._vocabulary.switches.btg.review_within_hours
+        duties = tuple(f"review:{hours}" if duty == "review" else duty for duty in _duties(row, case))
         if not self._blocking(duties) <= capabilities:
             return Decision(False, "deny.obligation.unsupported", None, row["id"], law, (), applied)
         return Decision(True, self._permit(row, case), row["basis"], row["id"], law, duties, applied)

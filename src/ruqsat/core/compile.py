@@ -253,6 +253,7 @@ class _RuleBuilder:
     ) -> None:
         self._rows = sorted(rows, key=lambda row: int(row.text("priority")))
         self._blocking = {name for name, duty in vocabulary.duties.items() if duty.blocking}
+        self._review_hours = vocabulary.switches.btg.review_within_hours
         self._callables = callables
         gate = [part for part in conjuncts(section.matcher) if _is_gate(part)]
         self._rest = [part for part in conjuncts(section.matcher) if not _is_gate(part)]
@@ -275,7 +276,7 @@ class _RuleBuilder:
     def _rule(self, row: Row) -> Rule:
         share = self._share
         condition = self._condition(row)
-        duties = words(row.text("duties"))
+        duties = tuple([self._due(duty) for duty in words(row.text("duties"))])
         return Rule(
             priority=int(row.text("priority")),
             id=row.text("id"),
@@ -293,6 +294,10 @@ class _RuleBuilder:
             residue=condition.residue,
             condition=share(row.text("when")),
         )
+
+    def _due(self, duty: str) -> str:
+        """A review that says no hours is due within those of the switch."""
+        return f"review:{self._review_hours}" if duty == "review" else duty
 
     def _share(self, text: str) -> str:
         return self._shared.setdefault(text, text)

@@ -6,12 +6,13 @@ set, on facts that are still usable at the last moment, with its journal entry
 on stable storage.  Every other event is a denial with a reason.
 """
 
+import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -39,7 +40,7 @@ MAX_BESIDE = 100
 """So many other patients' facts are read for the parts of one request; what is about further ones is denied."""
 
 DIGEST_SHOWN = 16
-"""Hexadecimal digits of the policy digest in answers and entries; the whole one stands in the segment's head."""
+"""Hexadecimal digits of the policy digest in answers and entries; the whole one stands in the policy's own entry."""
 
 
 class Origin(Struct, frozen=True):
@@ -112,12 +113,17 @@ class Entry(Struct, frozen=True, omit_defaults=True):
 
 
 class PolicyEntry(Struct, frozen=True, omit_defaults=True):
-    """A line of the journal: another policy set is in force from here on."""
+    """
+    A line of the journal: this policy set is in force from here on, with its switches in these positions.
+
+    ``before`` is the digest of the set before; empty where the process began.
+    """
 
     kind: str
     at: str
     before: str
     policy: str
+    switches: dict[str, Any]
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
@@ -184,6 +190,9 @@ class DecisionPoint:
         self._process = secrets.token_hex(6)
         self._numbers = count(1)
         self._encode = msgspec.json.Encoder().encode
+        self._policy_told: bytes | None = None
+        self._untold: bytes | None = None
+        self._telling: asyncio.Future[None] | None = None
 
     async def decide(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet | None = None) -> Answer:
         """
@@ -209,24 +218,47 @@ class DecisionPoint:
         else:
             decision = self._decide(policy_set, request, facts, now, _capabilities(request, origin))
         answer = self._answer(decision, policy_set)
+        if self._untold is not None:
+            self._tell(self._untold)
         try:
             await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
             # The last test before a permit is sent: nothing changed while its entry was written, and the lease holds.
             if decision.allowed and not self._still_usable(request, facts, beside):
                 answer = await self._again(policy_set, request, origin, answer)
         except JournalError:
+            self._untold = self._policy_told
             answer = self._answer(deny("deny.audit_unavailable"), policy_set, answer.id)
         self._metrics.decided(origin.listener, answer.decision.reason, time.perf_counter() - began)
         return answer
 
     def put_in_force(self, policy_set: PolicySet, changes: Changes) -> None:
         """Decide by *policy_set* from now on; the journal tells it before the first decision under it."""
-        entry = PolicyEntry(
-            "policy", render_instant(self._clock.now().hi), self.policy_set.digest, policy_set.digest,
-            changes.added, changes.removed, changes.changed,
-        )  # fmt: skip
-        self._journal.append(self._encode(entry))
+        self._tell(self._policy_entry(self.policy_set.digest, policy_set, changes))
         self.policy_set = policy_set
+
+    def begin(self) -> None:
+        """Let the journal tell which policy is in force as the process begins; needs the running loop."""
+        self._tell(self._policy_entry("", self.policy_set, Changes()))
+
+    def _policy_entry(self, before: str, policy_set: PolicySet, changes: Changes) -> bytes:
+        switches = msgspec.to_builtins(policy_set.vocabulary.switches)
+        moment = render_instant(self._clock.now().hi)
+        return self._encode(
+            PolicyEntry(
+                "policy", moment, before, policy_set.digest, switches, changes.added, changes.removed, changes.changed
+            )
+        )
+
+    def _tell(self, entry: bytes) -> None:
+        """Append an entry of the policy; after a failure of the journal it goes before the next decision, again."""
+        self._policy_told, self._untold = entry, None
+        self._telling = asyncio.ensure_future(self._confirm(self._journal.append(entry), entry))
+
+    async def _confirm(self, written: Awaitable[None], entry: bytes) -> None:
+        try:
+            await written
+        except JournalError:
+            self._untold = entry
 
     async def record_refusal(self, reason: str, origin: Origin, subject: str | None = None) -> str:
         """

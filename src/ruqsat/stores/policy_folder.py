@@ -31,7 +31,8 @@ def load_texts(folder: Path) -> dict[str, bytes]:
     """
     for _ in range(_ATTEMPTS):
         before = state_of(folder)
-        texts = {name: _read(folder / name) for name, *_ in before}
+        # By where the links led: one that turns there and back between two looks cannot mix two packs.
+        texts = {name: _read(Path(where)) for name, where, *_ in before}
         if state_of(folder) == before:
             return texts
     raise FolderBusyError(f"`{folder}` changes while it is read")
