@@ -168,7 +168,6 @@ def new_row(id_: str, data: Mapping[str, Any], strict: bool, about: Circumstance
     if strict and items:
         raise RegistryError("consent-incomplete", "the consent fails items that the law demands", items)
     content = {"document": {**data, "verification": None}, "verification": {}}
-    iin = at(data, "owner.iin")
     row = ConsentRow(
         id=id_,
         patient=patient,
@@ -177,7 +176,7 @@ def new_row(id_: str, data: Mapping[str, Any], strict: bool, about: Circumstance
         effect=data["effect"],
         thread=thread_of(id_, data),
         org=at(data, "operator.org"),
-        owner_tag=about.seal.tag("owner", iin.encode()) if iin else None,
+        owner_tag=owner_tag(data, about.seal),
         created_at=about.now,
         updated_at=about.now,
         body=RecordBody(
@@ -190,6 +189,12 @@ def new_row(id_: str, data: Mapping[str, Any], strict: bool, about: Circumstance
         return row
     # Verified as it is written down: still the first version.
     return verified(row, data["verification"], about, version=1)
+
+
+def owner_tag(data: Mapping[str, Any], seal: RecordSeal) -> bytes | None:
+    """Return the tag of the owner's identification number, None where none is stated."""
+    iin = at(data, "owner.iin")
+    return seal.tag("owner", iin.encode()) if iin else None
 
 
 def unsealed(row: ConsentRow, seal: RecordSeal) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ruqsat.core.consent_items import at, catalogue_of
+from ruqsat.core.consent_items import catalogue_of
 from ruqsat.core.consent_record import Change, ConsentRow, Receipt, with_rows
 from ruqsat.core.facts import PatientFacts, Position
 from ruqsat.core.instant import Instant
@@ -31,6 +31,7 @@ from ruqsat.service.consent_changes import (
     moved,
     new_id,
     new_row,
+    owner_tag,
     refuse_other_giver,
     repeated,
     unsealed,
@@ -51,8 +52,8 @@ class RecordStore(Protocol):
         """Return a page of a patient's records."""
         ...
 
-    async def find_owners(self, tag: bytes) -> set[str]:
-        """Return the patients whose records carry this tag."""
+    async def is_somebody_else(self, patient: str, tag: bytes) -> bool:
+        """Tell whether verified records tie the number of this tag to another patient, or this patient to another."""
         ...
 
     async def find_consent(self, consent: str) -> str | None:
@@ -129,9 +130,7 @@ class ConsentRegistry:
     ) -> dict[str, Any]:
         seal = self._required_seal()
         refuse_other_giver(caller, data)
-        tag = None if not (iin := at(data, "owner.iin")) else seal.tag("owner", iin.encode())
-        if tag is not None and await self.store.find_owners(tag) - {data["patient"]}:
-            raise RegistryError("identity-conflict", "this identification number is on record for another patient")
+        await self._refuse_somebody_else(caller, data["patient"], owner_tag(data, seal))
         about = self._circumstances(caller, seal)
         id_ = new_id(about.now)
         fingerprint = seal.tag("content", (old.id if old else "").encode(), call.content)
@@ -164,6 +163,7 @@ class ConsentRegistry:
             NotConfiguredError: there is no key.
         """
         about = self._circumstances(caller, self._required_seal())
+        await self._refuse_somebody_else(caller, row.patient, row.owner_tag)
 
         def change(facts: PatientFacts, rows: dict[str, ConsentRow], _: Receipt | None) -> Change:
             changed = verified(current_row(rows, row.id, version, "verify"), verification, about)
@@ -222,6 +222,16 @@ class ConsentRegistry:
             NotConfiguredError: there is no key.
         """
         return unsealed(row, self._required_seal())
+
+    async def _refuse_somebody_else(self, caller: Caller, patient: str, tag: bytes | None) -> None:
+        """
+        Refuse to tie a patient to a second identification number, or a number to a second patient.
+
+        Only the desk is told: anybody else would learn who is on record here.  What they
+        hand in opens nothing until the desk verifies it.
+        """
+        if caller.desk and tag is not None and await self.store.is_somebody_else(patient, tag):
+            raise RegistryError("identity-conflict", "verified records tie this patient or this number to another")
 
     def _circumstances(self, caller: Caller, seal: RecordSeal) -> Circumstances:
         vocabulary = self.vocabulary()

@@ -306,14 +306,16 @@ class SqlStore:
             lambda connection: sql_records.read_page(connection, patient, org, after, limit), self._read_timeout
         )
 
-    async def find_owners(self, tag: bytes) -> set[str]:
+    async def is_somebody_else(self, patient: str, tag: bytes) -> bool:
         """
-        Return the patients whose records carry this tag of an identification number; at most two.
+        Tell whether verified records tie the number of this tag to another patient, or this patient to another number.
 
         Raises:
             StoreUnavailableError: no answer in time.
         """
-        return await self._readers.run(lambda connection: sql_records.find_owners(connection, tag), self._read_timeout)
+        return await self._readers.run(
+            lambda connection: sql_records.is_somebody_else(connection, patient, tag), self._read_timeout
+        )
 
     async def find_consent(self, consent: str) -> str | None:
         """

@@ -9,7 +9,7 @@ that patient's row of facts.
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ruqsat.core.consent_record import ConsentRow, Receipt, RecordBody
@@ -29,7 +29,17 @@ _PAGE = (
     .order_by(consent_record.c.id)
 )
 _RECEIPT = select(idempotency).where(idempotency.c.key == bindparam("wanted"))
-_TAGS = select(consent_record.c.patient).where(consent_record.c.owner_tag == bindparam("tag")).limit(2)
+_SOMEBODY_ELSE = select(
+    exists(
+        select(consent_record.c.id).where(
+            # Permits that were once verified: whoever hands in anything else may have made the number up.
+            consent_record.c.effect == "permit",
+            consent_record.c.status.in_(("active", "revoked", "superseded")),
+            ((consent_record.c.owner_tag == bindparam("tag")) & (consent_record.c.patient != bindparam("owner")))
+            | ((consent_record.c.owner_tag != bindparam("tag")) & (consent_record.c.patient == bindparam("owner"))),
+        )
+    )
+)
 
 
 def read_record(connection: Connection, id_: str) -> ConsentRow | None:
@@ -65,9 +75,9 @@ def read_receipt(connection: Connection, key: bytes) -> Receipt | None:
     return None if found is None else Receipt(**dict(found))
 
 
-def find_owners(connection: Connection, tag: bytes) -> set[str]:
-    """Return the patients whose records carry this tag of an identification number; at most two."""
-    return set(connection.execute(_TAGS, {"tag": tag}).scalars())
+def is_somebody_else(connection: Connection, patient: str, tag: bytes) -> bool:
+    """Tell whether verified records tie the number of this tag to another patient, or this patient to another number."""
+    return bool(connection.execute(_SOMEBODY_ELSE, {"owner": patient, "tag": tag}).scalar_one())
 
 
 def write_records(connection: Connection, rows: tuple[ConsentRow, ...]) -> None:
