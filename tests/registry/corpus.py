@@ -44,7 +44,7 @@ class Refused(NamedTuple):
 
 def changed(changes: dict[str, Any], whole: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the consent with these places (dotted, indexes as numbers) set or gone."""
-    document = consent() if whole is None else whole
+    document = consent() if whole is None else copy.deepcopy(whole)
     for path, value in copy.deepcopy(list(changes.items())):
         *way, last = path.split(".")
         place: Any = document

@@ -5,9 +5,6 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from tests.registry.corpus import BY_REPRESENTATIVE, changed
-from tests.registry.documents import BIN, CHECKED, consent, verified
-from tests.registry.test_items import CATALOGUE, NOW
 
 from ruqsat.core.consent_record import TRANSITIONS, VERIFY, ConsentRow, Status, allowed_events, project, with_rows
 from ruqsat.core.facts import PatientFacts
@@ -24,6 +21,9 @@ from ruqsat.service.consent_changes import (
 from ruqsat.service.consent_changes import verified as verified_row
 from ruqsat.service.record_seal import RecordSeal
 from ruqsat.web.consent_models import ConsentIn, Verification, read_model
+from tests.registry.corpus import BY_REPRESENTATIVE, changed
+from tests.registry.documents import BIN, CHECKED, consent, verified
+from tests.registry.test_items import CATALOGUE, NOW
 
 DESK, PATIENT = Caller("reg_saltanat", desk=True, basis="operator_duty"), Caller("dana", basis="self")
 ABOUT = Circumstances(DESK, NOW, CATALOGUE, Switches(), RecordSeal(bytes(32)))

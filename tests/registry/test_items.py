@@ -1,15 +1,15 @@
 """What of a consent fails which item: one whole consent fails none, and every change of the corpus its own."""
 
 import pytest
-from tests.conftest import ROOT
-from tests.registry.corpus import BY_REPRESENTATIVE, FAILS, GONE, REFUSED, Fails, Refused, changed
-from tests.registry.documents import consent
 
 from ruqsat.core.consent_items import FIXES, LAWS, Catalogue, Failing, catalogue_of, failing_items
 from ruqsat.core.instant import parse_instant
 from ruqsat.core.vocabulary import parse_vocabulary
 from ruqsat.web.consent_models import ConsentIn, read_model
 from ruqsat.web.problems import Refusal
+from tests.conftest import ROOT
+from tests.registry.corpus import BY_REPRESENTATIVE, FAILS, GONE, REFUSED, Fails, Refused, changed
+from tests.registry.documents import consent
 
 NOW = parse_instant("2026-11-25T12:00:00Z")
 

@@ -76,7 +76,7 @@ def read_receipt(connection: Connection, key: bytes) -> Receipt | None:
 
 
 def is_somebody_else(connection: Connection, patient: str, tag: bytes) -> bool:
-    """Tell whether verified records tie the number of this tag to another patient, or this patient to another number."""
+    """Tell whether verified records tie this tag's number to another patient, or this patient to another number."""
     return bool(connection.execute(_SOMEBODY_ELSE, {"owner": patient, "tag": tag}).scalar_one())
 
 
