@@ -1,5 +1,6 @@
 """What becomes of a record: which event leads where, and what decisions see of each status."""
 
+import asyncio
 import json
 from typing import Any, get_args
 
@@ -8,10 +9,12 @@ import pytest
 
 from ruqsat.core.consent_record import TRANSITIONS, VERIFY, ConsentRow, Status, allowed_events, project, with_rows
 from ruqsat.core.facts import PatientFacts
-from ruqsat.core.vocabulary import Switches
+from ruqsat.core.vocabulary import Switches, parse_vocabulary
 from ruqsat.service.consent_changes import (
+    Call,
     Caller,
     Circumstances,
+    NotConfiguredError,
     RegistryError,
     current_row,
     in_place_of,
@@ -19,8 +22,10 @@ from ruqsat.service.consent_changes import (
     new_row,
 )
 from ruqsat.service.consent_changes import verified as verified_row
+from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.record_seal import RecordSeal
 from ruqsat.web.consent_models import ConsentIn, Verification, read_model
+from tests.conftest import ROOT
 from tests.registry.corpus import BY_REPRESENTATIVE, changed
 from tests.registry.documents import BIN, CHECKED, consent, verified
 from tests.registry.test_items import CATALOGUE, NOW
@@ -179,3 +184,20 @@ def test_a_withdrawal_of_what_was_never_in_force_governs_nothing() -> None:
         "active": "revoked",
     }
     assert project(ends["active"], Switches()).revoked_at == NOW
+
+
+def test_without_a_key_nothing_is_recorded() -> None:
+    """Full records need a key: no store is asked, no change begun."""
+    vocabulary, _ = parse_vocabulary((ROOT / "policies" / "vocabulary.toml").read_text(), "vocabulary.toml")
+    assert vocabulary is not None
+    untouched: Any = None
+    registry = ConsentRegistry(untouched, untouched, None, lambda: vocabulary, str, lambda: NOW)
+    data = read_model(ConsentIn, json.dumps(consent()).encode())
+
+    for call in (
+        registry.create(DESK, data, Call()),
+        registry.supersede(DESK, row_of(verified()), 1, data, Call()),
+        registry.verify(DESK, row_of(consent()), 1, checked(signature=CHECKED)),
+    ):
+        with pytest.raises(NotConfiguredError, match="RUQSAT_RECORD_KEY"):
+            asyncio.run(call)

@@ -262,7 +262,7 @@ def test_one_patient_never_reads_anothers(api: Api) -> None:
     mine = api.record().json()["consent"]
     assert api.call("dana", "GET", f"/{mine}").json()["document"]["owner"]["surname"] == "CANARY-surname"
 
-    for who in ("kamal", "saule", "reg_zarina", "dr_aida"):
+    for who in ("kamal", "saule", "arman", "reg_zarina", "dr_aida"):
         tries = [
             [
                 api.call(who, "GET", f"/{id_}"),
@@ -283,6 +283,29 @@ def test_one_patient_never_reads_anothers(api: Api) -> None:
             assert problem(listed) == (403, "not_permitted")
         assert problem(api.record(who, consent())) == (403, "not_permitted")
     assert api.may_read()
+
+
+def test_a_desk_is_of_the_organisation_that_the_directory_says(api: Api) -> None:
+    """A token that claims another employer opens nothing of that employer's: not to read, list, record or change."""
+    id_ = api.record().json()["consent"]
+    PEOPLE["reg_claims"] = PEOPLE["reg_zarina"] | {"org": "h1", "sub": "reg_zarina"}
+
+    for answer in (
+        api.call("reg_claims", "GET", f"/{id_}"),
+        api.call("reg_claims", "GET", params={"patient": "p-dana"}),
+        api.call("reg_claims", "POST", f"/{id_}/withdraw"),
+        api.record("reg_claims"),
+    ):
+        assert problem(answer) == (403, "not_permitted")
+    assert api.may_read()
+
+
+def test_what_is_on_record_only_for_decisions_is_no_full_record(api: Api) -> None:
+    """The demo world's consent can be withdrawn and not read whole; the patient is told so, others nothing."""
+    assert problem(api.call("dana", "GET", "/c-dana-family")) == (404, "no-full-record")
+    assert problem(api.call("kamal", "GET", "/c-dana-family")) == (403, "not_permitted")
+    verify = api.call("dana", "POST", "/c-dana-family/supersede", json=consent(), headers={"if-match": '"1"'})
+    assert problem(verify) == (404, "no-full-record")
 
 
 def test_who_is_let_in_by_a_consent_reads_its_scope_and_no_name(api: Api) -> None:
