@@ -367,6 +367,19 @@ def test_the_same_key_and_content_make_one_record(api: Api) -> None:
     assert problem(api.record(**{"idempotency-key": "short"})) == (400, "idempotency-key-malformed")
 
 
+def test_of_two_who_read_the_same_version_one_changes_it(api: Api) -> None:
+    """Ten at once under one version: one is taken, the others are told to read again."""
+    draft = api.record("dana", consent())
+    path = f"/{draft.json()['consent']}/verify"
+
+    def verify(_: int) -> httpx.Response:
+        return api.call("reg_saltanat", "POST", path, json={"signature": CHECKED}, headers=etag(draft))
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(verify, range(10)))
+    assert sorted(answer.status_code for answer in answers) == [200, *[412] * 9]
+
+
 def test_lists_come_in_pages(api: Api) -> None:
     """Each record once, in the order of recording, without a name; the desk sees its own organisation's."""
     ids = [api.record("dana", consent()).json()["consent"] for _ in range(5)]
