@@ -39,6 +39,7 @@ TOKENS = {"token_issuer": "i", "token_audience": "a", "token_key": SECRET}
     [
         ({}, "forward-auth listener needs"), ({**OFF, "token_issuer": "i"}, "half configured"),
         ({**TOKENS, "token_audience": None}, "token_audience"), ({**TOKENS, "token_key": None}, "token_key"),
+        ({**OFF, "record_key": SECRET, "record_key_file": "x"}, "record_key or record_key_file, not both"),
         ({**TOKENS, "token_key_file": "x"}, "not both"), ({**OFF, "journal": "fast"}, "RUQSAT_JOURNAL"),
         ({**OFF, "cache_entries": 0}, "RUQSAT_CACHE_ENTRIES"), ({**OFF, "lease_seconds": 1}, "twice probe_seconds"),
         ({**OFF, "json_capabilities": ["fly"]}, "RUQSAT_JSON_CAPABILITIES"), ({**OFF, "database_url": "mysql://x"}, "RUQSAT_DATABASE_URL"),
@@ -87,3 +88,15 @@ def test_a_start_that_is_refused_is_one_line_and_exit_code_2(tmp_path: Path, set
     assert done.stderr.startswith("error[")
     assert len(done.stderr.strip().splitlines()) == 1
     assert "short" not in done.stderr or "shorter" in done.stderr
+
+
+def test_a_record_key_that_is_none_stops_the_start_and_is_not_shown(tmp_path: Path) -> None:
+    """Of another size, or in a file that is not there: one line that names the setting."""
+    key, file = (
+        run_cli(tmp_path, "serve", auth_listen="off", **{name: value})
+        for name, value in (("record_key", SECRET), ("record_key_file", str(tmp_path / "nowhere")))
+    )
+
+    assert (key.returncode, "RUQSAT_RECORD_KEY: expected 32 random bytes" in key.stderr) == (2, True)
+    assert (file.returncode, "RUQSAT_RECORD_KEY_FILE cannot be read" in file.stderr) == (2, True)
+    assert SECRET not in key.stderr + key.stdout

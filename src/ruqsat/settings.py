@@ -62,6 +62,10 @@ class Settings(BaseSettings):
         None, description="HS256: shared secret, 32 bytes or more; RS256: public key, PEM"
     )
     token_key_file: Path | None = Field(None, description="file holding the token key")
+    record_key: SecretStr | None = Field(
+        None, description="what personal fields of records are encrypted with: 32 bytes in base64"
+    )
+    record_key_file: Path | None = Field(None, description="file holding the record key")
     cache_entries: int = Field(50_000, ge=1, le=10_000_000, description="subjects and patients kept in memory")
     lease_seconds: float = Field(5.0, ge=1, le=60, description="Δ: how long facts may be used without hearing from SQL")
     probe_seconds: float = Field(1.0, ge=0.1, le=30, description="P: how often SQL is asked")
@@ -110,6 +114,8 @@ class Settings(BaseSettings):
             raise ValueError(f"tokens are half configured: set {', '.join(missing)} too")
         if self.token_key and self.token_key_file:
             raise ValueError("set token_key or token_key_file, not both")
+        if self.record_key and self.record_key_file:
+            raise ValueError("set record_key or record_key_file, not both")
         if missing and self.auth_listen != "off":
             raise ValueError(
                 "the forward-auth listener needs token_issuer, token_audience and token_key or "
@@ -134,6 +140,22 @@ class Settings(BaseSettings):
             return self.token_key_file.read_bytes().strip()
         except OSError as error:
             raise SettingsError(f"RUQSAT_TOKEN_KEY_FILE cannot be read: {error.strerror}") from error
+
+    def record_key_bytes(self) -> bytes | None:
+        """
+        Return the key of the records as it is written down, None where none is set.
+
+        Raises:
+            SettingsError: the key file cannot be read.
+        """
+        if self.record_key is not None:
+            return self.record_key.get_secret_value().encode()
+        if self.record_key_file is None:
+            return None
+        try:
+            return self.record_key_file.read_bytes()
+        except OSError as error:
+            raise SettingsError(f"RUQSAT_RECORD_KEY_FILE cannot be read: {error.strerror}") from error
 
 
 def load_settings(**overrides: Any) -> Settings:

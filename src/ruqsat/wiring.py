@@ -28,10 +28,12 @@ from ruqsat.core.world import project_world
 from ruqsat.errors import PolicyError, SettingsError
 from ruqsat.service.administration_point import AdministrationPoint, InForce
 from ruqsat.service.clock import ServerClock, SystemClock
+from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import Decide, DecisionPoint
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.record_seal import RecordSeal, read_record_key
 from ruqsat.service.sharing import SHARED_COUNTERS, Sharing
 from ruqsat.settings import Settings
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
@@ -118,7 +120,7 @@ async def open_process(
         RuqsatError: it cannot be started, and why.
     """
     _refuse_open_listeners(settings)
-    verifier = _verifier(settings)
+    verifier, seal = _verifier(settings), _seal(settings)
     url = settings.database_url.get_secret_value()
     metrics, clock = Metrics(), ServerClock() if is_postgres(url) else SystemClock()
     administration = AdministrationPoint(
@@ -161,14 +163,19 @@ async def open_process(
         state = _State(settings, administration, information, journal, clock, rehearsal)
         state.redis, state.sharing = redis, sharing
         state.watch(metrics)
+        registry = ConsentRegistry(
+            store, information, seal,
+            vocabulary=lambda: decision_point.policy_set.vocabulary,
+            token=lambda: freshness.issue_token(information.position),
+            now=clock.stamp if stage is None else lambda: stage.now().lo,
+        )  # fmt: skip
         apps = {
             "json": AuthZen(decision_point, settings.json_explain, frozenset(settings.json_capabilities))
             if stage is None or rehearsal is None
             else _json_for_tests(decision_point, stage, information, freshness, administration, rehearsal),
             "auth": auth,
             "control": build_control(
-                decision_point, _Registry(store, information, freshness), verifier, metrics, state.status,
-                state.readiness, clock.stamp if stage is None else lambda: stage.now().lo,
+                decision_point, registry, verifier, metrics, state.status, state.readiness
             ),
         }  # fmt: skip
         # What was built lives as long as the process: the collector need not look at it again, nor often.
@@ -185,19 +192,6 @@ async def open_process(
             information,
             state.begin_drain,
         )
-
-
-class _Registry:
-    """The store as the control API needs it: every change passes the information point."""
-
-    def __init__(self, store: SqlStore, information: InformationPoint, freshness: Freshness) -> None:
-        self.find_patient_of = store.find_consent
-        self.change_patient = information.change_patient
-        self._information, self._freshness = information, freshness
-
-    def token(self) -> str:
-        """Return the consistency token of what is known now."""
-        return self._freshness.issue_token(self._information.position)
 
 
 class _State:
@@ -396,6 +390,14 @@ def _verifier(settings: Settings) -> TokenVerifier | None:
     key = settings.token_key_bytes()
     with _naming("RUQSAT_TOKEN_KEY" if settings.token_key is not None else "RUQSAT_TOKEN_KEY_FILE"):
         return TokenVerifier(settings.token_issuer, settings.token_audience, settings.token_algorithm, key)
+
+
+def _seal(settings: Settings) -> RecordSeal | None:
+    key = settings.record_key_bytes()
+    if key is None:
+        return None
+    with _naming("RUQSAT_RECORD_KEY" if settings.record_key is not None else "RUQSAT_RECORD_KEY_FILE"):
+        return RecordSeal(read_record_key(key))
 
 
 def _refuse_open_listeners(settings: Settings) -> None:

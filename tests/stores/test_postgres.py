@@ -20,7 +20,7 @@ from ruqsat.core.facts import Consent, PatientFacts, Position, Provision, Subjec
 from ruqsat.errors import OutcomeUnknownError, RequestError, RuqsatError, SettingsError, StoreUnavailableError
 from ruqsat.service.clock import ServerClock
 from ruqsat.service.freshness import Freshness
-from ruqsat.stores import sql_facts
+from ruqsat.stores import migrations, sql_facts
 from ruqsat.stores.postgres import Postgres
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import current_revision, upgrade_database
@@ -438,16 +438,18 @@ def test_serving_refuses_another_revision_and_says_what_to_run(postgres: Postgre
 
     async def scenario() -> None:
         assert await current_revision(url) is None
-        with pytest.raises(SettingsError, match="no tables yet, expected revision `0001`: run `ruqsat db upgrade`"):
+        with pytest.raises(
+            SettingsError, match=f"no tables yet, expected revision `{migrations.HEAD}`: run `ruqsat db upgrade`"
+        ):
             await SqlStore.open(url)
-        assert await asyncio.gather(upgrade_database(url), upgrade_database(url)) == ["0001", "0001"]
-        assert await upgrade_database(url) == await current_revision(url) == "0001"
+        assert await asyncio.gather(upgrade_database(url), upgrade_database(url)) == [migrations.HEAD] * 2
+        assert await upgrade_database(url) == await current_revision(url) == migrations.HEAD
         async with opened(url) as store:
             assert await store.is_empty()
 
         postgres.execute("UPDATE ruqsat_revision SET version_num = '7777'", url.rpartition("/")[2])
         with pytest.raises(
-            SettingsError, match="at revision `7777`, expected revision `0001`: run `ruqsat db upgrade`"
+            SettingsError, match=f"at revision `7777`, expected revision `{migrations.HEAD}`: run `ruqsat db upgrade`"
         ):
             await SqlStore.open(url)
         with pytest.raises(SettingsError, match="a revision that this version does not know"):

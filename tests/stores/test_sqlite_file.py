@@ -18,6 +18,7 @@ import pytest
 import ruqsat
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.errors import SettingsError, StoreLockedError, StoreUnavailableError
+from ruqsat.stores import migrations
 from ruqsat.stores.sql import SqlStore
 
 SOURCE = str(Path(ruqsat.__file__).parent.parent)
@@ -235,10 +236,12 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     with_store(path)
     edit(path, "UPDATE ruqsat_revision SET version_num = ?", "7777")
 
-    with pytest.raises(SettingsError, match="a revision that this version does not know, expected `0001`"):
+    with pytest.raises(
+        SettingsError, match=f"a revision that this version does not know, expected `{migrations.HEAD}`"
+    ):
         with_store(path)
 
-    edit(path, "UPDATE ruqsat_revision SET version_num = ?", "0001")
+    edit(path, "UPDATE ruqsat_revision SET version_num = ?", migrations.HEAD)
     with_store(path)
 
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from ruqsat.core.consent_record import Change, ConsentRow, Receipt
 from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
 from ruqsat.core.instant import Instant
 from ruqsat.errors import StoreUnavailableError
@@ -29,12 +30,21 @@ from ruqsat.service.sharing import Sharing
 
 _ATTEMPTS = 3
 
+RecordChange = Callable[[PatientFacts, dict[str, ConsentRow], Receipt | None], Change]
+"""What a use case makes of a patient's facts, the records that it asked for, and what it answered before."""
+
 
 class Truth(FactsStore, Feed, Protocol):
     """What the information point needs of a store: facts, their changes, and a way to change them."""
 
     async def change_patient(self, patient: str, change: Callable[[PatientFacts], PatientFacts]) -> Position:
         """Replace a patient's facts by what *change* makes of them, in one transaction."""
+        ...
+
+    async def change_records(
+        self, patient: str, wanted: tuple[str, ...], key: bytes | None, change: "RecordChange"
+    ) -> tuple[Position, Change]:
+        """Make one change of a patient's records and facts together, or none."""
         ...
 
 
@@ -240,6 +250,26 @@ class InformationPoint:
             return self._learn(position, ("patient:" + patient,))
 
         return await self._finish(launch(write()))
+
+    async def change_records(
+        self, patient: str, wanted: tuple[str, ...], key: bytes | None, change: RecordChange
+    ) -> Change:
+        """
+        Change a patient's records and facts together, or neither; promises as ``record``.
+
+        Raises:
+            StoreUnavailableError: nothing was changed.
+            RequestError: nobody by that id (``unknown-patient``), or *change* or the store refuses it.
+        """
+        made: list[Change] = []
+
+        async def write() -> Position:
+            position, done = await self._store.change_records(patient, wanted, key, change)
+            made.append(done)
+            return self._learn(position, ("patient:" + patient,) if done.facts is not None else ())
+
+        await self._finish(launch(write()))
+        return made[0]
 
     def _learn(self, position: Position, keys: tuple[str, ...]) -> Position:
         self._freshness.learn_commit(position, keys)

@@ -12,9 +12,10 @@ from typing import Self, TypeVar
 
 from sqlalchemy import Connection
 
+from ruqsat.core.consent_record import Change, ConsentRow, Receipt
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.errors import RequestError
-from ruqsat.stores import sql_facts
+from ruqsat.stores import sql_facts, sql_records
 from ruqsat.stores.sql_database import Database, open_database
 from ruqsat.stores.sql_lane import ClockReading
 
@@ -165,6 +166,76 @@ class SqlStore:
             return sql_facts.advance_feed(connection, touched)[0]
 
         return await self._write(rewrite)
+
+    async def change_records(
+        self,
+        patient: str,
+        wanted: tuple[str, ...],
+        key: bytes | None,
+        change: Callable[[PatientFacts, dict[str, ConsentRow], Receipt | None], Change],
+    ) -> tuple[Position, Change]:
+        """
+        Make one change of a patient's records and facts together, or none.
+
+        Args:
+            patient: Whose they are; nobody else changes them meanwhile.
+            wanted: Ids of records that *change* is given, those of other patients left out.
+            key: Idempotency key whose receipt *change* is given.
+            change: Pure, as of ``change_patient``.
+
+        Raises:
+            UnknownPatientError: nobody by that id.
+            StoreUnavailableError: nothing was changed; or, as an ``OutcomeUnknownError``, nobody knows.
+            RequestError: an id is already taken; nothing was changed.
+        """
+
+        def rewrite(connection: Connection) -> tuple[Position, Change]:
+            facts = sql_facts.read_patient_to_change(connection, patient)
+            if facts is None:
+                raise UnknownPatientError("nobody is on record by this patient id")
+            found = [sql_records.read_record(connection, id_) for id_ in wanted]
+            rows = {row.id: row for row in found if row is not None and row.patient == patient}
+            made = change(facts, rows, None if key is None else sql_records.read_receipt(connection, key))
+            if made.receipt is not None:
+                sql_records.write_receipt(connection, made.receipt)
+            sql_records.write_records(connection, made.rows)
+            if made.facts is None:
+                return sql_facts.read_position(connection), made
+            touched = sql_facts.write_facts(connection, (), (made.facts,))
+            return sql_facts.advance_feed(connection, touched)[0], made
+
+        return await self._write(rewrite)
+
+    async def find_record(self, id_: str) -> ConsentRow | None:
+        """
+        Return one full record, None for none.
+
+        Raises:
+            StoreUnavailableError: no answer in time, or one that cannot be trusted.
+        """
+        return await self._readers.run(lambda connection: sql_records.read_record(connection, id_), self._read_timeout)
+
+    async def list_records(self, patient: str, org: str | None, after: str, limit: int) -> list[ConsentRow]:
+        """
+        Return at most *limit* of a patient's records whose ids come after *after*, of one organisation if given.
+
+        Raises:
+            StoreUnavailableError: no answer in time, or one that cannot be trusted.
+        """
+        return await self._readers.run(
+            lambda connection: sql_records.read_page(connection, patient, org, after, limit), self._read_timeout
+        )
+
+    async def is_somebody_else(self, patient: str, tag: bytes) -> bool:
+        """
+        Tell whether verified records tie the number of this tag to another patient, or this patient to another number.
+
+        Raises:
+            StoreUnavailableError: no answer in time.
+        """
+        return await self._readers.run(
+            lambda connection: sql_records.is_somebody_else(connection, patient, tag), self._read_timeout
+        )
 
     async def find_consent(self, consent: str) -> str | None:
         """

@@ -77,6 +77,38 @@ document = Table(
     sqlite_strict=True,
 )
 
+consent_record = Table(
+    "consent_record",
+    metadata,
+    Column("id", _EXACT, primary_key=True),
+    Column("patient", _EXACT, nullable=False),
+    Column("version", _NUMBER, nullable=False),
+    Column("status", _EXACT, nullable=False),
+    Column("effect", _EXACT, nullable=False),
+    Column("thread", _EXACT, nullable=False),
+    Column("org", _EXACT),
+    Column("owner_tag", LargeBinary),
+    Column("created_at", _NUMBER, nullable=False),
+    Column("updated_at", _NUMBER, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("sealed_at", _NUMBER, nullable=False),
+    Index("consent_record_by_patient", "patient", "id"),
+    Index("consent_record_by_owner", "owner_tag"),
+    sqlite_strict=True,
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    Column("at", _NUMBER, nullable=False),
+    Index("idempotency_by_age", "at"),
+    sqlite_strict=True,
+)
+
 meta = Table(
     "meta",
     metadata,

@@ -1,88 +1,37 @@
 """
-The control listener (FastAPI): health, status, metrics, and the first write of the control API.
+The control listener (FastAPI): health, status, metrics, and the registries behind the control API.
 
-Administration has no business on the data path.  Reads here carry no personal
-data.  A write is itself a decision: the caller's token says who asks, the policy
-says whether, the journal keeps it.
+Administration has no business on the data path.  What watches the process carries
+no personal data.  A call of a registry is itself a decision: the caller's token says
+who asks, the policy says whether, the journal keeps it.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Protocol
+from collections.abc import Callable
+from typing import Any, cast
 
-import msgspec
-from fastapi import FastAPI, Header, Request
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
 
 from ruqsat import __version__
-from ruqsat.core.facts import Consent, PatientFacts, Position
-from ruqsat.core.instant import Instant
-from ruqsat.core.request import (
-    Action,
-    EvaluationRequest,
-    RequestContext,
-    Resource,
-    ResourceProperties,
-)
-from ruqsat.errors import OutcomeUnknownError, RuqsatError, StoreUnavailableError
-from ruqsat.service.decision_point import DecisionPoint, Origin
+from ruqsat.errors import RequestError, StoreUnavailableError
+from ruqsat.service.consent_changes import NotConfiguredError, RegistryError
+from ruqsat.service.consent_registry import ConsentRegistry
+from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.metrics import Metrics
-from ruqsat.web.identity import TokenVerifier, Unauthenticated
-
-TRY_LATER = "try_later"
-"""What a caller may learn of every failure of ours (see the reasons of vocabulary.toml)."""
-
-_MAX_TRACEPARENT = 256
-
-
-class Registry(Protocol):
-    """What the control API needs of the store."""
-
-    async def find_patient_of(self, consent: str) -> str | None:
-        """Return the patient whose document this is."""
-        ...
-
-    async def change_patient(self, patient: str, change: Callable[[PatientFacts], PatientFacts]) -> Position:
-        """Change a patient's facts in one transaction; known to every decision once this returns."""
-        ...
-
-    def token(self) -> str:
-        """Return the consistency token of what is known now."""
-        ...
-
-
-class Withdrawn(BaseModel):
-    """A consent that is withdrawn; a check that carries the token sees at least this."""
-
-    consent: str
-    token: str
-
-
-class Problem(BaseModel):
-    """An RFC 9457 problem document."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-
-
-class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an error of ours
-    """The call is refused with this problem document."""
-
-    def __init__(self, status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status, self.code, self.detail, self.headers = status, code, detail, headers
+from ruqsat.web.consents import build_consents, refusal_of, schemas
+from ruqsat.web.gate import Gate
+from ruqsat.web.identity import TokenVerifier
+from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable
 
 
 def build_control(
     decision_point: DecisionPoint,
-    registry: Registry,
+    registry: ConsentRegistry,
     verifier: TokenVerifier | None,
     metrics: Metrics,
     status: Callable[[], dict[str, Any]],
     readiness: Callable[[], dict[str, Any]],
-    clock: Callable[[], Instant],
 ) -> FastAPI:
     """
     Build the control application.
@@ -90,11 +39,13 @@ def build_control(
     Args:
         status: What `/status` shows.
         readiness: What `/health/ready` says; it holds ``reasons`` if the process is not ready.
-        clock: The present moment, for the instant of a withdrawal.
     """
     app = FastAPI(title="Ruqsat control API", version=__version__, redoc_url=None)
-    app.add_exception_handler(Refusal, _problem)
-    app.add_exception_handler(StoreUnavailableError, _unavailable)
+    app.add_exception_handler(Refusal, answer_refusal)
+    app.add_exception_handler(StoreUnavailableError, answer_unavailable)
+    app.add_exception_handler(RequestError, _refused)
+    app.add_exception_handler(NotConfiguredError, _not_configured)
+    app.add_exception_handler(RequestValidationError, _malformed)
 
     @app.get("/health/live", summary="The event loop turns.")
     async def live() -> dict[str, str]:
@@ -113,78 +64,40 @@ def build_control(
     async def show_metrics() -> Response:
         return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (401, 403, 503)}
-
-    @app.post("/v1/consents/{consent}/withdraw", summary="Withdraw a consent.", responses=problems)
-    async def withdraw(
-        consent: str, request: Request, traceparent: Annotated[str | None, Header()] = None
-    ) -> Withdrawn:
-        origin = Origin("control", traceparent=traceparent and traceparent[:_MAX_TRACEPARENT])
-        patient = await _authorize(consent, request, origin)
-
-        def withdrawn(facts: PatientFacts) -> PatientFacts:
-            return _with_withdrawal(facts, consent, clock())
-
-        await registry.change_patient(patient, withdrawn)
-        return Withdrawn(consent=consent, token=registry.token())
-
-    async def _authorize(consent: str, request: Request, origin: Origin) -> str:
-        """Return whose consent it is, once the policy lets the caller withdraw it; raise Refusal otherwise."""
-        if verifier is None:
-            raise Refusal(
-                403, "tokens-not-configured", "writes need tokens: set RUQSAT_TOKEN_ISSUER and its companions"
-            )
-        try:
-            values = [value for name, value in request.scope["headers"] if name == b"authorization"]
-            who = verifier.verify(values)
-        except Unauthenticated as error:
-            await decision_point.record_refusal("unauthenticated", origin)
-            raise Refusal(
-                401, "unauthenticated", "a valid bearer token is needed",
-                {"WWW-Authenticate": f'Bearer realm="ruqsat", error="{error.code}"'},
-            ) from None  # fmt: skip
-        patient = await registry.find_patient_of(consent)
-        answer = await decision_point.decide(_question(who.subject, who.purpose, consent, patient), origin)
-        if answer.reason == TRY_LATER:
-            raise Refusal(503, TRY_LATER, "this cannot be decided and recorded now; nothing was changed")
-        if patient is None or not answer.decision.allowed:
-            # An unknown consent and a forbidden one read the same, whatever the reason was.
-            raise Refusal(403, "not_permitted", "this consent is not yours to withdraw, or there is none by this id")
-        return patient
-
+    app.include_router(build_consents(registry, Gate(decision_point, verifier)))
+    _describe_bodies(app)
     return app
 
 
-def _question(subject: Any, purpose: Any, consent: str, patient: str | None) -> EvaluationRequest:
-    properties = ResourceProperties(patient=patient, data_class="consent", labels=())
-    return EvaluationRequest(
-        subject, Action("consent_manage"), Resource("Consent", consent, properties), RequestContext(purpose=purpose)
-    )
+def _describe_bodies(app: FastAPI) -> None:
+    usual = app.openapi
+
+    def described() -> dict[str, Any]:
+        whole = usual()
+        whole.setdefault("components", {}).setdefault("schemas", {}).update(schemas())
+        return whole
+
+    app.openapi = described  # type: ignore[method-assign]
 
 
-def _with_withdrawal(facts: PatientFacts, consent: str, now: Instant) -> PatientFacts:
-    """Return the facts with one document withdrawn; a withdrawal that stands already keeps its instant."""
-
-    def changed(document: Consent) -> Consent:
-        if document.id != consent or document.status == "revoked":
-            return document
-        return msgspec.structs.replace(document, status="revoked", revoked_at=now)
-
-    return msgspec.structs.replace(facts, consents=tuple(changed(document) for document in facts.consents))
+def _refused(request: Request, error: Exception) -> Response:
+    if isinstance(error, RegistryError):
+        return answer_refusal(request, refusal_of(error))
+    code = error.code if isinstance(error, RequestError) else "error"
+    if code == "unknown-patient":
+        return answer_refusal(request, Refusal(404, code, "nobody is on record by this patient id"))
+    return answer_refusal(request, Refusal(409, code, "the store refuses the change; nothing was changed"))
 
 
-def _problem(_request: Request, error: Exception) -> Awaitable[Response] | Response:
-    refusal = error if isinstance(error, Refusal) else Refusal(500, "error", "the call failed")
-    body = Problem(
-        type=f"urn:ruqsat:problem:{refusal.code}", title=refusal.code, status=refusal.status, detail=refusal.detail
-    )
-    return JSONResponse(
-        body.model_dump(), refusal.status, headers=refusal.headers, media_type="application/problem+json"
-    )
+def _not_configured(request: Request, error: Exception) -> Response:
+    return answer_refusal(request, Refusal(503, NotConfiguredError.code, str(error)))
 
 
-def _unavailable(request: Request, error: Exception) -> Awaitable[Response] | Response:
-    code = error.code if isinstance(error, RuqsatError) else "store-unavailable"
-    unknown = isinstance(error, OutcomeUnknownError)
-    outcome = "perhaps the change was made: look, or make it again" if unknown else "nothing was changed"
-    return _problem(request, Refusal(503, code, f"the store did not answer; {outcome}"))
+def _malformed(request: Request, error: Exception) -> Response:
+    """Name the parameter that is wrong; FastAPI's own answer would repeat what was found there."""
+    found = cast(RequestValidationError, error).errors()
+    errors = [
+        {"path": "".join(f"/{part}" for part in each["loc"]), "code": str(each["type"]).replace("_", "-")}
+        for each in found
+    ]
+    return answer_refusal(request, Refusal(422, "malformed-request", "a parameter is not as expected", errors=errors))

@@ -1,0 +1,116 @@
+"""
+What is asked of the tables of full records, one function a question.
+
+As in ``sql_facts``, each takes a Connection inside a transaction and neither
+begins nor ends one.  The rows of a patient are changed only by whoever holds
+that patient's row of facts.
+"""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, bindparam, exists, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from ruqsat.core.consent_record import ConsentRow, Receipt, RecordBody
+from ruqsat.core.instant import Instant
+from ruqsat.errors import RequestError, StoreUnavailableError
+from ruqsat.stores.sql_schema import consent_record, idempotency
+
+RECEIPTS_KEPT: Instant = 30 * 24 * 3600 * 1_000_000
+"""How long a repeated call is answered as it was the first time."""
+
+_encode = msgspec.json.Encoder().encode
+_read_body = msgspec.json.Decoder(RecordBody)
+_ONE = select(consent_record).where(consent_record.c.id == bindparam("wanted"))
+_PAGE = (
+    select(consent_record)
+    .where(consent_record.c.patient == bindparam("owner"), consent_record.c.id > bindparam("after"))
+    .order_by(consent_record.c.id)
+)
+_RECEIPT = select(idempotency).where(idempotency.c.key == bindparam("wanted"))
+_SOMEBODY_ELSE = select(
+    exists(
+        select(consent_record.c.id).where(
+            # Permits that were once verified: whoever hands in anything else may have made the number up.
+            consent_record.c.effect == "permit",
+            consent_record.c.status.in_(("active", "revoked", "superseded")),
+            ((consent_record.c.owner_tag == bindparam("tag")) & (consent_record.c.patient != bindparam("owner")))
+            | ((consent_record.c.owner_tag != bindparam("tag")) & (consent_record.c.patient == bindparam("owner"))),
+        )
+    )
+)
+
+
+def read_record(connection: Connection, id_: str) -> ConsentRow | None:
+    """
+    Return one record, None for none.
+
+    Raises:
+        StoreUnavailableError: what is stored cannot be read as a record.
+    """
+    found = connection.execute(_ONE, {"wanted": id_}).mappings().one_or_none()
+    return None if found is None else _row(dict(found))
+
+
+def read_page(connection: Connection, patient: str, org: str | None, after: str, limit: int) -> list[ConsentRow]:
+    """Return a patient's records in the order of their ids, those of one organisation if *org* is given."""
+    question = _PAGE.limit(limit)
+    if org is not None:
+        question = question.where(consent_record.c.org == org)
+    rows = connection.execute(question, {"owner": patient, "after": after}).mappings()
+    return [_row(dict(row)) for row in rows]
+
+
+def _row(columns: dict[str, Any]) -> ConsentRow:
+    try:
+        return ConsentRow(**columns | {"body": _read_body.decode(columns["body"])})
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise StoreUnavailableError("a stored record cannot be read, the database may be damaged") from error
+
+
+def read_receipt(connection: Connection, key: bytes) -> Receipt | None:
+    """Return what was answered under an idempotency key, None for nothing."""
+    found = connection.execute(_RECEIPT, {"wanted": key}).mappings().one_or_none()
+    return None if found is None else Receipt(**dict(found))
+
+
+def is_somebody_else(connection: Connection, patient: str, tag: bytes) -> bool:
+    """Tell whether verified records tie this tag's number to another patient, or this patient to another number."""
+    return bool(connection.execute(_SOMEBODY_ELSE, {"owner": patient, "tag": tag}).scalar_one())
+
+
+def write_records(connection: Connection, rows: tuple[ConsentRow, ...]) -> None:
+    """
+    Write records: a first version is new, a further one replaces the one before.
+
+    Raises:
+        RequestError: the id is taken.
+        StoreUnavailableError: the version before is not there.
+    """
+    for row in rows:
+        columns = {name: getattr(row, name) for name in row.__struct_fields__} | {"body": _encode(row.body)}
+        try:
+            if row.version == 1:
+                connection.execute(insert(consent_record), columns)
+                continue
+            before = (consent_record.c.id == row.id) & (consent_record.c.version == row.version - 1)
+            changed = connection.execute(update(consent_record).where(before).values(**columns))
+        except IntegrityError:
+            raise RequestError("the id of a record is already taken, expected a new one") from None
+        if changed.rowcount != 1:
+            raise StoreUnavailableError("the version of a record that was read is not there any more")
+
+
+def write_receipt(connection: Connection, receipt: Receipt) -> None:
+    """
+    Keep what is answered under an idempotency key, and forget receipts older than thirty days.
+
+    Raises:
+        RequestError: another call used the key at the same time.
+    """
+    connection.execute(idempotency.delete().where(idempotency.c.at < receipt.at - RECEIPTS_KEPT))
+    try:
+        connection.execute(insert(idempotency), msgspec.structs.asdict(receipt))
+    except IntegrityError:
+        raise RequestError("the idempotency key is in use, expected a new one for another call") from None

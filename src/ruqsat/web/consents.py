@@ -1,0 +1,211 @@
+"""The registry of consents on the control API: record, read, list, verify, withdraw, supersede."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+
+from ruqsat.core.consent_items import at
+from ruqsat.core.consent_record import ConsentRow
+from ruqsat.service.consent_changes import WHOLE_BASES, Call, Caller, RegistryError, describe, told_items
+from ruqsat.service.consent_registry import ConsentRegistry
+from ruqsat.web.consent_models import MAX_BODY, ConsentIn, Verification, read_model
+from ruqsat.web.gate import Admitted, Asked, Gate, is_desk, own_org
+from ruqsat.web.problems import FieldProblem, Problem, Refusal
+
+_STATUS = {
+    "version-conflict": 412, "wrong-status": 409, "idempotency-key-reused": 409, "identity-conflict": 409,
+    "refusal-stands": 409, "other-thread": 409, "successor-not-in-force": 409, "successor-not-newer": 409,
+    "no-full-record": 404, "unknown-patient": 404, "not-the-giver": 403, "not-yours-to-verify": 403,
+    "consent-incomplete": 422, "verification-incomplete": 422,
+}  # fmt: skip
+_ETAG = re.compile(r'"([1-9][0-9]{0,8})"')
+_KEY = re.compile(r"[!-~]{8,128}")
+
+Id = Annotated[str, Path(min_length=1, max_length=256)]
+
+
+class Recorded(BaseModel):
+    """What was recorded, or became of a record; a check that carries the token sees at least this."""
+
+    consent: str
+    patient: str | None = None
+    version: int | None = None
+    status: str | None = None
+    items: list[FieldProblem] = []
+    token: str
+
+
+class Page(BaseModel):
+    """A page of records without what names people; ``next`` is the cursor of the one after, if there is one."""
+
+    consents: list[dict[str, Any]]
+    next: str | None = None
+
+
+def _body(model: type[BaseModel]) -> dict[str, Any]:
+    """Describe a body that is read by hand, so that no value of it can come back in an error."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def schemas() -> dict[str, Any]:
+    """Return the parts that the described bodies refer to, for the components of OpenAPI."""
+    found: dict[str, Any] = {}
+    for model in (ConsentIn, Verification):
+        found |= model.model_json_schema(ref_template="#/components/schemas/{model}").get("$defs", {})
+    return found
+
+
+def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
+    """Build the routes."""
+    codes = (400, 401, 403, 404, 409, 412, 413, 422, 428, 503)
+    problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in codes}
+    router = APIRouter(prefix="/v1/consents", tags=["consents"], responses=problems)
+
+    async def found(request: Request, consent: str, owner: str, desk: str) -> tuple[Admitted, str, ConsentRow | None]:
+        identity = await gate.identify(request)
+        patient, row = await registry.find(consent)
+        admitted = await gate.admit(
+            request, identity, Asked(owner, desk, patient, consent, row.org if row is not None else None)
+        )
+        return admitted, admitted.patient, row
+
+    @router.post(
+        "", status_code=201, response_model=Recorded, openapi_extra=_body(ConsentIn), summary="Record a consent."
+    )
+    async def create(
+        request: Request,
+        idempotency_key: Annotated[str | None, Header()] = None,
+        prefer: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        identity = await gate.identify(request)
+        call = await _call(request, idempotency_key, prefer)
+        data = read_model(ConsentIn, call.content)
+        asked = Asked("consent_manage", "create", data["patient"], "new", at(data, "operator.org"))
+        admitted = await gate.admit(request, identity, asked)
+        told = await registry.create(_caller(admitted), data, call)
+        return _written(told, 201, {"Location": f"/v1/consents/{told['consent']}"})
+
+    @router.get("", response_model=Page, response_model_exclude_none=True, summary="List a patient's consents.")
+    async def page(
+        request: Request,
+        patient: Annotated[str, Query(min_length=1, max_length=256)],
+        cursor: Annotated[str, Query(max_length=64)] = "",
+        limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    ) -> Page:
+        identity = await gate.identify(request)
+        org = own_org(identity) if is_desk(identity) else None
+        await gate.admit(request, identity, Asked("search", "search", patient, "all", org))
+        rows = await registry.page(patient, org, cursor, limit + 1)
+        return Page(consents=rows[:limit], next=rows[limit - 1]["consent"] if len(rows) > limit else None)
+
+    @router.get("/{consent}", summary="Read a consent.")
+    async def read(request: Request, consent: Id) -> Response:
+        admitted, _, row = await found(request, consent, "read", "read")
+        if row is None:
+            raise Refusal(404, "no-full-record", "there is no full record by this id")
+        told = describe(row)
+        if admitted.basis in WHOLE_BASES:
+            told |= registry.open(row)
+        return JSONResponse(told, headers={"ETag": f'"{row.version}"', "Cache-Control": "no-store"})
+
+    @router.post(
+        "/{consent}/verify", response_model=Recorded, openapi_extra=_body(Verification),
+        summary="Write down what was verified: signature, powers, entry of a paper.",
+    )  # fmt: skip
+    async def verify(request: Request, consent: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
+        admitted, _, row = await found(request, consent, "update", "update")
+        verification = read_model(Verification, await _content(request))
+        return _written(await registry.verify(_caller(admitted), _full(row), _version(if_match), verification))
+
+    @router.post("/{consent}/withdraw", response_model=Recorded, summary="Withdraw a consent.")
+    async def withdraw(request: Request, consent: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
+        admitted, patient, _ = await found(request, consent, "consent_manage", "update")
+        # A withdrawal need not name a version: nothing that happened meanwhile makes it wrong.
+        version = None if if_match is None else _version(if_match)
+        return _written(await registry.withdraw(_caller(admitted), consent, patient, version))
+
+    @router.post(
+        "/{consent}/supersede", status_code=201, response_model=Recorded, openapi_extra=_body(ConsentIn),
+        summary="Put a newer document in the place of this one.",
+    )  # fmt: skip
+    async def supersede(
+        request: Request,
+        consent: Id,
+        if_match: Annotated[str | None, Header()] = None,
+        idempotency_key: Annotated[str | None, Header()] = None,
+        prefer: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        admitted, patient, row = await found(request, consent, "consent_manage", "update")
+        call = await _call(request, idempotency_key, prefer)
+        data = read_model(ConsentIn, call.content)
+        if data["patient"] != patient:
+            raise Refusal(409, "other-thread", "the newer document is of another patient, operator or kind")
+        if admitted.desk and at(data, "operator.org") != _full(row).org:
+            raise Refusal(409, "other-thread", "the newer document is of another patient, operator or kind")
+        told = await registry.supersede(_caller(admitted), _full(row), _version(if_match), data, call)
+        return _written(told, 201, {"Location": f"/v1/consents/{told['consent']}"})
+
+    @router.post(
+        "/{consent}/enter-in-error", response_model=Recorded, summary="Mark a permit as written down by mistake."
+    )
+    async def enter_in_error(
+        request: Request, consent: Id, if_match: Annotated[str | None, Header()] = None
+    ) -> Response:
+        admitted, _, row = await found(request, consent, "update", "update")
+        return _written(await registry.enter_in_error(_caller(admitted), _full(row), _version(if_match)))
+
+    return router
+
+
+def refusal_of(error: RegistryError) -> Refusal:
+    """Return the problem document of what the registry refuses."""
+    return Refusal(
+        _STATUS.get(error.code, 409), error.code, str(error),
+        errors=told_items(error.findings), allowed=error.allowed,
+    )  # fmt: skip
+
+
+def _caller(admitted: Admitted) -> Caller:
+    return Caller(admitted.identity.subject.id, admitted.desk, admitted.basis)
+
+
+def _full(row: ConsentRow | None) -> ConsentRow:
+    if row is None:
+        raise Refusal(404, "no-full-record", "there is no full record by this id")
+    return row
+
+
+def _version(if_match: str | None) -> int:
+    if if_match is None:
+        raise Refusal(428, "version-required", "say in If-Match which version you read")
+    tag = _ETAG.fullmatch(if_match.strip())
+    if tag is None:
+        raise Refusal(412, "version-conflict", "If-Match holds no version of this record")
+    return int(tag[1])
+
+
+async def _call(request: Request, key: str | None, prefer: str | None) -> Call:
+    if key is not None and _KEY.fullmatch(key) is None:
+        raise Refusal(400, "idempotency-key-malformed", "expected 8 to 128 printable characters without spaces")
+    strict = prefer is not None and "handling=strict" in prefer.replace(" ", "").lower()
+    return Call(key, await _content(request), strict)
+
+
+async def _content(request: Request) -> bytes:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_BODY:
+            raise Refusal(413, "too-large", f"expected at most {MAX_BODY} bytes")
+    return bytes(content)
+
+
+def _written(told: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    tag = {"ETag": f'"{told["version"]}"'} if "version" in told else {}
+    return JSONResponse(dict(told), status, headers={**(headers or {}), **tag, "Cache-Control": "no-store"})

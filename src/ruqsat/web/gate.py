@@ -1,0 +1,120 @@
+"""The gate of the control API: a call is itself a decision, by the policy, kept in the journal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import Request
+from msgspec import Struct
+
+from ruqsat.core.request import (
+    Action,
+    EvaluationRequest,
+    RequestContext,
+    Resource,
+    ResourceProperties,
+)
+from ruqsat.service.decision_point import DecisionPoint, Origin
+from ruqsat.web.identity import Identity, TokenVerifier, Unauthenticated
+from ruqsat.web.problems import TRY_LATER, Refusal
+
+DESK = "PATADMIN"
+"""The purpose that a registration desk states; a caller who states it alone acts for the organisation."""
+
+_MAX_TRACEPARENT = 256
+
+
+class Asked(Struct, frozen=True):
+    """
+    What is asked of the policy.
+
+    Attributes:
+        owner: What the action needs of a caller who acts on an own right.
+        desk: What it needs of the registration desk.
+        org: Organisation whose document it is, for the desk's own limits.
+        known: False for a document that nobody has: the answer reads like a denial.
+    """
+
+    owner: str
+    desk: str
+    patient: str | None
+    consent: str
+    org: str | None = None
+    known: bool = True
+
+
+class Admitted(Struct, frozen=True):
+    """Who may, for which patient, on which ground."""
+
+    identity: Identity
+    patient: str
+    basis: str | None
+    desk: bool
+
+
+class Gate:
+    """Asks the decision point with the caller's token; an answer that is no allow ends the call."""
+
+    def __init__(self, decision_point: DecisionPoint, verifier: TokenVerifier | None) -> None:
+        """Without a *verifier* nobody is let in."""
+        self._decision_point, self._verifier = decision_point, verifier
+
+    async def identify(self, request: Request) -> Identity:
+        """
+        Return who calls.
+
+        Raises:
+            Refusal: no token, or none that is accepted (401); tokens are not configured (403).
+        """
+        if self._verifier is None:
+            raise Refusal(
+                403, "tokens-not-configured", "writes need tokens: set RUQSAT_TOKEN_ISSUER and its companions"
+            )
+        try:
+            return self._verifier.verify(
+                [value for name, value in request.scope["headers"] if name == b"authorization"]
+            )
+        except Unauthenticated as error:
+            await self._decision_point.record_refusal("unauthenticated", _origin(request))
+            raise Refusal(
+                401, "unauthenticated", "a valid bearer token is needed",
+                {"WWW-Authenticate": f'Bearer realm="ruqsat", error="{error.code}"'},
+            ) from None  # fmt: skip
+
+    async def admit(self, request: Request, identity: Identity, asked: Asked) -> Admitted:
+        """
+        Return on which ground the policy lets the caller do this.
+
+        Raises:
+            Refusal: it does not, or there is no such document (403, the same for both); it cannot be decided (503).
+        """
+        desk = is_desk(identity)
+        properties = ResourceProperties(patient=asked.patient, data_class="consent", labels=(), author_org=asked.org)
+        question = EvaluationRequest(
+            identity.subject,
+            Action(asked.desk if desk else asked.owner),
+            Resource("Consent", asked.consent, properties),
+            RequestContext(purpose=identity.purpose),
+        )
+        answer = await self._decision_point.decide(question, _origin(request))
+        if answer.reason == TRY_LATER:
+            raise Refusal(503, TRY_LATER, "this cannot be decided and recorded now; nothing was changed")
+        if asked.patient is None or not asked.known or not answer.decision.allowed:
+            # An unknown document and a forbidden one read the same, whatever the reason was.
+            raise Refusal(403, "not_permitted", "this is not yours to do, or there is no consent by this id")
+        return Admitted(identity, asked.patient, answer.decision.basis, desk)
+
+
+def is_desk(identity: Identity) -> bool:
+    """Tell whether the caller acts as a registration desk."""
+    return identity.purpose in (DESK, (DESK,))
+
+
+def own_org(identity: Identity) -> str | None:
+    """Return the organisation that the token says; the directory narrows it where it is decided."""
+    return identity.subject.properties.org if identity.subject.properties is not None else None
+
+
+def _origin(request: Request) -> Origin:
+    headers: Mapping[str, Any] = request.headers
+    traceparent = headers.get("traceparent")
+    return Origin("control", traceparent=traceparent and traceparent[:_MAX_TRACEPARENT])
