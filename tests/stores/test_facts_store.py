@@ -1,6 +1,7 @@
 """What every store of facts promises, whatever it is built on."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import date
@@ -324,6 +325,39 @@ def test_a_consent_cannot_belong_to_two_patients(opened: Opener) -> None:
 
         assert await store.fetch_facts(None, "patient-2") == (None, None, before)
         assert await store.fetch_facts(None, "patient-1") == (None, PATIENT, before)
+
+    with_store(opened, scenario)
+
+
+def test_an_abandoned_question_is_answered_to_nobody_else(opened: Opener) -> None:
+    """Callers leave at random moments: the others get the person they asked for, and no seat is lost in the end."""
+    seed = random.randrange(1 << 31)
+    print("seed", seed)
+    chance = random.Random(seed)
+
+    async def scenario(store: SqlStore) -> None:
+        await store.record_facts((), tuple(PatientFacts(id=f"patient-{n}") for n in range(20)))
+
+        async def ask() -> bool:
+            wanted = f"patient-{chance.randrange(20)}"
+            asked = asyncio.create_task(store.fetch_facts(None, wanted))
+            done, _ = await asyncio.wait((asked,), timeout=chance.choice((10, chance.uniform(0, 0.01))))
+            if not done:
+                asked.cancel()
+                await asyncio.wait((asked,))
+                return False
+            assert asked.result()[1] == PatientFacts(id=wanted)
+            return True
+
+        async def keep_asking() -> int:
+            return sum([await ask() for _ in range(60)])
+
+        answered = await asyncio.gather(*(keep_asking() for _ in range(8)))
+        assert 0 < sum(answered) < 8 * 60
+
+        last = await asyncio.gather(*(store.fetch_facts(None, f"patient-{n}") for n in range(20)))
+        assert [patient for _, patient, _ in last] == [PatientFacts(id=f"patient-{n}") for n in range(20)]
+        assert store._readers._free._value == 4
 
     with_store(opened, scenario)
 
