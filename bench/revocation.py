@@ -25,7 +25,8 @@ from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint
 from ruqsat.service.sharing import Sharing
 from ruqsat.stores.redis import RedisSharing
-from ruqsat.stores.sql import SqlStore, upgrade_database
+from ruqsat.stores.sql import SqlStore
+from ruqsat.stores.sql_database import upgrade_database
 
 PATIENT = "patient-of-the-measurement"
 
