@@ -61,7 +61,7 @@ VERIFIER = TokenVerifier("i", "a", "HS256", SECRET.encode())
 
 def token(**claims: Any) -> bytes:
     """A sound token for a physician."""
-    whole = {"iss": "i", "aud": "a", "sub": "dr", "exp": int(time.time()) + 600, "roles": ["physician"], "org": "h1",
+    whole = {"iss": "i", "aud": "a", "sub": "dr", "exp": int(time.time()) + 86_400, "roles": ["physician"], "org": "h1",
              "purpose_of_use": "TREAT"} | claims  # fmt: skip
     return b"Bearer " + jwt.encode(whole, SECRET, algorithm="HS256").encode()
 
