@@ -83,3 +83,16 @@ def test_health_and_status_tell_what_is_in_force(sidecar: Sidecar) -> None:
     for text in (status.text, metrics):
         assert "dr_aida" not in text and "p-dana" not in text
     assert "/v1/consents/{consent}/withdraw" in sidecar.call("control", "GET", "/openapi.json").json()["paths"]
+
+
+def test_what_is_not_there_is_a_problem_document_too(sidecar: Sidecar) -> None:
+    """An unknown path and a wrong method are answered like every other refusal, and repeat nothing of the request."""
+    for method, path, status, code in (
+        ("GET", "/v1/canary", 404, "not-found"),
+        ("DELETE", "/status", 405, "method-not-allowed"),
+    ):
+        answer = sidecar.call("control", method, path)
+
+        assert (answer.status_code, answer.json()["title"]) == (status, code)
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "canary" not in answer.text

@@ -12,6 +12,7 @@ from typing import Any, cast
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
 
 from ruqsat import __version__
 from ruqsat.errors import RequestError, StoreUnavailableError
@@ -46,6 +47,7 @@ def build_control(
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(NotConfiguredError, _not_configured)
     app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _not_here)
 
     @app.get("/health/live", summary="The event loop turns.")
     async def live() -> dict[str, str]:
@@ -87,6 +89,16 @@ def _refused(request: Request, error: Exception) -> Response:
     if code == "unknown-patient":
         return answer_refusal(request, Refusal(404, code, "nobody is on record by this patient id"))
     return answer_refusal(request, Refusal(409, code, "the store refuses the change; nothing was changed"))
+
+
+def _not_here(request: Request, error: Exception) -> Response:
+    """Say in a problem document, too, that there is no such resource or method."""
+    found = cast(HTTPException, error)
+    code = {404: "not-found", 405: "method-not-allowed"}.get(found.status_code, "error")
+    headers = dict(found.headers) if found.headers is not None else None
+    return answer_refusal(
+        request, Refusal(found.status_code, code, "there is no such resource or method here", headers)
+    )
 
 
 def _not_configured(request: Request, error: Exception) -> Response:
