@@ -427,6 +427,10 @@ def _operator(case: Case) -> tuple[str, str, str] | None:
             return "role_admin", "role_admin", "notify_subject"
         if case.action in ("create", "update"):
             return "role_admin", "role_admin", "notify_subject provenance"
+    desk = "registrar" in case.roles and case.all_for("PATADMIN") and case.is_in("consent")
+    own = case.said.author_org is not None and case.said.author_org == case.who.org
+    if desk and own and case.action in ("read", "search", "create", "update"):
+        return "operator_duty", "operator_duty", "notify_subject provenance"
     if "privacy_officer" in case.roles and case.all_for("HCOMPL"):
         if case.action == "journal_read" and case.is_in("journal"):
             return "operator_duty", "operator_duty", ""

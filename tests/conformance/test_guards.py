@@ -184,7 +184,11 @@ class Court:
     def _ask(self, asked: Asked, variant: Variant | None = None) -> Decision:
         policy_set = (variant or self._variant)(asked.switches)
         signal.setitimer(signal.ITIMER_VIRTUAL, PATIENCE)
-        return evaluate(policy_set, *asked[1:5])
+        try:
+            return evaluate(policy_set, *asked[1:5])
+        finally:
+            # Whoever comes after must not be ended by what is left of it.
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
     def broken(self) -> list[str]:
         """Promises that the product itself breaks: then the verdicts mean nothing."""
