@@ -154,3 +154,16 @@ def test_a_consent_to_what_no_rule_serves_opens_nothing(policy_set: PolicySet, r
     whom = PatientFacts("p1", consents=consents, relationships=ties)
 
     assert evaluate(policy_set, request, Facts(who, whom, Position("test", 0)), Now(5, 5)).reason == reason
+
+
+def test_nobody_is_let_into_the_record_of_a_patient_whom_nobody_knows(policy_set: PolicySet, world: World) -> None:
+    """A delegate, and a representative, are told that no chain and no power is on file."""
+    for ask, reason in (
+        ("arman read x FAMRQT", "deny.delegation.none"),
+        ("saule read x PWATRNY", "deny.rep.none"),
+    ):
+        resource = {"patient": "p-nobody", "class": "labs", "labels": []}
+        request, facts, now = situation(policy_set, world, PolicyCase("", ask, "", resource=resource))
+
+        assert facts.patient is None
+        assert evaluate(policy_set, request, facts, now).reason == reason

@@ -10,6 +10,7 @@ from tests.policies.error_pages import PAGES, findings_of, spoilt
 
 CODES = sorted(path.stem for path in PAGES.glob("*.md") if path.stem != "README")
 NO_CODES = {
+    "enter-in-error",
     "social-history",
     "vital-signs",
     "utf-8",
@@ -18,7 +19,7 @@ NO_CODES = {
     "would-be",
     "session-that-would-be-opened",
 }
-"""Texts of the source that look like a code: FHIR categories, an encoding, a status of documents, ids of what does not exist."""
+"""Texts of the source that look like a code: an event of the registry, FHIR categories, an event of the registry, an encoding, a status of documents, ids of what does not exist."""
 
 
 def codes_of_source() -> set[str]:
