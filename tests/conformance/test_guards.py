@@ -16,7 +16,6 @@ situations of which nothing is promised.
 
 import doctest
 import os
-import random
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -59,7 +58,8 @@ PROJECTING = {"world", "dates"}
 COMPILED = {"functions", "circumstances", "entitlement"}
 """What a policy set is bound to: under their mutants it is compiled anew."""
 
-SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(1_000_000))))
+SEED = int(os.environ.get("RUQSAT_TEST_SEED", "12"))
+"""Always the same unless told: whether a guard is missed must not hang on the day's chance."""
 SITUATIONS, STRANGE = 16_000, 8_000
 """So many are made of each kind; asked are those of an outcome that is not yet there `ALIKE` times."""
 
