@@ -864,7 +864,7 @@ def _node_miss(node: Any, case: Case) -> str:
 
 def _within_confidentiality(limit: str, case: Case, wide: bool) -> bool:
     """A ceiling on a permit, a floor on a denial; what nobody knows meets a denial only."""
-    if case.labels is None and case.conf is None:
+    if case.labels is None:
         return wide
     level = max([case.conf or "N", *map(_label_conf, case.labels or ())], key=ORDER.index)
     return level == limit or (ORDER.index(level) > ORDER.index(limit)) == wide

@@ -45,7 +45,8 @@ def _about_records(vocabulary: Vocabulary) -> dict[str, Function]:
     def within_confidentiality(res: "ResourceView", cell: str | None, effect: str) -> bool:
         if cell is None or cell in ("-", ""):
             return True
-        if res.labels is None and res.conf is None:
+        if res.labels is None:
+            # Labels imply a level: while nobody knows them, whatever level is stated may be too low.
             return effect == "deny"
         over = CONFIDENTIALITY.index(level(res, "N")) - CONFIDENTIALITY.index(cell)
         return over >= 0 if effect == "deny" else over <= 0
