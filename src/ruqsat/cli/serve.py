@@ -13,10 +13,11 @@ import uvloop
 from rich.console import Console
 
 from ruqsat.errors import SettingsError
+from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal
 from ruqsat.settings import BLOCKING_DUTIES, Settings, load_settings
 from ruqsat.web.listeners import serve as serve_listeners
 from ruqsat.web.logs import configure_logs
-from ruqsat.wiring import TEST_FIXTURES, Process, Rehearsal, open_process
+from ruqsat.wiring import Process, open_process
 
 DEMO_ISSUER, DEMO_AUDIENCE = "https://demo.ruqsat.example", "ruqsat-demo"
 DEMO_HOURS = 8

@@ -13,7 +13,6 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from ruqsat.core.identification import is_identification_number
 from ruqsat.web.problems import Refusal
 
-MAX_BODY = 256 * 1024
 _ID_DOCUMENT_IMAGES = frozenset({"image", "images", "copy", "scan", "photo", "attachment", "attachments"})
 
 

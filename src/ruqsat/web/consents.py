@@ -1,7 +1,5 @@
 """The registry of consents on the control API: record, read, list, verify, withdraw, supersede."""
 
-import re
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -10,20 +8,12 @@ from pydantic import BaseModel
 
 from ruqsat.core.consent_items import at
 from ruqsat.core.consent_record import ConsentRow
-from ruqsat.service.consent_changes import WHOLE_BASES, Call, Caller, RegistryError, describe, told_items
+from ruqsat.service.consent_changes import WHOLE_BASES, Caller, describe
 from ruqsat.service.consent_registry import ConsentRegistry
-from ruqsat.web.consent_models import MAX_BODY, ConsentIn, Verification, read_model
+from ruqsat.web.calls import body_of, call_of, content_of, version_of, written
+from ruqsat.web.consent_models import ConsentIn, Verification, read_model
 from ruqsat.web.gate import Admitted, Asked, Gate, is_desk, own_org
 from ruqsat.web.problems import FieldProblem, Problem, Refusal
-
-_STATUS = {
-    "version-conflict": 412, "wrong-status": 409, "idempotency-key-reused": 409, "identity-conflict": 409,
-    "refusal-stands": 409, "other-thread": 409, "successor-not-in-force": 409, "successor-not-newer": 409,
-    "no-full-record": 404, "unknown-patient": 404, "not-the-giver": 403, "not-yours-to-verify": 403,
-    "consent-incomplete": 422, "verification-incomplete": 422,
-}  # fmt: skip
-_ETAG = re.compile(r'"([1-9][0-9]{0,8})"')
-_KEY = re.compile(r"[!-~]{8,128}")
 
 Id = Annotated[str, Path(min_length=1, max_length=256)]
 
@@ -44,13 +34,6 @@ class Page(BaseModel):
 
     consents: list[dict[str, Any]]
     next: str | None = None
-
-
-def _body(model: type[BaseModel]) -> dict[str, Any]:
-    """Describe a body that is read by hand, so that no value of it can come back in an error."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def schemas() -> dict[str, Any]:
@@ -76,7 +59,7 @@ def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
         return admitted, admitted.patient, row
 
     @router.post(
-        "", status_code=201, response_model=Recorded, openapi_extra=_body(ConsentIn), summary="Record a consent."
+        "", status_code=201, response_model=Recorded, openapi_extra=body_of(ConsentIn), summary="Record a consent."
     )
     async def create(
         request: Request,
@@ -84,12 +67,12 @@ def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
         prefer: Annotated[str | None, Header()] = None,
     ) -> Response:
         identity = await gate.identify(request)
-        call = await _call(request, idempotency_key, prefer)
+        call = await call_of(request, idempotency_key, prefer)
         data = read_model(ConsentIn, call.content)
         asked = Asked("consent_manage", "create", data["patient"], "new", at(data, "operator.org"))
         admitted = await gate.admit(request, identity, asked)
         told = await registry.create(_caller(admitted), data, call)
-        return _written(told, 201, {"Location": f"/v1/consents/{told['consent']}"})
+        return written(told, 201, {"Location": f"/v1/consents/{told['consent']}"})
 
     @router.get("", response_model=Page, response_model_exclude_none=True, summary="List a patient's consents.")
     async def page(
@@ -115,23 +98,23 @@ def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
         return JSONResponse(told, headers={"ETag": f'"{row.version}"', "Cache-Control": "no-store"})
 
     @router.post(
-        "/{consent}/verify", response_model=Recorded, openapi_extra=_body(Verification),
+        "/{consent}/verify", response_model=Recorded, openapi_extra=body_of(Verification),
         summary="Write down what was verified: signature, powers, entry of a paper.",
     )  # fmt: skip
     async def verify(request: Request, consent: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
         admitted, _, row = await found(request, consent, "update", "update")
-        verification = read_model(Verification, await _content(request))
-        return _written(await registry.verify(_caller(admitted), _full(row), _version(if_match), verification))
+        verification = read_model(Verification, await content_of(request))
+        return written(await registry.verify(_caller(admitted), _full(row), version_of(if_match), verification))
 
     @router.post("/{consent}/withdraw", response_model=Recorded, summary="Withdraw a consent.")
     async def withdraw(request: Request, consent: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
         admitted, patient, _ = await found(request, consent, "consent_manage", "update")
         # A withdrawal need not name a version: nothing that happened meanwhile makes it wrong.
-        version = None if if_match is None else _version(if_match)
-        return _written(await registry.withdraw(_caller(admitted), consent, patient, version))
+        version = None if if_match is None else version_of(if_match)
+        return written(await registry.withdraw(_caller(admitted), consent, patient, version))
 
     @router.post(
-        "/{consent}/supersede", status_code=201, response_model=Recorded, openapi_extra=_body(ConsentIn),
+        "/{consent}/supersede", status_code=201, response_model=Recorded, openapi_extra=body_of(ConsentIn),
         summary="Put a newer document in the place of this one.",
     )  # fmt: skip
     async def supersede(
@@ -142,14 +125,14 @@ def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
         prefer: Annotated[str | None, Header()] = None,
     ) -> Response:
         admitted, patient, row = await found(request, consent, "consent_manage", "update")
-        call = await _call(request, idempotency_key, prefer)
+        call = await call_of(request, idempotency_key, prefer)
         data = read_model(ConsentIn, call.content)
         if data["patient"] != patient:
             raise Refusal(409, "other-thread", "the newer document is of another patient, operator or kind")
         if admitted.desk and at(data, "operator.org") != _full(row).org:
             raise Refusal(409, "other-thread", "the newer document is of another patient, operator or kind")
-        told = await registry.supersede(_caller(admitted), _full(row), _version(if_match), data, call)
-        return _written(told, 201, {"Location": f"/v1/consents/{told['consent']}"})
+        told = await registry.supersede(_caller(admitted), _full(row), version_of(if_match), data, call)
+        return written(told, 201, {"Location": f"/v1/consents/{told['consent']}"})
 
     @router.post(
         "/{consent}/enter-in-error", response_model=Recorded, summary="Mark a permit as written down by mistake."
@@ -158,17 +141,9 @@ def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
         request: Request, consent: Id, if_match: Annotated[str | None, Header()] = None
     ) -> Response:
         admitted, _, row = await found(request, consent, "update", "update")
-        return _written(await registry.enter_in_error(_caller(admitted), _full(row), _version(if_match)))
+        return written(await registry.enter_in_error(_caller(admitted), _full(row), version_of(if_match)))
 
     return router
-
-
-def refusal_of(error: RegistryError) -> Refusal:
-    """Return the problem document of what the registry refuses."""
-    return Refusal(
-        _STATUS.get(error.code, 409), error.code, str(error),
-        errors=told_items(error.findings), allowed=error.allowed,
-    )  # fmt: skip
 
 
 def _caller(admitted: Admitted) -> Caller:
@@ -179,33 +154,3 @@ def _full(row: ConsentRow | None) -> ConsentRow:
     if row is None:
         raise Refusal(404, "no-full-record", "there is no full record by this id")
     return row
-
-
-def _version(if_match: str | None) -> int:
-    if if_match is None:
-        raise Refusal(428, "version-required", "say in If-Match which version you read")
-    tag = _ETAG.fullmatch(if_match.strip())
-    if tag is None:
-        raise Refusal(412, "version-conflict", "If-Match holds no version of this record")
-    return int(tag[1])
-
-
-async def _call(request: Request, key: str | None, prefer: str | None) -> Call:
-    if key is not None and _KEY.fullmatch(key) is None:
-        raise Refusal(400, "idempotency-key-malformed", "expected 8 to 128 printable characters without spaces")
-    strict = prefer is not None and "handling=strict" in prefer.replace(" ", "").lower()
-    return Call(key, await _content(request), strict)
-
-
-async def _content(request: Request) -> bytes:
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BODY:
-            raise Refusal(413, "too-large", f"expected at most {MAX_BODY} bytes")
-    return bytes(content)
-
-
-def _written(told: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    tag = {"ETag": f'"{told["version"]}"'} if "version" in told else {}
-    return JSONResponse(dict(told), status, headers={**(headers or {}), **tag, "Cache-Control": "no-store"})

@@ -20,7 +20,8 @@ from ruqsat.service.consent_changes import NotConfiguredError, RegistryError
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.metrics import Metrics
-from ruqsat.web.consents import build_consents, refusal_of, schemas
+from ruqsat.web.calls import refusal_of
+from ruqsat.web.consents import build_consents, schemas
 from ruqsat.web.gate import Gate
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable

@@ -32,14 +32,18 @@ class Asked(Struct, frozen=True):
         desk: What it needs of the registration desk.
         org: Organisation whose document it is, for the desk's own limits.
         known: False for a document that nobody has: the answer reads like a denial.
+        type: What kind of thing it is, a type of FHIR where there is one.
+        data_class: Its data class, by which the policy decides.
     """
 
     owner: str
     desk: str
     patient: str | None
-    consent: str
+    id: str
     org: str | None = None
     known: bool = True
+    type: str = "Consent"
+    data_class: str = "consent"
 
 
 class Admitted(Struct, frozen=True):
@@ -88,11 +92,13 @@ class Gate:
             Refusal: it does not, or there is no such document (403, the same for both); it cannot be decided (503).
         """
         desk = is_desk(identity)
-        properties = ResourceProperties(patient=asked.patient, data_class="consent", labels=(), author_org=asked.org)
+        properties = ResourceProperties(
+            patient=asked.patient, data_class=asked.data_class, labels=(), author_org=asked.org
+        )
         question = EvaluationRequest(
             identity.subject,
             Action(asked.desk if desk else asked.owner),
-            Resource("Consent", asked.consent, properties),
+            Resource(asked.type, asked.id, properties),
             RequestContext(purpose=identity.purpose),
         )
         answer = await self._decision_point.decide(question, _origin(request))
@@ -100,7 +106,7 @@ class Gate:
             raise Refusal(503, TRY_LATER, "this cannot be decided and recorded now; nothing was changed")
         if asked.patient is None or not asked.known or not answer.decision.allowed:
             # An unknown document and a forbidden one read the same, whatever the reason was.
-            raise Refusal(403, "not_permitted", "this is not yours to do, or there is no consent by this id")
+            raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
         return Admitted(identity, asked.patient, answer.decision.basis, desk)
 
 

@@ -1,0 +1,119 @@
+"""What `/status`, readiness and the metrics show of a process."""
+
+import math
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ruqsat import __version__
+from ruqsat.core.instant import SECOND
+from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal
+from ruqsat.service.administration_point import AdministrationPoint
+from ruqsat.service.clock import SystemClock
+from ruqsat.service.information_point import InformationPoint
+from ruqsat.service.metrics import Metrics
+from ruqsat.service.sharing import SHARED_COUNTERS, Sharing
+from ruqsat.settings import Settings
+from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
+
+if TYPE_CHECKING:
+    from ruqsat.stores.redis import RedisSharing
+
+
+class ProcessState:
+    """Reads the parts of a process whenever somebody looks."""
+
+    def __init__(
+        self, settings: Settings, administration: AdministrationPoint, information: InformationPoint,
+        journal: DurableJournal | LossyJournal, clock: SystemClock, rehearsal: Rehearsal | None,
+    ) -> None:  # fmt: skip
+        self._settings, self._administration, self._information = settings, administration, information
+        self._journal, self._clock, self._rehearsal = journal, clock, rehearsal
+        self.redis: RedisSharing | None = None
+        self.sharing: Sharing | None = None
+        self._started = time.time()
+        self._draining = False
+
+    def begin_drain(self) -> None:
+        """Readiness turns off: the process is about to stop."""
+        self._draining = True
+
+    def not_ready_because(self) -> list[str]:
+        """Return why the process should get no traffic; empty if it should."""
+        reasons = []
+        if not self._information.has_lease():
+            reasons.append("no lease: the store has not answered lately")
+        if not self._journal.healthy:
+            reasons.append("the journal cannot be written")
+        if self._draining:
+            reasons.append("draining")
+        return reasons
+
+    def readiness(self) -> dict[str, Any]:
+        """Return what readiness says; with ``reasons`` it is not ready."""
+        reasons = self.not_ready_because()
+        ready = "ready" if self._rehearsal is None else "ready for tests only"
+        said: dict[str, Any] = {"status": "not ready", "reasons": reasons} if reasons else {"status": ready}
+        return said if self._rehearsal is None else said | {"test_fixtures": True, "warning": TEST_FIXTURES}
+
+    def status(self) -> dict[str, Any]:
+        """Return what is in force and how fresh it is."""
+        position = self._information.position
+        return {
+            "version": __version__,
+            **self._administration.status(),
+            "epoch": position.epoch,
+            "applied": position.seq,
+            "lease_age_seconds": age if math.isfinite(age := self._lease_age()) else None,
+            "journal": {"mode": self._settings.journal, "healthy": self._journal.healthy,
+                        "entries": self._journal.entries, "groups": self._journal.groups},
+            "cache": {"hits": self._information.hits, "misses": self._information.misses,
+                      "fills": self._information.fills, "forgotten": self._information.forgotten},
+            "redis": self._shared(),
+            "not_ready_because": self.not_ready_because(),
+            "test_fixtures": self._rehearsal is not None,
+            "decides": "stock pycasbin" if self._rehearsal and self._rehearsal.oracle else "compiled rules",
+        }  # fmt: skip
+
+    def _shared(self) -> dict[str, Any] | None:
+        redis, sharing = self.redis, self.sharing
+        if redis is None or sharing is None:
+            return None
+        return redis.status() | {name: getattr(sharing, name) for name in (*SHARED_COUNTERS, "distrusts_copies")}
+
+    def _watch_shared(self, metrics: Metrics) -> None:
+        redis, sharing = self.redis, self.sharing
+        if redis is None or sharing is None:
+            return
+        copy, hints = redis.copy, redis.hints
+        metrics.gauge("ruqsat_redis_hints_heard", "1 while hints can be heard", lambda: hints.is_heard)
+        metrics.gauge("ruqsat_redis_breaker_open", "1 while copies are left alone", lambda: copy.breaker.is_open)
+        metrics.counter("ruqsat_redis_breaker_opened", "Times the breaker opened", lambda: copy.breaker.opened)
+        metrics.gauge("ruqsat_copies_distrusted", "1 if the database went back", lambda: sharing.distrusts_copies)
+        for name in hints.counters:
+            metrics.counter(f"ruqsat_redis_hints_{name}", f"Hints: {name}", partial(getattr, hints, name))
+        for name in copy.counters:
+            metrics.counter(f"ruqsat_redis_copies_{name}", f"Copies: {name}", partial(getattr, copy, name))
+        for name, text in SHARED_COUNTERS.items():
+            metrics.counter(f"ruqsat_shared_{name}", text, partial(getattr, sharing, name))
+
+    def watch(self, metrics: Metrics) -> None:
+        """Let the metrics read the process at each scrape."""
+        self._watch_shared(metrics)
+        information, journal = self._information, self._journal
+        metrics.gauge("ruqsat_lease_age_seconds", "Since the last successful probe was sent", self._lease_age)
+        metrics.gauge("ruqsat_ready", "1 if the process should get traffic", lambda: not self.not_ready_because())
+        metrics.gauge("ruqsat_applied_position", "Newest change known", lambda: information.position.seq)
+        for name in ("hits", "misses", "fills", "forgotten"):
+            metrics.counter(f"ruqsat_cache_{name}", f"Fact cache: {name}", partial(getattr, information, name))
+        metrics.gauge("ruqsat_test_fixtures", "1 if test fixtures are on", lambda: self._rehearsal is not None)
+        policy = self._administration
+        metrics.gauge("ruqsat_policy_refused", "1 while the pack at hand is refused", lambda: bool(policy.refused))
+        metrics.counter("ruqsat_policy_reloads", "Packs put in force since the start", lambda: policy.reloads)
+        metrics.counter("ruqsat_journal_entries", "Entries appended", lambda: journal.entries)
+        metrics.counter("ruqsat_journal_groups", "Groups written and synced", lambda: journal.groups)
+        metrics.counter("ruqsat_probes_failed", "Probes without an answer", lambda: information.failed_probes)
+
+    def _lease_age(self) -> float:
+        age = self._information.lease_age(self._clock.boottime())
+        return float("inf") if age is None else age / SECOND

@@ -1,0 +1,87 @@
+"""What the routes of every registry share: reading a call, and answering a change."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+
+from ruqsat.service.consent_changes import Call, RegistryError, told_items
+from ruqsat.web.problems import Refusal
+
+MAX_BODY = 256 * 1024
+
+_STATUS = {
+    "version-conflict": 412, "wrong-status": 409, "idempotency-key-reused": 409, "identity-conflict": 409,
+    "refusal-stands": 409, "other-thread": 409, "successor-not-in-force": 409, "successor-not-newer": 409,
+    "no-full-record": 404, "unknown-patient": 404, "not-the-giver": 403, "not-yours-to-verify": 403,
+    "consent-incomplete": 422, "verification-incomplete": 422,
+}  # fmt: skip
+_ETAG = re.compile(r'"([1-9][0-9]{0,8})"')
+_KEY = re.compile(r"[!-~]{8,128}")
+
+
+def body_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Describe a body that is read by hand, so that no value of it can come back in an error."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def refusal_of(error: RegistryError) -> Refusal:
+    """Return the problem document of what the registry refuses."""
+    return Refusal(
+        _STATUS.get(error.code, 409), error.code, str(error),
+        errors=told_items(error.findings), allowed=error.allowed,
+    )  # fmt: skip
+
+
+def version_of(if_match: str | None) -> int:
+    """
+    Return the version that a caller has read.
+
+    Raises:
+        Refusal: If-Match is missing (428) or holds no version (412).
+    """
+    if if_match is None:
+        raise Refusal(428, "version-required", "say in If-Match which version you read")
+    tag = _ETAG.fullmatch(if_match.strip())
+    if tag is None:
+        raise Refusal(412, "version-conflict", "If-Match holds no version of this record")
+    return int(tag[1])
+
+
+async def call_of(request: Request, key: str | None, prefer: str | None) -> Call:
+    """
+    Read a call that creates something.
+
+    Raises:
+        Refusal: the key is malformed (400), the body too large (413).
+    """
+    if key is not None and _KEY.fullmatch(key) is None:
+        raise Refusal(400, "idempotency-key-malformed", "expected 8 to 128 printable characters without spaces")
+    strict = prefer is not None and "handling=strict" in prefer.replace(" ", "").lower()
+    return Call(key, await content_of(request), strict)
+
+
+async def content_of(request: Request) -> bytes:
+    """
+    Read the body.
+
+    Raises:
+        Refusal: it is too large (413).
+    """
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_BODY:
+            raise Refusal(413, "too-large", f"expected at most {MAX_BODY} bytes")
+    return bytes(content)
+
+
+def written(told: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer a change with what *told* says of it, its version as ETag."""
+    tag = {"ETag": f'"{told["version"]}"'} if "version" in told else {}
+    return JSONResponse(dict(told), status, headers={**(headers or {}), **tag, "Cache-Control": "no-store"})
