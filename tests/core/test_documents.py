@@ -302,6 +302,12 @@ def delegated(
     return answer.miss.removeprefix("delegation.")
 
 
+def delegation_documents(policy_set: PolicySet, *links: Delegation, consents: Any) -> tuple[str, ...]:
+    """Return the documents by which s1's chain holds."""
+    patient = PatientFacts("p1", birth_date=ADULT, consents=consents, delegations=links)
+    return delegation_answer(case(patient, SURE, "FAMRQT"), policy_set.covers, DEEP).applied
+
+
 ABOVE = link("d0", delegate="s2", may_redelegate=True)
 BELOW = {"parent": "d0", "delegator": "s2"}
 
@@ -389,6 +395,14 @@ def test_a_delegation_lives_with_the_consent_that_names_it(policy_set: PolicySet
     consents, miss = row
 
     assert delegated(policy_set, link("d0"), consents=consents) == miss
+
+
+def test_a_renewed_delegation_is_told_with_the_consent_that_renewed_it(policy_set: PolicySet) -> None:
+    """The patient's view must name the document that let the delegate in, not the one that it replaced."""
+    both = (document(**NAMING), document("c2", **LATER))
+
+    assert delegation_documents(policy_set, link("d0"), consents=both[:1]) == ("c1", "d0")
+    assert delegation_documents(policy_set, link("d0"), consents=both) == ("c2", "d0")
 
 
 # ---- representatives and sessions ----------------------------------------------------------------------------

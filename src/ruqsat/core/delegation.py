@@ -14,7 +14,7 @@ from msgspec import Struct
 from ruqsat.core.case import Case
 from ruqsat.core.consent import age_defect, governing
 from ruqsat.core.covers import Covers
-from ruqsat.core.facts import Delegation, PatientFacts
+from ruqsat.core.facts import Consent, Delegation, PatientFacts
 from ruqsat.core.vocabulary import Switches
 
 _ID = attrgetter("id")
@@ -39,9 +39,10 @@ def delegation_answer(case: Case, covers: Covers, switches: Switches) -> Delegat
         if leaf.delegate != case.sub.id:
             continue
         chain, miss = _chain(leaf, by_id, switches)
-        step, miss = (0, miss) if miss else _weigh(chain, patient, case, covers, switches)
+        document, unlived = _document_of(chain[-1], patient, case, switches)
+        step, miss = (0, miss) if miss else (1, unlived) if unlived else _weigh(chain, case, covers)
         if not miss:
-            applied = tuple(sorted({leaf.consent, *(link.id for link in chain)}))
+            applied = tuple(sorted({document, *(link.id for link in chain)}))
             return DelegationAnswer(True, applied, "")
         if step > best[0]:
             best = (step, DelegationAnswer(False, (leaf.id,), f"delegation.{miss}"))
@@ -71,12 +72,7 @@ def _chain(leaf: Delegation, by_id: dict[str, Delegation], switches: Switches) -
     return chain, ""
 
 
-def _weigh(
-    chain: list[Delegation], patient: PatientFacts, case: Case, covers: Covers, switches: Switches
-) -> tuple[int, str]:
-    miss = _consent_miss(chain[-1], patient, case, switches)
-    if miss:
-        return 1, miss
+def _weigh(chain: list[Delegation], case: Case, covers: Covers) -> tuple[int, str]:
     for link in chain:
         if link.revoked_at is not None and link.revoked_at <= case.now.hi:
             return 2, "revoked"
@@ -89,24 +85,31 @@ def _weigh(
     return 4, ""
 
 
-def _consent_miss(root: Delegation, patient: PatientFacts, case: Case, switches: Switches) -> str:
-    """A delegation lives only while the patient does, and a living consent that governs its thread names it."""
+def _document_of(root: Delegation, patient: PatientFacts, case: Case, switches: Switches) -> tuple[str, str]:
+    """
+    Return the id of the living consent by which the patient lets the delegate in, and what it misses.
+
+    A delegation lives only while the patient does, and a living consent that
+    governs its thread names it: the one that it was given with, or a newer one
+    by which the patient signed anew and renewed it.
+    """
     if patient.deceased_at is not None and patient.deceased_at <= case.now.hi:
-        return "subject_deceased"
+        return root.consent, "subject_deceased"
     document = next((d for d in patient.consents if d.id == root.consent), None)
     if document is None or document.root.effect == "deny":
-        return "not_in_consent"
+        return root.consent, "not_in_consent"
     if document.revoked_at is not None and document.revoked_at <= case.now.hi:
-        return "consent_revoked"
+        return document.id, "consent_revoked"
     governor = next((each for each in governing(patient, case.now) if each.thread == document.thread), None)
     if governor is None or governor.id != document.id:
         if governor is None or governor.root.effect == "deny" or root.id not in governor.delegations:
-            return "consent_superseded"
-        # The patient signed anew, and renewed the delegation.
+            return document.id, "consent_superseded"
         document = governor
-        if document.revoked_at is not None and document.revoked_at <= case.now.hi:
-            return "consent_revoked"
-    if document.status != "active":
+    return document.id, _document_miss(document, root, patient, case, switches)
+
+
+def _document_miss(document: Consent, root: Delegation, patient: PatientFacts, case: Case, switches: Switches) -> str:
+    if document.status != "active" or (document.revoked_at is not None and document.revoked_at <= case.now.hi):
         return "consent_revoked"
     if document.defect is not None or age_defect(document, patient, case, switches):
         return "consent_invalid"
