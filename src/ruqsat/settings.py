@@ -55,6 +55,11 @@ class Settings(BaseSettings):
     control_listen: str = Field("127.0.0.1:8183", description="control API: `host:port`, `unix:/path` or `off`")
     json_explain: bool = Field(False, description="enforcement points of the JSON listener may see exact reasons")
     json_capabilities: tuple[str, ...] = Field((), description="blocking duties that they can carry out")
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https://[^\s?#]+$",
+        description="address under which callers know the JSON listener, for discovery",
+    )
     token_issuer: str | None = Field(None, description="`iss` of accepted tokens")
     token_audience: str | None = Field(None, description="`aud` of accepted tokens")
     token_algorithm: Literal["HS256", "RS256"] = Field("RS256", description="`HS256` or `RS256`")

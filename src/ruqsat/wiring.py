@@ -40,7 +40,7 @@ from ruqsat.stores.policy_releases import Releases
 from ruqsat.stores.policy_sources import FolderSource, LastGood, ReleaseSource
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import is_postgres
-from ruqsat.web.authzen import AuthZen
+from ruqsat.web.authzen import AuthZen, build_metadata
 from ruqsat.web.control import build_control
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.identity import TokenVerifier
@@ -155,7 +155,10 @@ async def open_process(
             now=clock.stamp if stage is None else lambda: stage.now().lo,
         )  # fmt: skip
         apps = {
-            "json": AuthZen(decision_point, settings.json_explain, frozenset(settings.json_capabilities))
+            "json": AuthZen(
+                decision_point, settings.json_explain, frozenset(settings.json_capabilities),
+                None if settings.public_url is None else build_metadata(settings.public_url),
+            )
             if stage is None or rehearsal is None
             else build_json_for_tests(decision_point, stage, information, freshness, administration, rehearsal),
             "auth": auth,

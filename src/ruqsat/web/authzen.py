@@ -1,5 +1,5 @@
 """
-The JSON listener: AuthZEN 1.0 evaluation, raw ASGI.
+The JSON listener: AuthZEN 1.0 evaluation, evaluations and discovery, raw ASGI.
 
 The caller is the enforcement point and names the subject; until it can be
 authenticated, settings bind this listener to loopback or a Unix socket only.
@@ -12,9 +12,12 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
+import msgspec
+
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.web.batch import MAX_BATCH_BYTES, answer_batch, read_batch
 from ruqsat.web.protocol import CYCLE, reply_at_once, take_body
 from ruqsat.web.wire import MAX_BODY_BYTES, decode_evaluation, encode_answer
 
@@ -24,6 +27,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 EVALUATION = "/access/v1/evaluation"
+EVALUATIONS = "/access/v1/evaluations"
+METADATA = "/.well-known/authzen-configuration"
 JSON = b"application/json"
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _MAX_TRACEPARENT = 256
@@ -46,12 +51,16 @@ class AuthZen:
         decision_point: Decides.
         explain: The enforcement points of this listener are registered to see exact reasons.
         capabilities: Blocking duties that they can carry out.
+        metadata: What discovery answers; None where no public address is configured.
     """
 
-    def __init__(self, decision_point: Decides, explain: bool, capabilities: frozenset[str]) -> None:
+    def __init__(
+        self, decision_point: Decides, explain: bool, capabilities: frozenset[str], metadata: bytes | None = None
+    ) -> None:
         self._decision_point = decision_point
         self._explain = explain
         self._capabilities = capabilities
+        self._metadata = metadata
         self._plain = Origin("json", explain, capabilities)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,23 +69,18 @@ class AuthZen:
             return
         request_id, content_type, traceparent = _read_headers(scope["headers"])
         extra = [(b"x-request-id", request_id)] if request_id is not None else []
+        origin = self._plain if traceparent is None else self._traced(traceparent)
         try:
-            if scope["path"] != EVALUATION:
-                await say(send, 404, "no such endpoint: expected POST /access/v1/evaluation", extra)
-            elif scope["method"] != "POST":
-                await say(send, 405, "expected POST", [*extra, (b"allow", b"POST")])
-            elif content_type is None or content_type.split(b";", 1)[0].strip().lower() != JSON:
-                await say(send, 400, "expected `Content-Type: application/json`", extra)
+            if scope["path"] == EVALUATION:
+                if await _is_json_post(scope, content_type, send, extra):
+                    await self._evaluation(scope, receive, send, origin, extra)
+            elif scope["path"] == EVALUATIONS:
+                if await _is_json_post(scope, content_type, send, extra):
+                    await self._evaluations(receive, send, origin, extra)
+            elif scope["path"] == METADATA and self._metadata is not None:
+                await self._discovery(scope, send, extra)
             else:
-                cycle = scope.get(CYCLE)
-                body = take_body(cycle) if cycle is not None else None
-                if body is None or len(body) > MAX_BODY_BYTES:
-                    body = await read_on(await receive(), receive)
-                origin = self._plain if traceparent is None else self._traced(traceparent)
-                answer = await self._decision_point.decide(decode_evaluation(body), origin)
-                said = encode_answer(answer, self._explain)
-                if extra or cycle is None or not reply_at_once(cycle, _HEAD % len(said), said):
-                    await reply(send, 200, JSON, said, extra)
+                await say(send, 404, f"no such endpoint: expected POST {EVALUATION} or {EVALUATIONS}", extra)
         except RequestError as error:
             await say(send, 400, str(error), extra)
         except asyncio.CancelledError:
@@ -88,8 +92,65 @@ class AuthZen:
             _log.exception("evaluation_failed")
             await say(send, 500, "the decision point failed; nothing was allowed", extra)
 
+    async def _evaluation(self, scope: Scope, receive: Receive, send: Send, origin: Origin, extra: Headers) -> None:
+        cycle = scope.get(CYCLE)
+        body = take_body(cycle) if cycle is not None else None
+        if body is None or len(body) > MAX_BODY_BYTES:
+            body = await read_on(await receive(), receive)
+        answer = await self._decision_point.decide(decode_evaluation(body), origin)
+        said = encode_answer(answer, self._explain)
+        if extra or cycle is None or not reply_at_once(cycle, _HEAD % len(said), said):
+            await reply(send, 200, JSON, said, extra)
+
+    async def _evaluations(self, receive: Receive, send: Send, origin: Origin, extra: Headers) -> None:
+        asked = read_batch(await read_on(await receive(), receive, MAX_BATCH_BYTES))
+
+        def decide(question: EvaluationRequest) -> Awaitable[Answer]:
+            return self._decision_point.decide(question, origin)
+
+        if isinstance(asked, EvaluationRequest):
+            said = encode_answer(await decide(asked), self._explain)
+        else:
+            said = await answer_batch(asked, decide, self._explain)
+        await reply(send, 200, JSON, said, extra)
+
+    async def _discovery(self, scope: Scope, send: Send, extra: Headers) -> None:
+        if scope["method"] not in ("GET", "HEAD") or self._metadata is None:
+            await say(send, 405, "expected GET", [*extra, (b"allow", b"GET, HEAD")])
+        else:
+            await reply(send, 200, JSON, self._metadata, [*extra, (b"cache-control", b"public, max-age=3600")])
+
     def _traced(self, traceparent: str) -> Origin:
         return Origin("json", self._explain, self._capabilities, traceparent)
+
+
+async def _is_json_post(scope: Scope, content_type: bytes | None, send: Send, extra: Headers) -> bool:
+    """Tell whether a body of JSON was posted; if not, that is said."""
+    if scope["method"] != "POST":
+        await say(send, 405, "expected POST", [*extra, (b"allow", b"POST")])
+    elif content_type is None or content_type.split(b";", 1)[0].strip().lower() != JSON:
+        await say(send, 400, "expected `Content-Type: application/json`", extra)
+    else:
+        return True
+    return False
+
+
+def build_metadata(public_url: str) -> bytes:
+    """
+    Return what discovery answers (AuthZEN 1.0, section 9): addresses under *public_url*, never under a caller's Host.
+
+    Examples:
+        >>> b'"https://pdp.example/access/v1/evaluation"' in build_metadata("https://pdp.example/")
+        True
+    """
+    base = public_url.rstrip("/")
+    return msgspec.json.encode(
+        {
+            "policy_decision_point": base,
+            "access_evaluation_endpoint": base + EVALUATION,
+            "access_evaluations_endpoint": base + EVALUATIONS,
+        }
+    )
 
 
 def _read_headers(headers: Headers) -> tuple[bytes | None, bytes | None, str | None]:

@@ -1,5 +1,8 @@
 """JSON bytes ↔ core values, for AuthZEN callers.  What is sent of an answer is decided here and nowhere else."""
 
+import json
+from typing import Any
+
 import msgspec
 from msgspec import Struct
 
@@ -10,6 +13,9 @@ from ruqsat.service.decision_point import Answer, Obligation
 
 MAX_BODY_BYTES = 64 * 1024
 _decode = msgspec.json.Decoder(EvaluationRequest).decode
+_encode = msgspec.json.Encoder().encode
+_decode_anything = msgspec.json.Decoder().decode
+_BLANKS = b" \t\r\n"
 
 
 class Explain(Struct, frozen=True):
@@ -40,7 +46,6 @@ class EvaluationResponse(Struct, frozen=True):
     context: AnswerContext
 
 
-_encode = msgspec.json.Encoder().encode
 _decode_answer = msgspec.json.Decoder(EvaluationResponse).decode
 
 
@@ -54,13 +59,52 @@ def decode_evaluation(body: bytes) -> EvaluationRequest:
     try:
         request = _decode(body)
     except msgspec.ValidationError as error:
-        raise RequestError(_sentence(str(error))) from None
+        raise RequestError(sentence_of(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise RequestError("the body is not JSON: expected an object with subject, action and resource") from None
-    if b"\\" in body and not _is_printable(request):
+    if b"\\" in body:
         # JSON admits control characters only as escapes, so bodies without a backslash hold none.
-        raise RequestError("expected ids and names without control characters")
+        refuse_unprintable(request)
+    refuse_repeated_members(body)
     return request
+
+
+def refuse_unprintable(request: EvaluationRequest) -> None:
+    """
+    Refuse control characters in ids and names.
+
+    Raises:
+        RequestError: there are some.
+    """
+    resource = request.resource.properties
+    patient = resource.patient if resource is not None else None
+    named = (request.subject.type, request.subject.id, request.action.name, request.resource.type, request.resource.id)
+    if not all(text.isprintable() for text in (*named, patient or "")):
+        raise RequestError("expected ids and names without control characters")
+
+
+def refuse_repeated_members(body: bytes) -> None:
+    """
+    Refuse an object that has a member twice: whoever reads the first and whoever reads the last would differ.
+
+    Raises:
+        RequestError: it has, or it is no JSON.
+    """
+    try:
+        # What was read and written again lacks what was repeated; most callers write as we do, with or without blanks.
+        again = _encode(_decode_anything(body))
+        if again == body or again.translate(None, _BLANKS) == body.translate(None, _BLANKS):
+            return
+        json.loads(body, object_pairs_hook=_members)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise RequestError("the body is not JSON that is read one way only: a member may stand there twice") from None
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) != len(pairs):
+        raise ValueError
+    return read
 
 
 def encode_answer(answer: Answer, explain: bool) -> bytes:
@@ -83,7 +127,7 @@ def decode_answer(body: bytes) -> Decision:
     try:
         answer = _decode_answer(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"expected an AuthZEN answer: {_sentence(str(error))}") from None
+        raise RequestError(f"expected an AuthZEN answer: {sentence_of(error)}") from None
     told = answer.context.explain
     if told is None:
         raise RequestError("the answer shows no exact reason: its caller is not registered to see one")
@@ -107,15 +151,9 @@ def _duties(obligation: Obligation) -> list[str]:
     return [f"{obligation.type}:{part}" for part in parts] or [obligation.type]
 
 
-def _is_printable(request: EvaluationRequest) -> bool:
-    resource = request.resource.properties
-    patient = resource.patient if resource is not None else None
-    named = (request.subject.type, request.subject.id, request.action.name, request.resource.type, request.resource.id)
-    return all(text.isprintable() for text in (*named, patient or ""))
-
-
-def _sentence(text: str) -> str:
-    """Lower the first letter; msgspec names types and paths, and a value only where an enum lists it."""
+def sentence_of(error: Exception) -> str:
+    """Say what msgspec found: types and paths, and never a value."""
+    text = str(error)
     if text.startswith("Invalid enum value"):
         text = "Expected one of the listed values" + text[text.rfind(" - at") :] if " - at" in text else text[:18]
     return text[:1].lower() + text[1:]

@@ -1,0 +1,152 @@
+"""
+AuthZEN evaluations: several questions in one call.
+
+What a question does not say itself, the call says for all, each entity whole and
+never field by field.  A question that cannot be read is answered by an error in
+its own place, which is no permit.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from ruqsat.core.request import Action, EvaluationRequest, RequestContext, Resource, Subject
+from ruqsat.errors import RequestError
+from ruqsat.service.decision_point import Answer
+from ruqsat.web.wire import decode_evaluation, encode_answer, refuse_repeated_members, refuse_unprintable, sentence_of
+
+MAX_BATCH_BYTES = 1024 * 1024
+MAX_BATCH = 1000
+AT_ONCE = 50
+"""So many questions are decided together; between one lot and the next others have their turn."""
+
+Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
+DecideOne = Callable[[EvaluationRequest], Awaitable[Answer]]
+Question = EvaluationRequest | RequestError
+
+_log = logging.getLogger("ruqsat.json")
+
+
+class _Said(Struct, frozen=True):
+    """The entities as they were written; what is left out is not null."""
+
+    subject: Raw | UnsetType = UNSET
+    action: Raw | UnsetType = UNSET
+    resource: Raw | UnsetType = UNSET
+    context: Raw | UnsetType = UNSET
+
+
+class _Options(Struct, frozen=True):
+    evaluations_semantic: Semantic = "execute_all"
+
+
+class _Call(_Said, frozen=True):
+    evaluations: tuple[Raw, ...] | None = None
+    options: _Options | None = None
+
+
+class Batch(Struct, frozen=True):
+    """A call: its questions in order, each read or found unreadable, and when to stop."""
+
+    questions: tuple[Question, ...]
+    semantic: Semantic
+
+
+_ENTITIES = {"subject": Subject, "action": Action, "resource": Resource, "context": RequestContext | None}
+_decode_call = msgspec.json.Decoder(_Call).decode
+_decode_said = msgspec.json.Decoder(_Said).decode
+
+
+def read_batch(body: bytes) -> Batch | EvaluationRequest:
+    """
+    Read a call; without questions of its own it is a single one.
+
+    Raises:
+        RequestError: the call, or what it says for all its questions, cannot be read; no value is repeated.
+    """
+    try:
+        call = _decode_call(body)
+    except msgspec.ValidationError as error:
+        raise RequestError(sentence_of(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise RequestError("the body is not JSON: expected an object with evaluations") from None
+    if not call.evaluations:
+        return decode_evaluation(body)
+    if len(call.evaluations) > MAX_BATCH:
+        raise RequestError(f"expected at most {MAX_BATCH} evaluations in one call")
+    refuse_repeated_members(body)
+    of_all = _entities(call)
+    return Batch(
+        tuple([_question(raw, of_all) for raw in call.evaluations]),
+        call.options.evaluations_semantic if call.options is not None else "execute_all",
+    )
+
+
+def _entities(said: _Said) -> dict[str, Any]:
+    found = {}
+    for name, kind in _ENTITIES.items():
+        raw = getattr(said, name)
+        if raw is not UNSET:
+            try:
+                found[name] = msgspec.json.decode(raw, type=kind)
+            except msgspec.ValidationError as error:
+                raise RequestError(f"`{name}`: {sentence_of(error)}") from None
+    return found
+
+
+def _question(raw: Raw, of_all: dict[str, Any]) -> Question:
+    try:
+        entities = of_all | _entities(_decode_said(raw))
+        missing = [name for name in ("subject", "action", "resource") if name not in entities]
+        if missing:
+            return RequestError(f"missing: {', '.join(missing)}")
+        request = EvaluationRequest(**entities)
+        refuse_unprintable(request)
+    except msgspec.ValidationError as error:
+        return RequestError(sentence_of(error))
+    except RequestError as error:
+        return error
+    return request
+
+
+async def answer_batch(batch: Batch, decide: DecideOne, explain: bool) -> bytes:
+    """Answer the questions in their order, as far as the call wants them answered."""
+    answers = [said async for said in _said(batch, decide, explain)]
+    return b'{"evaluations":[' + b",".join(answers) + b"]}"
+
+
+async def _said(batch: Batch, decide: DecideOne, explain: bool) -> AsyncIterator[bytes]:
+    at_once = AT_ONCE if batch.semantic == "execute_all" else 1
+    for first in range(0, len(batch.questions), at_once):
+        lot = batch.questions[first : first + at_once]
+        for answer in await _decided(lot, decide):
+            yield encode_answer(answer, explain) if isinstance(answer, Answer) else _error(answer)
+            allowed = isinstance(answer, Answer) and answer.decision.allowed
+            if batch.semantic == ("permit_on_first_permit" if allowed else "deny_on_first_deny"):
+                return
+
+
+async def _decided(lot: Sequence[Question], decide: DecideOne) -> list[Answer | Exception]:
+    found = await asyncio.gather(*map(_one, lot, [decide] * len(lot)))
+    return list(found)
+
+
+async def _one(question: Question, decide: DecideOne) -> Answer | Exception:
+    if isinstance(question, RequestError):
+        return question
+    try:
+        return await decide(question)
+    except RequestError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - whatever went wrong with one question, the others get their answers
+        _log.exception("evaluation_failed")
+        return error
+
+
+def _error(error: Exception) -> bytes:
+    status, message = (400, str(error)) if isinstance(error, RequestError) else (500, "the decision point failed")
+    return msgspec.json.encode({"decision": False, "context": {"error": {"status": status, "message": message}}})
