@@ -62,6 +62,10 @@ def _find_nginx() -> str | None:
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
 
+def _find_haproxy() -> str | None:
+    return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+
+
 KINDS = {
     "envoy": Kind(
         "envoy/envoy.yaml", _find_envoy,
@@ -76,6 +80,10 @@ KINDS = {
         "nginx/nginx.conf", _find_nginx,
         lambda program, config, folder: [program, "-p", str(folder), "-c", str(config)],
         "apt-get install nginx-light",
+    ),
+    "haproxy": Kind(
+        "haproxy/haproxy.cfg", _find_haproxy, lambda program, config, _: [program, "-db", "-f", str(config)],
+        "apt-get install haproxy",
     ),
 }  # fmt: skip
 
@@ -93,6 +101,8 @@ def running_front(
     folder.mkdir(parents=True, exist_ok=True)
     shipped = EXAMPLES / KINDS[kind].config
     config = folder / shipped.name
+    for beside in shipped.parent.iterdir():
+        (folder / beside.name).write_bytes(beside.read_bytes())
     port, process = _start(kind, config, plant(shipped.read_text()), {SIDECAR: sidecar, RECORDS: records})
     try:
         yield Front(kind, port)

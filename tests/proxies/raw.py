@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-TIMEOUT_SECONDS = 15
+TIMEOUT_SECONDS = 30
+"""HAProxy 2.6 asks a sidecar that does not accept three times more, five seconds each, before it gives up."""
 
 
 class Reply(NamedTuple):

@@ -39,6 +39,12 @@ HOLES = {
     "nginx does not ask": ("nginx", without("auth_request      /_ruqsat")),
     "nginx lets the client name the subject": ("nginx", without("X-Ruqsat-Subject  $ruqsat_subject")),
     "nginx lets underscores through": ("nginx", instead("underscores_in_headers off", "underscores_in_headers on")),
+    "HAProxy lets the client name the subject": ("haproxy", without("set-header X-Ruqsat-Subject")),
+    "HAProxy lets underscores through": ("haproxy", without("option http-restrict-req-hdr-names")),
+    "HAProxy forwards what is denied": ("haproxy", without("http-request return status 403")),
+    "HAProxy asks about another target": (
+        "haproxy", instead("http-request lua.ruqsat", "http-request set-uri /directory\n  http-request lua.ruqsat"),
+    ),
     "Envoy lets the client name the subject": ("envoy", without("exact: x-ruqsat-subject")),
     "Envoy lets underscores through": ("envoy", instead("DROP_HEADER", "ALLOW")),
     "Caddy drops what Connection names": ("caddy", without("header_up X-Ruqsat-Subject")),

@@ -9,6 +9,8 @@ from tests.proxies.sweep import KNOWN, SEED, UNKNOWN, Case, authorization, cases
 from tests.sidecar import Sidecar
 
 O1 = "/patients/p-dana/labs/o1"
+ORIGINAL = ("X-Original-Method", "X-Original-URI", "X-Original-Host")
+FORWARDED = ("X-Forwarded-Method", "X-Forwarded-Uri", "X-Forwarded-Host")
 
 
 def asked(port: int, dialect: str, case: Case, *headers: str) -> Reply:
@@ -17,14 +19,13 @@ def asked(port: int, dialect: str, case: Case, *headers: str) -> Reply:
     if dialect == "envoy":
         return ask(port, case.method, b"/authz/envoy" + target, *headers)
     method, uri, host = {
-        "nginx": ("X-Original-Method", "X-Original-URI", "X-Original-Host"),
-        "caddy": ("X-Forwarded-Method", "X-Forwarded-Uri", "X-Forwarded-Host"),
-    }[dialect]
+        "nginx": ORIGINAL, "haproxy": ORIGINAL, "caddy": FORWARDED, "traefik": FORWARDED,
+    }[dialect]  # fmt: skip
     truth = (f"{method}: {case.method}", f"{uri}: {target.decode('latin-1')}", f"{host}: records.example")
     return ask(port, "GET", f"/authz/{dialect}", *truth, *headers)
 
 
-@pytest.mark.parametrize("dialect", ["envoy", "caddy", "nginx"])
+@pytest.mark.parametrize("dialect", ["envoy", "caddy", "nginx", "haproxy", "traefik"])
 def test_sidecar_says_200_iff_the_table_allows_and_never_another_success(sidecar: Sidecar, dialect: str) -> None:
     """200 where the table allows; else 401, 403, or the parser's 400: no other 2xx, no redirect, no 5xx, ever."""
     credentials = {person: authorization(sidecar, person) for person in (*KNOWN, *UNKNOWN)}
@@ -51,8 +52,10 @@ def is_allowed(case: Case) -> bool:
 @pytest.mark.parametrize(
     ("dialect", "names"),
     [
-        ("nginx", ("X-Original-Method", "X-Original-URI", "X-Original-Host")),
-        ("caddy", ("X-Forwarded-Method", "X-Forwarded-Uri", "X-Forwarded-Host")),
+        ("nginx", ORIGINAL),
+        ("haproxy", ORIGINAL),
+        ("caddy", FORWARDED),
+        ("traefik", FORWARDED),
     ],
 )
 def test_doubled_or_missing_truth_is_denied(sidecar: Sidecar, dialect: str, names: tuple[str, str, str]) -> None:
@@ -68,7 +71,7 @@ def test_doubled_or_missing_truth_is_denied(sidecar: Sidecar, dialect: str, name
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/authz", "/authz/", "/authz/envoy", "/authz/nginx/", "/authz/nginx/x", "/authz/traefik"]
+    "path", ["/", "/authz", "/authz/", "/authz/envoy", "/authz/nginx/", "/authz/nginx/x", "/authz/traefikx"]
 )
 def test_other_paths_are_denied(sidecar: Sidecar, path: str) -> None:
     """A path of no dialect is denied, whatever truth the headers tell."""

@@ -18,7 +18,7 @@ from ruqsat.core.request import EvaluationRequest, RequestContext, Resource, Res
 from ruqsat.core.routes import Mapped, RouteTable
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
-from ruqsat.web.forward_auth import caddy, envoy, nginx
+from ruqsat.web.forward_auth import caddy, envoy, haproxy, nginx, traefik
 from ruqsat.web.forward_auth.shared import BadPepRequest, Dialect, Original, Scope
 from ruqsat.web.identity import Identity, TokenVerifier, Unauthenticated
 from ruqsat.web.protocol import TARGET
@@ -138,6 +138,8 @@ class ForwardAuth:
 _DIALECTS: dict[bytes, tuple[str, Dialect]] = {
     b"/authz/nginx": ("nginx", nginx.read_original),
     b"/authz/caddy": ("caddy", caddy.read_original),
+    b"/authz/traefik": ("traefik", traefik.read_original),
+    b"/authz/haproxy": ("haproxy", haproxy.read_original),
 }
 
 

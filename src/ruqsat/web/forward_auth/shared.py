@@ -51,3 +51,14 @@ def original(method: bytes, target: bytes, host: bytes) -> Original:
     if not host.isascii() or any(mark in host for mark in b" ,/@\t"):
         raise BadPepRequest
     return Original(method.decode("ascii"), target, host.decode("ascii"))
+
+
+def from_headers(scope: Scope, method: bytes, target: bytes, host: bytes) -> Original:
+    """
+    Return the original request as three headers tell it.
+
+    Raises:
+        BadPepRequest: one of the three is missing, empty or doubled, or makes no sense.
+    """
+    headers = scope["headers"]
+    return original(single(headers, method), single(headers, target), single(headers, host))

@@ -1,0 +1,36 @@
+-- Asks the sidecar about a request: lua.ruqsat HOST:PORT
+--
+-- It sets txn.ruqsat_status and what the answer's headers say.  If anything fails, the variable stays 0 and the
+-- configuration denies.  One question a request: a repeated one would be a second entry of the journal.
+
+local function first(headers, name)
+  local values = headers and headers[name]
+  return values and values[0] or ""
+end
+
+core.register_action("ruqsat", { "http-req" }, function(txn, address)
+  local sent = txn.http:req_get_headers()
+  local headers = {
+    ["x-original-method"] = { txn.sf:method() },
+    ["x-original-uri"] = { txn.sf:url() },
+    ["x-original-host"] = { first(sent, "host") },
+  }
+  -- All of them, as they came: that one is too many is the sidecar's to say.
+  for _, name in ipairs({ "authorization", "traceparent" }) do
+    local values = {}
+    for index = 0, 7 do
+      if sent[name] and sent[name][index] then values[#values + 1] = sent[name][index] end
+    end
+    if #values > 0 then headers[name] = values end
+  end
+
+  local client = core.httpclient()
+  local answer = client:get({ url = "http://" .. address .. "/authz/haproxy", headers = headers, timeout = 1000 })
+  if not answer or not answer.status then return end
+
+  txn:set_var("txn.ruqsat_decision", first(answer.headers, "x-ruqsat-decision"))
+  txn:set_var("txn.ruqsat_reason", first(answer.headers, "x-ruqsat-reason"))
+  txn:set_var("txn.ruqsat_subject", first(answer.headers, "x-ruqsat-subject"))
+  txn:set_var("txn.ruqsat_challenge", first(answer.headers, "www-authenticate"))
+  txn:set_var("txn.ruqsat_status", answer.status)
+end, 1)
