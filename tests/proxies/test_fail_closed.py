@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.proxies.conftest import Site
-from tests.proxies.front import Front, free_port, running_front, running_records
+from tests.proxies.front import KINDS, Front, free_port, running_front, running_records
 from tests.proxies.raw import Reply, ask, bearer
 from tests.proxies.stand_in import (
     LATE_SECONDS,
@@ -71,9 +71,10 @@ class Broken(NamedTuple):
     records: Any
 
 
-@pytest.fixture(scope="session")
-def broken(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broken]:
-    """A proxy that asks a stand-in, as the shipped file says."""
+@pytest.fixture(scope="session", params=[name for name, each in KINDS.items() if each.asks == "auth"])
+def broken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broken]:
+    """A proxy that asks a stand-in, as the shipped file says; one that asks over gRPC has tests of its own."""
+    kind = str(request.param)
     with running_records() as records, running_stand_in() as stand_in:
         folder = tmp_path_factory.mktemp(f"broken-{kind}")
         with running_front(kind, folder, stand_in.port, records.server_port) as front:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.proxies.front import running_front, running_records
+from tests.proxies.front import KINDS, running_front, running_records
 from tests.proxies.raw import ask
 from tests.proxies.stand_in import falls_silent, running_stand_in
 from tests.proxies.sweep import DRAWN, cases, is_right_arrival, is_right_sender, send
@@ -62,7 +62,7 @@ def test_sweep_notices_a_hole(hole: str, sidecar: Sidecar, tmp_path: Path) -> No
     kind, plant = HOLES[hole]
     with (
         running_records() as records,
-        running_front(kind, tmp_path, sidecar.ports["auth"], records.server_port, plant) as front,
+        running_front(kind, tmp_path, sidecar.ports[KINDS[kind].asks], records.server_port, plant) as front,
     ):
         outcomes = send(front.port, records.seen, sidecar, cases()[:-DRAWN])
 

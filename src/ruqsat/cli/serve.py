@@ -94,7 +94,11 @@ async def _run(settings: Settings, demo: bool, demo_secret: str | None, rehearsa
                 _print_demo(addresses, demo_secret)
 
         await serve_listeners(
-            process.listeners, drain_seconds=settings.drain_seconds, on_ready=ready, on_stop=process.begin_drain
+            process.listeners,
+            companions=process.companions,
+            drain_seconds=settings.drain_seconds,
+            on_ready=ready,
+            on_stop=process.begin_drain,
         )
 
 
@@ -109,7 +113,10 @@ def _announce(process: Process, settings: Settings, addresses: dict[str, str], r
         out.print("  NOT the pack that its source holds, which is refused; this one was admitted before:")
         for line in process.administration.refused[:5]:
             out.print(f"    {line}")
-    purposes = {"json": "AuthZEN JSON", "auth": "forward-auth for Envoy, nginx and Caddy", "control": "control API"}
+    purposes = {
+        "json": "AuthZEN JSON", "auth": "forward-auth for Envoy, nginx, Caddy, Traefik and HAProxy",
+        "control": "control API", "grpc": "Envoy's ext_authz over gRPC",
+    }  # fmt: skip
     for name, address in addresses.items():
         out.print(f"  {name:<8} {address:<28} {purposes[name]}")
     out.print(f"  journal  {settings.journal_dir} ({settings.journal})")

@@ -13,13 +13,14 @@ import socket
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 from uvicorn import Config, Server
 
 from ruqsat.errors import SettingsError
-from ruqsat.web.protocol import Protocol, State
+from ruqsat.web.protocol import Protocol as HttpProtocol
+from ruqsat.web.protocol import State
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections, so that they close first and never meet a closed one."""
@@ -45,6 +46,20 @@ class Listen(Struct, frozen=True):
         if self.path:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Companion(Protocol):
+    """A listener that is no ASGI application: it binds and serves by itself."""
+
+    name: str
+
+    async def start(self) -> str:
+        """Bind and serve; return the real address."""
+        ...
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Accept nothing new; answer what is in flight."""
+        ...
 
 
 class Listener(Struct, frozen=True):
@@ -92,6 +107,7 @@ def is_local(listen: Listen) -> bool:
 async def serve(
     listeners: Sequence[Listener],
     *,
+    companions: Sequence[Companion] = (),
     drain_seconds: float = 15.0,
     on_ready: Callable[[dict[str, str]], None] = lambda _: None,
     on_stop: Callable[[], None] = lambda: None,
@@ -101,6 +117,7 @@ async def serve(
     Serve until SIGTERM, SIGINT or *stop*; then answer what is in flight and return.
 
     Args:
+        companions: Listeners of another kind, started and stopped with the others.
         drain_seconds: How long requests in flight may take; a second signal ends the wait.
         on_ready: Called with the real addresses by listener name, once all accept.
         on_stop: Called when the stop begins.
@@ -120,15 +137,18 @@ async def serve(
         # Servers say that they have started in an attribute, not in an event.
         while not all(server.started for server in servers) and not any(task.done() for task in tasks):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
+        addresses = {listener.name: _address(listener.listen, sockets[listener.name]) for listener in listeners}
+        for companion in companions:
+            addresses[companion.name] = await companion.start()
         if all(server.started for server in servers):
-            on_ready({listener.name: _address(listener.listen, sockets[listener.name]) for listener in listeners})
+            on_ready(addresses)
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         on_stop()
         for server in servers:
             server.begin_drain()
         try:
-            await asyncio.gather(*tasks)
+            await asyncio.gather(*tasks, *[companion.stop(drain_seconds) for companion in companions])
         finally:
             stopped.cancel()
 
@@ -148,7 +168,7 @@ class _Server(Server):
         """From here on every answer is its connection's last."""
         self.should_exit = self._state.draining = True
         for connection in list(self._state.connections):
-            if isinstance(connection, Protocol):
+            if isinstance(connection, HttpProtocol):
                 connection.drain()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -161,7 +181,7 @@ class _Server(Server):
 
 def _config(app: Any, drain_seconds: float) -> Config:
     return Config(
-        app, http=Protocol, ws="none", lifespan="off", loop="none", log_config=None, access_log=False,
+        app, http=HttpProtocol, ws="none", lifespan="off", loop="none", log_config=None, access_log=False,
         server_header=False, date_header=False, proxy_headers=False, backlog=_BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )  # fmt: skip

@@ -9,7 +9,10 @@ permission, and 5xx as a reason to use its failure mode.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from ruqsat.core.admission import Pack
 from ruqsat.core.policy_set import PolicySet
@@ -51,9 +54,33 @@ class _Refused(Exception):  # noqa: N818 - a refusal is an answer, not an error 
         self.reason, self.status, self.challenge, self.subject = reason, status, challenge, subject
 
 
+class Verdict(Struct, frozen=True):
+    """
+    What a proxy is told: 200 lets the request through, 401 and 403 do not.
+
+    ``subject`` is whom the backend may take the request for; empty unless it is let through.
+    """
+
+    status: int = 403
+    decision: str = ""
+    reason: str = "try_later"
+    subject: str = ""
+    challenge: str = ""
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Headers of the answer; always all, even empty: one that is absent may let a client's forged one through."""
+        told = [
+            ("x-ruqsat-decision", self.decision), ("x-ruqsat-reason", self.reason), ("x-ruqsat-subject", self.subject),
+        ]  # fmt: skip
+        if self.status == 401:
+            told.append(("www-authenticate", f'Bearer realm="ruqsat", error="{self.challenge}"'))
+        return told
+
+
 class ForwardAuth:
     """
-    The ASGI application of the forward-auth listener.
+    What every dialect asks, and the ASGI application of the forward-auth listener.
 
     A caller through a proxy asserts nothing but its token, method, path and
     query; a proxy can carry out no duty.
@@ -74,50 +101,58 @@ class ForwardAuth:
         """Answer one request of a proxy."""
         if scope["type"] != "http":
             return
-        status, headers = await self._answer(scope)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        dialect, read_original = _dialect_of(scope[TARGET])
+        headers = scope["headers"]
+        verdict = await self.judge(
+            dialect,
+            partial(read_original, scope) if read_original is not None else _of_no_dialect,
+            [value for name, value in headers if name == b"authorization"],
+            next((value for name, value in headers if name == b"traceparent"), None),
+        )
+        told = [(name.encode("ascii"), value.encode("utf-8")) for name, value in verdict.headers]
+        head = {"type": "http.response.start", "status": verdict.status, "headers": [(b"content-length", b"0"), *told]}
+        await send(head)
         await send({"type": "http.response.body", "body": b""})
 
-    async def _answer(self, scope: Scope) -> tuple[int, list[tuple[bytes, bytes]]]:
-        """Decide; the only way to 200 is an allowed decision, and whatever goes wrong stays 403."""
-        status, decision, reason, subject, challenge = 403, "", "try_later", "", ""
-        dialect, read_original = _dialect_of(scope[TARGET])
-        origin = Origin(dialect, traceparent=_traceparent(scope))
+    async def judge(
+        self, dialect: str, read_original: Callable[[], Original], authorization: list[bytes],
+        traceparent: bytes | None = None,
+    ) -> Verdict:  # fmt: skip
+        """
+        Decide; the only way to 200 is an allowed decision, and whatever goes wrong stays 403.
+
+        Args:
+            read_original: Returns the request that a client sent to the proxy; raises BadPepRequest.
+            authorization: The values of every ``Authorization`` header of it.
+        """
+        trace = None if traceparent is None else traceparent[:_MAX_TRACEPARENT].decode("latin-1")
+        origin = Origin(dialect, traceparent=trace)
         try:
             routes, policy_set = self._in_force
-            request = self._read(scope, read_original, routes)
+            request = self._read(read_original, authorization, routes)
             answer = await self._decision_point.decide(request, origin, policy_set)
-            decision, reason = answer.id, answer.reason
             if answer.decision.allowed is True:
-                status, subject = 200, request.subject.id
+                return Verdict(200, answer.id, answer.reason, request.subject.id)
+            return Verdict(403, answer.id, answer.reason)
         except _Refused as refusal:
-            status, reason, challenge = refusal.status, "not_permitted", refusal.challenge
             decision = await self._recorded(refusal, origin)
+            return Verdict(refusal.status, decision, "not_permitted", challenge=refusal.challenge)
         except RequestError:
-            reason = "not_permitted"
+            return Verdict(reason="not_permitted")
         except asyncio.CancelledError:
             # The process stops and waits no longer: what is undecided is refused, like anything else.
             _log.warning("forward_auth_cut_short")
         except Exception:  # noqa: BLE001 - the edge of the hot path: no permit, no detail
             _log.exception("forward_auth_failed")
-        headers = [
-            (b"content-length", b"0"),
-            (b"x-ruqsat-decision", decision.encode("ascii")),
-            (b"x-ruqsat-reason", reason.encode("ascii")),
-            # Always sent, even empty: a header that is absent here may let a client's forged one through.
-            (b"x-ruqsat-subject", subject.encode("utf-8") if status == 200 else b""),
-        ]
-        if status == 401:
-            headers.append((b"www-authenticate", f'Bearer realm="ruqsat", error="{challenge}"'.encode("ascii")))
-        return status, headers
+        return Verdict()
 
-    def _read(self, scope: Scope, read_original: Dialect | None, routes: RouteTable) -> EvaluationRequest:
+    def _read(
+        self, read_original: Callable[[], Original], authorization: list[bytes], routes: RouteTable
+    ) -> EvaluationRequest:
         """Return the question behind a proxy's call; raises _Refused."""
-        if read_original is None:
-            raise _Refused("bad_pep_request")
         try:
-            asked = read_original(scope)
-            who = self._verifier.verify([value for name, value in scope["headers"] if name == b"authorization"])
+            asked = read_original()
+            who = self._verifier.verify(authorization)
             return _question(who, _map(asked, who, routes))
         except BadPepRequest:
             raise _Refused("bad_pep_request") from None
@@ -150,6 +185,10 @@ def _dialect_of(target: bytes) -> tuple[str, Dialect | None]:
     return _DIALECTS.get(target.partition(b"?")[0], ("unknown", None))
 
 
+def _of_no_dialect() -> Original:
+    raise BadPepRequest
+
+
 def _map(asked: Original, who: Identity, routes: RouteTable) -> Mapped:
     try:
         target = parse_target(asked.target)
@@ -169,10 +208,3 @@ def _question(who: Identity, mapped: Mapped) -> EvaluationRequest:
         Resource(mapped.resource_type, mapped.resource_id, properties),
         RequestContext(purpose=who.purpose if who.purpose is not None else mapped.purpose),
     )
-
-
-def _traceparent(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"traceparent":
-            return bytes(value[:_MAX_TRACEPARENT]).decode("latin-1")
-    return None

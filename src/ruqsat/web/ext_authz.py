@@ -1,0 +1,145 @@
+"""
+Envoy's ``ext_authz`` over gRPC (``envoy.service.auth.v3``): the listener and its one answer.
+
+To Envoy an empty answer is permission (status 0 is OK), so the answer is built in
+one function that begins with a denial; only the verdict 200 makes another of it.
+Whatever fails on the way is a denial, too; an answer that never comes is Envoy's
+to refuse (``failure_mode_allow: false``).
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+import grpc
+from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
+from envoy.service.auth.v3 import external_auth_pb2_grpc
+from envoy.service.auth.v3.attribute_context_pb2 import AttributeContext
+from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse
+from envoy.type.v3.http_status_pb2 import HttpStatus
+from google.rpc.status_pb2 import Status
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+
+from ruqsat.errors import SettingsError
+from ruqsat.web.forward_auth import ForwardAuth, Verdict
+from ruqsat.web.forward_auth.shared import BadPepRequest, Original, original
+from ruqsat.web.listeners import Listen
+
+SERVICE = "envoy.service.auth.v3.Authorization"
+MAX_MESSAGE_BYTES = 64 * 1024
+MAX_AT_ONCE = 1024
+PERMISSION_DENIED, UNAUTHENTICATED = 7, 16
+UPSTREAM = ("x-ruqsat-subject", "x-ruqsat-decision")
+"""What the backend gets, over whatever the client sent; what else is ours is taken away."""
+
+_log = logging.getLogger("ruqsat.grpc")
+
+
+class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[misc]
+    """The service: reads the attributes that Envoy itself sets, and nothing that a client could."""
+
+    def __init__(self, forward_auth: ForwardAuth) -> None:
+        self._forward_auth = forward_auth
+
+    async def Check(self, request: CheckRequest, _context: Any) -> CheckResponse:  # noqa: N802 - gRPC's name
+        """Answer one question."""
+        try:
+            http = request.attributes.request.http
+            verdict = await self._forward_auth.judge(
+                "envoy-grpc", lambda: read_original(http), _values(http, "authorization"),
+                next(iter(_values(http, "traceparent")), None),
+            )  # fmt: skip
+            return build_response(verdict)
+        except Exception:  # noqa: BLE001 - the edge of the hot path: no permit, no detail
+            _log.exception("ext_authz_failed")
+            return build_response(Verdict())
+
+
+def read_original(http: AttributeContext.HttpRequest) -> Original:
+    """
+    Return the original request.
+
+    Raises:
+        BadPepRequest: an attribute is missing or makes no sense, or there is a fragment.
+    """
+    if not http.path or not http.host or http.fragment:
+        raise BadPepRequest
+    try:
+        return original(http.method.encode("ascii"), http.path.encode("latin-1"), http.host.encode("ascii"))
+    except UnicodeEncodeError:
+        raise BadPepRequest from None
+
+
+def _values(http: AttributeContext.HttpRequest, name: str) -> list[bytes]:
+    """Return every value of a header, in whichever of the two forms Envoy was told to send headers."""
+    listed = [each.raw_value or each.value.encode() for each in http.header_map.headers if each.key.lower() == name]
+    joined = [http.headers[name].encode()] if name in http.headers else []
+    return listed + joined
+
+
+def build_response(verdict: Verdict) -> CheckResponse:
+    """Return the answer: a denial, unless the verdict is 200."""
+    headers = [_over(name, value) for name, value in verdict.headers]
+    code = UNAUTHENTICATED if verdict.status == 401 else PERMISSION_DENIED
+    response = CheckResponse(
+        status=Status(code=code),
+        denied_response=DeniedHttpResponse(
+            status=HttpStatus(code=401 if verdict.status == 401 else 403),
+            headers=[header for header in headers if header.header.key != "x-ruqsat-subject"],
+        ),
+    )
+    if verdict.status == 200:
+        response = CheckResponse(
+            status=Status(code=0),
+            ok_response=OkHttpResponse(
+                headers=[header for header in headers if header.header.key in UPSTREAM],
+                headers_to_remove=["x-ruqsat-reason"],
+                response_headers_to_add=[header for header in headers if header.header.key == "x-ruqsat-decision"],
+            ),
+        )
+    return response
+
+
+def _over(name: str, value: str) -> HeaderValueOption:
+    return HeaderValueOption(
+        header=HeaderValue(key=name, value=value),
+        append_action=HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+        keep_empty_value=True,
+    )
+
+
+class GrpcListener:
+    """The listener: bound when it starts, drained when it stops."""
+
+    name = "grpc"
+
+    def __init__(self, listen: Listen, forward_auth: ForwardAuth) -> None:
+        self._listen = listen
+        self._forward_auth = forward_auth
+        self._health = health.HealthServicer()
+
+    async def start(self) -> str:
+        """
+        Bind and serve; return the address.
+
+        Raises:
+            SettingsError: the address cannot be bound.
+        """
+        options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)]
+        self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MAX_AT_ONCE)
+        external_auth_pb2_grpc.add_AuthorizationServicer_to_server(ExtAuthz(self._forward_auth), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        for service in ("", SERVICE):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        try:
+            port = self._server.add_insecure_port(str(self._listen))
+        except RuntimeError as error:
+            raise SettingsError(f"the grpc listener cannot be bound to `{self._listen}`") from error
+        await self._server.start()
+        return str(self._listen) if self._listen.path else str(Listen(self._listen.host, port))
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Accept nothing new; answer what is in flight within *drain_seconds*."""
+        await self._health.enter_graceful_shutdown()
+        await asyncio.shield(self._server.stop(drain_seconds))
