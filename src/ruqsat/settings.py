@@ -63,11 +63,23 @@ class Settings(BaseSettings):
     )
     token_issuer: str | None = Field(None, description="`iss` of accepted tokens")
     token_audience: str | None = Field(None, description="`aud` of accepted tokens")
-    token_algorithm: Literal["HS256", "RS256"] = Field("RS256", description="`HS256` or `RS256`")
+    token_algorithm: Literal["HS256", "RS256", "PS256", "ES256", "EdDSA"] = Field(
+        "RS256", description="`HS256`, `RS256`, `PS256`, `ES256` or `EdDSA`: of the one key"
+    )
     token_key: SecretStr | None = Field(
         None, description="HS256: shared secret, 32 bytes or more; RS256: public key, PEM"
     )
     token_key_file: Path | None = Field(None, description="file holding the token key")
+    token_jwks_url: str | None = Field(
+        None,
+        pattern=r"^(https://|http://(127\.0\.0\.1|\[::1\]|localhost)[:/])[^\s#]+$",
+        description="where the issuer publishes its keys (JWKS): `https://…`, instead of a token key",
+    )
+    token_algorithms: tuple[Literal["RS256", "PS256", "ES256", "EdDSA"], ...] = Field(
+        ("RS256", "PS256", "ES256", "EdDSA"),
+        min_length=1,
+        description="algorithms that published keys may be used with",
+    )
     record_key: SecretStr | None = Field(
         None, description="what personal fields of records are encrypted with: 32 bytes in base64"
     )
@@ -113,19 +125,19 @@ class Settings(BaseSettings):
         given = {
             "token_issuer": self.token_issuer,
             "token_audience": self.token_audience,
-            "token_key or token_key_file": self.token_key or self.token_key_file,
+            "token_key, token_key_file or token_jwks_url": self.token_key or self.token_key_file or self.token_jwks_url,
         }
         missing = [name for name, value in given.items() if not value]
         if missing and len(missing) < len(given):
             raise ValueError(f"tokens are half configured: set {', '.join(missing)} too")
-        if self.token_key and self.token_key_file:
-            raise ValueError("set token_key or token_key_file, not both")
+        if sum(map(bool, (self.token_key, self.token_key_file, self.token_jwks_url))) > 1:
+            raise ValueError("set one of token_key, token_key_file and token_jwks_url, not both")
         if self.record_key and self.record_key_file:
             raise ValueError("set record_key or record_key_file, not both")
         if missing and (self.auth_listen != "off" or self.grpc_listen != "off"):
             raise ValueError(
-                "the forward-auth listener needs token_issuer, token_audience and token_key or "
-                "token_key_file (or set auth_listen and grpc_listen to `off`)"
+                "the forward-auth listener needs token_issuer, token_audience and one of token_key, "
+                "token_key_file and token_jwks_url (or set auth_listen and grpc_listen to `off`)"
             )
         if self.probe_seconds * 2 > self.lease_seconds:
             raise ValueError("lease_seconds must be at least twice probe_seconds")

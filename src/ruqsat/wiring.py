@@ -45,6 +45,7 @@ from ruqsat.web.control import build_control
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.listeners import Companion, Listener, is_local, parse_listen
+from ruqsat.web.token_keys import OneKey, PublishedKeys, fetch_document
 
 if TYPE_CHECKING:
     from ruqsat.stores.redis import RedisSharing
@@ -106,7 +107,7 @@ async def open_process(
         RuqsatError: it cannot be started, and why.
     """
     _refuse_open_listeners(settings)
-    verifier, seal = _verifier(settings), _seal(settings)
+    seal = _seal(settings)
     url = settings.database_url.get_secret_value()
     metrics, clock = Metrics(), ServerClock() if is_postgres(url) else SystemClock()
     administration = AdministrationPoint(
@@ -115,6 +116,7 @@ async def open_process(
     in_force = await administration.open()
     policy_set, routes = in_force.pack.policy_set, in_force.pack.routes
     async with AsyncExitStack() as stack:
+        verifier = _verifier(settings, stack)
         with _naming("RUQSAT_DATABASE_URL"):
             store = await SqlStore.open(url)
         stack.push_async_callback(store.aclose)
@@ -226,12 +228,17 @@ def _open_journal(settings: Settings) -> DurableJournal | LossyJournal:
     return DurableJournal.open(settings.journal_dir)
 
 
-def _verifier(settings: Settings) -> TokenVerifier | None:
+def _verifier(settings: Settings, stack: AsyncExitStack) -> TokenVerifier | None:
+    """Return what verifies tokens; published keys are kept fresh until *stack* is left."""
     if settings.token_issuer is None or settings.token_audience is None:
         return None
+    if settings.token_jwks_url is not None:
+        published = PublishedKeys(partial(fetch_document, settings.token_jwks_url), settings.token_algorithms)
+        stack.push_async_callback(_cancelled, _started(published.refresh_forever()))
+        return TokenVerifier(settings.token_issuer, settings.token_audience, published)
     key = settings.token_key_bytes()
     with _naming("RUQSAT_TOKEN_KEY" if settings.token_key is not None else "RUQSAT_TOKEN_KEY_FILE"):
-        return TokenVerifier(settings.token_issuer, settings.token_audience, settings.token_algorithm, key)
+        return TokenVerifier(settings.token_issuer, settings.token_audience, OneKey(settings.token_algorithm, key))
 
 
 def _seal(settings: Settings) -> RecordSeal | None:

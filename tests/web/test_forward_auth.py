@@ -18,6 +18,7 @@ from ruqsat.service.decision_point import Answer, Origin
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.protocol import TARGET
+from ruqsat.web.token_keys import OneKey
 
 SECRET = "a-secret-of-more-than-thirty-two-bytes!"
 ALLOW = Decision(True, "allow.consent", "consent", "consent-01", ("R3",))
@@ -56,7 +57,7 @@ def routes(pack_texts: dict[str, bytes], policy_set: PolicySet) -> RouteTable:
     return table
 
 
-VERIFIER = TokenVerifier("i", "a", "HS256", SECRET.encode())
+VERIFIER = TokenVerifier("i", "a", OneKey("HS256", SECRET.encode()))
 
 
 def token(**claims: Any) -> bytes:

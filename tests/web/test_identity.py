@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from ruqsat.core.request import Subject, SubjectProperties
 from ruqsat.errors import SettingsError
 from ruqsat.web.identity import KEPT_SECONDS, TokenVerifier, Unauthenticated
+from ruqsat.web.token_keys import OneKey
 
 SECRET = b"a-secret-of-more-than-thirty-two-bytes!"
 ISSUER, AUDIENCE = "https://issuer.example", "ruqsat"
@@ -47,7 +48,7 @@ def signed(**changes: Any) -> list[bytes]:
 @pytest.fixture
 def verifier() -> TokenVerifier:
     """A verifier of HS256 tokens."""
-    return TokenVerifier(ISSUER, AUDIENCE, "HS256", SECRET)
+    return TokenVerifier(ISSUER, AUDIENCE, OneKey("HS256", SECRET))
 
 
 def test_a_sound_token_names_the_subject(verifier: TokenVerifier) -> None:
@@ -61,7 +62,7 @@ def test_a_sound_token_names_the_subject(verifier: TokenVerifier) -> None:
 
 def test_an_rs256_token_is_verified_with_the_public_key() -> None:
     """A token signed with the private key is accepted, one signed with another is not."""
-    verifier = TokenVerifier(ISSUER, AUDIENCE, "RS256", PUBLIC_PEM)
+    verifier = TokenVerifier(ISSUER, AUDIENCE, OneKey("RS256", PUBLIC_PEM))
     stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
     assert verifier.verify(bearer(jwt.encode(claims(), PRIVATE, algorithm="RS256"))).subject.id == "dr_aida"
@@ -107,7 +108,7 @@ def test_an_unsigned_token_is_refused(verifier: TokenVerifier) -> None:
 
 def test_a_public_key_is_never_taken_for_a_secret() -> None:
     """A token signed by HMAC with the public key as its secret is refused."""
-    verifier = TokenVerifier(ISSUER, AUDIENCE, "RS256", PUBLIC_PEM)
+    verifier = TokenVerifier(ISSUER, AUDIENCE, OneKey("RS256", PUBLIC_PEM))
     head, body = (
         part.rstrip(b"=") for part in map(base64.urlsafe_b64encode, (b'{"alg":"HS256"}', json.dumps(claims()).encode()))
     )
@@ -151,7 +152,7 @@ def test_a_kept_token_is_refused_once_its_term_is_over() -> None:
     """Keeping verified tokens does not lengthen their life, not by a moment."""
     moment = time.time()
     clock = [moment]
-    verifier = TokenVerifier(ISSUER, AUDIENCE, "HS256", SECRET, clock=lambda: clock[0])
+    verifier = TokenVerifier(ISSUER, AUDIENCE, OneKey("HS256", SECRET), clock=lambda: clock[0])
     short = signed(exp=int(moment) - 2)  # within the leeway of a verification now
     verifier.verify(short)
 
@@ -173,4 +174,4 @@ def test_a_kept_token_is_refused_once_its_term_is_over() -> None:
 def test_unsafe_settings_are_refused(arguments: tuple[str, str, str, bytes]) -> None:
     """Half a configuration, a short secret, another algorithm or the wrong kind of key stops the start."""
     with pytest.raises(SettingsError):
-        TokenVerifier(*arguments)
+        TokenVerifier(arguments[0], arguments[1], OneKey(*arguments[2:]))

@@ -21,6 +21,7 @@ from ruqsat.web.authzen import AuthZen
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.listeners import Listener, parse_listen, serve
+from ruqsat.web.token_keys import OneKey
 from tests.process.checker import entries_in
 from tests.process.load import ALLOWED, Connection, GoneError, Reply, connected, http
 from tests.process.starter import LISTENERS, NotStartedError, Sidecar, question, serving
@@ -340,7 +341,7 @@ def test_undecided_requests_are_refused_at_the_end_of_the_drain(
     """A stop waits for requests in flight only so long; then they are refused, never left without an answer."""
     routes, _ = load_routes(pack_texts, policy_set)
     assert routes is not None
-    verifier = TokenVerifier("issuer", "audience", "HS256", b"s" * 32)
+    verifier = TokenVerifier("issuer", "audience", OneKey("HS256", b"s" * 32))
     auth, authzen = ForwardAuth(Stuck(), verifier, routes), AuthZen(Stuck(), False, frozenset())
 
     async def answer_at_stop(app: Any, request: bytes) -> Reply:

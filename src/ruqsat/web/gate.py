@@ -14,7 +14,8 @@ from ruqsat.core.request import (
     ResourceProperties,
 )
 from ruqsat.service.decision_point import DecisionPoint, Origin
-from ruqsat.web.identity import Identity, TokenVerifier, Unauthenticated
+from ruqsat.web.claims import Identity
+from ruqsat.web.identity import TokenVerifier, Unauthenticated
 from ruqsat.web.problems import TRY_LATER, Refusal
 
 DESK = "PATADMIN"
@@ -74,7 +75,7 @@ class Gate:
                 403, "tokens-not-configured", "writes need tokens: set RUQSAT_TOKEN_ISSUER and its companions"
             )
         try:
-            return self._verifier.verify(
+            return await self._verifier.identify(
                 [value for name, value in request.scope["headers"] if name == b"authorization"]
             )
         except Unauthenticated as error:
@@ -99,7 +100,7 @@ class Gate:
             identity.subject,
             Action(asked.desk if desk else asked.owner),
             Resource(asked.type, asked.id, properties),
-            RequestContext(purpose=identity.purpose),
+            RequestContext(purpose=identity.purpose, smart_scopes=identity.smart_scopes),
         )
         answer = await self._decision_point.decide(question, _origin(request))
         if answer.reason == TRY_LATER:

@@ -2,37 +2,25 @@
 Who asks, behind a proxy: a verified bearer token, and nothing else.
 
 A header that a client can set is never identity.  A token is accepted from one
-issuer, for one audience, under one algorithm, before its expiry; its claims
+issuer, for one audience, under the algorithm of its key, before its expiry; its claims
 have the types that they must have, or it is refused whole.
 """
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import jwt
-from msgspec import Struct
 
-from ruqsat.core.request import Subject, SubjectProperties
 from ruqsat.errors import SettingsError
+from ruqsat.web.claims import BadClaimsError, Identity, read_identity
+from ruqsat.web.token_keys import TokenKeys, UnknownKeyError
 
-ALGORITHMS = ("HS256", "RS256")
-MIN_SECRET_BYTES = 32
 LEEWAY_SECONDS = 5
 KEPT_TOKENS = 4096
 KEPT_SECONDS = 60
-_SUBJECT_TYPES = ("user", "patient", "service")
 _BEARER = b"bearer "
 _MAX_TOKEN_BYTES = 8192
-
-
-class Identity(Struct, frozen=True):
-    """A verified caller: the subject, the purposes that its token states, and the token's own id."""
-
-    subject: Subject
-    purpose: str | tuple[str, ...] | None = None
-    jti: str | None = None
 
 
 class Unauthenticated(Exception):  # noqa: N818 - a refusal is an answer, not an error of ours
@@ -43,26 +31,36 @@ class Unauthenticated(Exception):  # noqa: N818 - a refusal is an answer, not an
         self.code = code
 
 
+class UnknownKey(Unauthenticated):
+    """The token names a key that is not known, perhaps not yet."""
+
+
 class TokenVerifier:
     """
     Verifies bearer tokens.
 
     Raises:
-        SettingsError: an empty issuer, audience or key, a secret shorter than 32 bytes, a
-            public key that is none, or an algorithm outside the list.
+        SettingsError: an empty issuer or audience.
     """
 
-    def __init__(
-        self, issuer: str, audience: str, algorithm: str, key: bytes, clock: Callable[[], float] = time.time
-    ) -> None:
-        if not issuer or not audience or not key:
+    def __init__(self, issuer: str, audience: str, keys: TokenKeys, clock: Callable[[], float] = time.time) -> None:
+        if not issuer or not audience:
             raise SettingsError("tokens need an issuer, an audience and a key, all three")
-        if algorithm not in ALGORITHMS:
-            raise SettingsError(f"token algorithm: expected {' or '.join(ALGORITHMS)}")
-        self._issuer, self._audience, self._algorithm = issuer, audience, algorithm
-        self._key = _read_key(algorithm, key)
+        self._issuer, self._audience, self._keys = issuer, audience, keys
         self._clock = clock
         self._kept: OrderedDict[str, tuple[float, Identity]] = OrderedDict()
+        self._generation = keys.generation
+
+    async def identify(self, authorization: list[bytes]) -> Identity:
+        """Return who asks; as ``verify``, and a key that is not known is looked for once at the issuer's."""
+        try:
+            return self.verify(authorization)
+        except UnknownKey:
+            before = self._keys.generation
+            await self._keys.refresh()
+            if self._keys.generation == before:
+                raise
+            return self.verify(authorization)
 
     def verify(self, authorization: list[bytes]) -> Identity:
         """
@@ -83,6 +81,10 @@ class TokenVerifier:
             raise Unauthenticated("invalid_token")
         token = raw.decode("ascii")
         now = self._clock()
+        if self._generation != self._keys.generation:
+            # A key may have been withdrawn, and with it what it has signed.
+            self._generation = self._keys.generation
+            self._kept.clear()
         kept = self._kept.get(token)
         if kept is not None and now < kept[0]:
             return kept[1]
@@ -95,53 +97,17 @@ class TokenVerifier:
 
     def _decode(self, token: str) -> tuple[Identity, float]:
         try:
+            head = jwt.get_unverified_header(token)
+            algorithm, key_id = head.get("alg"), head.get("kid")
+            if not isinstance(algorithm, str) or not (key_id is None or isinstance(key_id, str)):
+                raise Unauthenticated("invalid_token")
+            key = self._keys.find(key_id, algorithm)
             claims = jwt.decode(
-                token, self._key, algorithms=[self._algorithm], audience=self._audience, issuer=self._issuer,
+                token, key, algorithms=[algorithm], audience=self._audience, issuer=self._issuer,
                 leeway=LEEWAY_SECONDS, options={"require": ["exp", "iss", "aud", "sub"]},
             )  # fmt: skip
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            return read_identity(claims), float(claims["exp"])
+        except UnknownKeyError:
+            raise UnknownKey("invalid_token") from None
+        except (jwt.PyJWTError, BadClaimsError, ValueError, TypeError, RecursionError):
             raise Unauthenticated("invalid_token") from None
-        return _identity(claims), float(claims["exp"])
-
-
-def _identity(claims: Mapping[str, Any]) -> Identity:
-    subject, roles, org = claims.get("sub"), claims.get("roles"), claims.get("org")
-    kind, purpose, jti = claims.get("subject_type", "user"), claims.get("purpose_of_use"), claims.get("jti")
-    sound = (
-        _is_word(subject)
-        and (roles is None or _are_words(roles))
-        and (org is None or _is_word(org))
-        and kind in _SUBJECT_TYPES
-        and (purpose is None or _is_word(purpose) or _are_words(purpose))
-        and (jti is None or isinstance(jti, str))
-    )
-    if not sound:
-        raise Unauthenticated("invalid_token")
-    # A token without roles holds none: the directory must not add to what the issuer said.
-    said = SubjectProperties(tuple(roles or ()), org)
-    return Identity(Subject(kind, str(subject), said), tuple(purpose) if isinstance(purpose, list) else purpose, jti)
-
-
-def _is_word(value: object) -> bool:
-    # Spaces at an end would be lost in the header that names the subject to the backend, and with them the difference.
-    return isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable() and value == value.strip()
-
-
-def _are_words(value: object) -> bool:
-    return isinstance(value, list) and len(value) <= 32 and all(map(_is_word, value))
-
-
-def _read_key(algorithm: str, key: bytes) -> Any:
-    if algorithm == "HS256":
-        if len(key) < MIN_SECRET_BYTES:
-            raise SettingsError(f"token key: expected a secret of at least {MIN_SECRET_BYTES} bytes for HS256")
-        if b"-----BEGIN" in key:
-            raise SettingsError("token key: a PEM key is no HS256 secret; set the algorithm to RS256")
-        return key
-    try:
-        loaded = jwt.get_algorithm_by_name(algorithm).prepare_key(key.decode("ascii"))
-    except (ValueError, TypeError, jwt.PyJWTError):
-        raise SettingsError("token key: expected a public key in PEM for RS256") from None
-    if not hasattr(loaded, "verify"):
-        raise SettingsError("token key: expected the public key, not the private one")
-    return loaded

@@ -21,9 +21,10 @@ from ruqsat.core.request import EvaluationRequest, RequestContext, Resource, Res
 from ruqsat.core.routes import Mapped, RouteTable
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.web.claims import Identity
 from ruqsat.web.forward_auth import caddy, envoy, haproxy, nginx, traefik
 from ruqsat.web.forward_auth.shared import BadPepRequest, Dialect, Original, Scope
-from ruqsat.web.identity import Identity, TokenVerifier, Unauthenticated
+from ruqsat.web.identity import TokenVerifier, Unauthenticated
 from ruqsat.web.protocol import TARGET
 from ruqsat.web.target import TargetRejected, parse_target
 
@@ -129,7 +130,7 @@ class ForwardAuth:
         origin = Origin(dialect, traceparent=trace)
         try:
             routes, policy_set = self._in_force
-            request = self._read(read_original, authorization, routes)
+            request = await self._read(read_original, authorization, routes)
             answer = await self._decision_point.decide(request, origin, policy_set)
             if answer.decision.allowed is True:
                 return Verdict(200, answer.id, answer.reason, request.subject.id)
@@ -146,13 +147,13 @@ class ForwardAuth:
             _log.exception("forward_auth_failed")
         return Verdict()
 
-    def _read(
+    async def _read(
         self, read_original: Callable[[], Original], authorization: list[bytes], routes: RouteTable
     ) -> EvaluationRequest:
         """Return the question behind a proxy's call; raises _Refused."""
         try:
             asked = read_original()
-            who = self._verifier.verify(authorization)
+            who = await self._verifier.identify(authorization)
             return _question(who, _map(asked, who, routes))
         except BadPepRequest:
             raise _Refused("bad_pep_request") from None
@@ -206,5 +207,8 @@ def _question(who: Identity, mapped: Mapped) -> EvaluationRequest:
         who.subject,
         AskedAction(mapped.action),
         Resource(mapped.resource_type, mapped.resource_id, properties),
-        RequestContext(purpose=who.purpose if who.purpose is not None else mapped.purpose),
+        RequestContext(
+            purpose=who.purpose if who.purpose is not None else mapped.purpose,
+            smart_scopes=who.smart_scopes,
+        ),
     )

@@ -1,0 +1,139 @@
+"""
+What a verified token says: claims → an identity, whole or not at all.
+
+Plain claims (``sub``, ``roles``, ``org``, ``purpose_of_use``, ``subject_type``) or those of
+IHE IUA (``extensions.ihe_iua``); SMART scopes and the patient that an application was
+started for, which narrow; and the chain of those who act for the subject (``act``, RFC 8693).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from ruqsat.core.request import Subject, SubjectProperties
+
+MAX_ACTORS = 4
+MAX_SCOPES = 64
+_SUBJECT_TYPES = ("user", "patient", "service")
+_ROLES = {
+    "doctor": "physician", "nurse": "nurse", "pharmacist": "pharmacist", "researcher": "researcher",
+    "ONESELF": "patient", "GUARD": "legal_representative", "PRN": "legal_representative",
+    "POWATT": "legal_representative",
+}  # fmt: skip
+"""Codes of HL7 (practitioner-role, v3-RoleCode) as our roles; a code that is not here is taken for a role of ours."""
+
+
+class Identity(Struct, frozen=True):
+    """
+    A verified caller.
+
+    Attributes:
+        purpose: The purposes that its token states.
+        jti: The token's own id.
+        smart_scopes: SMART scopes; None for a caller that is no SMART application.
+        launch_patient: The patient that a SMART application was started for.
+        actors: Who acts for the subject, the present one first; for the journal.
+    """
+
+    subject: Subject
+    purpose: str | tuple[str, ...] | None = None
+    jti: str | None = None
+    smart_scopes: tuple[str, ...] | None = None
+    launch_patient: str | None = None
+    actors: tuple[str, ...] = ()
+
+
+class BadClaimsError(Exception):
+    """A claim has not the type or the size that it must have."""
+
+
+def read_identity(claims: Mapping[str, Any]) -> Identity:
+    """
+    Return the identity behind verified claims.
+
+    Raises:
+        BadClaimsError: a claim is not as expected, or two ways of saying a thing disagree.
+    """
+    iua = _iua(claims)
+    said = SubjectProperties(
+        # A token without roles holds none: the directory must not add to what the issuer said.
+        _agreed(_words(claims.get("roles")), _codes(iua.get("subject_role"), _ROLES)) or (),
+        _agreed(_word_or_none(claims.get("org")), _word_or_none(iua.get("subject_organization_id"))),
+    )
+    kind, jti, purpose = claims.get("subject_type", "user"), claims.get("jti"), claims.get("purpose_of_use")
+    if kind not in _SUBJECT_TYPES or not (jti is None or isinstance(jti, str)):
+        raise BadClaimsError
+    stated = _word(purpose) if isinstance(purpose, str) else _words(purpose)
+    return Identity(
+        Subject(kind, _word(claims.get("sub")), said),
+        _agreed(stated, _codes(iua.get("purpose_of_use"), {})),
+        jti,
+        _smart_scopes(claims.get("scope")),
+        _word_or_none(claims.get("patient")),
+        _actors(claims.get("act")),
+    )
+
+
+def _iua(claims: Mapping[str, Any]) -> Mapping[str, Any]:
+    extensions = claims.get("extensions", {})
+    iua = extensions.get("ihe_iua", {}) if isinstance(extensions, dict) else None
+    if not isinstance(iua, dict):
+        raise BadClaimsError
+    return iua
+
+
+def _agreed(plain: Any, coded: Any) -> Any:
+    """Return what is said, once or twice alike."""
+    if plain is not None and coded is not None and plain not in (coded, *(coded if len(coded) == 1 else ())):
+        raise BadClaimsError
+    return plain if plain is not None else coded
+
+
+def _codes(value: object, known: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Read a list of Codings (or one) as words."""
+    if value is None:
+        return None
+    listed = value if isinstance(value, list) else [value]
+    words = _words([each.get("code") if isinstance(each, dict) else None for each in listed])
+    return tuple(dict.fromkeys(known.get(word, word) for word in words or ()))
+
+
+def _smart_scopes(scope: object) -> tuple[str, ...] | None:
+    """Return the scopes of a SMART application; others' (``openid`` …) are none and make no such application."""
+    listed = scope.split() if isinstance(scope, str) else scope
+    if listed is None:
+        return None
+    if not isinstance(listed, list) or len(listed) > MAX_SCOPES or not all(isinstance(each, str) for each in listed):
+        raise BadClaimsError
+    smart = tuple(each for each in listed if each.startswith(("patient/", "user/", "system/")))
+    return tuple(listed) if smart or "launch" in " ".join(listed) else None
+
+
+def _actors(act: object) -> tuple[str, ...]:
+    actors: list[str] = []
+    while act is not None:
+        if not isinstance(act, dict) or len(actors) == MAX_ACTORS:
+            raise BadClaimsError
+        actors.append(_word(act.get("sub")))
+        act = act.get("act")
+    return tuple(actors)
+
+
+def _word(value: object) -> str:
+    # Spaces at an end would be lost in the header that names the subject to the backend, and with them the difference.
+    if not isinstance(value, str) or not 0 < len(value) <= 256 or not value.isprintable() or value != value.strip():
+        raise BadClaimsError
+    return value
+
+
+def _word_or_none(value: object) -> str | None:
+    return None if value is None else _word(value)
+
+
+def _words(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) > 32:
+        raise BadClaimsError
+    return tuple(map(_word, value))
