@@ -92,8 +92,8 @@ def call(
 
 def truth(dialect: str, method: str = "GET", target: str = RECORD, host: str = "records") -> list[tuple[bytes, bytes]]:
     """The headers by which a proxy of this dialect tells the original request."""
-    names = {"nginx": ("x-original-method", "x-original-uri", "x-original-host"),
-             "caddy": ("x-forwarded-method", "x-forwarded-uri", "x-forwarded-host")}[dialect]  # fmt: skip
+    kind = "x-original" if dialect in ("nginx", "haproxy") else "x-forwarded"
+    names = (f"{kind}-method", f"{kind}-uri", f"{kind}-host")
     return [(n.encode(), v.encode()) for n, v in zip(names, (method, target, host), strict=True)]
 
 
@@ -107,7 +107,7 @@ def ask(
     return call(app, f"/authz/{dialect}", [*headers, *truth(dialect, **original)])
 
 
-DIALECTS = ("envoy", "nginx", "caddy")
+DIALECTS = ("envoy", "nginx", "caddy", "traefik", "haproxy")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -124,6 +124,19 @@ def test_an_allow_is_200_and_names_the_subject(dialect: str, routes: RouteTable)
     assert (asked.resource.properties.patient, asked.resource.properties.data_class) == ("p1", "labs")
     assert asked.resource.properties.labels is None
     assert point.origins[0] == Origin(dialect)
+
+
+def test_what_the_token_narrows_and_who_acts_reaches_the_decision(routes: RouteTable) -> None:
+    """SMART scopes, the patient of the launch, and the chain of actors."""
+    point = Scripted(ALLOW)
+    said = token(scope="patient/*.rs openid", patient="p7", act={"sub": "portal", "act": {"sub": "bot"}})
+
+    call(ForwardAuth(point, VERIFIER, routes), "/authz/nginx", [(b"authorization", said), *truth("nginx")])
+
+    context = point.asked[0].context
+    assert context is not None
+    assert (context.smart_scopes, context.launch_patient) == (("patient/*.rs", "openid"), "p7")
+    assert point.origins[0].actors == ("portal", "bot")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

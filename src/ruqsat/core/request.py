@@ -115,6 +115,7 @@ class RequestContext(Struct, frozen=True):
     source: str | None = None
     links_databases: bool = False
     harmful: bool = False
+    launch_patient: str | None = None
 
 
 class EvaluationRequest(Struct, frozen=True):

@@ -23,7 +23,7 @@ _LETTER = {
 
 @lru_cache(maxsize=4096)
 def is_in_scope(
-    scopes: tuple[str, ...], resource_type: Name, data_class: str | None, action: Name, is_own: bool
+    scopes: tuple[str, ...], resource_type: Name, data_class: str | None, action: Name, is_launched: bool
 ) -> bool:
     """
     Tell whether one of the scopes names the type and the interaction; what is not understood grants nothing.
@@ -31,8 +31,7 @@ def is_in_scope(
     Letters stand in the order ``cruds`` (SMART 2), or are the words of SMART 1.  Of search
     parameters one is understood, ``category``, which is a data class here; a scope with any
     other narrows to what only the server knows, so it grants nothing.
-    ``patient/`` is about the one patient that the application was started for; nobody tells
-    here which that is, so it counts only for a subject's own record (*is_own*).
+    ``patient/`` counts for the one patient that the application was started for (*is_launched*).
 
     Examples:
         >>> is_in_scope(("patient/Observation.rs",), "Observation", "labs", "search", True)
@@ -62,7 +61,7 @@ def is_in_scope(
         if known is None:
             continue
         letters = _VERSION_1.get(known.group(3), known.group(3))
-        if known.group(1) == "patient" and not is_own:
+        if known.group(1) == "patient" and not is_launched:
             continue
         category = known.group(4)
         if category is not None and _CATEGORIES.get(category.rpartition("|")[2]) != data_class:

@@ -53,7 +53,7 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
         if purpose not in vocabulary.purposes:
             return _UNKNOWN_PURPOSE
     if ctx.smart_scopes is not None and not is_in_scope(
-        ctx.smart_scopes, res.type, res.data_class, case.act.name, is_self(sub, res)
+        ctx.smart_scopes, res.type, res.data_class, case.act.name, _is_launched_for(case)
     ):
         return _SCOPE
     if res.data_class in IMPERSONAL:
@@ -65,3 +65,9 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
         # Facts of somebody else: a defect of ours, never a reason to allow.
         return _OTHER_PATIENT
     return None
+
+
+def _is_launched_for(case: Case) -> bool:
+    """Tell whether the record is the patient's whom a SMART application was started for: told, or else the subject."""
+    launched = case.ctx.said().launch_patient
+    return is_self(case.sub, case.res) if launched is None else launched == case.res.patient

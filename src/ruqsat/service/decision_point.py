@@ -52,12 +52,14 @@ class Origin(Struct, frozen=True):
         explain: The enforcement point is registered to see exact reasons.
         capabilities: Blocking duties that it can carry out; a proxy can carry out none.
         traceparent: The caller's W3C trace context, for the journal.
+        actors: Who acts for the subject by its token, the present one first; for the journal.
     """
 
     listener: str
     explain: bool = False
     capabilities: frozenset[str] = frozenset()
     traceparent: str | None = None
+    actors: tuple[str, ...] = ()
 
 
 class Obligation(Struct, frozen=True):
@@ -110,6 +112,7 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     as_of: Position | None = None
     traceparent: str | None = None
     patients_beside: tuple[str, ...] = ()
+    actors: tuple[str, ...] = ()
 
 
 class PolicyEntry(Struct, frozen=True, omit_defaults=True):
@@ -374,6 +377,7 @@ class DecisionPoint:
                 facts.position if facts is not None else None,
                 origin.traceparent,
                 _patients_beside(request),
+                origin.actors,
             )
         )
 

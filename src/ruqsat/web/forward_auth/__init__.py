@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ruqsat.core.admission import Pack
 from ruqsat.core.policy_set import PolicySet
@@ -130,7 +131,9 @@ class ForwardAuth:
         origin = Origin(dialect, traceparent=trace)
         try:
             routes, policy_set = self._in_force
-            request = await self._read(read_original, authorization, routes)
+            request, actors = await self._read(read_original, authorization, routes)
+            if actors:
+                origin = replace(origin, actors=actors)
             answer = await self._decision_point.decide(request, origin, policy_set)
             if answer.decision.allowed is True:
                 return Verdict(200, answer.id, answer.reason, request.subject.id)
@@ -149,12 +152,12 @@ class ForwardAuth:
 
     async def _read(
         self, read_original: Callable[[], Original], authorization: list[bytes], routes: RouteTable
-    ) -> EvaluationRequest:
-        """Return the question behind a proxy's call; raises _Refused."""
+    ) -> tuple[EvaluationRequest, tuple[str, ...]]:
+        """Return the question behind a proxy's call, and who acts for its subject; raises _Refused."""
         try:
             asked = read_original()
             who = await self._verifier.identify(authorization)
-            return _question(who, _map(asked, who, routes))
+            return _question(who, _map(asked, who, routes)), who.actors
         except BadPepRequest:
             raise _Refused("bad_pep_request") from None
         except Unauthenticated as error:
@@ -210,5 +213,6 @@ def _question(who: Identity, mapped: Mapped) -> EvaluationRequest:
         RequestContext(
             purpose=who.purpose if who.purpose is not None else mapped.purpose,
             smart_scopes=who.smart_scopes,
+            launch_patient=who.launch_patient,
         ),
     )
