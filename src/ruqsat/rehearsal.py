@@ -15,6 +15,7 @@ from ruqsat.service.decision_point import Decide, DecisionPoint
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint
 from ruqsat.web.authzen import AuthZen
+from ruqsat.web.enforcement_points import Door
 
 if TYPE_CHECKING:
     from ruqsat.web.fixtures import Decider, FixtureLoader, Stage
@@ -50,7 +51,7 @@ def build_json_for_tests(
     everything = frozenset(name for name, duty in duties.items() if duty.blocking)
     decider = _deciders(administration, rehearsal)
     stage.set(decider({}).decide, None, store_down=False)
-    authzen = AuthZen(decision_point, True, everything)
+    authzen = AuthZen(decision_point, Door.opened(explain=True, capabilities=tuple(everything)))
     return FixtureLoader(authzen, stage, information, decider, freshness.issue_token)
 
 

@@ -56,6 +56,12 @@ class Settings(BaseSettings):
     control_listen: str = Field("127.0.0.1:8183", description="control API: `host:port`, `unix:/path` or `off`")
     json_explain: bool = Field(False, description="enforcement points of the JSON listener may see exact reasons")
     json_capabilities: tuple[str, ...] = Field((), description="blocking duties that they can carry out")
+    enforcement_points: Path | None = Field(
+        None, description="file of the enforcement points: who may ask, how it proves to be the one, what it can do"
+    )
+    tls_certificate: Path | None = Field(None, description="certificate chain of the TCP listeners, PEM")
+    tls_key: Path | None = Field(None, description="its private key, PEM")
+    tls_client_ca: Path | None = Field(None, description="authorities of client certificates, which are then demanded")
     public_url: str | None = Field(
         None,
         pattern=r"^https://[^\s?#]+$",
@@ -139,6 +145,8 @@ class Settings(BaseSettings):
                 "the forward-auth listener needs token_issuer, token_audience and one of token_key, "
                 "token_key_file and token_jwks_url (or set auth_listen and grpc_listen to `off`)"
             )
+        if (self.tls_certificate is None) != (self.tls_key is None) or (self.tls_client_ca and not self.tls_key):
+            raise ValueError("TLS is half configured: tls_certificate and tls_key go together, tls_client_ca with them")
         if self.probe_seconds * 2 > self.lease_seconds:
             raise ValueError("lease_seconds must be at least twice probe_seconds")
         return self

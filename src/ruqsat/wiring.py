@@ -33,7 +33,7 @@ from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.record_seal import RecordSeal, read_record_key
 from ruqsat.service.sharing import Sharing
-from ruqsat.settings import Settings
+from ruqsat.settings import BLOCKING_DUTIES, Settings
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.policy_examiner import examine_in_child
 from ruqsat.stores.policy_releases import Releases
@@ -42,9 +42,10 @@ from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import is_postgres
 from ruqsat.web.authzen import AuthZen, build_metadata
 from ruqsat.web.control import build_control
+from ruqsat.web.enforcement_points import Door, EnforcementPoints, Guarded, read_points
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.identity import TokenVerifier
-from ruqsat.web.listeners import Companion, Listener, is_local, parse_listen
+from ruqsat.web.listeners import Companion, Listen, Listener, Tls, is_local, parse_listen
 from ruqsat.web.token_keys import OneKey, PublishedKeys, fetch_document
 
 if TYPE_CHECKING:
@@ -106,8 +107,7 @@ async def open_process(
     Raises:
         RuqsatError: it cannot be started, and why.
     """
-    _refuse_open_listeners(settings)
-    seal = _seal(settings)
+    points, tls, seal = _enforcement_points(settings, rehearsal), _tls(settings), _seal(settings)
     url = settings.database_url.get_secret_value()
     metrics, clock = Metrics(), ServerClock() if is_postgres(url) else SystemClock()
     administration = AdministrationPoint(
@@ -143,7 +143,11 @@ async def open_process(
         decides, present = (evaluate, clock) if stage is None else (stage.decide, stage)
         decision_point = DecisionPoint(policy_set, information, freshness, journal, present, metrics, decides)
         decision_point.begin()
-        auth = ForwardAuth(decision_point, verifier, routes, policy_set) if verifier is not None else None
+        auth = (
+            ForwardAuth(decision_point, verifier, routes, policy_set, points.door("auth"))
+            if verifier is not None
+            else None
+        )
         administration.adopt = partial(_put_in_force, decision_point, auth)
         if settings.policy_poll_seconds:
             watching = administration.watch_forever(settings.policy_poll_seconds)
@@ -159,14 +163,18 @@ async def open_process(
         )  # fmt: skip
         apps = {
             "json": AuthZen(
-                decision_point, settings.json_explain, frozenset(settings.json_capabilities),
+                decision_point,
+                points.door(
+                    "json", Door.opened(explain=settings.json_explain, capabilities=settings.json_capabilities)
+                ),
                 None if settings.public_url is None else build_metadata(settings.public_url),
             )
             if stage is None or rehearsal is None
             else build_json_for_tests(decision_point, stage, information, freshness, administration, rehearsal),
             "auth": auth,
-            "control": build_control(
-                decision_point, registry, verifier, metrics, state.status, state.readiness
+            "control": Guarded(
+                build_control(decision_point, registry, verifier, metrics, state.status, state.readiness),
+                points.door("control"),
             ),
         }  # fmt: skip
         # What was built lives as long as the process: the collector need not look at it again, nor often.
@@ -175,18 +183,20 @@ async def open_process(
         gc.set_threshold(*GC_THRESHOLDS)
         yield Process(
             tuple(
-                Listener(name, listen, app)
+                Listener(name, listen, app, tls)
                 for name, app in apps.items()
                 if app is not None and (listen := parse_listen(getattr(settings, f"{name}_listen"))) is not None
             ),
             administration,
             information,
             state.begin_drain,
-            _companions(settings, auth),
+            _companions(settings, auth, points, tls),
         )
 
 
-def _companions(settings: Settings, auth: ForwardAuth | None) -> tuple[Companion, ...]:
+def _companions(
+    settings: Settings, auth: ForwardAuth | None, points: EnforcementPoints, tls: Tls | None
+) -> tuple[Companion, ...]:
     listen = parse_listen(settings.grpc_listen)
     if listen is None or auth is None:
         return ()
@@ -194,7 +204,7 @@ def _companions(settings: Settings, auth: ForwardAuth | None) -> tuple[Companion
         from ruqsat.web.ext_authz import GrpcListener  # noqa: PLC0415 - an extra of the package
     except ImportError as error:
         raise SettingsError("RUQSAT_GRPC_LISTEN: needs `pip install 'ruqsat[grpc]'`, or `off`") from error
-    return (GrpcListener(listen, auth),)
+    return (GrpcListener(listen, auth, points.door("grpc"), tls),)
 
 
 def _put_in_force(point: DecisionPoint, auth: ForwardAuth | None, found: InForce, changes: Changes) -> None:
@@ -249,15 +259,43 @@ def _seal(settings: Settings) -> RecordSeal | None:
         return RecordSeal(read_record_key(key))
 
 
-def _refuse_open_listeners(settings: Settings) -> None:
+def _enforcement_points(settings: Settings, rehearsal: Rehearsal | None) -> EnforcementPoints:
+    """
+    Return who may ask where.
+
+    Raises:
+        SettingsError: an entry cannot be used, or a listener would answer strangers beyond this machine.
+    """
+    with _naming("RUQSAT_ENFORCEMENT_POINTS"):
+        points = read_points(settings.enforcement_points, BLOCKING_DUTIES)
+        if rehearsal is not None and points.is_guarded("json"):
+            raise SettingsError("with test fixtures the JSON listener answers whoever reaches it: register none there")
     for name in ("json", "auth", "control", "grpc"):
         with _naming(f"RUQSAT_{name.upper()}_LISTEN"):
-            listen = parse_listen(getattr(settings, f"{name}_listen"))
-        if listen and not is_local(listen):
-            raise SettingsError(
-                f"RUQSAT_{name.upper()}_LISTEN: expected a loopback address or `unix:/path`; callers of the {name} "
-                "listener are not authenticated by this version"
-            )
+            _refuse_strangers(name, parse_listen(getattr(settings, f"{name}_listen")), points, settings.tls_client_ca)
+    return points
+
+
+def _refuse_strangers(name: str, listen: Listen | None, points: EnforcementPoints, client_ca: Path | None) -> None:
+    if listen is None:
+        return
+    if not is_local(listen) and not points.is_guarded(name):
+        raise SettingsError(
+            f"expected a loopback address or `unix:/path`: no enforcement point is registered for the {name} listener "
+            "(RUQSAT_ENFORCEMENT_POINTS), so that whoever reached it would be answered"
+        )
+    if points.needs_certificates(name) and (client_ca is None or listen.path):
+        raise SettingsError("points that prove themselves by certificates need TCP and RUQSAT_TLS_CLIENT_CA")
+
+
+def _tls(settings: Settings) -> Tls | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    for name in ("tls_certificate", "tls_key", "tls_client_ca"):
+        file = getattr(settings, name)
+        if file is not None and not file.is_file():
+            raise SettingsError(f"RUQSAT_{name.upper()}: there is no such file")
+    return Tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ START_SECONDS = 30
 STOP_SECONDS = 20
 EVALUATION = "/access/v1/evaluation"
 
-_ADDRESS = re.compile(r"^  (json|auth|control) +(\S+) ", re.MULTILINE)
+_ADDRESS = re.compile(r"^  (json|auth|control|grpc) +(\S+) ", re.MULTILINE)
 _TOKEN = re.compile(r"^  (\w+) +(eyJ\S+)$", re.MULTILINE)
 
 

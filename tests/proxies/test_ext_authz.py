@@ -13,6 +13,7 @@ from google.protobuf.json_format import MessageToDict
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ruqsat.errors import SettingsError
+from ruqsat.web.enforcement_points import Door
 from ruqsat.web.ext_authz import SERVICE, ExtAuthz, GrpcListener, build_response, read_original
 from ruqsat.web.forward_auth import Verdict
 from ruqsat.web.forward_auth.shared import BadPepRequest
@@ -37,6 +38,17 @@ class Judge:
         return self.verdict
 
 
+class Context:
+    """A call without a certificate and without metadata."""
+
+    def auth_context(self) -> dict[str, Any]:
+        """Prove nothing."""
+        return {}
+
+    def invocation_metadata(self) -> None:
+        """Say nothing."""
+
+
 def request(**http: Any) -> CheckRequest:
     """A question about GET of a record, with what *http* says instead."""
     asked = CheckRequest()
@@ -47,7 +59,7 @@ def request(**http: Any) -> CheckRequest:
 
 def check(verdict: Any, asked: CheckRequest | None = None) -> CheckResponse:
     """The service's answer."""
-    answered: Awaitable[CheckResponse] = ExtAuthz(Judge(verdict)).Check(asked or request(), None)  # type: ignore[arg-type]
+    answered: Awaitable[CheckResponse] = ExtAuthz(Judge(verdict), Door.opened()).Check(asked or request(), Context())  # type: ignore[arg-type]
     return asyncio.run(answered)  # type: ignore[arg-type]
 
 
@@ -102,8 +114,8 @@ def test_every_authorization_is_told() -> None:
     for value in (b"Bearer a", b"Bearer b"):
         raw.attributes.request.http.header_map.headers.add(key="Authorization", raw_value=value)
     judge = Judge(Verdict())
-    asyncio.run(ExtAuthz(judge).Check(raw, None))  # type: ignore[arg-type]
-    asyncio.run(ExtAuthz(judge).Check(request(headers={"authorization": "Bearer c"}), None))  # type: ignore[arg-type]
+    asyncio.run(ExtAuthz(judge, Door.opened()).Check(raw, Context()))  # type: ignore[arg-type]
+    asyncio.run(ExtAuthz(judge, Door.opened()).Check(request(headers={"authorization": "Bearer c"}), Context()))  # type: ignore[arg-type]
 
     assert [each[2] for each in judge.asked] == [[b"Bearer a", b"Bearer b"], [b"Bearer c"]]
 
@@ -143,7 +155,7 @@ def test_an_address_that_is_taken_is_an_error_of_the_settings(sidecar: Sidecar) 
     """Two listeners never share a port in silence."""
 
     async def start() -> None:
-        await GrpcListener(Listen("127.0.0.1", sidecar.ports["grpc"]), Judge()).start()  # type: ignore[arg-type]
+        await GrpcListener(Listen("127.0.0.1", sidecar.ports["grpc"]), Judge(), Door.opened()).start()  # type: ignore[arg-type]
 
     with pytest.raises(SettingsError, match="grpc listener"):
         asyncio.run(start())

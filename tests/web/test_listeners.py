@@ -18,6 +18,7 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.errors import SettingsError
 from ruqsat.web import protocol
 from ruqsat.web.authzen import AuthZen
+from ruqsat.web.enforcement_points import Door
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.listeners import Listener, parse_listen, serve
@@ -342,7 +343,7 @@ def test_undecided_requests_are_refused_at_the_end_of_the_drain(
     routes, _ = load_routes(pack_texts, policy_set)
     assert routes is not None
     verifier = TokenVerifier("issuer", "audience", OneKey("HS256", b"s" * 32))
-    auth, authzen = ForwardAuth(Stuck(), verifier, routes), AuthZen(Stuck(), False, frozenset())
+    auth, authzen = ForwardAuth(Stuck(), verifier, routes), AuthZen(Stuck(), Door.opened())
 
     async def answer_at_stop(app: Any, request: bytes) -> Reply:
         async with connected_while(app) as (connection, stop):

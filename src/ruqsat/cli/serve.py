@@ -74,7 +74,7 @@ def serve(
 
 def _are_tokens_set(given: dict[str, Any]) -> bool:
     """Tell whether the operator has set tokens: their issuer then also serves demo and tests; no secret is made up."""
-    return load_settings(**given | {"auth_listen": "off"}).token_issuer is not None
+    return load_settings(**given | {"auth_listen": "off", "grpc_listen": "off"}).token_issuer is not None
 
 
 async def _run(settings: Settings, demo: bool, demo_secret: str | None, rehearsal: Rehearsal | None) -> None:

@@ -53,6 +53,7 @@ class Origin(Struct, frozen=True):
         capabilities: Blocking duties that it can carry out; a proxy can carry out none.
         traceparent: The caller's W3C trace context, for the journal.
         actors: Who acts for the subject by its token, the present one first; for the journal.
+        point: Name of the registered enforcement point; empty where nobody is registered.
     """
 
     listener: str
@@ -60,6 +61,7 @@ class Origin(Struct, frozen=True):
     capabilities: frozenset[str] = frozenset()
     traceparent: str | None = None
     actors: tuple[str, ...] = ()
+    point: str = ""
 
 
 class Obligation(Struct, frozen=True):
@@ -113,6 +115,7 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     traceparent: str | None = None
     patients_beside: tuple[str, ...] = ()
     actors: tuple[str, ...] = ()
+    point: str = ""
 
 
 class PolicyEntry(Struct, frozen=True, omit_defaults=True):
@@ -378,6 +381,7 @@ class DecisionPoint:
                 origin.traceparent,
                 _patients_beside(request),
                 origin.actors,
+                origin.point,
             )
         )
 

@@ -18,6 +18,7 @@ from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
 from ruqsat.web.batch import MAX_BATCH_BYTES, answer_batch, read_batch
+from ruqsat.web.enforcement_points import CHALLENGE, Door, EnforcementPoint
 from ruqsat.web.protocol import CYCLE, reply_at_once, take_body
 from ruqsat.web.wire import MAX_BODY_BYTES, decode_evaluation, encode_answer
 
@@ -49,19 +50,15 @@ class AuthZen:
 
     Args:
         decision_point: Decides.
-        explain: The enforcement points of this listener are registered to see exact reasons.
-        capabilities: Blocking duties that they can carry out.
+        door: Who may ask, may see exact reasons, and can carry out which duties.
         metadata: What discovery answers; None where no public address is configured.
     """
 
-    def __init__(
-        self, decision_point: Decides, explain: bool, capabilities: frozenset[str], metadata: bytes | None = None
-    ) -> None:
+    def __init__(self, decision_point: Decides, door: Door, metadata: bytes | None = None) -> None:
         self._decision_point = decision_point
-        self._explain = explain
-        self._capabilities = capabilities
+        self._door = door
         self._metadata = metadata
-        self._plain = Origin("json", explain, capabilities)
+        self._plain = {point.name: _origin(point) for point in door.points}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -69,8 +66,12 @@ class AuthZen:
             return
         request_id, content_type, traceparent = _read_headers(scope["headers"])
         extra = [(b"x-request-id", request_id)] if request_id is not None else []
-        origin = self._plain if traceparent is None else self._traced(traceparent)
+        point = self._door.enter(scope)
         try:
+            if point is None:
+                await say(send, 401, "this listener answers registered enforcement points only", [*extra, CHALLENGE])
+                return
+            origin = self._plain[point.name] if traceparent is None else _origin(point, traceparent)
             if scope["path"] == EVALUATION:
                 if await _is_json_post(scope, content_type, send, extra):
                     await self._evaluation(scope, receive, send, origin, extra)
@@ -98,7 +99,7 @@ class AuthZen:
         if body is None or len(body) > MAX_BODY_BYTES:
             body = await read_on(await receive(), receive)
         answer = await self._decision_point.decide(decode_evaluation(body), origin)
-        said = encode_answer(answer, self._explain)
+        said = encode_answer(answer, origin.explain)
         if extra or cycle is None or not reply_at_once(cycle, _HEAD % len(said), said):
             await reply(send, 200, JSON, said, extra)
 
@@ -109,9 +110,9 @@ class AuthZen:
             return self._decision_point.decide(question, origin)
 
         if isinstance(asked, EvaluationRequest):
-            said = encode_answer(await decide(asked), self._explain)
+            said = encode_answer(await decide(asked), origin.explain)
         else:
-            said = await answer_batch(asked, decide, self._explain)
+            said = await answer_batch(asked, decide, origin.explain)
         await reply(send, 200, JSON, said, extra)
 
     async def _discovery(self, scope: Scope, send: Send, extra: Headers) -> None:
@@ -120,8 +121,9 @@ class AuthZen:
         else:
             await reply(send, 200, JSON, self._metadata, [*extra, (b"cache-control", b"public, max-age=3600")])
 
-    def _traced(self, traceparent: str) -> Origin:
-        return Origin("json", self._explain, self._capabilities, traceparent)
+
+def _origin(point: EnforcementPoint, traceparent: str | None = None) -> Origin:
+    return Origin("json", point.explain, frozenset(point.capabilities), traceparent, point=point.name)
 
 
 async def _is_json_post(scope: Scope, content_type: bytes | None, send: Send, extra: Headers) -> bool:

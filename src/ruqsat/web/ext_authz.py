@@ -22,9 +22,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from ruqsat.errors import SettingsError
+from ruqsat.web.enforcement_points import SECRET, Door, Peer
 from ruqsat.web.forward_auth import ForwardAuth, Verdict
 from ruqsat.web.forward_auth.shared import BadPepRequest, Original, original
-from ruqsat.web.listeners import Listen
+from ruqsat.web.listeners import Listen, Tls
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -39,16 +40,17 @@ _log = logging.getLogger("ruqsat.grpc")
 class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[misc]
     """The service: reads the attributes that Envoy itself sets, and nothing that a client could."""
 
-    def __init__(self, forward_auth: ForwardAuth) -> None:
+    def __init__(self, forward_auth: ForwardAuth, door: Door) -> None:
         self._forward_auth = forward_auth
+        self._door = door
 
-    async def Check(self, request: CheckRequest, _context: Any) -> CheckResponse:  # noqa: N802 - gRPC's name
+    async def Check(self, request: CheckRequest, context: Any) -> CheckResponse:  # noqa: N802 - gRPC's name
         """Answer one question."""
         try:
             http = request.attributes.request.http
             verdict = await self._forward_auth.judge(
                 "envoy-grpc", lambda: read_original(http), _values(http, "authorization"),
-                next(iter(_values(http, "traceparent")), None),
+                next(iter(_values(http, "traceparent")), None), self._door.find(*_proofs(context)),
             )  # fmt: skip
             return build_response(verdict)
         except Exception:  # noqa: BLE001 - the edge of the hot path: no permit, no detail
@@ -76,6 +78,16 @@ def _values(http: AttributeContext.HttpRequest, name: str) -> list[bytes]:
     listed = [each.raw_value or each.value.encode() for each in http.header_map.headers if each.key.lower() == name]
     joined = [http.headers[name].encode()] if name in http.headers else []
     return listed + joined
+
+
+def _proofs(context: Any) -> tuple[Peer, list[bytes]]:
+    """Return what the connection and the call prove of who asks."""
+    auth = context.auth_context()
+    names = [name.decode() for name in auth.get("x509_subject_alternative_name", ())]
+    # gRPC tells the names without their kinds; only URIs say by themselves what they are.
+    known = tuple(f"uri:{name}" if "://" in name else f"dns:{name}" for name in names)
+    sent = context.invocation_metadata() or ()
+    return Peer(known), [str(value).encode() for name, value in sent if name == SECRET.decode()]
 
 
 def build_response(verdict: Verdict) -> CheckResponse:
@@ -114,9 +126,10 @@ class GrpcListener:
 
     name = "grpc"
 
-    def __init__(self, listen: Listen, forward_auth: ForwardAuth) -> None:
+    def __init__(self, listen: Listen, forward_auth: ForwardAuth, door: Door, tls: Tls | None = None) -> None:
         self._listen = listen
-        self._forward_auth = forward_auth
+        self._service = ExtAuthz(forward_auth, door)
+        self._tls = tls
         self._health = health.HealthServicer()
 
     async def start(self) -> str:
@@ -128,16 +141,24 @@ class GrpcListener:
         """
         options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)]
         self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MAX_AT_ONCE)
-        external_auth_pb2_grpc.add_AuthorizationServicer_to_server(ExtAuthz(self._forward_auth), self._server)
+        external_auth_pb2_grpc.add_AuthorizationServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for service in ("", SERVICE):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         try:
-            port = self._server.add_insecure_port(str(self._listen))
+            port = self._bind(str(self._listen))
         except RuntimeError as error:
             raise SettingsError(f"the grpc listener cannot be bound to `{self._listen}`") from error
         await self._server.start()
         return str(self._listen) if self._listen.path else str(Listen(self._listen.host, port))
+
+    def _bind(self, address: str) -> int:
+        if self._tls is None or self._listen.path:
+            return int(self._server.add_insecure_port(address))
+        pair = (self._tls.key.read_bytes(), self._tls.certificate.read_bytes())
+        trusted = None if self._tls.client_ca is None else self._tls.client_ca.read_bytes()
+        credentials = grpc.ssl_server_credentials([pair], trusted, require_client_auth=trusted is not None)
+        return int(self._server.add_secure_port(address, credentials))
 
     async def stop(self, drain_seconds: float) -> None:
         """Accept nothing new; answer what is in flight within *drain_seconds*."""

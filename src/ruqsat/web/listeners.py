@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import signal
 import socket
+import ssl
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -62,12 +63,21 @@ class Companion(Protocol):
         ...
 
 
+class Tls(Struct, frozen=True):
+    """Files of a listener's certificate and key, and of the authorities whose client certificates are asked for."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
 class Listener(Struct, frozen=True):
-    """An application and where it listens."""
+    """An application and where it listens; over TCP with TLS if that is given."""
 
     name: str
     listen: Listen
     app: Any
+    tls: Tls | None = None
 
 
 def parse_listen(text: str) -> Listen | None:
@@ -128,7 +138,7 @@ async def serve(
     stop = stop or asyncio.Event()
     with contextlib.ExitStack() as stack:
         sockets = {listener.name: stack.enter_context(_bound(listener)) for listener in listeners}
-        servers = [_Server(_config(listener.app, drain_seconds)) for listener in listeners]
+        servers = [_Server(_config(listener, drain_seconds)) for listener in listeners]
         stack.enter_context(_signals(stop, servers))
         tasks = [
             asyncio.create_task(server.serve([sockets[listener.name]]))
@@ -179,10 +189,16 @@ class _Server(Server):
         await super().shutdown(sockets)
 
 
-def _config(app: Any, drain_seconds: float) -> Config:
+def _config(listener: Listener, drain_seconds: float) -> Config:
+    tls: dict[str, Any] = {}
+    if listener.tls is not None and not listener.listen.path:
+        files = listener.tls
+        tls = {"ssl_certfile": str(files.certificate), "ssl_keyfile": str(files.key)}
+        if files.client_ca is not None:
+            tls |= {"ssl_ca_certs": str(files.client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
     return Config(
-        app, http=HttpProtocol, ws="none", lifespan="off", loop="none", log_config=None, access_log=False,
-        server_header=False, date_header=False, proxy_headers=False, backlog=_BACKLOG,
+        listener.app, **tls, http=HttpProtocol, ws="none", lifespan="off", loop="none", log_config=None,
+        access_log=False, server_header=False, date_header=False, proxy_headers=False, backlog=_BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )  # fmt: skip
 

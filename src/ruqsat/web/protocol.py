@@ -8,10 +8,14 @@ Framing that the parser rejects, and heads over the limits, are answered with
 """
 
 import asyncio
+import socket
+import struct
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
+
+from ruqsat.web.enforcement_points import NOBODY, PEER, Peer
 
 TARGET = "ruqsat.target"
 """Key of the scope that holds the request target as it arrived, in bytes."""
@@ -46,6 +50,21 @@ def reply_at_once(cycle: RequestResponseCycle, head: bytes, body: bytes) -> bool
     cycle.message_event.set()
     cycle.on_response()
     return True
+
+
+def read_peer(transport: Any) -> Peer:
+    """Return what a connection proves: the names of its verified certificate, the user behind a Unix socket."""
+    certificate = transport.get_extra_info("peercert")
+    if certificate:
+        kinds = {"DNS": "dns", "URI": "uri", "IP Address": "ip"}
+        named = certificate.get("subjectAltName", ())
+        return Peer(tuple(f"{kinds[kind]}:{value}" for kind, value in named if kind in kinds))
+    connected = transport.get_extra_info("socket")
+    if connected is None or connected.family != socket.AF_UNIX:
+        return NOBODY
+    with socket.fromfd(connected.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as unix:
+        _, uid, _ = struct.unpack("3i", unix.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return Peer(uid=uid)
 
 
 class HeadTooLargeError(ValueError):
@@ -111,10 +130,12 @@ class Protocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._header_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._peer = NOBODY
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; a peer that sends no request at all is closed at the deadline."""
         super().connection_made(_Corked(transport, self.loop))  # type: ignore[arg-type]
+        self._peer = read_peer(transport)
         self.draining = getattr(self.server_state, "draining", False)
         self._deadline = self.loop.call_later(READ_SECONDS, self._close_late)
 
@@ -166,6 +187,7 @@ class Protocol(HttpToolsProtocol):
         """Put the raw target into the scope, then let uvicorn start the application."""
         self._reading_head = False
         self.scope[TARGET] = self.url  # type: ignore[literal-required]
+        self.scope[PEER] = self._peer  # type: ignore[literal-required]
         super().on_headers_complete()
         self.scope[CYCLE] = self.cycle  # type: ignore[literal-required]
         if self.draining:

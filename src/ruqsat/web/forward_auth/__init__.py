@@ -23,6 +23,7 @@ from ruqsat.core.routes import Mapped, RouteTable
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
 from ruqsat.web.claims import Identity
+from ruqsat.web.enforcement_points import Door, EnforcementPoint
 from ruqsat.web.forward_auth import caddy, envoy, haproxy, nginx, traefik
 from ruqsat.web.forward_auth.shared import BadPepRequest, Dialect, Original, Scope
 from ruqsat.web.identity import TokenVerifier, Unauthenticated
@@ -89,10 +90,12 @@ class ForwardAuth:
     """
 
     def __init__(
-        self, decision_point: Decides, verifier: TokenVerifier, routes: RouteTable, policy_set: PolicySet | None = None
-    ) -> None:
+        self, decision_point: Decides, verifier: TokenVerifier, routes: RouteTable,
+        policy_set: PolicySet | None = None, door: Door | None = None,
+    ) -> None:  # fmt: skip
         self._decision_point = decision_point
         self._verifier = verifier
+        self._door = door or Door.opened()
         self._in_force = (routes, policy_set)
 
     def put_in_force(self, pack: Pack) -> None:
@@ -110,6 +113,7 @@ class ForwardAuth:
             partial(read_original, scope) if read_original is not None else _of_no_dialect,
             [value for name, value in headers if name == b"authorization"],
             next((value for name, value in headers if name == b"traceparent"), None),
+            self._door.enter(scope),
         )
         told = [(name.encode("ascii"), value.encode("utf-8")) for name, value in verdict.headers]
         head = {"type": "http.response.start", "status": verdict.status, "headers": [(b"content-length", b"0"), *told]}
@@ -118,7 +122,7 @@ class ForwardAuth:
 
     async def judge(
         self, dialect: str, read_original: Callable[[], Original], authorization: list[bytes],
-        traceparent: bytes | None = None,
+        traceparent: bytes | None, point: EnforcementPoint | None,
     ) -> Verdict:  # fmt: skip
         """
         Decide; the only way to 200 is an allowed decision, and whatever goes wrong stays 403.
@@ -126,10 +130,13 @@ class ForwardAuth:
         Args:
             read_original: Returns the request that a client sent to the proxy; raises BadPepRequest.
             authorization: The values of every ``Authorization`` header of it.
+            point: Who asks; None for nobody that is registered here.
         """
         trace = None if traceparent is None else traceparent[:_MAX_TRACEPARENT].decode("latin-1")
-        origin = Origin(dialect, traceparent=trace)
+        origin = Origin(dialect, traceparent=trace, point="" if point is None else point.name)
         try:
+            if point is None:
+                raise _Refused("bad_pep_request")
             routes, policy_set = self._in_force
             request, actors = await self._read(read_original, authorization, routes)
             if actors:

@@ -1,0 +1,205 @@
+"""
+Enforcement points: who may ask, on which listener, how it proves to be the one, and what it can do.
+
+They are registered in a file.  A listener with registered points answers nobody
+else; one without answers whoever reaches it, and is therefore bound to this
+machine only.  Every proof that a point's entry states must hold.
+"""
+
+import hmac
+import tomllib
+from collections.abc import Awaitable, Callable, MutableMapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import msgspec
+from msgspec import Struct
+
+from ruqsat.errors import SettingsError
+
+PEER = "ruqsat.peer"
+"""Key of the scope that holds what the connection itself proves."""
+
+SECRET = b"x-ruqsat-secret"
+CHALLENGE = (b"www-authenticate", b'Ruqsat realm="ruqsat"')
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+ListenerName = Literal["json", "auth", "control", "grpc"]
+_DIGEST = 64
+
+
+class Peer(Struct, frozen=True):
+    """
+    What a connection proves of its other end.
+
+    Attributes:
+        names: Alternative names of the verified client certificate: ``dns:…``, ``uri:…``, ``ip:…``.
+        uid: The user of a process behind a Unix socket, as the kernel tells it.
+    """
+
+    names: tuple[str, ...] = ()
+    uid: int | None = None
+
+
+NOBODY = Peer()
+
+
+class EnforcementPoint(Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    An entry of the file.
+
+    Attributes:
+        listeners: Where it may ask.
+        secret_sha256: Digest, in hexadecimal, of what it sends as ``X-Ruqsat-Secret``.
+        certificate: Names, of which its client certificate holds one.
+        uid: Users, as one of which it runs behind a Unix socket.
+        explain: It may see exact reasons (JSON listener).
+        capabilities: Blocking duties that it can carry out (JSON listener).
+    """
+
+    listeners: tuple[ListenerName, ...]
+    secret_sha256: str | None = None
+    certificate: tuple[str, ...] = ()
+    uid: tuple[int, ...] = ()
+    explain: bool = False
+    capabilities: tuple[str, ...] = ()
+    name: str = ""
+
+    def is_proven(self, peer: Peer, secrets: list[bytes]) -> bool:
+        """Tell whether every proof that the entry states is there."""
+        if self.certificate and not set(self.certificate).intersection(peer.names):
+            return False
+        if self.uid and peer.uid not in self.uid:
+            return False
+        if self.secret_sha256 is None:
+            return True
+        given = sha256(secrets[0]).hexdigest() if len(secrets) == 1 else ""
+        return hmac.compare_digest(given, self.secret_sha256)
+
+
+class Door:
+    """
+    Who is let in at one listener.
+
+    Args:
+        points: Whoever is registered there.
+        anybody: What whoever reaches the listener is taken for, where nobody is registered.
+    """
+
+    def __init__(self, points: tuple[EnforcementPoint, ...], anybody: EnforcementPoint | None = None) -> None:
+        self.points = points if anybody is None else (anybody,)
+        self._points, self._anybody = points, anybody
+
+    @classmethod
+    def opened(cls, *, explain: bool = False, capabilities: tuple[str, ...] = ()) -> Self:
+        """Return the door of a listener that answers whoever reaches it."""
+        return cls((), EnforcementPoint((), explain=explain, capabilities=capabilities))
+
+    def enter(self, scope: Scope) -> EnforcementPoint | None:
+        """Return the point that asks; None for nobody that is registered here."""
+        if self._anybody is not None:
+            return self._anybody
+        return self.find(scope.get(PEER, NOBODY), [value for name, value in scope["headers"] if name == SECRET])
+
+    def find(self, peer: Peer, secrets: list[bytes]) -> EnforcementPoint | None:
+        """Return the first point whose proofs are all there."""
+        if self._anybody is not None:
+            return self._anybody
+        return next((point for point in self._points if point.is_proven(peer, secrets)), None)
+
+
+class EnforcementPoints:
+    """The registered points; without any, every listener is open to whoever reaches it."""
+
+    def __init__(self, points: dict[str, EnforcementPoint]) -> None:
+        self._points = points
+
+    def door(self, listener: str, opened: Door | None = None) -> Door:
+        """Return who is let in at *listener*; *opened* where nobody is registered."""
+        known = tuple(point for point in self._points.values() if listener in point.listeners)
+        return Door(known) if known else opened or Door.opened()
+
+    def is_guarded(self, listener: str) -> bool:
+        """Tell whether only registered points are answered at *listener*."""
+        return any(listener in point.listeners for point in self._points.values())
+
+    def needs_certificates(self, listener: str) -> bool:
+        """Tell whether some point proves itself there by a certificate."""
+        return any(point.certificate for point in self._points.values() if listener in point.listeners)
+
+
+class Guarded:
+    """
+    An ASGI application behind a door; whoever watches the process may ask for its health all the same.
+
+    Health says nothing of anybody, and those who watch have no secret to show.
+    """
+
+    OPEN = ("/health/live", "/health/ready")
+
+    def __init__(self, app: App, door: Door) -> None:
+        self._app, self._door = app, door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a registered point's request on; refuse anybody else's."""
+        if scope["type"] != "http" or scope["path"] in self.OPEN or self._door.enter(scope) is not None:
+            await self._app(scope, receive, send)
+            return
+        body = b"this listener answers registered enforcement points only"
+        headers = [CHALLENGE, (b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 401, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def read_points(file: Path | None, known_duties: tuple[str, ...]) -> EnforcementPoints:
+    """
+    Read the file of enforcement points; none is no points.
+
+    Raises:
+        SettingsError: it cannot be read or used; the message names the entry and what to do, and no value.
+    """
+    if file is None:
+        return EnforcementPoints({})
+    try:
+        found = msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), dict[str, EnforcementPoint])
+    except OSError as error:
+        raise SettingsError(f"cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"is not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"an entry is not as expected: {str(error)[:1].lower()}{str(error)[1:]}") from error
+    if not found:
+        raise SettingsError("holds no entry: register a point, or leave the setting out")
+    for name, point in found.items():
+        _check(name, point, known_duties)
+    return EnforcementPoints({name: msgspec.structs.replace(point, name=name) for name, point in found.items()})
+
+
+def _check(name: str, point: EnforcementPoint, known_duties: tuple[str, ...]) -> None:
+    wrong = ""
+    if not point.listeners:
+        wrong = "`listeners` is empty: name at least one of json, auth, control, grpc"
+    elif point.name:
+        wrong = "`name` is the entry's own: leave it out"
+    elif point.secret_sha256 is None and not point.certificate and not point.uid:
+        wrong = "it proves itself by nothing: give `secret_sha256`, `certificate` or `uid`"
+    elif point.secret_sha256 is not None and not _is_digest(point.secret_sha256):
+        wrong = "`secret_sha256` is no digest: 64 hexadecimal digits, lower case (`printf %s SECRET | sha256sum`)"
+    elif any(not each.startswith(("dns:", "uri:", "ip:")) for each in point.certificate):
+        wrong = "`certificate` lists names of a certificate: `dns:…`, `uri:…` or `ip:…`"
+    elif point.uid and "grpc" in point.listeners:
+        wrong = "the grpc listener cannot tell users of processes: give `secret_sha256` or `certificate` there"
+    elif not set(point.capabilities) <= set(known_duties):
+        wrong = f"`capabilities` are some of {', '.join(known_duties)}"
+    elif (point.explain or point.capabilities) and point.listeners != ("json",):
+        wrong = "`explain` and `capabilities` are of the JSON listener alone: a proxy can carry out nothing"
+    if wrong:
+        raise SettingsError(f"[{name}] {wrong}")
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == _DIGEST and set(text) <= set("0123456789abcdef")
