@@ -25,14 +25,21 @@ KEPT_SECONDS = 60
 _SUBJECT_TYPES = ("user", "patient", "service")
 _BEARER = b"bearer "
 _MAX_TOKEN_BYTES = 8192
+_YEAR_3000 = 32_503_680_000
 
 
 class Identity(Struct, frozen=True):
-    """A verified caller: the subject, the purposes that its token states, and the token's own id."""
+    """
+    A verified caller: the subject, the purposes that its token states, and the token's own id.
+
+    ``auth_time`` is when it proved by several factors who it is, in seconds since 1970
+    (OpenID Connect; ``amr`` of RFC 8176); None if the token does not say so.
+    """
 
     subject: Subject
     purpose: str | tuple[str, ...] | None = None
     jti: str | None = None
+    auth_time: int | None = None
 
 
 class Unauthenticated(Exception):  # noqa: N818 - a refusal is an answer, not an error of ours
@@ -119,7 +126,14 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
         raise Unauthenticated("invalid_token")
     # A token without roles holds none: the directory must not add to what the issuer said.
     said = SubjectProperties(tuple(roles or ()), org)
-    return Identity(Subject(kind, str(subject), said), tuple(purpose) if isinstance(purpose, list) else purpose, jti)
+    stated = tuple(purpose) if isinstance(purpose, list) else purpose
+    return Identity(Subject(kind, str(subject), said), stated, jti, _stepped_up_at(claims))
+
+
+def _stepped_up_at(claims: Mapping[str, Any]) -> int | None:
+    methods, at = claims.get("amr"), claims.get("auth_time")
+    is_moment = isinstance(at, int | float) and not isinstance(at, bool) and 0 <= at < _YEAR_3000
+    return int(at) if isinstance(methods, list) and "mfa" in methods and is_moment and at is not None else None
 
 
 def _is_word(value: object) -> bool:
