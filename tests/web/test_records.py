@@ -447,7 +447,10 @@ def test_the_same_key_and_content_make_one_record(api: Api) -> None:
     assert len(api.call("dpo_assel", "GET", "emergency-grants", params={"patient": "p-marat"}).json()["records"]) == 1
     other = api.write("grant", whole("grant", reason_code="life_threat"), **key)
     assert problem(other) == (409, "idempotency-key-reused")
-    assert api.write("request", **key).status_code == 201
+    # The same person, another kind.
+    assert api.write("representation", **key).status_code == 201
+    of_the_desk = whole("delegation", consent=api.name("g-new"))
+    assert api.write("delegation", of_the_desk, who="reg_saltanat", **key).status_code == 201
 
 
 def test_lists_come_in_pages(api: Api) -> None:
