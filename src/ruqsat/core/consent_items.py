@@ -191,10 +191,10 @@ def person(data: Data, item: str, base: str, signed_on: date) -> Findings:
     """Return what of a person's details is missing or contradictory (order §9(1))."""
     yield from number(data, item, f"{base}.iin")
     yield from needed(data, item, base, "surname", "given", "address", "id_doc.number", "id_doc.issuer")
-    yield from day(data, item, f"{base}.id_doc.issued_on", signed_on)
+    yield from _day(data, item, f"{base}.id_doc.issued_on", signed_on)
 
 
-def day(data: Data, item: str, path: str, signed_on: date) -> Findings:
+def _day(data: Data, item: str, path: str, signed_on: date) -> Findings:
     text = at(data, path)
     if text is None:
         yield Failing(_pointer(path), item, "missing")
@@ -238,7 +238,7 @@ def authority(data: Data, signed_on: date) -> Findings:
     """Return what fails of the document that a representative acts by, as it stood on that day (order §9(2))."""
     base = "representative.authority"
     yield from needed(data, "R9.2", base, "kind", "number", "issuer")
-    yield from day(data, "R9.2", f"{base}.issued_on", signed_on)
+    yield from _day(data, "R9.2", f"{base}.issued_on", signed_on)
     kind, issued, until = (at(data, f"{base}.{name}") for name in ("kind", "issued_on", "valid_to"))
     if kind is not None and at(data, "given_by.kind") not in (None, kind):
         yield Failing(_pointer(f"{base}.kind"), "R9.2", "mismatch")
