@@ -19,6 +19,7 @@ from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import PatientFacts, SubjectFacts
 from ruqsat.core.instant import SECOND
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.registered import KINDS
 from ruqsat.core.verdict import Verdict
 from ruqsat.core.world import project_world
 from ruqsat.errors import PolicyError, SettingsError
@@ -31,6 +32,7 @@ from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.service.record_seal import RecordSeal, read_record_key
 from ruqsat.service.sharing import Sharing
 from ruqsat.settings import BLOCKING_DUTIES, Settings
@@ -155,12 +157,12 @@ async def open_process(
         state = ProcessState(settings, administration, information, journal, clock, rehearsal)
         state.redis, state.sharing = redis, sharing
         state.watch(metrics)
-        registry = ConsentRegistry(
-            store, information, seal,
-            vocabulary=lambda: decision_point.policy_set.vocabulary,
-            token=lambda: freshness.issue_token(information.position),
-            now=clock.stamp if stage is None else lambda: stage.now().lo,
-        )  # fmt: skip
+        about: dict[str, Any] = {
+            "vocabulary": lambda: decision_point.policy_set.vocabulary,
+            "token": lambda: freshness.issue_token(information.position),
+            "now": clock.stamp if stage is None else lambda: stage.now().lo,
+        }
+        registry = ConsentRegistry(store, information, seal, **about)
         apps = {
             "json": AuthZen(
                 decision_point,
@@ -173,7 +175,10 @@ async def open_process(
             else build_json_for_tests(decision_point, stage, information, freshness, administration, rehearsal),
             "auth": auth,
             "control": Guarded(
-                build_control(decision_point, registry, verifier, metrics, state.status, state.readiness),
+                build_control(
+                    decision_point, registry, verifier, metrics, state.status, state.readiness,
+                    [RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()],
+                ),
                 points.door("control"),
             ),
         }  # fmt: skip

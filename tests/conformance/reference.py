@@ -24,11 +24,20 @@ PACK = Path(__file__).parents[2] / "policies" / "vocabulary.toml"
 FUNCTIONS = {
     name: set(word["purposes"]) for name, word in tomllib.loads(PACK.read_text())["organisation_categories"].items()
 }
-SWITCHES = VOCABULARY["policy_defaults"]
+SWITCHES = VOCABULARY["policy_defaults"] | {"requests_must_be_registered": False}
 CLASSES = set(VOCABULARY["classes"]) if "classes" in VOCABULARY else set(VOCABULARY["categories"])
+CLASSES |= {"session", "request"}  # the registries' own: break-glass sessions, requests of authorities
 GROUPS = VOCABULARY["class_groups"]
 LABELS = VOCABULARY["labels"]
 ROLES = VOCABULARY["roles"]
+REGISTRIES = {
+    "physician": {"create,read,update": ["session"]},
+    "nurse": {"create,read,update": ["session"]},
+    "emergency_clinician": {"create,read,update": ["session"]},
+    "records_officer": {"read,search,create,update": ["request"]},
+    "privacy_officer": {"read,search": ["session", "request"], "update": ["session"]},
+}
+"""What the roles of those who keep the registries grant beside the design's own list."""
 ORDER = "ULMNRV"
 SECONDARY = {"HPRGRP", "HQUALIMP", "HRESCH", "CLINTRCH"}
 PERMIT_COVERS = {"TREAT": {"COC", "ETREAT", "ERTREAT", "BTG"}, "ETREAT": {"ERTREAT", "BTG"}}
@@ -249,7 +258,7 @@ def _self(case: Case) -> tuple[str, str, str] | None:
         raise Denied("self.therapeutic_hold")
     if (
         takes
-        or (case.is_in("journal") and (looks or case.action == "journal_read"))
+        or (case.is_in("journal", "session") and (looks or case.action == "journal_read"))
         or (case.is_in("consent") and (looks or case.action in ("consent_manage", "delegate")))
     ):
         return "self", "self", ""
@@ -271,7 +280,7 @@ def _representative(case: Case) -> tuple[str, str, str] | None:
     looks = case.action in ("read", "search")
     if (
         (case.is_in("demographics", "clinical", "financial") and (looks or case.action == "export"))
-        or (case.is_in("journal") and (looks or case.action == "journal_read"))
+        or (case.is_in("journal", "session") and (looks or case.action == "journal_read"))
         or (case.is_in("consent") and (looks or case.action == "consent_manage"))
     ):
         return "legal_rep", "legal_rep", "notify_subject"
@@ -321,6 +330,11 @@ def _delegate(case: Case) -> tuple[str, str, str] | None:
         return None
     if not case.facts.consents_known:
         raise Denied("store.unavailable")
+    own = any(
+        link.id == case.id and link.delegate == case.who.id for link in (case.whom.delegations if case.whom else ())
+    )
+    if own and case.is_in("consent") and case.action in ("read", "delegate"):
+        return "delegation", "delegation", "notify_subject"
     best, told = -1, "delegation.none"
     for leaf in sorted(case.whom.delegations if case.whom else (), key=lambda link: link.id):
         if leaf.delegate != case.who.id:
@@ -415,13 +429,13 @@ def _matrix(case: Case) -> None:
         if not case.purposes or not set(case.purposes) <= set(entry.get("purposes", ())):
             continue
         found = "role.action"
-        for actions, names in entry.get("grants", {}).items():
+        for actions, names in (*entry.get("grants", {}).items(), *REGISTRIES.get(role, {}).items()):
             if case.action in actions.split(",") and case.is_in(*names):
                 return
     raise Denied(found)
 
 
-def _operator(case: Case) -> tuple[str, str, str] | None:
+def _operator(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0911, PLR0912 - one register after the other
     if "registrar" in case.roles and case.all_for("PATADMIN") and case.is_in("demographics"):
         if case.action in ("read", "search"):
             return "role_admin", "role_admin", "notify_subject"
@@ -431,11 +445,22 @@ def _operator(case: Case) -> tuple[str, str, str] | None:
     own = case.said.author_org is not None and case.said.author_org == case.who.org
     if desk and own and case.action in ("read", "search", "create", "update"):
         return "operator_duty", "operator_duty", "notify_subject provenance"
+    office = "records_officer" in case.roles and case.all_for("HLEGAL") and case.is_in("request")
+    if office and own and case.action in ("read", "search", "create", "update"):
+        return "operator_duty", "operator_duty", "provenance"
+    opened = any(g.id == case.id and g.subject == case.who.id for g in (case.whom.grants if case.whom else ()))
+    if BASIC & case.roles and case.all_for("BTG") and case.is_in("session"):
+        if case.action == "create" and not case.who.btg_suspended:
+            return "operator_duty", "operator_duty", "alert_privacy_officer notify_subject provenance"
+        if case.action in ("read", "update") and opened:
+            return "operator_duty", "operator_duty", "provenance"
     if "privacy_officer" in case.roles and case.all_for("HCOMPL"):
         if case.action == "journal_read" and case.is_in("journal"):
             return "operator_duty", "operator_duty", ""
-        if case.action in ("read", "search") and case.is_in("consent", "demographics"):
+        if case.action in ("read", "search") and case.is_in("consent", "demographics", "session", "request"):
             return "operator_duty", "operator_duty", ""
+        if case.action == "update" and case.is_in("session") and not opened:
+            return "operator_duty", "operator_duty", "provenance"
         if case.is_in("demographics", "clinical", "financial"):
             if case.action == "block" or (case.action == "delete" and case.context.subject_demand):
                 return "operator_duty", "operator_duty", "notify_subject provenance"
@@ -550,7 +575,18 @@ def _request_miss(case: Case) -> str:
         return "no_request"
     if asked.authority in cases and not asked.case_no:
         return "no_request"
-    return "" if asked.patient == case.patient and case.is_in(*asked.categories) else "scope"
+    if asked.patient != case.patient or not case.is_in(*asked.categories):
+        return "scope"
+    kept = next((each for each in (case.whom.requests if case.whom else ()) if each.id == asked.ref), None)
+    if kept is None:
+        return "no_request" if SWITCHES["requests_must_be_registered"] else ""
+    open_ = kept.verified and (kept.revoked_at is None or case.now < kept.revoked_at)
+    in_term = (kept.start is None or kept.start <= case.now) and case.now < kept.end
+    later = (case.context.defer_notice or asked.defer_notice) is not None
+    may_wait = kept.deferred_until is not None and case.now < kept.deferred_until
+    if not open_ or not in_term or kept.authority != asked.authority or (later and not may_wait):
+        return "no_request"
+    return "" if case.is_in(*kept.categories) else "scope"
 
 
 def _open_episodes(case: Case) -> list[Any]:

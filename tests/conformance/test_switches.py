@@ -19,6 +19,7 @@ from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Grantee
 from ruqsat.core.instant import HOUR, parse_instant, render_instant
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.request import LegalRequest
 from ruqsat.core.vocabulary import Switches
 from ruqsat.core.world import DelegationRecord, EpisodeRecord, OrganisationRecord, RepresentationRecord, SubjectRecord
 from tests.conformance.life import FAMILY, HOW, PLAIN, session
@@ -26,7 +27,7 @@ from tests.conformance.living_world import ADULT, BEGIN, CHILD, DAY, Question, T
 from tests.conformance.reference import VOCABULARY
 from tests.conformance.reference import decide as by_reference
 
-OURS = {"art16_grounds", "very_restricted_roles", "home_utc_offset_hours"}
+OURS = {"art16_grounds", "very_restricted_roles", "home_utc_offset_hours", "requests_must_be_registered"}
 """Switches of the pack beside those of the design's own list."""
 
 TERM = (-HOUR, 30 * DAY)
@@ -121,6 +122,8 @@ MOTHER = Asked("saule", "read labs", "PWATRNY", CHILD, BIRTHDAY, EIGHTEEN, mothe
 MINOR = Asked("dr_aida", "read labs", "TREAT", CHILD, BIRTHDAY, SIXTEEN)
 HOSPITAL = {"organisations": {"university": OrganisationRecord("research_organisation", True)},
             "subjects": {"res": SubjectRecord(("researcher",), "university")}}  # fmt: skip
+OFFICE = {"subjects": {"rec": SubjectRecord(("records_officer",), "h1")}}
+COURT = LegalRequest("rq-1", "court", ADULT, ("labs",), "2-1140/26", verified=True)
 STUDY = Asked("res", "read labs", "HRESCH", records=HOSPITAL, resource={"patient": None, "deidentified": True})
 SHIELD = MOTHER._replace(born=SIXTEEN, resource={"labels": ("SEX",)})
 CONSENT, OVERRIDE, LEGAL, DELEGATED = "allow.consent", "allow.emergency.override", "allow.legal_rep", "allow.delegation"
@@ -189,6 +192,8 @@ TABLE = (
         (("treaty", "law", "rights"), CONSENT), (("law", "rights"), ABROAD)),
     Row("home_utc_offset_hours", MOTHER, (5, MAJORITY), (4, LEGAL)),
     Row("home_utc_offset_hours", MOTHER._replace(now=BIRTHDAY - 1), (5, LEGAL), (6, MAJORITY)),
+    Row("requests_must_be_registered", Asked("rec", "read labs", "HLEGAL", records=OFFICE, context={"legal_request": COURT}),
+        (False, "allow.statutory"), (True, "deny.statutory.no_request")),
     Row("adolescent_shield.enabled", SHIELD, (False, LEGAL), (True, SHIELDED)),
     Row("adolescent_shield.from_age", SHIELD, (16, SHIELDED), (17, LEGAL), {"adolescent_shield": {"enabled": True}}),
     Row("adolescent_shield.from_age", SHIELD._replace(now=BIRTHDAY - 1), (16, LEGAL), (15, SHIELDED),
@@ -277,7 +282,7 @@ def test_every_switch_has_a_row_whose_answers_differ(policy_set: PolicySet) -> N
 
 
 def test_every_default_of_the_design_is_a_switch_at_that_position(policy_set: PolicySet) -> None:
-    """The shipped pack stands where the design says; three switches are ours besides."""
+    """The shipped pack stands where the design says; four switches are ours besides."""
     shipped = dict(flat(msgspec.to_builtins(policy_set.vocabulary.switches)))
     designed = dict(flat(VOCABULARY["policy_defaults"]))
 

@@ -175,7 +175,7 @@ class OracleDecider:
             "representation": lambda case: representation_answer(case, switches),
             "delegation": lambda case: delegation_answer(case, covers, switches),
             "break_glass": lambda case: break_glass_answer(case, covers, switches),
-            "request": lambda case: request_answer(case, hierarchies),
+            "request": lambda case: request_answer(case, hierarchies, switches),
             "inspection": lambda case: inspection_answer(case, hierarchies),
         }
 

@@ -116,7 +116,17 @@ def _about_subjects(vocabulary: Vocabulary) -> dict[str, Function]:
     def is_outside_contingent(sub: "SubjectView", ctx: "ContextView") -> bool:
         return sub.org_category == "military_medical" and ctx.relationship is None
 
+    def is_named_in(sub: "SubjectView", res: "ResourceView", ctx: "ContextView") -> bool:
+        patient = ctx.facts.patient
+        if patient is None:
+            return False
+        if res.data_class == "consent":
+            return any(link.id == res.id and link.delegate == sub.id for link in patient.delegations)
+        own = any(grant.id == res.id and grant.subject == sub.id for grant in patient.grants)
+        return own and res.data_class == "session"
+
     return {
+        "is_named_in": Function(is_named_in, 3, takes=("sub", "res", "ctx")),
         "is_outside_contingent": Function(is_outside_contingent, 2, takes=("sub", "ctx")),
         "needs_clearance": Function(needs_clearance, 2, takes=("sub", "res")),
         "within_function": Function(within_function, 2, takes=("sub", "ctx")),

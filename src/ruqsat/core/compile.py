@@ -172,7 +172,7 @@ def _answers(
         "held_back": consent,
         "released_abroad": consent,
         "released_to": lambda case: onward_answer(case, covers, switches),
-        "requested": lambda case: request_answer(case, hierarchies),
+        "requested": lambda case: request_answer(case, hierarchies, switches),
         "inspected": lambda case: inspection_answer(case, hierarchies),
         "represents": lambda case: representation_answer(case, switches),
         "delegated": lambda case: delegation_answer(case, covers, switches),

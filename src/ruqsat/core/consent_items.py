@@ -41,16 +41,19 @@ LAWS = {
     "R10": "order §10",
     "R11": "order §11",
     "R12": "order §12",
+    "R4": "order §4; Code art. 61(2)",
+    "R13": "order §13; Code art. 273(4)",
+    "R20": "order §20",
 }
 
 FIXES = {
     "missing": "state it",
     "check_digit": "twelve digits, the last of which is the control digit of the others",
-    "after_signature": "a date not after the signature",
+    "after_signature": "a date not after the signature, or the day of recording",
     "in_future": "a moment that has come",
     "reversed": "an end after the beginning",
     "too_long": "a term of three years at most",
-    "expired": "a power that still held when the document was signed",
+    "expired": "a term that has not run out by the signature, or the day of recording",
     "same_person": "another person than the owner",
     "wrong_signer": "the signature of the one who gives the document",
     "certificate_not_valid": "a certificate that was valid when it signed",
@@ -64,6 +67,13 @@ FIXES = {
     "unexpected": "nothing, for the owner gives the document",
     "mismatch": "the same kind in both places",
     "not_by_representative": "no third person: only the owner shares",
+    "not_named": "a consent in force of the same patient that names this delegation by its id",
+    "taken": "an id of its own: what has ended does not come back",
+    "beyond_consent": "an end not after the consent's",
+    "too_deep": "no link so far from the patient: the operator's limit",
+    "not_redelegable": "a link in force that may be handed on, and was given to you",
+    "too_short": "a reason that a reviewer can judge",
+    "not_confirmed": "the emergency set alone, or a second confirmation",
 }
 
 
@@ -128,10 +138,11 @@ class _Moments:
         text = at(data, "signature.at")
         self.signed = None if text is None else parse_instant(text)
         offset = catalogue.home_utc_offset_hours * HOUR
-        self.signed_on = _local_date((now if self.signed is None else self.signed) + offset)
+        self.signed_on = local_date((now if self.signed is None else self.signed) + offset)
 
 
-def _local_date(shifted: Instant) -> date:
+def local_date(shifted: Instant) -> date:
+    """Return the date of a moment that was shifted to local time."""
     return date.fromordinal(date(1970, 1, 1).toordinal() + shifted // (24 * HOUR))
 
 
@@ -159,14 +170,16 @@ def _is_blank(value: Any) -> bool:
     return value is None or (isinstance(value, list | tuple) and (not value or any(_is_blank(each) for each in value)))
 
 
-def _needed(data: Data, item: str, base: str, *names: str) -> Findings:
+def needed(data: Data, item: str, base: str, *names: str) -> Findings:
+    """Return which of these places are missing or blank."""
     for name in names:
         path = f"{base}.{name}" if base else name
         if _is_blank(at(data, path)):
             yield Failing(_pointer(path), item, "missing")
 
 
-def _number(data: Data, item: str, path: str) -> Findings:
+def number(data: Data, item: str, path: str) -> Findings:
+    """Return whether an identification number is missing or mistyped."""
     number = at(data, path)
     if _is_blank(number):
         yield Failing(_pointer(path), item, "missing")
@@ -174,9 +187,10 @@ def _number(data: Data, item: str, path: str) -> Findings:
         yield Failing(_pointer(path), item, "check_digit")
 
 
-def _person(data: Data, item: str, base: str, signed_on: date) -> Findings:
-    yield from _number(data, item, f"{base}.iin")
-    yield from _needed(data, item, base, "surname", "given", "address", "id_doc.number", "id_doc.issuer")
+def person(data: Data, item: str, base: str, signed_on: date) -> Findings:
+    """Return what of a person's details is missing or contradictory (order §9(1))."""
+    yield from number(data, item, f"{base}.iin")
+    yield from needed(data, item, base, "surname", "given", "address", "id_doc.number", "id_doc.issuer")
     yield from _day(data, item, f"{base}.id_doc.issued_on", signed_on)
 
 
@@ -198,11 +212,11 @@ def _check_form(data: Data, _moments: _Moments, catalogue: Catalogue) -> Finding
         yield Failing("/form", "R8", "state_service")
     needs_reference = at(data, "operator.is_state") and catalogue.state_service
     if form == "egov_cabinet" and (needs_reference or at(data, "signature.kind") == "state_service_proof"):
-        yield from _needed(data, "R8", "", "state_service_ref")
+        yield from needed(data, "R8", "", "state_service_ref")
 
 
 def _check_owner(data: Data, moments: _Moments, _: Catalogue) -> Findings:
-    yield from _person(data, "R9.1", "owner", moments.signed_on)
+    yield from person(data, "R9.1", "owner", moments.signed_on)
 
 
 def _check_giver(data: Data, moments: _Moments, _: Catalogue) -> Findings:
@@ -212,17 +226,18 @@ def _check_giver(data: Data, moments: _Moments, _: Catalogue) -> Findings:
     elif giver == "patient" and data["representative"] is not None:
         yield Failing("/representative", "R9.2", "unexpected")
     elif giver == "legal_rep":
-        yield from _needed(data, "R9.2", "given_by", "id", "kind")
-        yield from _person(data, "R9.2", "representative", moments.signed_on)
+        yield from needed(data, "R9.2", "given_by", "id", "kind")
+        yield from person(data, "R9.2", "representative", moments.signed_on)
         number = at(data, "representative.iin")
         if number is not None and number == at(data, "owner.iin"):
             yield Failing("/representative/iin", "R9.2", "same_person")
-        yield from _authority(data, moments.signed_on)
+        yield from authority(data, moments.signed_on)
 
 
-def _authority(data: Data, signed_on: date) -> Findings:
+def authority(data: Data, signed_on: date) -> Findings:
+    """Return what fails of the document that a representative acts by, as it stood on that day (order §9(2))."""
     base = "representative.authority"
-    yield from _needed(data, "R9.2", base, "kind", "number", "issuer")
+    yield from needed(data, "R9.2", base, "kind", "number", "issuer")
     yield from _day(data, "R9.2", f"{base}.issued_on", signed_on)
     kind, issued, until = (at(data, f"{base}.{name}") for name in ("kind", "issued_on", "valid_to"))
     if kind is not None and at(data, "given_by.kind") not in (None, kind):
@@ -240,18 +255,18 @@ def _authority(data: Data, signed_on: date) -> Findings:
 
 
 def _years_after(first: date, years: int) -> date:
-    return _local_date(years_after(parse_instant(f"{first.isoformat()}T00:00:00+00:00"), years))
+    return local_date(years_after(parse_instant(f"{first.isoformat()}T00:00:00+00:00"), years))
 
 
 def _check_operator(data: Data, _moments: _Moments, __: Catalogue) -> Findings:
     kind = at(data, "operator.kind")
-    yield from _needed(data, "R9.3", "operator", "org", "kind", "address", "phones", "postal")
+    yield from needed(data, "R9.3", "operator", "org", "kind", "address", "phones", "postal")
     if kind == "individual":
-        yield from _number(data, "R9.3", "operator.iin")
-        yield from _needed(data, "R9.3", "operator", "surname", "given")
+        yield from number(data, "R9.3", "operator.iin")
+        yield from needed(data, "R9.3", "operator", "surname", "given")
     elif kind is not None:
-        yield from _needed(data, "R9.3", "operator", "name")
-        yield from _number(data, "R9.3", "operator.bin")
+        yield from needed(data, "R9.3", "operator", "name")
+        yield from number(data, "R9.3", "operator.bin")
 
 
 def _check_responsible(data: Data, _moments: _Moments, __: Catalogue) -> Findings:
@@ -262,17 +277,17 @@ def _check_responsible(data: Data, _moments: _Moments, __: Catalogue) -> Finding
         yield Failing("/responsible", "R9.4", "too_many")
     for index, person in enumerate(people[:2]):
         for finding in (
-            *_number(person, "R9.4", "iin"),
-            *_needed(person, "R9.4", "", "surname", "given", "address", "phones", "postal"),
+            *number(person, "R9.4", "iin"),
+            *needed(person, "R9.4", "", "surname", "given", "address", "phones", "postal"),
         ):
             yield msgspec.structs.replace(finding, path=f"/responsible/{index}{finding.path}")
 
 
 def _check_scope(data: Data, _moments: _Moments, catalogue: Catalogue) -> Findings:
-    yield from _needed(data, "R9.5", "", "start")
-    yield from _needed(data, "R9.6", "", "purposes")
-    yield from _needed(data, "R9.7", "", "categories")
-    yield from _needed(data, "R9.8", "", "actions", "methods_text")
+    yield from needed(data, "R9.5", "", "start")
+    yield from needed(data, "R9.6", "", "purposes")
+    yield from needed(data, "R9.7", "", "categories")
+    yield from needed(data, "R9.8", "", "actions", "methods_text")
     yield from unknown_words(data, catalogue)
 
 
@@ -291,14 +306,14 @@ def unknown_words(data: Data, catalogue: Catalogue, base: str = "") -> Findings:
 
 
 def _check_term(data: Data, _moments: _Moments, __: Catalogue) -> Findings:
-    yield from _needed(data, "R9.9", "", "end", "withdrawal_methods")
+    yield from needed(data, "R9.9", "", "end", "withdrawal_methods")
     start, end = data["start"], data["end"]
     if start is not None and end is not None and parse_instant(end) <= parse_instant(start):
         yield Failing("/end", "R9.9", "reversed")
 
 
 def _check_signature(data: Data, moments: _Moments, _: Catalogue) -> Findings:
-    yield from _needed(data, "R9.10", "signature", "kind", "at")
+    yield from needed(data, "R9.10", "signature", "kind", "at")
     if moments.signed is not None and moments.signed > moments.now:
         yield Failing("/signature/at", "R9.10", "in_future")
     kind, own = at(data, "signature.kind"), _own_signature(data)
@@ -319,11 +334,11 @@ def _own_signature(data: Data) -> str:
 
 
 def _certificate(data: Data, moments: _Moments) -> Findings:
-    yield from _needed(data, "R9.10", "signature", "cert_serial", "cert_valid_from", "cert_valid_to", "hash")
-    yield from _number(data, "R9.10", "signature.cert_iin")
+    yield from needed(data, "R9.10", "signature", "cert_serial", "cert_valid_from", "cert_valid_to", "hash")
+    yield from number(data, "R9.10", "signature.cert_iin")
     signer = at(data, "representative.iin" if at(data, "given_by.type") == "legal_rep" else "owner.iin")
-    number = at(data, "signature.cert_iin")
-    if number is not None and signer is not None and number != signer:
+    certified = at(data, "signature.cert_iin")
+    if certified is not None and signer is not None and certified != signer:
         yield Failing("/signature/cert_iin", "R9.10", "wrong_signer")
     since, until = at(data, "signature.cert_valid_from"), at(data, "signature.cert_valid_to")
     if since is None or until is None or moments.signed is None:
@@ -336,7 +351,7 @@ def _check_databases(data: Data, _moments: _Moments, __: Catalogue) -> Findings:
     if not data["databases"]:
         yield Failing("/databases", "R9.11", "missing")
     for index, database in enumerate(data["databases"]):
-        for finding in _needed(database, "R9.11", "", "id", "country", "address"):
+        for finding in needed(database, "R9.11", "", "id", "country", "address"):
             yield msgspec.structs.replace(finding, path=f"/databases/{index}{finding.path}")
         if database["country"] not in (None, HOME_COUNTRY):
             yield Failing(f"/databases/{index}/country", "R9.11", "abroad")
@@ -355,7 +370,7 @@ def _check_law(data: Data, _moments: _Moments, __: Catalogue) -> Findings:
         yield Failing("/cross_border", "R9.x2", "not_abroad")
     if data["public_dissemination"] is None:
         yield Failing("/public_dissemination", "R9.x3", "missing")
-    yield from _needed(data, "R9", "", "text_version", "language")
+    yield from needed(data, "R9", "", "text_version", "language")
 
 
 def _check_grantees(data: Data, _moments: _Moments, __: Catalogue) -> Findings:
@@ -380,8 +395,8 @@ def failing_verification(data: Data, verification: Data, now: Instant) -> tuple[
     entry = verification["entry"]
     found: list[Failing] = []
     if entry is not None:
-        found += _needed(entry, "R10", "", "at", "eds_serial", "scan_hash")
-        found += _number(entry, "R10", "bin")
+        found += needed(entry, "R10", "", "at", "eds_serial", "scan_hash")
+        found += number(entry, "R10", "bin")
         own = at(data, "operator.bin") or at(data, "operator.iin")
         if entry["bin"] is not None and entry["bin"] != own:
             found.append(Failing("/bin", "R10", "wrong_signer"))
@@ -390,5 +405,5 @@ def failing_verification(data: Data, verification: Data, now: Instant) -> tuple[
     findings = [msgspec.structs.replace(finding, path=f"/entry{finding.path}") for finding in found]
     for part, item in (("signature", "R9.10"), ("representative", "R11")):
         if verification[part] is not None:
-            findings += _needed(verification, item, part, "method", "document_ref")
+            findings += needed(verification, item, part, "method", "document_ref")
     return tuple(findings)

@@ -96,10 +96,10 @@ class Receipt(Struct, frozen=True):
 
 
 class Change(Struct, frozen=True):
-    """What a use case makes of a patient's records: nothing at all, if there are no rows."""
+    """What a use case makes of a patient's records, of consents or others: nothing at all, if there are no rows."""
 
     answer: bytes
-    rows: tuple[ConsentRow, ...] = ()
+    rows: tuple[Any, ...] = ()
     facts: PatientFacts | None = None
     receipt: Receipt | None = None
 

@@ -177,6 +177,24 @@ class EmergencyGrant(Struct, frozen=True, omit_defaults=True):
     categories: tuple[str, ...] = ("emergency_set",)
 
 
+class StatutoryRequest(Struct, frozen=True, omit_defaults=True):
+    """
+    A request of an authority for this patient's data, as the records office registered it (Code 273(4)).
+
+    Attributes:
+        deferred_until: Until when the patient is not told, on a written ground; None is told at once.
+    """
+
+    id: str
+    authority: str
+    categories: tuple[str, ...]
+    end: Instant
+    start: Instant | None = None
+    verified: bool = False
+    revoked_at: Instant | None = None
+    deferred_until: Instant | None = None
+
+
 class Episode(Struct, frozen=True, omit_defaults=True):
     """An episode of care at one organisation, as the medical information system reported it."""
 
@@ -240,6 +258,7 @@ class PatientFacts(Struct, frozen=True, omit_defaults=True, dict=True):
     episodes: tuple[Episode, ...] = ()
     relationships: tuple[Relationship, ...] = ()
     records: tuple[RecordStatus, ...] = ()
+    requests: tuple[StatutoryRequest, ...] = ()
 
     @cached_property
     def threads(self) -> tuple[tuple[Consent, ...], ...]:

@@ -26,6 +26,7 @@ from ruqsat.core.facts import (
     RecordStatus,
     Relationship,
     Representation,
+    StatutoryRequest,
     SubjectFacts,
 )
 from ruqsat.core.instant import HOUR, Instant, Now, at
@@ -172,6 +173,7 @@ class _Maker:
             episodes=tuple(self._episode() for _ in range(self._rarely(urgent))),
             relationships=tuple(self._relationship() for _ in range(self._rarely(0.7))),
             records=tuple(self._record() for _ in range(self._rarely(0.2))),
+            requests=tuple(self._registered() for _ in range(self._rarely(0.2))),
         )  # fmt: skip
 
     def _consent(self, number: int) -> Consent:
@@ -256,6 +258,13 @@ class _Maker:
         return RecordStatus(
             "o1", data_class, self._labels_stated(), self._one((None, None, "N", "R", "V")),
             blocked=self._rarely(), destroyed=self._rarely(0.03),
+        )  # fmt: skip
+
+    def _registered(self) -> StatutoryRequest:
+        return StatutoryRequest(
+            "r1", self._one(sorted(AUTHORITIES)), self._words(self._class, [*self._classes, *self._groups]),
+            self._until() or _EDGES[-1], self._since(), self._rarely(0.8), self._one((*(None,) * 8, *_EDGES)),
+            self._until(),
         )  # fmt: skip
 
     def _labels_stated(self) -> tuple[str, ...] | None:

@@ -99,6 +99,7 @@ class Switches(Struct, frozen=True, forbid_unknown_fields=True):
     adequate_countries: tuple[str, ...] = ("KZ",)
     art16_grounds: tuple[str, ...] = ("treaty", "law", "rights")
     home_utc_offset_hours: int = 5
+    requests_must_be_registered: bool = False
     adolescent_shield: AdolescentShield = field(default_factory=AdolescentShield)
     btg: BreakGlass = field(default_factory=BreakGlass)
 

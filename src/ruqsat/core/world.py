@@ -27,6 +27,7 @@ from ruqsat.core.facts import (
     RecordStatus,
     Relationship,
     Representation,
+    StatutoryRequest,
     SubjectFacts,
 )
 from ruqsat.core.instant import Instant, parse_instant
@@ -162,6 +163,19 @@ class SessionRecord(_Strict, frozen=True, kw_only=True):
     categories: tuple[str, ...] = ("emergency_set",)
 
 
+class RequestRecord(_Strict, frozen=True, kw_only=True):
+    """A request of an authority as the records office registered it."""
+
+    patient: str
+    authority: str
+    categories: tuple[str, ...]
+    end: str
+    start: str | None = None
+    verified: bool = False
+    closed_at: str | None = None
+    deferred_until: str | None = None
+
+
 class EpisodeRecord(_Strict, frozen=True, kw_only=True):
     """An episode of care as written down."""
 
@@ -234,6 +248,7 @@ class World(_Strict, frozen=True):
     delegations: dict[str, DelegationRecord] = {}
     reps: dict[str, RepresentationRecord] = {}
     btg: dict[str, SessionRecord] = {}
+    requests: dict[str, RequestRecord] = {}
     episodes: dict[str, EpisodeRecord] = {}
     relationships: dict[str, RelationshipRecord] = {}
     records: dict[str, RecordRecord] = {}
@@ -288,7 +303,7 @@ def _patient(name: str, who: PatientRecord, world: World, switches: Switches) ->
         unable=who.unable,
         consents=tuple(project_consent(key, record, switches) for key, record in of(world.consents)),
         delegations=tuple(_delegation(key, record, owners, representatives) for key, record in of(world.delegations)),
-        representations=tuple(_representation(key, record) for key, record in of(world.reps)),
+        representations=tuple(project_representation(key, record) for key, record in of(world.reps)),
         grants=tuple(_grant(key, record) for key, record in of(world.btg)),
         episodes=tuple(
             Episode(key, e.org, e.form_of_care, parse_instant(e.opened_at), _instant(e.closed_at), e.care_consent)
@@ -297,6 +312,19 @@ def _patient(name: str, who: PatientRecord, world: World, switches: Switches) ->
         relationships=tuple(Relationship(r.kind, r.subject, r.org) for _, r in of(world.relationships)),
         records=tuple(
             RecordStatus(key, r.data_class, r.labels, r.conf, r.blocked, r.destroyed) for key, r in of(world.records)
+        ),
+        requests=tuple(
+            StatutoryRequest(
+                key,
+                r.authority,
+                r.categories,
+                parse_instant(r.end),
+                _instant(r.start),
+                r.verified,
+                _instant(r.closed_at),
+                _instant(r.deferred_until),
+            )
+            for key, r in of(world.requests)
         ),
     )
 
@@ -425,7 +453,8 @@ def _delegation(name: str, record: DelegationRecord, owners: set[str], represent
     )
 
 
-def _representation(name: str, record: RepresentationRecord) -> Representation:
+def project_representation(name: str, record: RepresentationRecord) -> Representation:
+    """Return the decision projection of a power; one of attorney ends as the Civil Code has it."""
     start, end = _instant(record.valid_from), _instant(record.valid_to)
     if record.kind == "poa" and start is not None:
         # Civil Code 168: at most three years; one, if it says no term.

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from ruqsat.core.consent_record import Change, ConsentRow, Receipt
+from ruqsat.core.consent_record import Change, Receipt
 from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
 from ruqsat.core.instant import Instant
 from ruqsat.errors import StoreUnavailableError
@@ -30,7 +30,7 @@ from ruqsat.service.sharing import Sharing
 
 _ATTEMPTS = 3
 
-RecordChange = Callable[[PatientFacts, dict[str, ConsentRow], Receipt | None], Change]
+RecordChange = Callable[[PatientFacts, dict[str, Any], Receipt | None], Change]
 """What a use case makes of a patient's facts, the records that it asked for, and what it answered before."""
 
 
@@ -42,7 +42,7 @@ class Truth(FactsStore, Feed, Protocol):
         ...
 
     async def change_records(
-        self, patient: str, wanted: tuple[str, ...], key: bytes | None, change: "RecordChange"
+        self, patient: str, wanted: tuple[str, ...], key: bytes | None, change: "RecordChange", kind: str = "consent"
     ) -> tuple[Position, Change]:
         """Make one change of a patient's records and facts together, or none."""
         ...
@@ -252,7 +252,7 @@ class InformationPoint:
         return await self._finish(launch(write()))
 
     async def change_records(
-        self, patient: str, wanted: tuple[str, ...], key: bytes | None, change: RecordChange
+        self, patient: str, wanted: tuple[str, ...], key: bytes | None, change: RecordChange, kind: str = "consent"
     ) -> Change:
         """
         Change a patient's records and facts together, or neither; promises as ``record``.
@@ -264,7 +264,7 @@ class InformationPoint:
         made: list[Change] = []
 
         async def write() -> Position:
-            position, done = await self._store.change_records(patient, wanted, key, change)
+            position, done = await self._store.change_records(patient, wanted, key, change, kind)
             made.append(done)
             return self._learn(position, ("patient:" + patient,) if done.facts is not None else ())
 

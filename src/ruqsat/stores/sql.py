@@ -8,7 +8,7 @@ an empty answer.
 """
 
 from collections.abc import Callable
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection
 
@@ -172,7 +172,8 @@ class SqlStore:
         patient: str,
         wanted: tuple[str, ...],
         key: bytes | None,
-        change: Callable[[PatientFacts, dict[str, ConsentRow], Receipt | None], Change],
+        change: Callable[[PatientFacts, dict[str, Any], Receipt | None], Change],
+        kind: str = sql_records.CONSENT,
     ) -> tuple[Position, Change]:
         """
         Make one change of a patient's records and facts together, or none.
@@ -182,6 +183,7 @@ class SqlStore:
             wanted: Ids of records that *change* is given, those of other patients left out.
             key: Idempotency key whose receipt *change* is given.
             change: Pure, as of ``change_patient``.
+            kind: What kind of records *wanted* names.
 
         Raises:
             UnknownPatientError: nobody by that id.
@@ -193,7 +195,7 @@ class SqlStore:
             facts = sql_facts.read_patient_to_change(connection, patient)
             if facts is None:
                 raise UnknownPatientError("nobody is on record by this patient id")
-            found = [sql_records.read_record(connection, id_) for id_ in wanted]
+            found = [sql_records.read_record(connection, kind, id_) for id_ in wanted]
             rows = {row.id: row for row in found if row is not None and row.patient == patient}
             made = change(facts, rows, None if key is None else sql_records.read_receipt(connection, key))
             if made.receipt is not None:
@@ -213,7 +215,19 @@ class SqlStore:
         Raises:
             StoreUnavailableError: no answer in time, or one that cannot be trusted.
         """
-        return await self._readers.run(lambda connection: sql_records.read_record(connection, id_), self._read_timeout)
+        row: ConsentRow | None = await self.find_registered(sql_records.CONSENT, id_)
+        return row
+
+    async def find_registered(self, kind: str, id_: str) -> Any:
+        """
+        Return one full record of a kind, None for none.
+
+        Raises:
+            StoreUnavailableError: no answer in time, or one that cannot be trusted.
+        """
+        return await self._readers.run(
+            lambda connection: sql_records.read_record(connection, kind, id_), self._read_timeout
+        )
 
     async def list_records(self, patient: str, org: str | None, after: str, limit: int) -> list[ConsentRow]:
         """
@@ -222,8 +236,17 @@ class SqlStore:
         Raises:
             StoreUnavailableError: no answer in time, or one that cannot be trusted.
         """
+        return await self.list_registered(sql_records.CONSENT, patient, org, after, limit)
+
+    async def list_registered(self, kind: str, patient: str, org: str | None, after: str, limit: int) -> list[Any]:
+        """
+        Return a page as ``list_records``, of records of a kind.
+
+        Raises:
+            StoreUnavailableError: no answer in time, or one that cannot be trusted.
+        """
         return await self._readers.run(
-            lambda connection: sql_records.read_page(connection, patient, org, after, limit), self._read_timeout
+            lambda connection: sql_records.read_page(connection, kind, patient, org, after, limit), self._read_timeout
         )
 
     async def is_somebody_else(self, patient: str, tag: bytes) -> bool:

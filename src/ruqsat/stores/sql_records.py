@@ -9,25 +9,24 @@ that patient's row of facts.
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, exists, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ruqsat.core.consent_record import ConsentRow, Receipt, RecordBody
 from ruqsat.core.instant import Instant
+from ruqsat.core.registered import Body, RecordRow
 from ruqsat.errors import RequestError, StoreUnavailableError
-from ruqsat.stores.sql_schema import consent_record, idempotency
+from ruqsat.stores.sql_schema import consent_record, idempotency, record
+
+CONSENT = "consent"
+"""The kind whose records stand in a table of their own; the others share one."""
 
 RECEIPTS_KEPT: Instant = 30 * 24 * 3600 * 1_000_000
 """How long a repeated call is answered as it was the first time."""
 
 _encode = msgspec.json.Encoder().encode
 _read_body = msgspec.json.Decoder(RecordBody)
-_ONE = select(consent_record).where(consent_record.c.id == bindparam("wanted"))
-_PAGE = (
-    select(consent_record)
-    .where(consent_record.c.patient == bindparam("owner"), consent_record.c.id > bindparam("after"))
-    .order_by(consent_record.c.id)
-)
+_read_other_body = msgspec.json.Decoder(Body)
 _RECEIPT = select(idempotency).where(idempotency.c.key == bindparam("wanted"))
 _SOMEBODY_ELSE = select(
     exists(
@@ -42,28 +41,40 @@ _SOMEBODY_ELSE = select(
 )
 
 
-def read_record(connection: Connection, id_: str) -> ConsentRow | None:
+def read_record(connection: Connection, kind: str, id_: str) -> Any:
     """
-    Return one record, None for none.
+    Return one record of a kind, None for none.
 
     Raises:
         StoreUnavailableError: what is stored cannot be read as a record.
     """
-    found = connection.execute(_ONE, {"wanted": id_}).mappings().one_or_none()
-    return None if found is None else _row(dict(found))
+    table = _table_of(kind)
+    question = select(table).where(table.c.id == id_)
+    if table is record:
+        question = question.where(record.c.kind == kind)
+    found = connection.execute(question).mappings().one_or_none()
+    return None if found is None else _row(table, dict(found))
 
 
-def read_page(connection: Connection, patient: str, org: str | None, after: str, limit: int) -> list[ConsentRow]:
-    """Return a patient's records in the order of their ids, those of one organisation if *org* is given."""
-    question = _PAGE.limit(limit)
+def read_page(connection: Connection, kind: str, patient: str, org: str | None, after: str, limit: int) -> list[Any]:
+    """Return a patient's records of a kind in the order of their ids, those of one organisation if *org* is given."""
+    table = _table_of(kind)
+    question = select(table).where(table.c.patient == patient, table.c.id > after).order_by(table.c.id).limit(limit)
+    if table is record:
+        question = question.where(record.c.kind == kind)
     if org is not None:
-        question = question.where(consent_record.c.org == org)
-    rows = connection.execute(question, {"owner": patient, "after": after}).mappings()
-    return [_row(dict(row)) for row in rows]
+        question = question.where(table.c.org == org)
+    return [_row(table, dict(row)) for row in connection.execute(question).mappings()]
 
 
-def _row(columns: dict[str, Any]) -> ConsentRow:
+def _table_of(kind: str) -> Table:
+    return consent_record if kind == CONSENT else record
+
+
+def _row(table: Table, columns: dict[str, Any]) -> ConsentRow | RecordRow:
     try:
+        if table is record:
+            return RecordRow(**columns | {"body": _read_other_body.decode(columns["body"])})
         return ConsentRow(**columns | {"body": _read_body.decode(columns["body"])})
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise StoreUnavailableError("a stored record cannot be read, the database may be damaged") from error
@@ -80,7 +91,7 @@ def is_somebody_else(connection: Connection, patient: str, tag: bytes) -> bool:
     return bool(connection.execute(_SOMEBODY_ELSE, {"owner": patient, "tag": tag}).scalar_one())
 
 
-def write_records(connection: Connection, rows: tuple[ConsentRow, ...]) -> None:
+def write_records(connection: Connection, rows: tuple[ConsentRow | RecordRow, ...]) -> None:
     """
     Write records: a first version is new, a further one replaces the one before.
 
@@ -89,13 +100,16 @@ def write_records(connection: Connection, rows: tuple[ConsentRow, ...]) -> None:
         StoreUnavailableError: the version before is not there.
     """
     for row in rows:
+        table = record if isinstance(row, RecordRow) else consent_record
         columns = {name: getattr(row, name) for name in row.__struct_fields__} | {"body": _encode(row.body)}
         try:
             if row.version == 1:
-                connection.execute(insert(consent_record), columns)
+                connection.execute(insert(table), columns)
                 continue
-            before = (consent_record.c.id == row.id) & (consent_record.c.version == row.version - 1)
-            changed = connection.execute(update(consent_record).where(before).values(**columns))
+            before = (table.c.id == row.id) & (table.c.version == row.version - 1)
+            if isinstance(row, RecordRow):
+                before &= table.c.kind == row.kind
+            changed = connection.execute(update(table).where(before).values(**columns))
         except IntegrityError:
             raise RequestError("the id of a record is already taken, expected a new one") from None
         if changed.rowcount != 1:

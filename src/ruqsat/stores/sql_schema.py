@@ -98,6 +98,24 @@ consent_record = Table(
     sqlite_strict=True,
 )
 
+record = Table(
+    "record",
+    metadata,
+    Column("kind", _EXACT, primary_key=True),
+    Column("id", _EXACT, primary_key=True),
+    Column("patient", _EXACT, nullable=False),
+    Column("version", _NUMBER, nullable=False),
+    Column("status", _EXACT, nullable=False),
+    Column("org", _EXACT),
+    Column("created_at", _NUMBER, nullable=False),
+    Column("updated_at", _NUMBER, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("sealed_at", _NUMBER, nullable=False),
+    Index("record_by_patient", "patient", "kind", "id"),
+    sqlite_strict=True,
+)
+
 idempotency = Table(
     "idempotency",
     metadata,

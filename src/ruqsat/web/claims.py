@@ -15,6 +15,7 @@ from ruqsat.core.request import Subject, SubjectProperties
 
 MAX_ACTORS = 4
 MAX_SCOPES = 64
+_YEAR_3000 = 32_503_680_000
 _SUBJECT_TYPES = ("user", "patient", "service")
 _ROLES = {
     "doctor": "physician", "nurse": "nurse", "pharmacist": "pharmacist", "researcher": "researcher",
@@ -34,6 +35,8 @@ class Identity(Struct, frozen=True):
         smart_scopes: SMART scopes; None for a caller that is no SMART application.
         launch_patient: The patient that a SMART application was started for.
         actors: Who acts for the subject, the present one first; for the journal.
+        auth_time: When it proved by several factors who it is, in seconds since 1970 (OpenID Connect;
+            ``amr`` of RFC 8176); None if the token does not say so.
     """
 
     subject: Subject
@@ -42,6 +45,7 @@ class Identity(Struct, frozen=True):
     smart_scopes: tuple[str, ...] | None = None
     launch_patient: str | None = None
     actors: tuple[str, ...] = ()
+    auth_time: int | None = None
 
 
 class BadClaimsError(Exception):
@@ -72,6 +76,7 @@ def read_identity(claims: Mapping[str, Any]) -> Identity:
         _smart_scopes(claims.get("scope")),
         _word_or_none(claims.get("patient")),
         _actors(claims.get("act")),
+        _stepped_up_at(claims),
     )
 
 
@@ -118,6 +123,12 @@ def _actors(act: object) -> tuple[str, ...]:
         actors.append(_word(act.get("sub")))
         act = act.get("act")
     return tuple(actors)
+
+
+def _stepped_up_at(claims: Mapping[str, Any]) -> int | None:
+    methods, at = claims.get("amr"), claims.get("auth_time")
+    is_moment = isinstance(at, int | float) and not isinstance(at, bool) and 0 <= at < _YEAR_3000
+    return int(at) if isinstance(methods, list) and "mfa" in methods and is_moment and at is not None else None
 
 
 def _word(value: object) -> str:

@@ -48,13 +48,13 @@ Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Conf = Literal["U", "L", "M", "N", "R", "V"]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
     """A misspelt field is an error, never ignored."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
-class IdDocument(_Part):
+class IdDocument(Part):
     """Details of an identity document; never its image (Code art. 60(1-1))."""
 
     number: Text | None = None
@@ -62,7 +62,7 @@ class IdDocument(_Part):
     issuer: Text | None = None
 
 
-class Person(_Part):
+class Person(Part):
     """The owner (order §9(1))."""
 
     iin: Number | None = None
@@ -73,7 +73,7 @@ class Person(_Part):
     id_doc: IdDocument | None = None
 
 
-class Authority(_Part):
+class Authority(Part):
     """The document that a representative acts by (order §9(2))."""
 
     kind: Literal["parent", "guardian", "adoptive", "poa"] | None = None
@@ -89,7 +89,7 @@ class Representative(Person):
     authority: Authority | None = None
 
 
-class GivenBy(_Part):
+class GivenBy(Part):
     """Who gives the document: a subject of the directory, and as what."""
 
     type: Literal["patient", "legal_rep"] | None = None
@@ -97,7 +97,7 @@ class GivenBy(_Part):
     kind: Literal["parent", "guardian", "adoptive", "poa"] | None = None
 
 
-class Operator(_Part):
+class Operator(Part):
     """Whom the consent is given to (order §9(3), Law 94-V art. 8(4)); ``org`` is its id in the directory."""
 
     org: Id | None = None
@@ -114,7 +114,7 @@ class Operator(_Part):
     is_state: bool = False
 
 
-class Responsible(_Part):
+class Responsible(Part):
     """Who organises the processing and obtains the consent (order §9(4)); one or two persons."""
 
     iin: Number | None = None
@@ -127,7 +127,7 @@ class Responsible(_Part):
     role: Literal["organizer", "collector"] | None = None
 
 
-class SignatureIn(_Part):
+class SignatureIn(Part):
     """How it was signed (order §9(10))."""
 
     kind: Word | None = None
@@ -139,7 +139,7 @@ class SignatureIn(_Part):
     hash: Annotated[str, Field(pattern=r"^[0-9a-f]{32,128}$")] | None = None
 
 
-class Database(_Part):
+class Database(Part):
     """Where the data are kept (order §9(11))."""
 
     id: Text | None = None
@@ -147,7 +147,7 @@ class Database(_Part):
     address: Text | None = None
 
 
-class GranteeIn(_Part):
+class GranteeIn(Part):
     """Whom a provision names; stated parts must all hold."""
 
     org: Id | None = None
@@ -165,21 +165,21 @@ class NamedGrantee(GranteeIn):
     relation: Text | None = None
 
 
-class DataPeriodIn(_Part):
+class DataPeriodIn(Part):
     """Dates of the data, both inclusive."""
 
     start: Day | None = None
     end: Day | None = None
 
 
-class DataReferenceIn(_Part):
+class DataReferenceIn(Part):
     """A record, author or encounter that a provision names."""
 
     meaning: Literal["instance", "related", "authoredby"]
     ref: Id
 
 
-class _Provision(_Part):
+class _Provision(Part):
     """What a provision covers."""
 
     effect: Literal["permit", "deny"]
@@ -209,7 +209,7 @@ class Branch(_Provision):
     exceptions: Annotated[list[Leaf], Field(max_length=20)] = []
 
 
-class Checked(_Part):
+class Checked(Part):
     """A check that somebody made: whether it held, how, and by which document."""
 
     ok: bool
@@ -217,7 +217,7 @@ class Checked(_Part):
     document_ref: Text | None = None
 
 
-class Entry(_Part):
+class Entry(Part):
     """A paper entered into the system under the organisation's signature (order §10)."""
 
     at: Moment | None = None
@@ -226,7 +226,7 @@ class Entry(_Part):
     scan_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{32,128}$")] | None = None
 
 
-class Verification(_Part):
+class Verification(Part):
     """What was verified: the signature (§9(10)), the representative's powers (§11), the entry of a paper (§10)."""
 
     signature: Checked | None = None

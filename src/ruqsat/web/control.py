@@ -6,7 +6,7 @@ no personal data.  A call of a registry is itself a decision: the caller's token
 who asks, the policy says whether, the journal keeps it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from fastapi import FastAPI, Request
@@ -20,11 +20,13 @@ from ruqsat.service.consent_changes import NotConfiguredError, RegistryError
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.web.calls import refusal_of
 from ruqsat.web.consents import build_consents, schemas
 from ruqsat.web.gate import Gate
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable
+from ruqsat.web.records import build_records, record_schemas
 
 
 def build_control(
@@ -34,6 +36,7 @@ def build_control(
     metrics: Metrics,
     status: Callable[[], dict[str, Any]],
     readiness: Callable[[], dict[str, Any]],
+    records: Iterable[RecordRegistry] = (),
 ) -> FastAPI:
     """
     Build the control application.
@@ -41,6 +44,7 @@ def build_control(
     Args:
         status: What `/status` shows.
         readiness: What `/health/ready` says; it holds ``reasons`` if the process is not ready.
+        records: The registries beside that of consents.
     """
     app = FastAPI(title="Ruqsat control API", version=__version__, redoc_url=None)
     app.add_exception_handler(Refusal, answer_refusal)
@@ -67,7 +71,10 @@ def build_control(
     async def show_metrics() -> Response:
         return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    app.include_router(build_consents(registry, Gate(decision_point, verifier)))
+    gate = Gate(decision_point, verifier)
+    app.include_router(build_consents(registry, gate))
+    for each in records:
+        app.include_router(build_records(each, gate))
     _describe_bodies(app)
     return app
 
@@ -77,7 +84,7 @@ def _describe_bodies(app: FastAPI) -> None:
 
     def described() -> dict[str, Any]:
         whole = usual()
-        whole.setdefault("components", {}).setdefault("schemas", {}).update(schemas())
+        whole.setdefault("components", {}).setdefault("schemas", {}).update(schemas() | record_schemas())
         return whole
 
     app.openapi = described  # type: ignore[method-assign]

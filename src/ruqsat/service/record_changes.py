@@ -1,0 +1,265 @@
+"""
+What becomes of a delegation, a power, a request or a session in each use case: functions of values.
+
+They run inside the transaction that keeps what they return.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ruqsat.core.consent_items import Failing, at, needed
+from ruqsat.core.consent_record import Step
+from ruqsat.core.instant import HOUR, Instant, parse_instant, render_instant
+from ruqsat.core.registered import GRANT, Body, Kind, RecordRow, moved
+from ruqsat.core.registered_items import CHECKS, DELEGATED_ACTIONS, EMERGENCY_SET, Scene
+from ruqsat.core.world import RepresentationRecord, project_representation
+from ruqsat.service.consent_changes import Caller, RegistryError, told_items
+from ruqsat.service.record_seal import RecordSeal
+
+_MINUTE: Instant = HOUR // 60
+_MOMENTS = frozenset({"start", "end", "revoked_at", "deferred_until"})
+_FIRST = {"representation": "recorded", "request": "received", "grant": "open"}
+
+
+def describe(row: RecordRow, review_within_hours: int) -> dict[str, Any]:
+    """Return a record without what names people."""
+    said = {
+        name: render_instant(value) if name in _MOMENTS and value is not None else value
+        for name, value in row.body.said.items()
+    }
+    due = {"review_due": render_instant(row.created_at + review_within_hours * HOUR)} if row.kind == GRANT.name else {}
+    return said | due | {
+        "id": row.id,
+
+        "patient": row.patient,
+        "version": row.version,
+        "status": row.status,
+        "items": told_items(row.body.items),
+        "history": [{"event": s.event, "at": render_instant(s.at), "by": s.by} for s in row.body.steps],
+        "created_at": render_instant(row.created_at),
+        "updated_at": render_instant(row.updated_at),
+    }  # fmt: skip
+
+
+def answer_of(row: RecordRow) -> bytes:
+    """Return what the caller of a change is told."""
+    told = {
+        "id": row.id, "patient": row.patient, "version": row.version, "status": row.status,
+        "items": told_items(row.body.items),
+    }  # fmt: skip
+    return msgspec.json.encode(told)
+
+
+def person_named(kind: Kind, data: Mapping[str, Any]) -> str | None:
+    """Return the subject of the directory that a document lets act, None where it names none."""
+    found: str | None = at(data, "delegate.subject" if kind.name == "delegation" else "subject")
+    return found
+
+
+def new_record(
+    kind: Kind, new_id: str, data: Mapping[str, Any], scene: Scene, seal: RecordSeal, *, strict: bool
+) -> RecordRow:
+    """
+    Return the first version of a record: invalid, with its list, if it fails an item.
+
+    A delegation that its consent names is known by the id that the consent gives it.
+
+    Raises:
+        RegistryError: it fails an item, and the caller would rather have nothing kept.
+    """
+    items = tuple(CHECKS[kind.name](data, scene))
+    if items and strict:
+        raise RegistryError("record-incomplete", "the record fails what the law or the operator asks for", items)
+    id_ = data["id"] if kind.name == "delegation" and not items and not data["parent"] else new_id
+    # Of an invalid record nothing is repeated in the open: a word that no list knows may be anything.
+    said = {} if items else _said(kind, id_, data, scene)
+    patient, content = scene.facts.id, {"document": data, "verification": [], "review": []}
+    return RecordRow(
+        kind=kind.name,
+        id=id_,
+        patient=patient,
+        version=1,
+        status="invalid" if items else _first_status(kind, data),
+        org=scene.org,
+        created_at=scene.now,
+        updated_at=scene.now,
+        body=Body(said, items, (Step("create", scene.now, scene.by),)),
+        sealed=seal.close(msgspec.json.encode(content), patient, _sealed_as(kind.name, id_), 1),
+        sealed_at=1,
+    )
+
+
+def _first_status(kind: Kind, data: Mapping[str, Any]) -> str:
+    if kind.name == "delegation":
+        return "active" if person_named(kind, data) else "draft"
+    return _FIRST[kind.name]
+
+
+def _said(kind: Kind, id_: str, data: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
+    if kind.name == "delegation":
+        return _delegation(id_, data, scene)
+    if kind.name == "representation":
+        return _representation(id_, data, scene)
+    if kind.name == "request":
+        return _request(id_, data)
+    return _session(id_, data, scene)
+
+
+def _delegation(id_: str, data: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
+    same = ("consent", "categories", "purposes", "labels", "parent", "may_redelegate")
+    return {name: data[name] for name in same} | {
+        "id": id_,
+        "delegate": at(data, "delegate.subject"),
+        "actions": data["actions"] or list(DELEGATED_ACTIONS),
+        "start": _moment(data["start"]),
+        "end": _moment(data["end"]),
+        "delegator": scene.by if data["parent"] else scene.facts.id,
+        "by": "other" if data["parent"] else "patient",
+    }
+
+
+def _representation(id_: str, data: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
+    papers, offset = data["representative"]["authority"], scene.switches.home_utc_offset_hours
+    record = RepresentationRecord(
+        subject=data["subject"], patient=scene.facts.id, kind=papers["kind"], verified=False,
+        valid_from=_midnight(papers["issued_on"], offset), valid_to=_midnight(papers["valid_to"], offset),
+    )  # fmt: skip
+    said: dict[str, Any] = msgspec.to_builtins(project_representation(id_, record))
+    return said
+
+
+def _request(id_: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": id_,
+        "authority": data["authority"]["kind"],
+        "paragraph": data["paragraph"],
+        "categories": data["categories"],
+        "start": _moment(data["start"]),
+        "end": _moment(data["end"]),
+        "deferred_until": _moment(at(data, "deferred_notice.until")),
+    }
+
+
+def _session(id_: str, data: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
+    longest = scene.switches.btg.max_hours * HOUR
+    wanted = longest if data["minutes"] is None else data["minutes"] * _MINUTE
+    return {
+        "id": id_,
+        "subject": scene.by,
+        "start": scene.now,
+        "end": scene.now + min(wanted, longest),
+        "reason_code": data["reason_code"],
+        "reason_length": len(data["reason_text"].strip()),
+        "mfa": scene.mfa,
+        "categories": data["scope"] or EMERGENCY_SET,
+    }
+
+
+def _moment(text: str | None) -> Instant | None:
+    return None if text is None else parse_instant(text)
+
+
+def _midnight(day: str | None, offset_hours: int) -> str | None:
+    return None if day is None else render_instant(parse_instant(f"{day}T00:00:00+00:00") - offset_hours * HOUR)
+
+
+def _sealed_as(kind: str, id_: str) -> str:
+    return f"{kind}|{id_}"
+
+
+def unsealed(row: RecordRow, seal: RecordSeal) -> dict[str, Any]:
+    """
+    Return the document as it was handed in, and what was verified and found since.
+
+    Raises:
+        RecordUnreadableError: the sealed part does not open.
+    """
+    box = seal.open(row.sealed, row.patient, _sealed_as(row.kind, row.id), row.sealed_at)
+    content: dict[str, Any] = msgspec.json.decode(box)
+    return content
+
+
+def verified(
+    kind: Kind, row: RecordRow, check: Mapping[str, Any], names_owner: bool, caller: Caller, now: Instant,
+    seal: RecordSeal,
+) -> RecordRow:  # fmt: skip
+    """
+    Return a record with this check of it: what held puts it in force, what did not rejects it.
+
+    Raises:
+        RegistryError: the check does not say how, by which document, or who the person is.
+        RecordUnreadableError: the sealed part does not open.
+    """
+    item = "R13" if kind.name == "request" else "R11"
+    findings = [*needed(check, item, "", "method", "document_ref")]
+    said: dict[str, Any] = {"verified": True}
+    if kind.name == "delegation":
+        said = {"delegate": check["subject"]}
+        if check["ok"]:
+            findings += needed(check, "R12", "", "subject")
+        if names_owner:
+            findings.append(Failing("/subject", "R12", "same_person"))
+    if findings:
+        raise RegistryError("verification-incomplete", "the verification lacks something", tuple(findings))
+    changed = moved(kind, row, "verify" if check["ok"] else "reject", caller.subject, now, said if check["ok"] else {})
+    return _resealed(changed, "verification", check, seal)
+
+
+def reviewed(row: RecordRow, review: Mapping[str, Any], caller: Caller, now: Instant, seal: RecordSeal) -> RecordRow:
+    """
+    Return a session with what a review of it found.
+
+    Raises:
+        RegistryError: it still runs.
+        RecordUnreadableError: the sealed part does not open.
+    """
+    if row.status == "open" and now < row.body.said["end"]:
+        raise RegistryError("still-open", "the session still runs: it is closed or revoked first", (), ("revoke",))
+    changed = moved(GRANT, row, review["verdict"], caller.subject, now, {"verdict": review["verdict"]})
+    return _resealed(changed, "review", review, seal)
+
+
+def _resealed(row: RecordRow, part: str, added: Mapping[str, Any], seal: RecordSeal) -> RecordRow:
+    content = unsealed(row, seal)
+    content[part].append(dict(added))
+    box = seal.close(msgspec.json.encode(content), row.patient, _sealed_as(row.kind, row.id), row.version)
+    return msgspec.structs.replace(row, sealed=box, sealed_at=row.version)
+
+
+def current(kind: Kind, rows: Mapping[str, RecordRow], id_: str, version: int | None, event: str) -> RecordRow:
+    """
+    Return the record as it is now, if *event* may happen to it.
+
+    Raises:
+        RegistryError: it is gone, of another version than *version*, or in a status that knows no such event.
+    """
+    row = rows.get(id_)
+    if row is None:
+        raise RegistryError("no-full-record", "there is no full record by this id")
+    if version is not None and row.version != version:
+        raise RegistryError("version-conflict", "the record was changed since it was read: read it again")
+    if row.status not in kind.moves[event]:
+        raise RegistryError(
+            "wrong-status", "this cannot happen to a record of this status", allowed=kind.events(row.status)
+        )
+    return row
+
+
+def refuse_stranger(kind: Kind, row: RecordRow, event: str, caller: Caller) -> None:
+    """
+    Let end what somebody may end: the own session, another's by review; the own power, or one of attorney by its giver.
+
+    The policy has decided already who may touch such records at all.
+
+    Raises:
+        RegistryError: it is not the caller's.
+    """
+    own = row.body.said.get("subject") == caller.subject
+    if kind is GRANT and own != (event == "close"):
+        raise RegistryError("not-yours", "a session is closed by its own clinician, revoked and reviewed by another")
+    if kind.name == "representation" and not caller.desk:
+        mine = own if caller.basis == "legal_rep" else row.body.said.get("kind") == "poa"
+        if not mine:
+            raise RegistryError("not-yours", "only a desk ends this power; a power of attorney ends by its giver, too")
