@@ -22,7 +22,7 @@ from ruqsat.web.forward_auth import caddy, envoy, nginx
 from ruqsat.web.forward_auth.shared import BadPepRequest, Dialect, Original, Scope
 from ruqsat.web.identity import Identity, TokenVerifier, Unauthenticated
 from ruqsat.web.protocol import TARGET
-from ruqsat.web.target import TargetRejected, parse_target
+from ruqsat.core.target import TargetRejected, parse_target
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ruqsat.web.target import MAX_SEGMENTS, MAX_TARGET_BYTES, TargetRejected, parse_target
+from ruqsat.core.target import MAX_SEGMENTS, MAX_TARGET_BYTES, TargetRejected, parse_target
 
 ACCEPTED = {
     b"/": ((), ()),
