@@ -26,7 +26,8 @@ _BARE = frozenset(_UNRESERVED + b".!$'()*,:@/?")
 """What stands for itself in the canonical form of a value; ``|`` is taken bare, and written as an escape."""
 
 _TWO_READINGS = frozenset("%&=#;\\")
-_HEX = {f"{high}{low}".encode(): int(f"{high}{low}", 16) for high in "0123456789abcdefABCDEF" for low in "0123456789abcdefABCDEF"}  # fmt: skip
+_DIGITS = "0123456789abcdefABCDEF"
+_HEX = {(high + low).encode(): int(high + low, 16) for high in _DIGITS for low in _DIGITS}
 
 Parameters = tuple[tuple[str, str], ...]
 
@@ -172,7 +173,7 @@ def _unambiguous(pairs: list[tuple[str, str]], may_repeat: frozenset[str]) -> Pa
 
 
 def _text(value: bytes) -> str:
-    """Return a value as text: strict UTF-8, composed; controls, separators, `%` and invisible characters are refused."""
+    """Return a value as text: strict UTF-8, composed; controls, separators, `%` and what is invisible are refused."""
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError:

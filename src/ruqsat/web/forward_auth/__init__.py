@@ -16,13 +16,13 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import Action as AskedAction
 from ruqsat.core.request import EvaluationRequest, RequestContext, Resource, ResourceProperties
 from ruqsat.core.routes import Mapped, RouteTable
+from ruqsat.core.target import TargetRejected, parse_target
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
 from ruqsat.web.forward_auth import caddy, envoy, nginx
 from ruqsat.web.forward_auth.shared import BadPepRequest, Dialect, Original, Scope
 from ruqsat.web.identity import Identity, TokenVerifier, Unauthenticated
 from ruqsat.web.protocol import TARGET
-from ruqsat.core.target import TargetRejected, parse_target
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
