@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from ruqsat.core.diagnostics import Diagnostic, nearest
 from ruqsat.core.fhir.check import Finding, parse_fhir
+from ruqsat.core.fhir.meaning import Meaning
 from ruqsat.core.fhir.words import FhirWords
 from ruqsat.core.places import Path, Places, convert_each
 from ruqsat.core.validity import IMPERSONAL
@@ -73,7 +74,9 @@ class RouteTable:
         self._personal = classes - IMPERSONAL
 
     def match(self, method: str, segments: tuple[str, ...], query: tuple[tuple[str, str], ...]) -> Mapped | None:
-        """Return what the request means, or None if no route describes it exactly."""
+        """Return what the request means; None if no route describes it exactly, or a parameter is given twice."""
+        if len({name for name, _ in query}) < len(query):
+            return None
         for route, parts in self._routes:
             if method not in route.methods or len(parts) != len(segments):
                 continue
@@ -98,6 +101,25 @@ class RouteTable:
                 return None
             found[part[1:-1]] = segment
         return found
+
+
+def mapped_of(meaning: Meaning) -> Mapped | None:
+    """
+    Return the one question that a FHIR request comes to, for an enforcement point that can only let it pass or not.
+
+    None where it takes more: a look-up, the body, the stored version, a rewritten request, a filtered answer, or
+    several questions.
+    """
+    more = (
+        meaning.filtered, meaning.strip, meaning.put, meaning.also, meaning.stored, meaning.diverted, meaning.entries
+    )  # fmt: skip
+    known = meaning.answer in ("public", "decide") and meaning.source in ("none", "named")
+    if not known or meaning.action is None or any(more) or len(meaning.classes) != 1 or len(meaning.patients) > 1:
+        return None
+    return Mapped(
+        f"fhir {meaning.interaction}", meaning.action, meaning.types[0], meaning.id, meaning.classes[0],
+        meaning.patients[0] if meaning.patients else None, None,
+    )  # fmt: skip
 
 
 def parse_routes(text: str, file: str, vocabulary: Vocabulary) -> tuple[RouteTable | None, list[Diagnostic]]:

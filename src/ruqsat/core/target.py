@@ -30,6 +30,8 @@ _DIGITS = "0123456789abcdefABCDEF"
 _HEX = {(high + low).encode(): int(high + low, 16) for high in _DIGITS for low in _DIGITS}
 
 Parameters = tuple[tuple[str, str], ...]
+Repeat = frozenset[str] | None
+NOTHING: Repeat = frozenset()
 
 
 class Target(Struct, frozen=True):
@@ -53,13 +55,14 @@ class TargetRejected(Exception):  # noqa: N818 - a refusal is an answer, not an 
         self.code = code
 
 
-def parse_target(raw: bytes, may_repeat: frozenset[str] = frozenset()) -> Target:
+def parse_target(raw: bytes, may_repeat: Repeat = NOTHING) -> Target:
     """
     Read a raw request target.
 
     Args:
         raw: The bytes of the request line, or of the header in which a proxy tells them.
-        may_repeat: Parameters that may be given more than once; any other is refused then, in whatever case.
+        may_repeat: Parameters that may be given more than once, None if the caller sees to that itself; one that
+            is given again in another case is refused always.
 
     Raises:
         TargetRejected: absolute or authority form, ``*``, a fragment, dot segments, empty segments, matrix
@@ -87,7 +90,7 @@ def parse_target(raw: bytes, may_repeat: frozenset[str] = frozenset()) -> Target
     return Target(text, _segments(text), _parameters(query, may_repeat) if mark else ())
 
 
-def parse_form(body: bytes, may_repeat: frozenset[str] = frozenset()) -> Parameters:
+def parse_form(body: bytes, may_repeat: Repeat = NOTHING) -> Parameters:
     """
     Read the body of a form as a query is read.
 
@@ -103,7 +106,7 @@ def parse_form(body: bytes, may_repeat: frozenset[str] = frozenset()) -> Paramet
     return _parameters(body, may_repeat) if body else ()
 
 
-def parse_relative(text: str, may_repeat: frozenset[str] = frozenset()) -> Target:
+def parse_relative(text: str, may_repeat: Repeat = NOTHING) -> Target:
     """
     Read a URL inside a document, which is relative to the document's base.
 
@@ -115,7 +118,7 @@ def parse_relative(text: str, may_repeat: frozenset[str] = frozenset()) -> Targe
     return parse_target(b"/" + text.encode("ascii"), may_repeat)
 
 
-def merged(first: Parameters, second: Parameters, may_repeat: frozenset[str]) -> Parameters:
+def merged(first: Parameters, second: Parameters, may_repeat: Repeat) -> Parameters:
     """
     Return both, as one query.
 
@@ -140,33 +143,30 @@ def _segments(path: str) -> tuple[str, ...]:
     return segments
 
 
-def _parameters(query: bytes, may_repeat: frozenset[str]) -> Parameters:
+def _parameters(query: bytes, may_repeat: Repeat) -> Parameters:
     if query.translate(None, _QUERY):
         raise TargetRejected("query_character")
-    parts = query.split(b"&", MAX_PARAMETERS)
-    if len(parts) > MAX_PARAMETERS:
-        raise TargetRejected("too_long")
-    return _unambiguous([_parameter(part) for part in parts], may_repeat)
+    return _unambiguous([_parameter(part) for part in query.split(b"&", MAX_PARAMETERS)], may_repeat)
 
 
 def _parameter(part: bytes) -> tuple[str, str]:
     name, equals, value = part.partition(b"=")
     key = _decoded(name, None, "query_escape")
-    if not key or not equals or b"=" in value:
+    if not key or not equals:
         raise TargetRejected("query_shape")
     if key.translate(None, _NAME):
         raise TargetRejected("query_character")
     return key.decode("ascii"), _text(_decoded(value, None, "query_escape"))
 
 
-def _unambiguous(pairs: list[tuple[str, str]], may_repeat: frozenset[str]) -> Parameters:
+def _unambiguous(pairs: list[tuple[str, str]], may_repeat: Repeat) -> Parameters:
     if len(pairs) > MAX_PARAMETERS:
         raise TargetRejected("too_long")
     seen: dict[str, str] = {}
     for name, _ in pairs:
         # Some backends do not tell `patient` from `Patient`.
         before = seen.get(name.lower())
-        if before is not None and (before != name or name not in may_repeat):
+        if before is not None and (before != name or (may_repeat is not None and name not in may_repeat)):
             raise TargetRejected("query_twice")
         seen[name.lower()] = name
     return tuple(pairs)

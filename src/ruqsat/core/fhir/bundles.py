@@ -49,7 +49,7 @@ def _entry(entry: Any, kind: str, local: Mapping[str, str], words: FhirWords, re
     ):
         return refused(INVALID, "entry_shape")
     try:
-        target = parse_relative(asked.get("url", ""), words.parameters.repeat)
+        target = parse_relative(asked.get("url", ""), None)
     except TargetRejected:
         return refused(INVALID, "bad_target")
     resource, full = entry.get("resource"), entry.get("fullUrl")

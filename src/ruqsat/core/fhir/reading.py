@@ -21,7 +21,7 @@ from ruqsat.core.fhir.operations import read_job, read_operation
 from ruqsat.core.fhir.references import is_id, is_type_name
 from ruqsat.core.fhir.search import read_search, refused_parameters, rewritten, shape_problem
 from ruqsat.core.fhir.words import FhirWords, Interaction, Server
-from ruqsat.core.target import Parameters, TargetRejected, merged, parse_form, parse_relative, parse_target
+from ruqsat.core.target import Parameters, Target, TargetRejected, merged, parse_form, parse_relative, parse_target
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
@@ -54,25 +54,28 @@ def read_request(request: FhirRequest, words: FhirWords) -> Meaning:
     HEAD means what GET means: it tells whether something is there.
     """
     try:
-        target = parse_target(request.target, words.parameters.repeat)
-        server = words.server_of(target.segments)
-        if server is None:
-            raise Refused("no_server")
-        headers = _headers(request.headers)
-        method = "GET" if request.method == "HEAD" else request.method
-        path = target.segments[len(server.root) :]
-        parameters, body = target.query, request.body
-        if path[-1:] == ("_search",):
-            parameters, body = _form(parameters, method, headers, request.body, words), b""
-        if body and method in ("GET", "DELETE"):
-            raise Refused("unexpected_body")
-        call = Call(method, path, parameters, headers, body)
+        target = parse_target(request.target, None)
+    except TargetRejected:
+        return refused(INVALID, "bad_target")
+    return read_target(request.method, target, request.headers, request.body, words)
+
+
+def read_target(
+    method: str, target: Target, headers: Iterable[tuple[str, str]], body: bytes | None, words: FhirWords
+) -> Meaning:
+    """Return what a request means whose target is read already, with any parameter repeated."""
+    server = words.server_of(target.segments)
+    if server is None:
+        return refused(INVALID, "no_server")
+    try:
+        known = _headers(headers)
+        call = _call("GET" if method == "HEAD" else method, target, server, known, body)
     except TargetRejected:
         return refused(INVALID, "bad_target")
     except Refused as refusal:
         return refused(INVALID, refusal.reason)
     meaning = read_call(words, server, call)
-    if "respond-async" in headers.get("prefer", "") and meaning.action != "export" and meaning.answer != "deny":
+    if "respond-async" in known.get("prefer", "") and meaning.action != "export" and meaning.answer != "deny":
         # The answer would lie somewhere else, where nobody filters it.
         return refused(meaning, "answer_elsewhere")
     return meaning
@@ -80,6 +83,15 @@ def read_request(request: FhirRequest, words: FhirWords) -> Meaning:
 
 def read_call(words: FhirWords, server: Server, call: Call) -> Meaning:
     """Return what one interaction below the base means."""
+    meaning = _read_call(words, server, call)
+    names = [name for name, _ in call.parameters]
+    if meaning.answer != "deny" and any(names.count(name) > 1 for name in names if name not in words.parameters.repeat):
+        # Some servers take the first, some the last, some both.
+        return refused(meaning, "parameter_twice")
+    return meaning
+
+
+def _read_call(words: FhirWords, server: Server, call: Call) -> Meaning:
     if call.method not in METHODS:
         return refused(INVALID, "method")
     job = read_job(words, server, call)
@@ -287,9 +299,16 @@ def _unexpected(words: FhirWords, parameters: Parameters, accepted: Iterable[str
     return problems | {"unexpected_parameter" for name, _ in parameters if name not in allowed}
 
 
-def _form(
-    parameters: Parameters, method: str, headers: dict[str, str], body: bytes | None, words: FhirWords
-) -> Parameters:
+def _call(method: str, target: Target, server: Server, headers: dict[str, str], body: bytes | None) -> Call:
+    path = target.segments[len(server.root) :]
+    if path[-1:] == ("_search",):
+        return Call(method, path, _form(target.query, method, headers, body), headers, b"")
+    if body and method in ("GET", "DELETE"):
+        raise Refused("unexpected_body")
+    return Call(method, path, target.query, headers, body)
+
+
+def _form(parameters: Parameters, method: str, headers: dict[str, str], body: bytes | None) -> Parameters:
     """Return the parameters of a search by POST: those of the address and those of the form, as one query."""
     if method != "POST":
         return parameters
@@ -297,8 +316,7 @@ def _form(
         raise Refused("body_needed")
     if body and headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         raise Refused("body_format")
-    repeat = words.parameters.repeat
-    return merged(parameters, parse_form(body, repeat), repeat)
+    return merged(parameters, parse_form(body, None), None)
 
 
 def _headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

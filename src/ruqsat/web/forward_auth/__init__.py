@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from ruqsat.core.admission import Pack
+from ruqsat.core.fhir.reading import READ_HEADERS, read_target
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import Action as AskedAction
 from ruqsat.core.request import EvaluationRequest, RequestContext, Resource, ResourceProperties
-from ruqsat.core.routes import Mapped, RouteTable
+from ruqsat.core.routes import Mapped, RouteTable, mapped_of
 from ruqsat.core.target import TargetRejected, parse_target
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
@@ -118,7 +119,7 @@ class ForwardAuth:
         try:
             asked = read_original(scope)
             who = self._verifier.verify([value for name, value in scope["headers"] if name == b"authorization"])
-            return _question(who, _map(asked, who, routes))
+            return _question(who, _map(asked, who, routes, scope))
         except BadPepRequest:
             raise _Refused("bad_pep_request") from None
         except Unauthenticated as error:
@@ -148,15 +149,30 @@ def _dialect_of(target: bytes) -> tuple[str, Dialect | None]:
     return _DIALECTS.get(target.partition(b"?")[0], ("unknown", None))
 
 
-def _map(asked: Original, who: Identity, routes: RouteTable) -> Mapped:
+def _map(asked: Original, who: Identity, routes: RouteTable, scope: Scope) -> Mapped:
     try:
-        target = parse_target(asked.target)
+        target = parse_target(asked.target, None)
     except TargetRejected:
         raise _Refused("bad_target", subject=who.subject.id) from None
-    mapped = routes.match(asked.method, target.segments, target.query)
+    reason = "unmapped.route"
+    if routes.fhir is not None and routes.fhir.server_of(target.segments) is not None:
+        # No proxy shows its client's body here, none can filter an answer: what needs either is refused.
+        meaning = read_target(asked.method, target, _fhir_headers(scope), None, routes.fhir)
+        mapped, reason = mapped_of(meaning), f"fhir.{meaning.reason or 'answer_unfiltered'}"
+    else:
+        mapped = routes.match(asked.method, target.segments, target.query)
     if mapped is None:
-        raise _Refused("unmapped.route", subject=who.subject.id)
+        raise _Refused(reason, subject=who.subject.id)
     return mapped
+
+
+def _fhir_headers(scope: Scope) -> list[tuple[str, str]]:
+    """Return the client's headers that change what a FHIR request means, as far as the proxy hands them on."""
+    return [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in scope["headers"]
+        if name.replace(b"_", b"-").decode("latin-1") in READ_HEADERS
+    ]
 
 
 def _question(who: Identity, mapped: Mapped) -> EvaluationRequest:
