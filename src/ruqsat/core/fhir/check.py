@@ -154,8 +154,7 @@ def _parameters(words: FhirWords, _: Vocabulary) -> Iterator[Finding]:
                 )  # fmt: skip
             if name in parameters.refused:
                 yield ("fhir", "parameters", kind), "parameter-unclear", f"`{name}` is accepted and refused", "keep one"
-    naming = {name for entry in words.types.values() for name in entry.by}
-    for name in sorted(parameters.repeat & naming):
+    for name in sorted(parameters.repeat & {"_id", *words.naming}):
         yield (
             ("fhir", "parameters", "repeat"), "parameter-unclear", f"`{name}` names the patient and may be given twice",
             "two would mean both at once; take it out",

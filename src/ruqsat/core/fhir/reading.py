@@ -289,7 +289,7 @@ def _conditional(words: FhirWords, kind: str, criteria: str, whose: Whose) -> st
 
 def _capabilities(words: FhirWords, call: Call) -> Meaning:
     meaning = Meaning("capabilities", "read", classes=("public",), types=("CapabilityStatement",))
-    return answered(words, meaning, Whose(), refused_parameters(words, call.parameters, words.parameters.read))
+    return answered(words, meaning, Whose(), _unexpected(words, call.parameters, (*words.parameters.read, "mode")))
 
 
 def _unexpected(words: FhirWords, parameters: Parameters, accepted: Iterable[str]) -> set[str]:

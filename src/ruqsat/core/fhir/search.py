@@ -37,6 +37,9 @@ def read_search(words: FhirWords, kind: str | None, parameters: Parameters) -> A
     accepted = set(words.parameters.search) - ({"_type"} if kind is not None else set())
     problems |= refused_parameters(words, parameters, accepted)
     problems |= _shape_problems(parameters)
+    # A server that does not know `subject` for this type would look past it, and answer about everybody.
+    elsewhere = words.naming - _naming(words, types)
+    problems |= {"unknown_parameter" for name, _ in parameters if name.partition(":")[0] in elsewhere}
     included: set[str] = set()
     for name, value in parameters:
         if name.partition(":")[0] in _INCLUDES:

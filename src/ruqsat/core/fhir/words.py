@@ -151,6 +151,11 @@ class FhirWords(Struct, frozen=True, dict=True):
         return tuple(name for name in self.class_order if name in of_types)
 
     @cached_property
+    def naming(self) -> frozenset[str]:
+        """Parameters that name the patient for some type, and could be taken for doing so for another."""
+        return frozenset(name for entry in self.types.values() for name in entry.by if not name.startswith("_"))
+
+    @cached_property
     def operation_at(self) -> dict[tuple[str, str], Operation]:
         """Operations by place and name."""
         return {(place, operation.name): operation for operation in self.operations for place in operation.on}
