@@ -99,6 +99,8 @@ DENIED = {
     "/fhir/Practitioner?_revinclude=Observation:performer": "no_patient",
     # compartments and shapes
     "/fhir/Practitioner/d1/Observation": "compartment", "/fhir/Patient/p1/Practitioner": "compartment", "/fhir/Patient/p1/Basic": "unmapped_type",
+    "/fhir/Patient/p1/*?_type=Practitioner": "compartment", "/fhir/Patient/p1/$everything?_type=Practitioner": "compartment",
+    "/fhir/Patient/$export?patient=p1&_type=Practitioner": "compartment",
     "/fhir/Patient/p1/observation": "invalid", "/fhir/Patient/p1/_history/2/x": "invalid", "/fhir/PATIENT/p1": "invalid",
     "/fhir/patient/p1": "invalid", "/fhir/Patient/p_1": "invalid", "/fhir/Patient/" + "a" * 65: "invalid", "/fhir/Group/g1": "unmapped_type",
     "/fhir/Nothing/n1": "unmapped_type", "/Patient/p1": "no_server", "/fhirx/Patient/p1": "no_server", "/fhir/Patient/p1/../p2": "bad_target",
@@ -298,6 +300,8 @@ PATCHES: dict[str, tuple[Any, str]] = {
     "the id": ([{"op": "replace", "path": "/id", "value": "o2"}], "identity_changes"),
     "a question": ([{"op": "test", "path": "/status", "value": "final"}], "unreadable_patch"),
     "a pointer without a root": ([{"op": "replace", "path": "subject", "value": {}}], "unreadable_patch"),
+    "a search": ([{"op": "replace", "path": "/encounter/reference", "value": "Encounter?x=1"}], "conditional_reference"),
+    "a search in an element": ([{"op": "add", "path": "/encounter", "value": {"reference": "Encounter?x=1"}}], "conditional_reference"),
     "FHIRPath": ({"resourceType": "Parameters"}, "unreadable_patch"),
     "nothing": ([], "unreadable_patch"),
 }  # fmt: skip
@@ -411,6 +415,14 @@ def test_urns_of_a_transaction_name_its_own_patients(fhir_words: FhirWords) -> N
 
     assert ask(fhir_words, "POST", "/fhir", transaction(of_urn, new)).patients == ("urn:uuid:1",)
     assert ask(fhir_words, "POST", "/fhir", transaction(of_urn, written)).patients == ("p1",)
+    ours = msgspec.structs.replace(fhir_words, servers=(Server("/fhir", ("https://our.kz/fhir",)),))
+    for full, answer in (
+        ("Patient/p1", "decide"),
+        ("https://our.kz/fhir/Patient/p1", "decide"),
+        ("https://our.kz/fhir/Patient/p2", "deny"),
+        (1, "deny"),
+    ):
+        assert ask(ours, "POST", "/fhir", transaction(written | {"fullUrl": full})).answer == answer
     for other in (perhaps, no_patient):
         assert ask(fhir_words, "POST", "/fhir", transaction(of_urn, other)).answer == "deny"
     assert ask(fhir_words, "POST", "/fhir", transaction(of_urn, new, new)).reason == "entry_name"

@@ -321,7 +321,7 @@ def test_a_fhir_request_that_one_question_answers_is_asked(dialect: str, target:
 FHIR_REFUSED = {
     "/fhir/Observation/o1": "fhir.lookup", "/fhir/Observation?patient=p1": "fhir.answer_unfiltered",
     "/fhir/Patient?_id=p1": "fhir.answer_unfiltered", "/fhir/Patient?name=A": "fhir.many_patients", "/fhir/Patient/p1/$everything": "fhir.answer_unfiltered",
-    "/fhir/Patient/p1?_elements=name": "fhir.answer_unfiltered", "/fhir/$export": "fhir.refused_operation", "/fhir/Basic/1": "fhir.unmapped_type",
+    "/fhir/Practitioner?_revinclude=PractitionerRole:practitioner": "fhir.answer_unfiltered", "/fhir/Patient/p1?_elements=name": "fhir.answer_unfiltered", "/fhir/$export": "fhir.refused_operation", "/fhir/Basic/1": "fhir.unmapped_type",
     "/fhir/patient/p1": "fhir.invalid", "/fhir/Patient/p1?_format=json&_format=xml": "fhir.parameter_twice", "/fhir//Patient/p1": "bad_target",
     "/fhir/Patient/p1?x=1": "fhir.unexpected_parameter", "/fhirx/Patient/p1": "unmapped.route", "/patients/p1/labs/o1?x=1&x=2": "unmapped.route",
 }  # fmt: skip

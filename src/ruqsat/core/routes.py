@@ -114,7 +114,9 @@ def mapped_of(meaning: Meaning) -> Mapped | None:
         meaning.filtered, meaning.strip, meaning.put, meaning.also, meaning.stored, meaning.diverted, meaning.entries
     )  # fmt: skip
     known = meaning.answer in ("public", "decide") and meaning.source in ("none", "named")
-    if not known or meaning.action is None or any(more) or len(meaning.classes) != 1 or len(meaning.patients) > 1:
+    if not known or meaning.action is None or any(more) or len(meaning.patients) > 1:
+        return None
+    if len(meaning.classes) != 1 or len(meaning.types) != 1:
         return None
     return Mapped(
         f"fhir {meaning.interaction}", meaning.action, meaning.types[0], meaning.id, meaning.classes[0],

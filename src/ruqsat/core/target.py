@@ -187,9 +187,9 @@ def _text(value: bytes) -> str:
 
 def _decoded(part: bytes, only: bytes | None, code: str) -> bytes:
     """Decode escapes, each once; one that is malformed, or of a byte that is not in *only*, is refused."""
-    first, *rest = part.split(b"%")
-    if not rest:
+    if b"%" not in part:
         return part
+    first, *rest = part.split(b"%")
     out = bytearray(first)
     for piece in rest:
         byte = _HEX.get(piece[:2])

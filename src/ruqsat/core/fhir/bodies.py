@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from ruqsat.core.fhir.meaning import Refused, Whose
-from ruqsat.core.fhir.references import lookup_of_identifier, patient_of_reference
+from ruqsat.core.fhir.references import is_type_name, lookup_of_identifier, patient_of_reference
 from ruqsat.core.fhir.words import FhirWords, TypeEntry
 
 MAX_BODY_BYTES = 64 * 1024
@@ -130,6 +130,10 @@ def patch_problem(value: Any, entry: TypeEntry) -> str:
     for step in value:
         if not isinstance(step, dict) or step.get("op") not in _PATCHES:
             return "unreadable_patch"
+        if any(
+            isinstance(each, str) and is_type_name(each.partition("?")[0]) and "?" in each for _, each in _walk(step)
+        ):
+            return "conditional_reference"
         for pointer in (step.get("path"), step.get("from", "/-")):
             if not isinstance(pointer, str) or (pointer and not pointer.startswith("/")):
                 return "unreadable_patch"

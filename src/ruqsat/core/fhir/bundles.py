@@ -62,18 +62,20 @@ def _entry(entry: Any, kind: str, local: Mapping[str, str], words: FhirWords, re
     meaning = read(call)
     if resource is not None and call.method in ("GET", "DELETE"):
         return refused(meaning, "unexpected_body")
-    if kind == "transaction" and not _is_plain_name(full, resource, call):
+    if kind == "transaction" and not _is_plain_name(words, full, resource, call):
         # The server would write another id into every reference that looks like this address.
         return refused(meaning, "entry_name")
     return meaning
 
 
-def _is_plain_name(full: Any, resource: Any, call: Call) -> bool:
+def _is_plain_name(words: FhirWords, full: Any, resource: Any, call: Call) -> bool:
     if call.method == "POST" and isinstance(resource, dict) and "id" in resource:
         return False
     if full is None or (isinstance(full, str) and full.startswith(_URNS)):
         return True
-    return call.method in ("GET", "PUT") and full == "/".join(call.path)
+    own = "/".join(call.path)
+    names = {own, *(f"{url}/{own}" for server in words.servers for url in server.urls)}
+    return call.method in ("GET", "PUT") and isinstance(full, str) and full in names
 
 
 def _local_patients(entries: list[Any]) -> dict[str, str]:

@@ -36,7 +36,7 @@ class Meaning(Struct, frozen=True):
         interaction: FHIR's name for it, or ``invalid``.
         action: The vocabulary's action; None where the request is invalid.
         classes: Every class that the request concerns; all must be permitted unless ``filtered``.
-        types: FHIR types asked for, ``*`` for all.
+        types: FHIR types asked for, and those that are brought along; ``*`` for all.
         id: The record, ``*`` if none in particular.
         patients: Ids, as far as they are known.
         lookups: What must be looked up before the patients are known.
@@ -128,7 +128,9 @@ def impersonal(meaning: Meaning, public: bool, problems: Iterable[str] = ()) -> 
     found = sorted(problem for problem in problems if problem)
     if found:
         return refused(meaning, found[0])
-    nobody = msgspec.structs.replace(meaning, source="none", patients=(), lookups=(), filtered=False, stored=None)
+    nobody = msgspec.structs.replace(
+        meaning, source="none", patients=(), lookups=(), filtered=False, strip=(), put=(), stored=None
+    )
     return msgspec.structs.replace(nobody, answer="public" if public else "decide")
 
 

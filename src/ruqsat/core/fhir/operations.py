@@ -29,6 +29,9 @@ def read_operation(words: FhirWords, call: Call, kind: str | None, name: str | N
         types, problem = types_of_list(words, listed[0])
         problems |= problem
         meaning = _narrowed(words, meaning, types)
+        if known.patient != "nobody" and meaning.classes and words.is_impersonal(meaning.classes):
+            # What an operation finds about a patient is the patient's, whatever type it has.
+            problems.add("compartment")
     return answered(words, meaning, _whose(words, known, call, kind, name), problems)
 
 

@@ -195,9 +195,9 @@ def _compartment(words: FhirWords, call: Call, kind: str, name: str, part: str) 
     problems = {*asked.problems, asked.whose.problem}
     if part != EVERYTHING:
         problems.add(_refused_type(words, part, "search"))
-        if words.is_impersonal(_classes(words, part) or (EVERYTHING,)):
-            problems.add("compartment")
-    if not _is_own(words, kind) and kind != "Encounter":
+    nobodys = asked.classes and words.is_impersonal(asked.classes)
+    if nobodys or (not _is_own(words, kind) and kind != "Encounter"):
+        # What concerns nobody is in no patient's compartment, and other compartments are of many patients.
         problems.add("compartment")
     if asked.whose.source == "named" and asked.whose.patients != whose.patients:
         problems.add("patients_disagree")
@@ -347,8 +347,7 @@ def _action(words: FhirWords, kind: str | None, interaction: Interaction) -> str
 
 
 def _classes(words: FhirWords, kind: str) -> tuple[str, ...]:
-    entry = words.types.get(kind)
-    return words.in_order(entry.classes) if entry is not None else ()
+    return words.classes_of.get(kind, ())
 
 
 def _refused_type(words: FhirWords, kind: str | None, interaction: Interaction) -> str:

@@ -50,7 +50,7 @@ def read_search(words: FhirWords, kind: str | None, parameters: Parameters) -> A
     classes |= {each for name in included for each in words.types[name].classes}
     strip, put = rewritten(words, parameters, {*types, *included})
     whose = _whose(words, types, kind, parameters)
-    return Asked(whose, words.in_order(classes), tuple(sorted(types)), frozenset(problems), strip, put)
+    return Asked(whose, words.in_order(classes), tuple(sorted(types | included)), frozenset(problems), strip, put)
 
 
 def refused_parameters(words: FhirWords, parameters: Parameters, accepted: Iterable[str]) -> set[str]:

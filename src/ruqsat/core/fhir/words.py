@@ -132,10 +132,19 @@ class FhirWords(Struct, frozen=True, dict=True):
 
     def server_of(self, segments: tuple[str, ...]) -> Server | None:
         """Return the server whose base the path begins with."""
-        for server in self.servers:
-            if segments[: len(server.root)] == server.root:
+        for root, server in self._roots:
+            if segments[: len(root)] == root:
                 return server
         return None
+
+    @cached_property
+    def _roots(self) -> tuple[tuple[tuple[str, ...], Server], ...]:
+        return tuple((server.root, server) for server in self.servers)
+
+    @cached_property
+    def classes_of(self) -> dict[str, tuple[str, ...]]:
+        """Every class of each type, in the order of the vocabulary."""
+        return {name: self.in_order(entry.classes) for name, entry in self.types.items()}
 
     def in_order(self, classes: Iterable[str]) -> tuple[str, ...]:
         """Return the classes, each once, in the order of the vocabulary; ``*`` is every class of a patient."""
