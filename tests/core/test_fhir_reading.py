@@ -87,6 +87,9 @@ DENIED = {
     "/fhir/Observation?patient:Group=g1": "unknown_modifier", "/fhir/Patient?identifier=1": "identifier",
     "/fhir/Patient?identifier=urn:kz:iin|1,urn:kz:iin|2": "identifier", "/fhir/AllergyIntolerance?subject=p1": "unknown_parameter",
     "/fhir/AllergyIntolerance?patient=p1&subject=p2": "unknown_parameter", "/fhir/Observation/_search?patient=p1": "invalid",
+    "/fhir/Observation?patient=Patient?x:1": "conditional_reference",
+    # chains
+    "/fhir/Observation?subject.name=A": "chained_parameter", "/fhir/Observation?patient=p1&performer:Practitioner.name=A": "chained_parameter",
     # counts, totals, what cannot be filtered
     "/fhir/Condition?patient=p1&_summary=count": "count", "/fhir/Condition?patient=p1&_count=0": "count",
     "/fhir/Condition?patient=p1&_count=x": "unknown_value", "/fhir/Condition?patient=p1&_summary=x": "unknown_value",
@@ -376,7 +379,7 @@ ENTRIES: dict[str, Any] = {
     "another server": {"request": {"method": "GET", "url": "http://host/fhir/Condition?patient=p1"}},
     "a root": {"request": {"method": "GET", "url": "/Condition?patient=p1"}},
     "dots": {"request": {"method": "GET", "url": "Patient/../Condition?patient=p1"}},
-    "a Bundle inside": {"request": {"method": "POST", "url": ""}, "resource": transaction()},
+    "a Bundle inside": {"request": {"method": "POST", "url": ""}, "resource": transaction({"request": {"method": "GET", "url": "Condition?patient=p1"}})},
     "no request": {"resource": observation()},
     "an odd header": {"request": {"method": "GET", "url": "Condition?patient=p1", "method_": "DELETE"}},
     "an odd method": {"request": {"method": "get", "url": "Condition?patient=p1"}},
@@ -468,6 +471,28 @@ def test_a_look_up_decides_or_denies(fhir_words: FhirWords) -> None:
     unbounded = ask(fhir_words, "GET", "/fhir/Patient?name=A")
     assert with_patients(unbounded, {}) == unbounded
     assert with_patients(ask(fhir_words, "GET", "/fhir?_getpages=a"), {}).answer == "deny"
+
+
+def test_categories_that_hold_at_once_narrow_nothing(fhir_words: FhirWords) -> None:
+    """Where a pack lets `category` be repeated, both are meant at once: a record may have further ones."""
+    repeat = msgspec.structs.replace(fhir_words.parameters, repeat=frozenset({"category"}))
+    lenient = msgspec.structs.replace(fhir_words, parameters=repeat)
+
+    meaning = ask(lenient, "GET", "/fhir/Observation?patient=p1&category=laboratory&category=imaging")
+
+    assert (meaning.answer, set(meaning.classes)) == ("decide", set(OBSERVATIONS))
+
+
+def test_an_operation_by_post_brings_no_body_that_could_say_otherwise(fhir_words: FhirWords) -> None:
+    """Where a pack lets an operation be posted, its body is empty, and was seen to be."""
+    posted = tuple(msgspec.structs.replace(each, methods=("GET", "POST")) for each in fhir_words.operations)
+    lenient = msgspec.structs.replace(fhir_words, operations=posted)
+
+    def everything(body: bytes | None) -> Meaning:
+        return read_request(FhirRequest("POST", b"/fhir/Patient/p1/$everything", (), body), lenient)
+
+    assert everything(b"").answer == "decide"
+    assert (everything(None).reason, everything(b"{}").reason) == ("body_needed", "unexpected_body")
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "", "POST"])

@@ -82,7 +82,7 @@ def _local_patients(entries: list[Any]) -> dict[str, str]:
     """
     Return the patients of a transaction by their ``urn``: a new one is known by it, another by its id.
 
-    One that is created only if there is none may turn out to be somebody else, and is not known.
+    One that is created only if there is none may turn out to be somebody else; that entry is refused by itself.
 
     Raises:
         Refused: a ``urn`` stands twice.
@@ -100,7 +100,7 @@ def _local_patients(entries: list[Any]) -> dict[str, str]:
         if not isinstance(resource, dict) or resource.get("resourceType") != "Patient" or not isinstance(asked, dict):
             continue
         place, _, name = str(asked.get("url", "")).partition("/")
-        if asked.get("method") == "POST" and place == "Patient" and not name and "ifNoneExist" not in asked:
+        if asked.get("method") == "POST" and place == "Patient" and not name:
             local[urn] = urn
         elif asked.get("method") == "PUT" and place == "Patient" and is_id(name):
             local[urn] = name
