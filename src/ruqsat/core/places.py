@@ -13,6 +13,7 @@ _KEY = re.compile(r"\s*(\"[^\"]*\"|'[^']*'|[\w-]+)\s*=")
 
 Path = tuple[str | int, ...]
 Entry = TypeVar("Entry", bound=Struct)
+Value = TypeVar("Value")
 
 
 class Places:
@@ -81,6 +82,23 @@ def convert_each(
                                f"{noun} `{label}`: {message[:1].lower()}{message[1:]}", "see the comments of the file")
             )  # fmt: skip
     return entries
+
+
+def convert_mapping(
+    raw: Any, kind: type[Value], noun: str, path: Path, places: Places, findings: list[Diagnostic]
+) -> dict[str, Value]:
+    """Return a table of plain values; a finding, and nothing, if one of them is not *noun*."""
+    try:
+        return msgspec.convert(raw if raw is not None else {}, dict[str, kind])  # type: ignore[valid-type]
+    except msgspec.ValidationError:
+        message = f"an entry of `{path[-1]}` is not {noun}"
+        findings.append(places.finding(path, "bad-route", message, "compare it with the others"))
+        return {}
+
+
+def named(entries: dict[str | int, Entry]) -> dict[str, Entry]:
+    """Return the entries of a table by their names."""
+    return {str(key): entry for key, entry in entries.items()}
 
 
 def _field(message: str) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from ruqsat.core.fhir.meaning import Refused, Whose
-from ruqsat.core.fhir.references import is_type_name, lookup_of_identifier, patient_of_reference
-from ruqsat.core.fhir.words import FhirWords, TypeEntry
+from ruqsat.core.fhir.references import lookup_of_identifier, patient_of_reference
+from ruqsat.core.fhir.words import FhirWords, TypeEntry, is_type_name
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_DEPTH = 32

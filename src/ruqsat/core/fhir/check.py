@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
 from ruqsat.core.diagnostics import Diagnostic, nearest
 from ruqsat.core.fhir.meaning import EVERYTHING
 from ruqsat.core.fhir.words import (
@@ -17,7 +15,7 @@ from ruqsat.core.fhir.words import (
     TypeEntry,
     segments_of,
 )
-from ruqsat.core.places import Path, Places, convert_each
+from ruqsat.core.places import Path, Places, convert_each, convert_mapping, named
 from ruqsat.core.validity import IMPERSONAL
 from ruqsat.core.vocabulary import Vocabulary
 
@@ -39,12 +37,14 @@ def parse_fhir(raw: Any, places: Places, vocabulary: Vocabulary) -> tuple[FhirWo
         ]  # fmt: skip
     words = FhirWords(
         tuple(convert_each(raw.get("server"), Server, ("fhir", "server"), places, "server", findings).values()),
-        _named(convert_each(raw.get("types"), TypeEntry, ("fhir", "types"), places, "type", findings)),
-        _texts(raw.get("unmapped"), ("fhir", "unmapped"), places, findings),
-        _named(convert_each(raw.get("categories"), Category, ("fhir", "categories"), places, "category", findings)),
+        named(convert_each(raw.get("types"), TypeEntry, ("fhir", "types"), places, "type", findings)),
+        convert_mapping(raw.get("unmapped"), str, "a reason", ("fhir", "unmapped"), places, findings),
+        named(convert_each(raw.get("categories"), Category, ("fhir", "categories"), places, "category", findings)),
         convert_each({"parameters": raw.get("parameters", {})}, ParameterWords, ("fhir",), places, "table", findings)
         .get("parameters", ParameterWords()),
-        _lists(raw.get("includes"), ("fhir", "includes"), places, findings),
+        convert_mapping(
+            raw.get("includes"), tuple[str, ...], "a list of types", ("fhir", "includes"), places, findings
+        ),
         tuple(
             convert_each(raw.get("operation"), Operation, ("fhir", "operation"), places, "operation", findings).values()
         ),
@@ -244,32 +244,6 @@ def _word(path: Path, what: str, word: str, known: dict[str, str]) -> Iterator[F
             path, f"unknown-{what}", f"{what} `{word}` is not in vocabulary.toml",
             nearest(word, known) or "add the word first",
         )  # fmt: skip
-
-
-def _texts(raw: Any, path: Path, places: Places, findings: list[Diagnostic]) -> dict[str, str]:
-    found: dict[str, str] = _mapping(raw, dict[str, str], "a reason", path, places, findings)
-    return found
-
-
-def _lists(raw: Any, path: Path, places: Places, findings: list[Diagnostic]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = _mapping(
-        raw, dict[str, tuple[str, ...]], "a list of types", path, places, findings
-    )
-    return found
-
-
-def _mapping(raw: Any, kind: Any, noun: str, path: Path, places: Places, findings: list[Diagnostic]) -> Any:
-    try:
-        return msgspec.convert(raw if raw is not None else {}, kind)
-    except msgspec.ValidationError:
-        findings.append(
-            places.finding(path, "bad-route", f"an entry of `{path[-1]}` is not {noun}", "compare it with the others")
-        )
-        return {}
-
-
-def _named(entries: dict[str | int, Any]) -> dict[str, Any]:
-    return {str(key): entry for key, entry in entries.items()}
 
 
 def _is_plain(part: str) -> bool:

@@ -4,21 +4,15 @@ import re
 from collections.abc import Iterable, Mapping
 
 from ruqsat.core.fhir.meaning import Lookup, Refused
-from ruqsat.core.fhir.words import FhirWords
+from ruqsat.core.fhir.words import FhirWords, is_type_name
 
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
-_TYPE = re.compile(r"[A-Z][A-Za-z]{0,63}", re.ASCII)
 MAX_IDENTIFIER = 256
 
 
 def is_id(text: str) -> bool:
     """Tell whether *text* is a logical id of FHIR."""
     return _ID.fullmatch(text) is not None
-
-
-def is_type_name(text: str) -> bool:
-    """Tell whether *text* is written as names of types are."""
-    return _TYPE.fullmatch(text) is not None
 
 
 def patient_of_reference(text: str, words: FhirWords, local: Mapping[str, str] | None = None) -> str | None:

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from ruqsat.core.fhir.meaning import EVERYTHING, Lookup, Refused, Whose
-from ruqsat.core.fhir.references import is_id, is_type_name, lookup_of_identifier, patients_of_parameter
-from ruqsat.core.fhir.words import UNREADABLE, FhirWords
+from ruqsat.core.fhir.references import is_id, lookup_of_identifier, patients_of_parameter
+from ruqsat.core.fhir.words import UNREADABLE, FhirWords, is_type_name
 from ruqsat.core.target import Parameters
 
 _INCLUDES = frozenset({"_include", "_revinclude"})
@@ -79,6 +79,13 @@ def refused_parameters(words: FhirWords, parameters: Parameters, accepted: Itera
         elif modifier and modifier not in words.parameters.modifiers and modifier not in words.types:
             problems.add("unknown_modifier")
     return problems
+
+
+def unexpected_parameters(words: FhirWords, parameters: Parameters, accepted: Iterable[str]) -> set[str]:
+    """Return what is wrong with the parameters of a request that is no search."""
+    allowed = set(accepted)
+    problems = refused_parameters(words, parameters, allowed) | _shape_problems(parameters)
+    return problems | {"unexpected_parameter" for name, _ in parameters if name not in allowed}
 
 
 def rewritten(

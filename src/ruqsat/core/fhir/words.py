@@ -20,6 +20,9 @@ change the method.  No file can make them accepted; ``_getpages`` is read where 
 Interaction = Literal["read", "search", "create", "update", "delete"]
 
 
+MAX_TYPE_NAME = 64
+
+
 class Server(Struct, frozen=True, forbid_unknown_fields=True):
     """A FHIR server: where it is mounted, under which absolute URLs clients know it, where its jobs are polled."""
 
@@ -174,6 +177,27 @@ class FhirWords(Struct, frozen=True, dict=True):
         """Type names by their lower-case spelling, to tell a type that is not mapped from one that is misspelt."""
         return {name.lower(): name for name in (*self.types, *self.unmapped)}
 
+    def is_type(self, name: str) -> bool:
+        """Tell whether *name* is a type's name, mapped or not; another spelling of a known one is none."""
+        return is_type_name(name) and self.lower_case.get(name.lower(), name) == name
+
+    def action(self, kind: str | None, interaction: Interaction) -> str:
+        """Return the action of an interaction with that type."""
+        entry = self.types.get(kind) if kind is not None else None
+        return entry.actions.get(interaction, interaction) if entry is not None else interaction
+
+    def refusal(self, kind: str | None, interaction: Interaction) -> str:
+        """Say why the type is refused to this interaction, if it is."""
+        if kind is None or kind == EVERYTHING:
+            return ""
+        entry = self.types.get(kind)
+        return "unmapped_type" if entry is None else "refused_interaction" if interaction in entry.refused else ""
+
+    def is_own(self, kind: str) -> bool:
+        """Tell whether records of that type are the patient."""
+        entry = self.types.get(kind)
+        return entry is not None and entry.own
+
     def is_impersonal(self, classes: Iterable[str]) -> bool:
         """Tell whether all classes concern nobody."""
         return self.impersonal.issuperset(classes)
@@ -182,3 +206,8 @@ class FhirWords(Struct, frozen=True, dict=True):
 def segments_of(path: str) -> tuple[str, ...]:
     """Return the segments of a path that is written down in a file."""
     return tuple(path.strip("/").split("/")) if path.strip("/") else ()
+
+
+def is_type_name(text: str) -> bool:
+    """Tell whether *text* is written as names of types are."""
+    return text.isascii() and text.isalpha() and text[0].isupper() and len(text) <= MAX_TYPE_NAME
