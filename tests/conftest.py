@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from ruqsat.core.admission import load_routes
 from ruqsat.core.cases import read_world
 from ruqsat.core.diagnostics import render
+from ruqsat.core.fhir.words import FhirWords
 from ruqsat.core.pack import Parts, load_pack, read_parts, variants_of
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.world import World
@@ -44,6 +46,15 @@ def parts(pack_texts: dict[str, bytes]) -> Parts:
 def variant(parts: Parts) -> Callable[[Mapping[str, Any]], PolicySet]:
     """The pack's rules under other switches."""
     return variants_of(parts)
+
+
+@pytest.fixture(scope="session")
+def fhir_words(pack_texts: dict[str, bytes], policy_set: PolicySet) -> FhirWords:
+    """What the pack says of FHIR servers."""
+    routes, findings = load_routes(pack_texts, policy_set)
+    assert routes is not None, "\n".join(map(render, findings))
+    assert routes.fhir is not None
+    return routes.fhir
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,15 @@
 """What the documents show is what happens."""
 
 import doctest
+import json
+import re
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from ruqsat.cli.main import app
+from ruqsat.stores.policy_folder import load_texts
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -17,6 +20,38 @@ def test_an_example_in_a_document_prints_what_the_document_says(name: str) -> No
     failed, tried = doctest.testfile(str(DOCS / name), module_relative=False)
 
     assert (failed, tried > 5) == (0, True)
+
+
+PROMISED = re.findall(
+    r"^\| `([A-Z]+) (/\S+)` \| (public|decide|defer|deny) \|", (DOCS / "routes.md").read_text(), re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(("method", "target", "answer"), PROMISED)
+def test_a_request_of_the_routes_page_is_read_as_the_page_says(method: str, target: str, answer: str) -> None:
+    """docs/routes.md: `ruqsat policy read`, which exits 1 where the request is refused."""
+    told = CliRunner().invoke(app, ["policy", "read", method, target, "--folder", str(DOCS.parent), "--json"])
+
+    assert len(PROMISED) > 20
+    assert (json.loads(told.stdout)["answer"], told.exit_code) == (answer, int(answer == "deny"))
+
+
+def test_the_route_that_the_page_adds_is_sound(tmp_path: Path) -> None:
+    """Its example, added to the pack, describes a request; without it the request means nothing."""
+    texts = load_texts(DOCS.parent)
+    example = (DOCS / "routes.md").read_text().split("```toml\n")[1].split("```")[0]
+    texts["policies/routes.toml"] += example.encode()
+    for name, data in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    asked = ["policy", "read", "GET", "/lab/p1/reports/r1?format=pdf"]
+
+    with_route = CliRunner().invoke(app, [*asked, "--folder", str(tmp_path)])
+    without = CliRunner().invoke(app, [*asked, "--folder", str(DOCS.parent)])
+
+    assert (with_route.exit_code, without.exit_code) == (0, 1)
+    assert "labs" in with_route.stdout
+    assert "unmapped.route" in without.stdout
 
 
 def test_the_map_of_the_law_is_the_one_that_the_program_writes() -> None:

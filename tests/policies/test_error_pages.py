@@ -27,7 +27,8 @@ def codes_of_source() -> set[str]:
     found = {f"unknown-{word}" for word in ("role", "action", "class", "purpose")}
     folder = ROOT / "src/ruqsat/core"
     for path in folder.rglob("*.py"):
-        if path.stem in ("chain", "sampling", "facts"):
+        of_fhir = path.parent.name == "fhir" and path.stem != "check"  # interactions and headers are written so, too
+        if path.stem in ("chain", "sampling", "facts") or of_fhir:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and is_code(node.value):

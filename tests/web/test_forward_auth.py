@@ -306,3 +306,72 @@ purpose = "PATRQT"
     call(app, "/authz/envoy/own/p1/labs/o1", [(b"authorization", token(purpose_of_use=None))])
 
     assert [asked.context and asked.context.purpose for asked in point.asked] == ["TREAT", "PATRQT"]
+
+
+FHIR_ASKED = {
+    "/fhir/Patient/p1": ("read", "Patient", "p1", "demographics", "p1"),
+    "/fhir/Patient/p1/_history/2": ("read", "Patient", "p1", "demographics", "p1"),
+    "/fhir/Practitioner?name=A": ("search", "Practitioner", "*", "directory", None),
+    "/fhir/metadata": ("read", "CapabilityStatement", "*", "public", None),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("target", FHIR_ASKED)
+def test_a_fhir_request_that_one_question_answers_is_asked(dialect: str, target: str, routes: RouteTable) -> None:
+    """Nothing need be looked up, seen or filtered: the decision point is asked, and its answer is the proxy's."""
+    point = Scripted(ALLOW)
+
+    status, _ = ask(ForwardAuth(point, VERIFIER, routes), dialect, target=target)
+    assert status == 200
+    assert ask(ForwardAuth(Scripted(deny("deny.consent.none")), VERIFIER, routes), dialect, target=target)[0] == 403
+
+    asked = point.asked[0]
+    assert asked.resource.properties is not None
+    found = (asked.action.name, asked.resource.type, asked.resource.id, asked.resource.properties.data_class)
+    assert (*found, asked.resource.properties.patient) == FHIR_ASKED[target]
+
+
+FHIR_REFUSED = {
+    "/fhir/Observation/o1": "fhir.lookup", "/fhir/Observation?patient=p1": "fhir.answer_unfiltered",
+    "/fhir/Patient?_id=p1": "fhir.answer_unfiltered", "/fhir/Patient?name=A": "fhir.many_patients", "/fhir/Patient/p1/$everything": "fhir.answer_unfiltered",
+    "/fhir/Practitioner?_revinclude=PractitionerRole:practitioner": "fhir.answer_unfiltered", "/fhir/Patient/p1?_elements=name": "fhir.answer_unfiltered", "/fhir/$export": "fhir.refused_operation", "/fhir/Basic/1": "fhir.unmapped_type",
+    "/fhir/patient/p1": "fhir.invalid", "/fhir/Patient/p1?_format=json&_format=xml": "fhir.parameter_twice", "/fhir//Patient/p1": "bad_target",
+    "/fhir/Patient/p1?x=1": "fhir.unexpected_parameter", "/fhirx/Patient/p1": "unmapped.route", "/patients/p1/labs/o1?x=1&x=2": "unmapped.route",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("target", FHIR_REFUSED)
+def test_a_fhir_request_that_takes_more_is_refused(dialect: str, target: str, routes: RouteTable) -> None:
+    """A look-up, a filtered answer, a rewritten request: no proxy can carry them out here; the journal has the reason."""
+    point = Scripted(ALLOW)
+
+    status, headers = ask(ForwardAuth(point, VERIFIER, routes), dialect, target=target)
+
+    assert (status, point.asked, point.refusals) == (403, [], [FHIR_REFUSED[target]])
+    assert headers["x-ruqsat-reason"] == "not_permitted"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+def test_a_fhir_request_with_a_body_that_nobody_sees_is_refused(dialect: str, method: str, routes: RouteTable) -> None:
+    """A proxy's call carries no body, so whose record is written is not known."""
+    point = Scripted(ALLOW)
+
+    for target in ("/fhir/Patient/p1", "/fhir/Observation", "/fhir/Observation/o1", "/fhir", "/fhir/Practitioner"):
+        assert ask(ForwardAuth(point, VERIFIER, routes), dialect, target=target, method=method)[0] == 403
+    assert point.asked == []
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    "name", [b"x-http-method-override", b"x_http_method_override", b"x-method-override", b"x-http-method"]
+)
+def test_a_method_override_at_a_fhir_server_is_refused(dialect: str, name: bytes, routes: RouteTable) -> None:
+    """A header that would make the server do something else than was decided."""
+    point = Scripted(ALLOW)
+
+    status, _ = ask(ForwardAuth(point, VERIFIER, routes), dialect, [(name, b"DELETE")], target="/fhir/Patient/p1")
+
+    assert (status, point.asked, point.refusals) == (403, [], ["fhir.method_override"])

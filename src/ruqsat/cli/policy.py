@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from ruqsat.cli import policy_author, policy_compare, policy_release
+from ruqsat.cli import policy_author, policy_compare, policy_read, policy_release
 from ruqsat.cli.output import AsFormat, AsJson, Format, console, plural, print_findings, print_json
 from ruqsat.core.admission import WORLD, Pack, build_pack, read_cases
 from ruqsat.core.authoring.advice import advise
@@ -25,6 +25,7 @@ for command in (
     policy_release.publish, policy_release.rollback, policy_release.history,
 ):  # fmt: skip
     app.command()(command)
+app.command("read")(policy_read.read)
 app.command("diff")(policy_compare.diff)
 app.command("trace-law")(policy_compare.trace)
 

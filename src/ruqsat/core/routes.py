@@ -1,18 +1,22 @@
 """
 ``policies/routes.toml``: what an HTTP request means, as data.
 
-A route ties methods and a path to an action, a data class and a patient.  A
-request that no route describes exactly, its query included, means nothing and
+Under the base of a FHIR server a request is read as FHIR (``core/fhir``).
+Elsewhere a route ties methods and a path to an action, a data class and a
+patient.  A request that no route describes exactly, its query included, means nothing and
 is denied by the caller of this module.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-import msgspec
 from msgspec import Struct
 
-from ruqsat.core.diagnostics import Diagnostic, Span, nearest
+from ruqsat.core.diagnostics import Diagnostic, nearest
+from ruqsat.core.fhir.check import Finding, parse_fhir
+from ruqsat.core.fhir.meaning import Meaning
+from ruqsat.core.fhir.words import FhirWords
+from ruqsat.core.places import Path, Places, convert_each
 from ruqsat.core.validity import IMPERSONAL
 from ruqsat.core.vocabulary import Vocabulary, parse_toml
 
@@ -57,11 +61,12 @@ class Mapped(Struct, frozen=True):
 
 
 class RouteTable:
-    """Checked routes; literal segments win over placeholders."""
+    """Checked routes; literal segments win over placeholders.  ``fhir`` is what FHIR servers' words mean."""
 
-    __slots__ = ("_classes", "_personal", "_routes")
+    __slots__ = ("_classes", "_personal", "_routes", "fhir")
 
-    def __init__(self, routes: Iterable[Route], classes: frozenset[str]) -> None:
+    def __init__(self, routes: Iterable[Route], classes: frozenset[str], fhir: FhirWords | None = None) -> None:
+        self.fhir = fhir
         ordered = sorted(routes, key=lambda route: [part.startswith("{") for part in _parts(route.path)])
         self._routes = tuple((route, _parts(route.path)) for route in ordered)
         self._classes = classes
@@ -69,7 +74,9 @@ class RouteTable:
         self._personal = classes - IMPERSONAL
 
     def match(self, method: str, segments: tuple[str, ...], query: tuple[tuple[str, str], ...]) -> Mapped | None:
-        """Return what the request means, or None if no route describes it exactly."""
+        """Return what the request means; None if no route describes it exactly, or a parameter is given twice."""
+        if len({name for name, _ in query}) < len(query):
+            return None
         for route, parts in self._routes:
             if method not in route.methods or len(parts) != len(segments):
                 continue
@@ -96,81 +103,103 @@ class RouteTable:
         return found
 
 
-class _File(Struct, frozen=True, forbid_unknown_fields=True):
-    route: tuple[Route, ...]
+def mapped_of(meaning: Meaning) -> Mapped | None:
+    """
+    Return the one question that a FHIR request comes to, for an enforcement point that can only let it pass or not.
+
+    None where it takes more: a look-up, the body, the stored version, a rewritten request, a filtered answer, or
+    several questions.
+    """
+    more = (
+        meaning.filtered, meaning.strip, meaning.put, meaning.also, meaning.stored, meaning.diverted, meaning.entries
+    )  # fmt: skip
+    known = meaning.answer in ("public", "decide") and meaning.source in ("none", "named")
+    if not known or meaning.action is None or any(more) or len(meaning.patients) > 1:
+        return None
+    if len(meaning.classes) != 1 or len(meaning.types) != 1:
+        return None
+    return Mapped(
+        f"fhir {meaning.interaction}", meaning.action, meaning.types[0], meaning.id, meaning.classes[0],
+        meaning.patients[0] if meaning.patients else None, None,
+    )  # fmt: skip
 
 
 def parse_routes(text: str, file: str, vocabulary: Vocabulary) -> tuple[RouteTable | None, list[Diagnostic]]:
-    """Read the routes; None with findings if any is wrong."""
+    """Read the routes and what FHIR servers' words mean; None with findings if anything is wrong."""
     data, findings = parse_toml(text, file)
     if data is None:
         return None, findings
-    try:
-        routes = msgspec.convert(data, _File).route
-    except msgspec.ValidationError as error:
-        message = str(error)
-        return None, [
-            Diagnostic(Span(file), "bad-route", message[:1].lower() + message[1:], "see the comments of the file")
-        ]
+    places = Places(text, file)
+    for odd in sorted(data.keys() - {"route", "fhir"}):
+        findings.append(
+            places.finding((odd,), "bad-route", f"`{odd}` is no part of this file", "write [[route]] or [fhir]")
+        )
+    routes = tuple(convert_each(data.get("route"), Route, ("route",), places, "route", findings).values())
+    fhir, found = parse_fhir(data.get("fhir"), places, vocabulary)
+    findings += found
+    if not findings:
+        findings = [places.finding(*each) for each in _findings(routes, fhir, vocabulary)]
+    return (None if findings else RouteTable(routes, frozenset(vocabulary.classes), fhir)), findings
+
+
+def _findings(routes: tuple[Route, ...], fhir: FhirWords | None, vocabulary: Vocabulary) -> Iterator[Finding]:
     shapes: dict[tuple[str, tuple[str, ...]], str] = {}
-    for route in routes:
-        findings += _check(route, file, vocabulary)
+    for number, route in enumerate(routes):
+        path: Path = ("route", number)
+        for key, code, message, hint in _check(route, vocabulary):
+            yield (*path, key), code, f"route `{route.id}`: {message}", hint
         shape = tuple("{}" if part.startswith("{") else part for part in _parts(route.path))
         for method in route.methods:
             other = shapes.setdefault((method, shape), route.id)
             if other != route.id:
-                findings.append(
-                    Diagnostic(
-                        Span(file),
-                        "route-given-twice",
-                        f"routes `{other}` and `{route.id}` describe the same requests",
-                        "keep one",
-                    )
+                yield (
+                    path,
+                    "route-given-twice",
+                    f"routes `{other}` and `{route.id}` describe the same requests",
+                    "keep one",
                 )
-    return (None if findings else RouteTable(routes, frozenset(vocabulary.classes))), findings
+        for server in fhir.servers if fhir is not None else ():
+            # A longer path begins with the base; a shorter one could only be a part of it, which is read as a route.
+            over = list(zip(_parts(route.path), server.root, strict=False))
+            if len(over) == len(server.root) and all(part == root or part.startswith("{") for part, root in over):
+                yield (
+                    (*path, "path"), "route-under-fhir",
+                    f"route `{route.id}`: its path may be one of the FHIR server `{server.base}`",
+                    "what is under a base is read as FHIR; give the route another path",
+                )  # fmt: skip
 
 
-def _check(route: Route, file: str, vocabulary: Vocabulary) -> list[Diagnostic]:
+def _check(route: Route, vocabulary: Vocabulary) -> Iterator[tuple[str, str, str, str]]:
     parts = _parts(route.path)
     holders = [part[1:-1] for part in parts if part.startswith("{")]
-    found = []
     if not route.path.startswith("/") or any(not _is_part(part) for part in parts):
-        found.append(
-            (
-                "bad-path",
-                f"path `{route.path}` is not `/` and segments",
-                "a segment is letters and digits, or " + ", ".join("{" + p + "}" for p in PLACEHOLDERS),
-            )
-        )
+        yield (
+            "path", "bad-path", f"path `{route.path}` is not `/` and segments",
+            "a segment is letters and digits, or " + ", ".join("{" + p + "}" for p in PLACEHOLDERS),
+        )  # fmt: skip
     if len(set(holders)) != len(holders):
-        found.append(("placeholder-twice", "a placeholder stands twice in the path", "name each once"))
+        yield "path", "placeholder-twice", "a placeholder stands twice in the path", "name each once"
     if ("class" in holders) == (route.data_class is not None):
-        found.append(
-            ("class-unclear", "a route has `{class}` in its path, or a `class`; not both, not neither", "give one")
-        )
+        yield (
+            "path", "class-unclear", "a route has `{class}` in its path, or a `class`; not both, not neither",
+            "give one",
+        )  # fmt: skip
     for what, word, known in (
         ("action", route.action, vocabulary.actions),
         ("class", route.data_class, vocabulary.classes),
         ("purpose", route.purpose, vocabulary.purposes),
     ):
         if word is not None and word not in known:
-            found.append(
-                (
-                    f"unknown-{what}",
-                    f"{what} `{word}` is not in vocabulary.toml",
-                    nearest(word, known) or "add the word first",
-                )
-            )
+            yield (
+                what, f"unknown-{what}", f"{what} `{word}` is not in vocabulary.toml",
+                nearest(word, known) or "add the word first",
+            )  # fmt: skip
     for method in route.methods or ("",):
         if method not in METHODS:
-            found.append(
-                (
-                    "unknown-method",
-                    f"method `{method}` is not one of {', '.join(METHODS)}",
-                    nearest(method.upper(), METHODS) or "write it in capitals",
-                )
-            )
-    return [Diagnostic(Span(file), code, f"route `{route.id}`: {message}", hint) for code, message, hint in found]
+            yield (
+                "methods", "unknown-method", f"method `{method}` is not one of {', '.join(METHODS)}",
+                nearest(method.upper(), METHODS) or "write it in capitals",
+            )  # fmt: skip
 
 
 def _parts(path: str) -> tuple[str, ...]:

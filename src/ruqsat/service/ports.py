@@ -4,10 +4,11 @@ What the use cases need of the world, as shapes.
 Stores match these by shape and never import this module.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
+from ruqsat.core.fhir.meaning import Lookup
 from ruqsat.core.instant import Instant, Now
 
 
@@ -57,6 +58,22 @@ class FactsStore(Protocol):
 
         Raises:
             StoreUnavailableError: nothing was changed; or, as an ``OutcomeUnknownError``, nobody knows.
+        """
+        ...
+
+
+class PatientLookup(Protocol):
+    """Whose records are, as a FHIR server or the registry knows it; for requests that are deferred."""
+
+    async def fetch_patients(self, lookups: tuple[Lookup, ...]) -> Mapping[Lookup, str | None]:
+        """
+        Return the patient of each record or identifier, None where there is none or several.
+
+        What it leaves out, and what it cannot find in time, denies
+        (:func:`ruqsat.core.fhir.meaning.with_patients`).
+
+        Raises:
+            StoreUnavailableError: nobody answered.
         """
         ...
 

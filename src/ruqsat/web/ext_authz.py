@@ -24,7 +24,7 @@ from grpc_health.v1.health import aio as health
 from ruqsat.errors import SettingsError
 from ruqsat.web.enforcement_points import SECRET, Door, Peer
 from ruqsat.web.forward_auth import ForwardAuth, Verdict
-from ruqsat.web.forward_auth.shared import BadPepRequest, Original, original
+from ruqsat.web.forward_auth.shared import BadPepRequest, Headers, Original, original
 from ruqsat.web.listeners import Listen, Tls
 
 SERVICE = "envoy.service.auth.v3.Authorization"
@@ -73,11 +73,11 @@ def read_original(http: AttributeContext.HttpRequest) -> Original:
         raise BadPepRequest from None
 
 
-def _values(http: AttributeContext.HttpRequest, name: str) -> list[bytes]:
-    """Return every value of a header, in whichever of the two forms Envoy was told to send headers."""
-    listed = [each.raw_value or each.value.encode() for each in http.header_map.headers if each.key.lower() == name]
-    joined = [http.headers[name].encode()] if name in http.headers else []
-    return listed + joined
+def _headers(http: AttributeContext.HttpRequest) -> Headers:
+    """Return the headers, in whichever of the two forms Envoy was told to send them."""
+    listed = [(each.key, each.raw_value or each.value.encode()) for each in http.header_map.headers]
+    joined = [(name, value.encode()) for name, value in http.headers.items()]
+    return [(name.lower().encode(), value) for name, value in (*listed, *joined)]
 
 
 def _proofs(context: Any) -> tuple[Peer, list[bytes]]:

@@ -21,7 +21,7 @@ from ruqsat.web.calls import body_of, call_of, content_of, version_of, written
 from ruqsat.web.claims import Identity
 from ruqsat.web.consent_models import Checked, read_model
 from ruqsat.web.gate import Admitted, Asked, Gate, is_desk, own_org
-from ruqsat.web.identity import LEEWAY_SECONDS, Identity
+from ruqsat.web.identity import LEEWAY_SECONDS
 from ruqsat.web.problems import FieldProblem, Problem, Refusal
 from ruqsat.web.record_models import (
     CheckedPerson,

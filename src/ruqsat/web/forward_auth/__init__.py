@@ -16,19 +16,20 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ruqsat.core.admission import Pack
+from ruqsat.core.fhir.reading import READ_HEADERS, read_target
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import Action as AskedAction
 from ruqsat.core.request import EvaluationRequest, RequestContext, Resource, ResourceProperties
-from ruqsat.core.routes import Mapped, RouteTable
+from ruqsat.core.routes import Mapped, RouteTable, mapped_of
+from ruqsat.core.target import TargetRejected, parse_target
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
 from ruqsat.web.claims import Identity
 from ruqsat.web.enforcement_points import Door, EnforcementPoint
 from ruqsat.web.forward_auth import caddy, envoy, haproxy, nginx, traefik
-from ruqsat.web.forward_auth.shared import BadPepRequest, Dialect, Original, Scope
+from ruqsat.web.forward_auth.shared import BadPepRequest, Dialect, Headers, Original, Scope
 from ruqsat.web.identity import TokenVerifier, Unauthenticated
 from ruqsat.web.protocol import TARGET
-from ruqsat.web.target import TargetRejected, parse_target
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -111,8 +112,7 @@ class ForwardAuth:
         verdict = await self.judge(
             dialect,
             partial(read_original, scope) if read_original is not None else _of_no_dialect,
-            [value for name, value in headers if name == b"authorization"],
-            next((value for name, value in headers if name == b"traceparent"), None),
+            headers,
             self._door.enter(scope),
         )
         told = [(name.encode("ascii"), value.encode("utf-8")) for name, value in verdict.headers]
@@ -121,24 +121,22 @@ class ForwardAuth:
         await send({"type": "http.response.body", "body": b""})
 
     async def judge(
-        self, dialect: str, read_original: Callable[[], Original], authorization: list[bytes],
-        traceparent: bytes | None, point: EnforcementPoint | None,
-    ) -> Verdict:  # fmt: skip
+        self, dialect: str, read_original: Callable[[], Original], headers: Headers, point: EnforcementPoint | None
+    ) -> Verdict:
         """
         Decide; the only way to 200 is an allowed decision, and whatever goes wrong stays 403.
 
         Args:
             read_original: Returns the request that a client sent to the proxy; raises BadPepRequest.
-            authorization: The values of every ``Authorization`` header of it.
+            headers: Its headers, names in lower case; the token, the trace and what a FHIR server would read are read.
             point: Who asks; None for nobody that is registered here.
         """
-        trace = None if traceparent is None else traceparent[:_MAX_TRACEPARENT].decode("latin-1")
-        origin = Origin(dialect, traceparent=trace, point="" if point is None else point.name)
+        origin = Origin(dialect, traceparent=_traceparent(headers), point="" if point is None else point.name)
         try:
             if point is None:
                 raise _Refused("bad_pep_request")
             routes, policy_set = self._in_force
-            request, actors = await self._read(read_original, authorization, routes)
+            request, actors = await self._read(read_original, headers, routes)
             if actors:
                 origin = replace(origin, actors=actors)
             answer = await self._decision_point.decide(request, origin, policy_set)
@@ -158,13 +156,13 @@ class ForwardAuth:
         return Verdict()
 
     async def _read(
-        self, read_original: Callable[[], Original], authorization: list[bytes], routes: RouteTable
+        self, read_original: Callable[[], Original], headers: Headers, routes: RouteTable
     ) -> tuple[EvaluationRequest, tuple[str, ...]]:
         """Return the question behind a proxy's call, and who acts for its subject; raises _Refused."""
         try:
             asked = read_original()
-            who = await self._verifier.identify(authorization)
-            return _question(who, _map(asked, who, routes)), who.actors
+            who = await self._verifier.identify([value for name, value in headers if name == b"authorization"])
+            return _question(who, _map(asked, who, routes, headers)), who.actors
         except BadPepRequest:
             raise _Refused("bad_pep_request") from None
         except Unauthenticated as error:
@@ -200,15 +198,30 @@ def _of_no_dialect() -> Original:
     raise BadPepRequest
 
 
-def _map(asked: Original, who: Identity, routes: RouteTable) -> Mapped:
+def _map(asked: Original, who: Identity, routes: RouteTable, headers: Headers) -> Mapped:
     try:
-        target = parse_target(asked.target)
+        target = parse_target(asked.target, None)
     except TargetRejected:
         raise _Refused("bad_target", subject=who.subject.id) from None
-    mapped = routes.match(asked.method, target.segments, target.query)
+    reason = "unmapped.route"
+    if routes.fhir is not None and routes.fhir.server_of(target.segments) is not None:
+        # No proxy shows its client's body here, none can filter an answer: what needs either is refused.
+        meaning = read_target(asked.method, target, _fhir_headers(headers), None, routes.fhir)
+        mapped, reason = mapped_of(meaning), f"fhir.{meaning.reason or 'answer_unfiltered'}"
+    else:
+        mapped = routes.match(asked.method, target.segments, target.query)
     if mapped is None:
-        raise _Refused("unmapped.route", subject=who.subject.id)
+        raise _Refused(reason, subject=who.subject.id)
     return mapped
+
+
+def _fhir_headers(headers: Headers) -> list[tuple[str, str]]:
+    """Return the client's headers that change what a FHIR request means, as far as the proxy hands them on."""
+    return [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in headers
+        if name.replace(b"_", b"-").decode("latin-1") in READ_HEADERS
+    ]
 
 
 def _question(who: Identity, mapped: Mapped) -> EvaluationRequest:
@@ -223,3 +236,8 @@ def _question(who: Identity, mapped: Mapped) -> EvaluationRequest:
             launch_patient=who.launch_patient,
         ),
     )
+
+
+def _traceparent(headers: Headers) -> str | None:
+    found = next((value for name, value in headers if name == b"traceparent"), None)
+    return None if found is None else found[:_MAX_TRACEPARENT].decode("latin-1")

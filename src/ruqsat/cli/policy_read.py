@@ -1,0 +1,70 @@
+"""``ruqsat policy read``: how a request is read, by the routes of a pack."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from ruqsat.cli.output import AsJson, Format, console, print_findings, print_json
+from ruqsat.core.admission import load_routes
+from ruqsat.core.fhir.meaning import Meaning
+from ruqsat.core.fhir.reading import read_target
+from ruqsat.core.pack import load_pack
+from ruqsat.core.routes import Mapped, RouteTable, mapped_of
+from ruqsat.core.target import TargetRejected, parse_target
+from ruqsat.stores.policy_folder import load_texts
+from ruqsat.wiring import find_pack
+
+
+def read(
+    method: Annotated[str, typer.Argument(help="GET, POST, ….")],
+    target: Annotated[str, typer.Argument(help="Path and query, as they are sent: /fhir/Observation?patient=p1.")],
+    body: Annotated[Path | None, typer.Option(help="File with the body; without it the body counts as unseen.")] = None,
+    header: Annotated[list[str] | None, typer.Option(help="`Name: value`, as often as needed.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder with model.conf and policies/.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a request is read: action, classes, patient, what must be looked up or filtered.  Exit 1 if refused."""
+    texts = load_texts(find_pack(folder))
+    policy_set, findings = load_pack(texts)
+    routes, found = load_routes(texts, policy_set) if policy_set is not None else (None, [])
+    if routes is None:
+        print_findings([*findings, *found], Format.TEXT)
+        raise typer.Exit(1)
+    headers = [(name.strip(), value.strip()) for name, _, value in (each.partition(":") for each in header or ())]
+    meaning = _read(routes, method, target.encode(), headers, body.read_bytes() if body is not None else None)
+    shown = {"refused": meaning} if isinstance(meaning, str) else msgspec.to_builtins(meaning)
+    if as_json:
+        print_json(shown)
+    else:
+        _print(shown, "")
+    if isinstance(meaning, Meaning):
+        proxy = mapped_of(meaning) is not None
+        if not as_json:
+            console().print(f"behind a proxy: {'asked' if proxy else 'refused'}", highlight=False)
+        raise typer.Exit(1 if meaning.answer == "deny" else 0)
+    raise typer.Exit(1 if isinstance(meaning, str) else 0)
+
+
+def _read(
+    routes: RouteTable, method: str, raw: bytes, headers: list[tuple[str, str]], body: bytes | None
+) -> Meaning | Mapped | str:
+    try:
+        target = parse_target(raw, None)
+    except TargetRejected as refusal:
+        return f"bad_target ({refusal.code})"
+    if routes.fhir is not None and routes.fhir.server_of(target.segments) is not None:
+        return read_target(method, target, headers, body, routes.fhir)
+    return routes.match(method, target.segments, target.query) or "unmapped.route"
+
+
+def _print(shown: dict[str, object], indent: str) -> None:
+    for name, value in shown.items():
+        if isinstance(value, list | tuple) and name == "entries":
+            for number, entry in enumerate(value, 1):
+                console().print(f"{indent}entry {number}", highlight=False)
+                _print(entry, indent + "  ")
+        elif value not in (None, "", False, [], (), "*"):
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            console().print(f"{indent}{name:<12} {text}", highlight=False)
