@@ -7,9 +7,12 @@ import pytest
 
 from ruqsat.core.case import Case
 from ruqsat.core.cases import PolicyCase, situation
+from ruqsat.core.circumstances import build_circumstances
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import (
     Consent,
+    Delegation,
+    EmergencyGrant,
     Facts,
     Grantee,
     Organisation,
@@ -17,6 +20,7 @@ from ruqsat.core.facts import (
     Position,
     Provision,
     Relationship,
+    StatutoryRequest,
     SubjectFacts,
 )
 from ruqsat.core.functions import is_requested_by
@@ -44,9 +48,10 @@ PATIENT = SubjectFacts("s1", roles=("patient",), patient_id="p1")
 def case(who: SubjectFacts | None = NURSE, action: str = "read", whom: str = "p1", **said: Any) -> Case:
     """Return a case of one's record of results, with a purpose unless something else is said."""
     context = RequestContext(**({"purpose": "TREAT"} | said.pop("ctx", {})))
+    id_, facts = said.pop("id_", "o1"), said.pop("facts", PatientFacts(whom))
     properties = ResourceProperties(**({"patient": "p1", "data_class": "labs", "labels": ()} | said))
-    request = EvaluationRequest(Subject("user", "s1"), Action(action), Resource("Record", "o1", properties), context)
-    return Case(request, Facts(who, PatientFacts(whom), Position("test", 0)), Now(5, 5))
+    request = EvaluationRequest(Subject("user", "s1"), Action(action), Resource("Record", id_, properties), context)
+    return Case(request, Facts(who, facts, Position("test", 0)), Now(5, 5))
 
 
 @pytest.mark.parametrize("row", [
@@ -102,9 +107,59 @@ def test_what_a_request_of_an_authority_covers(policy_set: PolicySet, row: Any) 
     """Code 273(4)(3): verified, with its case's number where it belongs to a case, for this patient and class."""
     changes, miss = row
     asked = case(ctx={"legal_request": msgspec.structs.replace(LEGAL, **changes)})
-    answer = request_answer(asked, policy_set.hierarchies)
+    answer = request_answer(asked, policy_set.hierarchies, policy_set.vocabulary.switches)
 
     assert (answer.holds, answer.miss) == (not miss, miss and f"statutory.{miss}")
+
+
+KEPT = StatutoryRequest("r1", "court", ("labs",), 9, verified=True)
+LATER = {"defer_notice": "secrecy"}
+
+
+@pytest.mark.parametrize("row", [
+    ({}, {}, ""), ({"verified": False}, {}, "no_request"), ({"id": "r2"}, {}, ""),
+    ({"authority": "prosecutor"}, {}, "no_request"), ({"categories": ("vitals",)}, {}, "scope"),
+    ({"end": 5}, {}, "no_request"), ({"end": 6}, {}, ""), ({"start": 5}, {}, ""), ({"start": 6}, {}, "no_request"),
+    ({"revoked_at": 5}, {}, "no_request"), ({"revoked_at": 6}, {}, ""),
+    ({}, LATER, "no_request"), ({"deferred_until": 5}, LATER, "no_request"), ({"deferred_until": 6}, LATER, ""),
+    ({"deferred_until": 5}, {}, ""),
+])  # fmt: skip
+def test_a_request_on_record_must_bear_out_what_is_said_of_it(policy_set: PolicySet, row: Any) -> None:
+    """Verified, open, in its term to the microsecond, of that authority and class; told later only on a ground on record."""
+    kept, said, miss = row
+    facts = PatientFacts("p1", requests=(msgspec.structs.replace(KEPT, **kept),))
+    asked = case(ctx={"legal_request": msgspec.structs.replace(LEGAL, **said)}, facts=facts)
+    answer = request_answer(asked, policy_set.hierarchies, policy_set.vocabulary.switches)
+
+    assert (answer.holds, answer.miss) == (not miss, miss and f"statutory.{miss}")
+    assert answer.applied == (("r1",) if not miss and "id" not in kept else ())
+
+
+def test_a_request_that_is_not_on_record_opens_nothing_where_it_must_be(policy_set: PolicySet) -> None:
+    """The switch; nor where nobody is on record by that patient's id."""
+    switches = msgspec.structs.replace(policy_set.vocabulary.switches, requests_must_be_registered=True)
+    facts = PatientFacts("p1", requests=(KEPT,))
+    for known, holds in ((facts, True), (PatientFacts("p1"), False), (None, False)):
+        asked = case(ctx={"legal_request": LEGAL}, facts=known)
+        assert request_answer(asked, policy_set.hierarchies, switches).holds is holds
+
+
+@pytest.mark.parametrize("row", [
+    ("consent", "d1", "s1", True), ("consent", "d1", "s2", False), ("consent", "b1", "s1", False),
+    ("session", "b1", "s1", True), ("session", "b1", "s2", False), ("session", "d1", "s1", False),
+    ("labs", "b1", "s1", False), ("labs", "d1", "s1", False), ("session", "b2", "s1", False), ("consent", "d2", "s1", False),
+])  # fmt: skip
+def test_who_a_delegation_lets_in_and_whose_a_session_is(policy_set: PolicySet, row: Any) -> None:
+    """The one named, by the id of that very document, and by no other class; without facts nobody."""
+    data_class, id_, who, named = row
+    is_named_in = build_circumstances(policy_set.vocabulary)["is_named_in"].call
+    facts = PatientFacts(
+        "p1", delegations=(Delegation("d1", "c1", who, 9, ("labs",), ("FAMRQT",)),),
+        grants=(EmergencyGrant("b1", who, 0, 9, "unconscious", 20),),
+    )  # fmt: skip
+    for known, answer in ((facts, named), (None, False)):
+        asked = case(data_class=data_class, id_=id_, facts=known)
+        assert is_named_in(asked.sub, asked.res, asked.ctx) is answer
 
 
 @pytest.mark.parametrize("row", [
@@ -123,7 +178,7 @@ def test_without_a_request_no_authority_asks(policy_set: PolicySet) -> None:
     """Whichever authorities a rule names."""
     assert not is_requested_by(case().ctx, "court employer")
     assert is_requested_by(case(ctx={"legal_request": LEGAL}).ctx, "inquiry court")
-    assert request_answer(case(), policy_set.hierarchies).miss == "statutory.no_request"
+    assert request_answer(case(), policy_set.hierarchies, policy_set.vocabulary.switches).miss == "statutory.no_request"
 
 
 def test_an_enforcement_point_needs_exactly_what_a_duty_asks_of_it(policy_set: PolicySet, world: World) -> None:
