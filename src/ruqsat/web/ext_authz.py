@@ -49,9 +49,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[mi
         try:
             http = request.attributes.request.http
             verdict = await self._forward_auth.judge(
-                "envoy-grpc", lambda: read_original(http), _values(http, "authorization"),
-                next(iter(_values(http, "traceparent")), None), self._door.find(*_proofs(context)),
-            )  # fmt: skip
+                "envoy-grpc", lambda: read_original(http), _headers(http), self._door.find(*_proofs(context))
+            )
             return build_response(verdict)
         except Exception:  # noqa: BLE001 - the edge of the hot path: no permit, no detail
             _log.exception("ext_authz_failed")
