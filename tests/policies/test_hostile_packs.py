@@ -103,6 +103,8 @@ def answers(policy_set: PolicySet) -> list[tuple[bool, str]]:
     return [(decision.allowed, decision.reason) for decision in decided]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_broken_pack_is_refused_or_decides_as_promised(pack_texts: dict[str, bytes]) -> None:
     """
     Never an exception, never without an end: refused with a finding, or every case still holds.
