@@ -29,8 +29,9 @@ class Settings(BaseSettings):
     )
 
     pack: Path | None = Field(None, description="folder that holds `model.conf` and `policies/`")
-    policy_source: Literal["folder", "store"] = Field(
-        "folder", description="`folder`: the pack as it is edited; `store`: what `ruqsat policy publish` released"
+    policy_source: Literal["folder", "store", "database"] = Field(
+        "folder",
+        description="`folder`: the pack as it is edited; `store`: released in policy_dir; `database`: in database_url",
     )
     policy_dir: Path = Field(Path("var/policy"), description="folder of the last good pack and of the releases")
     policy_poll_seconds: float = Field(1.0, ge=0, le=3600, description="how often the pack is looked at; 0 is never")

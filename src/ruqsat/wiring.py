@@ -21,7 +21,8 @@ from ruqsat.core.instant import SECOND
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.verdict import Verdict
 from ruqsat.core.world import project_world
-from ruqsat.errors import PolicyError, SettingsError
+from ruqsat.errors import PolicyError, SettingsError, StoreUnavailableError
+from ruqsat.policy_following import PolicyFromDatabase
 from ruqsat.process_state import ProcessState
 from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal, build_json_for_tests, build_stage
 from ruqsat.service.administration_point import AdministrationPoint, InForce
@@ -62,6 +63,7 @@ class Process(Struct, frozen=True):
     administration: AdministrationPoint
     information: InformationPoint
     begin_drain: Callable[[], None]
+    look_at_policy: Callable[[], object]
 
 
 def find_pack(folder: Path | None) -> Path:
@@ -108,11 +110,6 @@ async def open_process(
     verifier, seal = _verifier(settings), _seal(settings)
     url = settings.database_url.get_secret_value()
     metrics, clock = Metrics(), ServerClock() if is_postgres(url) else SystemClock()
-    administration = AdministrationPoint(
-        policy_source(settings), LastGood(settings.policy_dir), partial(examine, settings)
-    )
-    in_force = await administration.open()
-    policy_set, routes = in_force.pack.policy_set, in_force.pack.routes
     async with AsyncExitStack() as stack:
         with _naming("RUQSAT_DATABASE_URL"):
             store = await SqlStore.open(url)
@@ -122,12 +119,21 @@ async def open_process(
         journal = await asyncio.to_thread(_open_journal, settings)
         stack.push_async_callback(journal.aclose)
         journal.sync_seconds_observer = metrics.journal_sync.observe
-        freshness = Freshness(store.token_key, lease_for=int(settings.lease_seconds * SECOND))
+        freshness = Freshness(
+            store.token_key, lease_for=int(settings.lease_seconds * SECOND),
+            follows_policy=settings.policy_source == "database",
+        )  # fmt: skip
         limits = Limits(subjects=settings.cache_entries, patients=settings.cache_entries)
         sharing, redis = None, _redis(settings, store.token_key)
+        released = PolicyFromDatabase(store, redis, freshness, clock) if freshness.follows_policy else None
         if redis is not None:
             sharing = Sharing(freshness, clock, redis.hints, redis.copy)
-            stack.push_async_callback(redis.start(sharing.hear).aclose)
+            hear = sharing.hear if released is None else partial(released.hear, sharing.hear)
+            stack.push_async_callback(redis.start(hear).aclose)
+        source = policy_source(settings) if released is None else released.source
+        administration = AdministrationPoint(source, LastGood(settings.policy_dir), partial(examine, settings))
+        in_force = await administration.open()
+        policy_set, routes = in_force.pack.policy_set, in_force.pack.routes
         information = InformationPoint(store, freshness, clock, limits=limits, sharing=sharing)
         stack.push_async_callback(information.aclose)
         await information.probe_once()
@@ -142,11 +148,9 @@ async def open_process(
         decision_point.begin()
         auth = ForwardAuth(decision_point, verifier, routes, policy_set) if verifier is not None else None
         administration.adopt = partial(_put_in_force, decision_point, auth)
-        if settings.policy_poll_seconds:
-            watching = administration.watch_forever(settings.policy_poll_seconds)
-            stack.push_async_callback(_cancelled, _started(watching))
+        look_at_policy = await _watch_policy(stack, settings, administration, information, released)
         state = ProcessState(settings, administration, information, journal, clock, rehearsal)
-        state.redis, state.sharing = redis, sharing
+        state.redis, state.sharing, state.follower = redis, sharing, released.follower if released else None
         state.watch(metrics)
         registry = ConsentRegistry(
             store, information, seal,
@@ -176,11 +180,37 @@ async def open_process(
             administration,
             information,
             state.begin_drain,
+            look_at_policy,
         )
 
 
+async def _watch_policy(
+    stack: AsyncExitStack, settings: Settings, administration: AdministrationPoint, information: InformationPoint,
+    released: PolicyFromDatabase | None,
+) -> Callable[[], object]:  # fmt: skip
+    """Begin to watch where the policy comes from; return what looks there at once."""
+    if released is not None:
+        follower = released.follow(administration, information)
+        stack.push_async_callback(follower.aclose)
+        with suppress(StoreUnavailableError):
+            await follower.look()  # a start without an answer has no lease; the next probe makes it look again
+        stack.push_async_callback(_cancelled, _started(follower.forever()))
+        return follower.look_again
+    if settings.policy_poll_seconds:
+        watching = administration.watch_forever(settings.policy_poll_seconds)
+        stack.push_async_callback(_cancelled, _started(watching))
+    reloads: set[asyncio.Task[bool]] = set()
+
+    def reload() -> None:
+        task = asyncio.get_running_loop().create_task(administration.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    return reload
+
+
 def _put_in_force(point: DecisionPoint, auth: ForwardAuth | None, found: InForce, changes: Changes) -> None:
-    point.put_in_force(found.pack.policy_set, changes)
+    point.put_in_force(found.pack.policy_set, changes, must_apply=found.must_apply)
     if auth is not None:
         auth.put_in_force(found.pack)
 

@@ -13,6 +13,7 @@ from ruqsat.stores.copy_seal import CopySeal
 from ruqsat.stores.redis_copy import TIMEOUT_SECONDS, RedisCopy
 from ruqsat.stores.redis_hints import OnHint, RedisHints
 from ruqsat.stores.redis_lane import close_server, open_server
+from ruqsat.stores.redis_packs import RedisPacks
 
 
 class RedisSharing:
@@ -32,6 +33,7 @@ class RedisSharing:
         seal = CopySeal(token_key, encrypt=encrypt)
         self.hints = RedisHints(self._server, namespace, seal)
         self.copy = RedisCopy(self._server, namespace, seal, seconds=copy_seconds)
+        self.packs = RedisPacks(self._server, namespace, seal)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, on_hint: OnHint) -> Self:
@@ -43,7 +45,7 @@ class RedisSharing:
 
     def status(self) -> dict[str, Any]:
         """Return what `/status` shows of Redis."""
-        return {"hints": self.hints.status(), "copies": self.copy.status()}
+        return {"hints": self.hints.status(), "copies": self.copy.status(), "packs": self.packs.status()}
 
     async def aclose(self) -> None:
         """Send what is still to be sent if that is quick, and close everything."""
@@ -55,4 +57,5 @@ class RedisSharing:
                 await task
         await self.hints.aclose()
         await self.copy.aclose()
+        await self.packs.aclose()
         await close_server(self._server)
