@@ -19,6 +19,7 @@ class PolicyStore:
 
     def __init__(self, store: SqlStore) -> None:
         self._store = store
+        self.token_key = store.token_key
 
     async def fetch_standing(self, mine: str) -> tuple[Standing, Position]:
         """
