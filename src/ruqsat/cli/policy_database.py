@@ -11,7 +11,6 @@ import typer
 
 from ruqsat.cli.output import AsJson, console, plural, print_json
 from ruqsat.core.admission import Changes, Pack, build_pack, changes_between
-from ruqsat.core.facts import Position
 from ruqsat.core.instant import SECOND, Instant, render_instant
 from ruqsat.core.policy_release import POLICY, Kind, Sidecar, Standing, Step, address_of, encode_texts, open_pack
 from ruqsat.core.policy_set import PolicySet
@@ -185,18 +184,13 @@ def _step(generation: int, kind: Kind, address: str, digest: str, terms: Terms, 
 
 async def _add(settings: Settings, store: PolicyStore, steps: tuple[Step, ...], texts: dict[str, bytes] | None) -> None:
     position = await store.add(steps, texts)
-    if settings.redis_url is not None:
-        await _hint(settings, settings.redis_url.get_secret_value(), store.token_key, position)
+    if settings.redis_url is None:
+        return
+    from ruqsat.stores.redis import send_hint  # noqa: PLC0415 - not where there is no Redis
 
-
-async def _hint(settings: Settings, url: str, token_key: bytes, position: Position) -> None:
-    """Tell the sidecars early; what is lost, their probes bring."""
-    from ruqsat.stores.redis import RedisSharing  # noqa: PLC0415 - not where there is no Redis
-
-    redis = RedisSharing(url, settings.redis_namespace, token_key, encrypt=settings.redis_encrypt)
-    redis.start(lambda _position, _keys: None)
-    redis.hints.send(position, (POLICY,))
-    await redis.aclose()
+    # The sidecars hear of it early; what is lost, their probes bring.
+    url, space = settings.redis_url.get_secret_value(), settings.redis_namespace
+    await send_hint(url, space, store.token_key, position, (POLICY,), encrypt=settings.redis_encrypt)
 
 
 async def _changes_by(store: PolicyStore, policy_set: PolicySet) -> Changes:

@@ -9,6 +9,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any, Self
 
+from ruqsat.core.facts import Position
 from ruqsat.stores.copy_seal import CopySeal
 from ruqsat.stores.redis_copy import TIMEOUT_SECONDS, RedisCopy
 from ruqsat.stores.redis_hints import OnHint, RedisHints
@@ -59,3 +60,25 @@ class RedisSharing:
         await self.copy.aclose()
         await self.packs.aclose()
         await close_server(self._server)
+
+
+async def send_hint(
+    url: str, namespace: str, token_key: bytes, position: Position, keys: tuple[str, ...], *, encrypt: bool = True
+) -> bool:
+    """
+    Send one hint from a process that lives no longer; tell whether Redis took it, within a second.
+
+    Raises:
+        SettingsError: *url* cannot be read.
+    """
+    server = open_server(url)
+    hints = RedisHints(server, namespace, CopySeal(token_key, encrypt=encrypt), send_seconds=1.0)
+    working = asyncio.get_running_loop().create_task(hints.work())
+    hints.send(position, keys)
+    await hints.flush()
+    working.cancel()
+    with suppress(asyncio.CancelledError):
+        await working
+    await hints.aclose()
+    await close_server(server)
+    return hints.sent == 1
