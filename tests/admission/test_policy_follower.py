@@ -60,7 +60,7 @@ def test_what_is_staged_is_made_ready_and_what_is_activated_is_in_force(
         await release(sidecar.policies, other, "stage")
         await sidecar.probe()
         assert (sidecar.digest, sidecar.examiner.asked[-1]) == (digest_of(pack_texts), digest_of(other))
-        await until(lambda: sidecar.follower._reported == sidecar.follower.report())
+        await until(sidecar.follower.has_reported)
         (said,) = await sidecar.policies.reports()
         assert said.report == Report(digest_of(pack_texts), 2, digest_of(other), "ready")
 
@@ -69,7 +69,7 @@ def test_what_is_staged_is_made_ready_and_what_is_activated_is_in_force(
         await sidecar.information.probe_once()
         await sidecar.follower.look()
         assert (sidecar.digest, len(sidecar.examiner.asked)) == (digest_of(other), asked)
-        await until(lambda: sidecar.follower._reported == sidecar.follower.report())
+        await until(sidecar.follower.has_reported)
         (said,) = await sidecar.policies.reports()
         assert said.report == Report(digest_of(other), 4, digest_of(other), "ready")
 
@@ -287,6 +287,24 @@ def test_a_generation_that_goes_back_is_not_followed(url: str, tmp_path: Path, p
         )
         await sidecar.probe()
         assert sidecar.digest == digest_of(pack_texts) and sidecar.may_answer()
+
+    tell(url, tmp_path, pack_texts, story)
+
+
+def test_a_pack_that_is_lost_does_not_bring_an_earlier_release_back(
+    url: str, tmp_path: Path, pack_texts: Texts
+) -> None:
+    """The row of the active pack is gone: the pointer still names it, and the set before decides with an alarm."""
+
+    async def story(sidecar: Sidecar) -> None:
+        await release(sidecar.policies, narrower(pack_texts), "stage", "activate", must_apply=True)
+        lose = f"DELETE FROM policy_pack WHERE digest = '{digest_of(narrower(pack_texts))}'"
+        await sidecar.store.run_writing(lambda connection: connection.exec_driver_sql(lose).close())
+        sidecar.clock.advance(LEASE)
+        await sidecar.probe()
+        assert sidecar.follower.standing.generation == 4 and sidecar.follower.denies and not sidecar.may_answer()
+        assert "holds no pack" in sidecar.administration.refused[0]
+        assert [step.digest for step in await sidecar.policies.steps()][2:] == ["", ""]
 
     tell(url, tmp_path, pack_texts, story)
 

@@ -143,7 +143,7 @@ def test_even_a_copy_that_we_have_sealed_counts_only_by_its_digest(valkey: Serve
     other = encode_texts(narrower(pack_texts))
     assert not sealed_wrongly_is_used(valkey, pack_texts, packs_module, other, b"no pack", b"")
 
-    right = "            return open_pack(address, digest, body)\n"
+    right = "            return await asyncio.to_thread(open_pack, address, digest, body)\n"
     trusting = plant(packs_module, right, "            return decode_texts(body)\n")
     trusting.decode_texts = decode_texts  # type: ignore[attr-defined]
     assert sealed_wrongly_is_used(valkey, pack_texts, trusting, other)

@@ -75,7 +75,7 @@ class PolicyFollower:
         self._reached = 0
         self._woken = asyncio.Event()
         self._chores: asyncio.Task[None] | None = None
-        self._reported: Report | None = None
+        self._reported: tuple[Report, float] | None = None
         self._kept = self._address
 
     @property
@@ -103,8 +103,6 @@ class PolicyFollower:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._woken.wait()
-            if not self._woken.is_set():
-                self._reported = None
             self._woken.clear()
             try:
                 await self.look()
@@ -122,6 +120,7 @@ class PolicyFollower:
         """
         standing, as_of = await self._store.fetch_standing(self._address)
         self.standing = standing
+        self._refused = {each: why for each, why in self._refused.items() if each in (standing.active, standing.staged)}
         for address, digest in ((standing.active, standing.digest), (standing.staged, standing.staged_digest)):
             self._make_ready(address, digest)
         self._reached = self._follow(standing, as_of)
@@ -148,8 +147,8 @@ class PolicyFollower:
                 if standing.active in self._refused:
                     self._administration.refuse(self._refused[standing.active][1], once=True)
                 return standing.reached
-            self._address = standing.active
             self._administration.put_in_force(replace(found, must_apply=standing.must_reach > standing.reached))
+            self._address = standing.active
         self._administration.refused = ()
         return standing.generation
 
@@ -197,12 +196,18 @@ class PolicyFollower:
         in_force = self._administration.in_force.pack.policy_set.digest
         return Report(in_force, self._reached, digest, result, reasons[:5], self.denies)
 
+    def has_reported(self) -> bool:
+        """Tell whether the last report says what is so, and is not to be renewed."""
+        said, renew_at = self._reported or (None, 0.0)
+        return said == self.report() and asyncio.get_running_loop().time() < renew_at
+
     async def _do_chores(self) -> None:
         """Report, and keep what is in force as the last good pack; neither holds up anything else."""
         try:
-            while (report := self.report()) != self._reported:
+            while not self.has_reported():
+                report, renew_at = self.report(), asyncio.get_running_loop().time() + LOOK_SECONDS / 2
                 await self._store.report(self._sidecar, self._now(), report)
-                self._reported = report
+                self._reported = report, renew_at
             while (address := self._address) != self._kept:
                 await self._administration.keep_in_force()
                 self._kept = address

@@ -5,6 +5,7 @@ Neither is trusted.  What is read is held against the address and the digest of 
 release, and then examined like a pack that came from anywhere else.
 """
 
+import asyncio
 import logging
 from typing import Protocol
 
@@ -64,7 +65,7 @@ class PackLoader:
         body = await self._store.fetch_pack(address)
         if body is None:
             raise PolicyError(f"the database holds no pack `{address[:16]}`")
-        texts = open_pack(address, digest, body)
+        texts = await asyncio.to_thread(open_pack, address, digest, body)
         if self._copies is not None:
             await self._copies.keep(address, body)
         return texts, "database"
@@ -74,7 +75,7 @@ class PackLoader:
         if body is None:
             return None
         try:
-            return open_pack(address, digest, body)
+            return await asyncio.to_thread(open_pack, address, digest, body)
         except PolicyError as error:
             self.poisoned += 1
             _log.error("policy_copy_refused address=%s %s", address[:16], error)

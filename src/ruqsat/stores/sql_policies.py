@@ -30,9 +30,11 @@ _read_report = msgspec.json.Decoder(Report).decode
 _read_changes = msgspec.json.Decoder(Changes).decode
 
 _step = policy_step.c
-_JOINED = policy_step.join(policy_pack, _step.address == policy_pack.c.address)
+# An outer join: a pack that is lost must not make an earlier step look like the last one.
+_JOINED = policy_step.outerjoin(policy_pack, _step.address == policy_pack.c.address)
+_DIGEST = func.coalesce(policy_pack.c.digest, "").label("digest")
 _NEWEST = (
-    select(_step.generation, _step.kind, _step.address, policy_pack.c.digest)
+    select(_step.generation, _step.kind, _step.address, _DIGEST)
     .select_from(_JOINED)
     .order_by(_step.generation.desc())
     .limit(1)
@@ -77,7 +79,7 @@ def read_steps(connection: Connection) -> list[Step]:
     Raises:
         StoreUnavailableError: what is stored cannot be read.
     """
-    question = select(policy_step, policy_pack.c.digest).select_from(_JOINED).order_by(_step.generation)
+    question = select(policy_step, _DIGEST).select_from(_JOINED).order_by(_step.generation)
     return [_read_step(dict(row)) for row in connection.execute(question).mappings()]
 
 
