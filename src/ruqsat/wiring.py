@@ -25,7 +25,7 @@ from ruqsat.errors import PolicyError, SettingsError, StoreUnavailableError
 from ruqsat.policy_following import PolicyFromDatabase
 from ruqsat.process_state import ProcessState
 from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal, build_json_for_tests, build_stage
-from ruqsat.service.administration_point import AdministrationPoint, InForce
+from ruqsat.service.administration_point import AdministrationPoint, InForce, PolicySource
 from ruqsat.service.clock import ServerClock, SystemClock
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
@@ -110,6 +110,7 @@ async def open_process(
     verifier, seal = _verifier(settings), _seal(settings)
     url = settings.database_url.get_secret_value()
     metrics, clock = Metrics(), ServerClock() if is_postgres(url) else SystemClock()
+    own = None if settings.policy_source == "database" else await _open_policy(settings, policy_source(settings))
     async with AsyncExitStack() as stack:
         with _naming("RUQSAT_DATABASE_URL"):
             store = await SqlStore.open(url)
@@ -130,9 +131,8 @@ async def open_process(
             sharing = Sharing(freshness, clock, redis.hints, redis.copy)
             hear = sharing.hear if released is None else partial(released.hear, sharing.hear)
             stack.push_async_callback(redis.start(hear).aclose)
-        source = policy_source(settings) if released is None else released.source
-        administration = AdministrationPoint(source, LastGood(settings.policy_dir), partial(examine, settings))
-        in_force = await administration.open()
+        administration = own or await _open_policy(settings, released.source if released else policy_source(settings))
+        in_force = administration.in_force
         policy_set, routes = in_force.pack.policy_set, in_force.pack.routes
         information = InformationPoint(store, freshness, clock, limits=limits, sharing=sharing)
         stack.push_async_callback(information.aclose)
@@ -182,6 +182,13 @@ async def open_process(
             state.begin_drain,
             look_at_policy,
         )
+
+
+async def _open_policy(settings: Settings, source: PolicySource) -> AdministrationPoint:
+    """Admit the policy to begin with: before anything else is touched, unless it comes from the database."""
+    administration = AdministrationPoint(source, LastGood(settings.policy_dir), partial(examine, settings))
+    await administration.open()
+    return administration
 
 
 async def _watch_policy(

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,18 +16,23 @@ from ruqsat.core.cases import PolicyCase, situation
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.instant import SECOND
 from ruqsat.core.pack import digest_of
-from ruqsat.core.policy_release import Report
+from ruqsat.core.policy_release import POLICY, Report
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.world import World
 from ruqsat.errors import PolicyError
+from ruqsat.policy_following import PolicyFromDatabase
+from ruqsat.service.clock import SystemClock
 from ruqsat.service.freshness import LEASE
 from ruqsat.service.information_point import PROBE_PERIOD
 from ruqsat.stores.policy_store import PolicyStore
+from ruqsat.stores.redis import send_hint
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import upgrade_database
 from tests.admission.released import Sidecar, narrower, opened, release, spoilt, steps_of, until
+from tests.ground import Server
 from tests.mutants import plant
 from tests.service.test_decision_point import ORIGIN
+from tests.stores.redis_ground import new_namespace, started, url_of
 
 Texts = dict[str, bytes]
 
@@ -345,6 +351,30 @@ def test_two_who_release_at_once_do_not_both_succeed(truth: str, tmp_path: Path,
             await store.aclose()
 
     asyncio.run(run())
+
+
+def test_a_hint_brings_an_activation_without_a_probe(tmp_path: Path, valkey: Server, pack_texts: Texts) -> None:
+    """The command line tells Redis, the sidecar reads the pointer; the lease waits for a probe all the same."""
+
+    async def story(sidecar: Sidecar) -> None:
+        other, namespace, key = narrower(pack_texts), new_namespace(), sidecar.store.token_key
+        await release(sidecar.policies, other, "stage")
+        await sidecar.probe()
+        released = PolicyFromDatabase(sidecar.store, None, sidecar.freshness, SystemClock())
+        released.follower = sidecar.follower
+        heard: list[Any] = []
+        hear = partial(released.hear, lambda position, keys: heard.append((position, keys)))
+        following = asyncio.create_task(sidecar.follower.forever())
+        async with started(valkey, namespace, hear, token_key=key) as side:
+            await until(lambda: side.hints.is_heard)
+            position = await sidecar.policies.add(steps_of(3, other, "activate"))
+            lease = sidecar.freshness.lease
+            assert await send_hint(url_of(valkey), namespace, key, position, (POLICY,))
+            await until(lambda: sidecar.digest == digest_of(other))
+            assert (sidecar.freshness.lease, heard) == (lease, [(position, (POLICY,))])
+        following.cancel()
+
+    tell(f"sqlite:///{tmp_path}/truth.db", tmp_path, pack_texts, story)
 
 
 SWAPS = 60
