@@ -12,9 +12,11 @@ from ruqsat.service.administration_point import AdministrationPoint
 from ruqsat.service.clock import SystemClock
 from ruqsat.service.information_point import InformationPoint
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.policy_follower import PolicyFollower
 from ruqsat.service.sharing import SHARED_COUNTERS, Sharing
 from ruqsat.settings import Settings
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
+from ruqsat.web.load import Load
 
 if TYPE_CHECKING:
     from ruqsat.stores.redis import RedisSharing
@@ -31,6 +33,8 @@ class ProcessState:
         self._journal, self._clock, self._rehearsal = journal, clock, rehearsal
         self.redis: RedisSharing | None = None
         self.sharing: Sharing | None = None
+        self.follower: PolicyFollower | None = None
+        self.load = Load()
         self._started = time.time()
         self._draining = False
 
@@ -43,6 +47,8 @@ class ProcessState:
         reasons = []
         if not self._information.has_lease():
             reasons.append("no lease: the store has not answered lately")
+        if self.follower is not None and self.follower.denies:
+            reasons.append("the policy set that must apply is not in force here")
         if not self._journal.healthy:
             reasons.append("the journal cannot be written")
         if self._draining:
@@ -62,6 +68,7 @@ class ProcessState:
         return {
             "version": __version__,
             **self._administration.status(),
+            "policy_release": self.follower.status() if self.follower is not None else None,
             "epoch": position.epoch,
             "applied": position.seq,
             "lease_age_seconds": age if math.isfinite(age := self._lease_age()) else None,
@@ -97,8 +104,17 @@ class ProcessState:
         for name, text in SHARED_COUNTERS.items():
             metrics.counter(f"ruqsat_shared_{name}", text, partial(getattr, sharing, name))
 
+    def _watch_releases(self, metrics: Metrics) -> None:
+        follower = self.follower
+        if follower is None:
+            return
+        metrics.gauge("ruqsat_policy_generation", "Newest activation known", lambda: follower.standing.generation)
+        metrics.gauge("ruqsat_policy_behind", "1 while the active release is not in force", lambda: follower.is_behind)
+        metrics.gauge("ruqsat_policy_denies", "1 while a set that must apply is not in force", lambda: follower.denies)
+
     def watch(self, metrics: Metrics) -> None:
         """Let the metrics read the process at each scrape."""
+        self._watch_releases(metrics)
         self._watch_shared(metrics)
         information, journal = self._information, self._journal
         metrics.gauge("ruqsat_lease_age_seconds", "Since the last successful probe was sent", self._lease_age)
@@ -112,6 +128,8 @@ class ProcessState:
         metrics.counter("ruqsat_policy_reloads", "Packs put in force since the start", lambda: policy.reloads)
         metrics.counter("ruqsat_journal_entries", "Entries appended", lambda: journal.entries)
         metrics.counter("ruqsat_journal_groups", "Groups written and synced", lambda: journal.groups)
+        metrics.gauge("ruqsat_requests_under_way", "Requests being decided", lambda: self.load.now)
+        metrics.counter("ruqsat_requests_shed", "Requests turned away: too many under way", lambda: self.load.shed)
         metrics.counter("ruqsat_probes_failed", "Probes without an answer", lambda: information.failed_probes)
 
     def _lease_age(self) -> float:

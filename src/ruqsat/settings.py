@@ -29,8 +29,9 @@ class Settings(BaseSettings):
     )
 
     pack: Path | None = Field(None, description="folder that holds `model.conf` and `policies/`")
-    policy_source: Literal["folder", "store"] = Field(
-        "folder", description="`folder`: the pack as it is edited; `store`: what `ruqsat policy publish` released"
+    policy_source: Literal["folder", "store", "database"] = Field(
+        "folder",
+        description="`folder`: the pack as it is edited; `store`: released in policy_dir; `database`: in database_url",
     )
     policy_dir: Path = Field(Path("var/policy"), description="folder of the last good pack and of the releases")
     policy_poll_seconds: float = Field(1.0, ge=0, le=3600, description="how often the pack is looked at; 0 is never")
@@ -93,6 +94,12 @@ class Settings(BaseSettings):
     cache_entries: int = Field(50_000, ge=1, le=10_000_000, description="subjects and patients kept in memory")
     lease_seconds: float = Field(5.0, ge=1, le=60, description="Δ: how long facts may be used without hearing from SQL")
     probe_seconds: float = Field(1.0, ge=0.1, le=30, description="P: how often SQL is asked")
+    max_in_flight: int = Field(
+        512, ge=1, le=100_000, description="requests under way at once; more are turned away at once"
+    )
+    max_connections: int = Field(
+        2048, ge=1, le=100_000, description="connections of each listener; more are closed at once"
+    )
     drain_seconds: float = Field(15.0, ge=0, le=300, description="how long a stop waits for requests in flight")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level written")
 

@@ -4,8 +4,8 @@ import asyncio
 import gc
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,12 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.registered import KINDS
 from ruqsat.core.verdict import Verdict
 from ruqsat.core.world import project_world
-from ruqsat.errors import PolicyError, SettingsError
+from ruqsat.errors import PolicyError, StoreUnavailableError
+from ruqsat.listening import cancelled, find_doors, naming, started
+from ruqsat.policy_following import PolicyFromDatabase
 from ruqsat.process_state import ProcessState
 from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal, build_json_for_tests, build_stage
-from ruqsat.service.administration_point import AdministrationPoint, InForce
+from ruqsat.service.administration_point import AdministrationPoint, InForce, PolicySource
 from ruqsat.service.clock import ServerClock, SystemClock
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
@@ -35,20 +37,16 @@ from ruqsat.service.metrics import Metrics
 from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.service.record_seal import RecordSeal, read_record_key
 from ruqsat.service.sharing import Sharing
-from ruqsat.settings import BLOCKING_DUTIES, Settings
+from ruqsat.settings import Settings
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.policy_examiner import examine_in_child
 from ruqsat.stores.policy_releases import Releases
 from ruqsat.stores.policy_sources import FolderSource, LastGood, ReleaseSource
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import is_postgres
-from ruqsat.web.authzen import AuthZen, build_metadata
 from ruqsat.web.control import build_control
-from ruqsat.web.enforcement_points import Door, EnforcementPoints, Guarded, read_points
 from ruqsat.web.forward_auth import ForwardAuth
-from ruqsat.web.identity import TokenVerifier
-from ruqsat.web.listeners import Companion, Listen, Listener, Tls, is_local, parse_listen
-from ruqsat.web.token_keys import OneKey, PublishedKeys, fetch_document
+from ruqsat.web.listeners import Companion, Listener
 
 if TYPE_CHECKING:
     from ruqsat.stores.redis import RedisSharing
@@ -66,6 +64,7 @@ class Process(Struct, frozen=True):
     administration: AdministrationPoint
     information: InformationPoint
     begin_drain: Callable[[], None]
+    look_at_policy: Callable[[], object]
     companions: tuple[Companion, ...] = ()
 
 
@@ -109,17 +108,13 @@ async def open_process(
     Raises:
         RuqsatError: it cannot be started, and why.
     """
-    points, tls, seal = _enforcement_points(settings, rehearsal), _tls(settings), _seal(settings)
+    doors, seal = find_doors(settings, rehearsal), _seal(settings)
     url = settings.database_url.get_secret_value()
     metrics, clock = Metrics(), ServerClock() if is_postgres(url) else SystemClock()
-    administration = AdministrationPoint(
-        policy_source(settings), LastGood(settings.policy_dir), partial(examine, settings)
-    )
-    in_force = await administration.open()
-    policy_set, routes = in_force.pack.policy_set, in_force.pack.routes
+    own = None if settings.policy_source == "database" else await _open_policy(settings, policy_source(settings))
     async with AsyncExitStack() as stack:
-        verifier = _verifier(settings, stack)
-        with _naming("RUQSAT_DATABASE_URL"):
+        doors.keep_keys_fresh(stack)
+        with naming("RUQSAT_DATABASE_URL"):
             store = await SqlStore.open(url)
         stack.push_async_callback(store.aclose)
         if isinstance(clock, ServerClock):
@@ -127,12 +122,20 @@ async def open_process(
         journal = await asyncio.to_thread(_open_journal, settings)
         stack.push_async_callback(journal.aclose)
         journal.sync_seconds_observer = metrics.journal_sync.observe
-        freshness = Freshness(store.token_key, lease_for=int(settings.lease_seconds * SECOND))
+        freshness = Freshness(
+            store.token_key, lease_for=int(settings.lease_seconds * SECOND),
+            follows_policy=settings.policy_source == "database",
+        )  # fmt: skip
         limits = Limits(subjects=settings.cache_entries, patients=settings.cache_entries)
         sharing, redis = None, _redis(settings, store.token_key)
+        released = PolicyFromDatabase(store, redis, freshness, clock) if freshness.follows_policy else None
         if redis is not None:
             sharing = Sharing(freshness, clock, redis.hints, redis.copy)
-            stack.push_async_callback(redis.start(sharing.hear).aclose)
+            hear = sharing.hear if released is None else partial(released.hear, sharing.hear)
+            stack.push_async_callback(redis.start(hear).aclose)
+        administration = own or await _open_policy(settings, released.source if released else policy_source(settings))
+        in_force = administration.in_force
+        policy_set, routes = in_force.pack.policy_set, in_force.pack.routes
         information = InformationPoint(store, freshness, clock, limits=limits, sharing=sharing)
         stack.push_async_callback(information.aclose)
         await information.probe_once()
@@ -140,80 +143,87 @@ async def open_process(
             _log.warning("test_fixtures_are_on people_on_record=%s %s", not await store.is_empty(), TEST_FIXTURES)
         if demo and await store.is_empty():
             await information.record(*_demo_world(in_force.texts, policy_set))
-        stack.push_async_callback(_cancelled, _started(information.probe_forever(int(settings.probe_seconds * SECOND))))
+        stack.push_async_callback(cancelled, started(information.probe_forever(int(settings.probe_seconds * SECOND))))
         stage = build_stage(clock) if rehearsal is not None else None
         decides, present = (evaluate, clock) if stage is None else (stage.decide, stage)
         decision_point = DecisionPoint(policy_set, information, freshness, journal, present, metrics, decides)
         decision_point.begin()
-        auth = (
-            ForwardAuth(decision_point, verifier, routes, policy_set, points.door("auth"))
-            if verifier is not None
-            else None
-        )
+        auth = doors.forward_auth(decision_point, routes, policy_set)
         administration.adopt = partial(_put_in_force, decision_point, auth)
-        if settings.policy_poll_seconds:
-            watching = administration.watch_forever(settings.policy_poll_seconds)
-            stack.push_async_callback(_cancelled, _started(watching))
+        look_at_policy = await _watch_policy(stack, settings, administration, information, released)
         state = ProcessState(settings, administration, information, journal, clock, rehearsal)
-        state.redis, state.sharing = redis, sharing
+        state.redis, state.sharing, state.load = redis, sharing, doors.load
+        state.follower = released.follower if released else None
         state.watch(metrics)
         about: dict[str, Any] = {
             "vocabulary": lambda: decision_point.policy_set.vocabulary,
             "token": lambda: freshness.issue_token(information.position),
             "now": clock.stamp if stage is None else lambda: stage.now().lo,
         }
-        registry = ConsentRegistry(store, information, seal, **about)
+        control = build_control(
+            decision_point, ConsentRegistry(store, information, seal, **about), doors.verifier, metrics,
+            state.status, state.readiness,
+            [RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()],
+        )  # fmt: skip
         apps = {
-            "json": AuthZen(
-                decision_point,
-                points.door(
-                    "json", Door.opened(explain=settings.json_explain, capabilities=settings.json_capabilities)
-                ),
-                None if settings.public_url is None else build_metadata(settings.public_url),
-            )
+            "json": doors.authzen(decision_point)
             if stage is None or rehearsal is None
             else build_json_for_tests(decision_point, stage, information, freshness, administration, rehearsal),
             "auth": auth,
-            "control": Guarded(
-                build_control(
-                    decision_point, registry, verifier, metrics, state.status, state.readiness,
-                    [RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()],
-                ),
-                points.door("control"),
-            ),
-        }  # fmt: skip
-        # What was built lives as long as the process: the collector need not look at it again, nor often.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
+            "control": doors.guarded(control),
+        }
+        _settle_garbage()
         yield Process(
-            tuple(
-                Listener(name, listen, app, tls)
-                for name, app in apps.items()
-                if app is not None and (listen := parse_listen(getattr(settings, f"{name}_listen"))) is not None
-            ),
+            doors.listeners(apps),
             administration,
             information,
             state.begin_drain,
-            _companions(settings, auth, points, tls),
+            look_at_policy,
+            doors.companions(auth),
         )
 
 
-def _companions(
-    settings: Settings, auth: ForwardAuth | None, points: EnforcementPoints, tls: Tls | None
-) -> tuple[Companion, ...]:
-    listen = parse_listen(settings.grpc_listen)
-    if listen is None or auth is None:
-        return ()
-    try:
-        from ruqsat.web.ext_authz import GrpcListener  # noqa: PLC0415 - an extra of the package
-    except ImportError as error:
-        raise SettingsError("RUQSAT_GRPC_LISTEN: needs `pip install 'ruqsat[grpc]'`, or `off`") from error
-    return (GrpcListener(listen, auth, points.door("grpc"), tls),)
+def _settle_garbage() -> None:
+    """What was built lives as long as the process: the collector need not look at it again, nor often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+async def _open_policy(settings: Settings, source: PolicySource) -> AdministrationPoint:
+    """Admit the policy to begin with: before anything else is touched, unless it comes from the database."""
+    administration = AdministrationPoint(source, LastGood(settings.policy_dir), partial(examine, settings))
+    await administration.open()
+    return administration
+
+
+async def _watch_policy(
+    stack: AsyncExitStack, settings: Settings, administration: AdministrationPoint, information: InformationPoint,
+    released: PolicyFromDatabase | None,
+) -> Callable[[], object]:  # fmt: skip
+    """Begin to watch where the policy comes from; return what looks there at once."""
+    if released is not None:
+        follower = released.follow(administration, information)
+        stack.push_async_callback(follower.aclose)
+        with suppress(StoreUnavailableError):
+            await follower.look()  # a start without an answer has no lease; the next probe makes it look again
+        stack.push_async_callback(cancelled, started(follower.forever()))
+        return follower.look_again
+    if settings.policy_poll_seconds:
+        watching = administration.watch_forever(settings.policy_poll_seconds)
+        stack.push_async_callback(cancelled, started(watching))
+    reloads: set[asyncio.Task[bool]] = set()
+
+    def reload() -> None:
+        task = asyncio.get_running_loop().create_task(administration.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    return reload
 
 
 def _put_in_force(point: DecisionPoint, auth: ForwardAuth | None, found: InForce, changes: Changes) -> None:
-    point.put_in_force(found.pack.policy_set, changes)
+    point.put_in_force(found.pack.policy_set, changes, must_apply=found.must_apply)
     if auth is not None:
         auth.put_in_force(found.pack)
 
@@ -233,7 +243,7 @@ def _redis(settings: Settings, token_key: bytes) -> "RedisSharing | None":
     from ruqsat.stores.redis import RedisSharing  # noqa: PLC0415 - not in a process that has no Redis
 
     url = settings.redis_url.get_secret_value()
-    with _naming("RUQSAT_REDIS_URL"):
+    with naming("RUQSAT_REDIS_URL"):
         return RedisSharing(url, settings.redis_namespace, token_key, encrypt=settings.redis_encrypt)
 
 
@@ -243,80 +253,9 @@ def _open_journal(settings: Settings) -> DurableJournal | LossyJournal:
     return DurableJournal.open(settings.journal_dir)
 
 
-def _verifier(settings: Settings, stack: AsyncExitStack) -> TokenVerifier | None:
-    """Return what verifies tokens; published keys are kept fresh until *stack* is left."""
-    if settings.token_issuer is None or settings.token_audience is None:
-        return None
-    if settings.token_jwks_url is not None:
-        published = PublishedKeys(partial(fetch_document, settings.token_jwks_url), settings.token_algorithms)
-        stack.push_async_callback(_cancelled, _started(published.refresh_forever()))
-        return TokenVerifier(settings.token_issuer, settings.token_audience, published)
-    key = settings.token_key_bytes()
-    with _naming("RUQSAT_TOKEN_KEY" if settings.token_key is not None else "RUQSAT_TOKEN_KEY_FILE"):
-        return TokenVerifier(settings.token_issuer, settings.token_audience, OneKey(settings.token_algorithm, key))
-
-
 def _seal(settings: Settings) -> RecordSeal | None:
     key = settings.record_key_bytes()
     if key is None:
         return None
-    with _naming("RUQSAT_RECORD_KEY" if settings.record_key is not None else "RUQSAT_RECORD_KEY_FILE"):
+    with naming("RUQSAT_RECORD_KEY" if settings.record_key is not None else "RUQSAT_RECORD_KEY_FILE"):
         return RecordSeal(read_record_key(key))
-
-
-def _enforcement_points(settings: Settings, rehearsal: Rehearsal | None) -> EnforcementPoints:
-    """
-    Return who may ask where.
-
-    Raises:
-        SettingsError: an entry cannot be used, or a listener would answer strangers beyond this machine.
-    """
-    with _naming("RUQSAT_ENFORCEMENT_POINTS"):
-        points = read_points(settings.enforcement_points, BLOCKING_DUTIES)
-        if rehearsal is not None and points.is_guarded("json"):
-            raise SettingsError("with test fixtures the JSON listener answers whoever reaches it: register none there")
-    for name in ("json", "auth", "control", "grpc"):
-        with _naming(f"RUQSAT_{name.upper()}_LISTEN"):
-            _refuse_strangers(name, parse_listen(getattr(settings, f"{name}_listen")), points, settings.tls_client_ca)
-    return points
-
-
-def _refuse_strangers(name: str, listen: Listen | None, points: EnforcementPoints, client_ca: Path | None) -> None:
-    if listen is None:
-        return
-    if not is_local(listen) and not points.is_guarded(name):
-        raise SettingsError(
-            f"expected a loopback address or `unix:/path`: no enforcement point is registered for the {name} listener "
-            "(RUQSAT_ENFORCEMENT_POINTS), so that whoever reached it would be answered"
-        )
-    if points.needs_certificates(name) and (client_ca is None or listen.path):
-        raise SettingsError("points that prove themselves by certificates need TCP and RUQSAT_TLS_CLIENT_CA")
-
-
-def _tls(settings: Settings) -> Tls | None:
-    if settings.tls_certificate is None or settings.tls_key is None:
-        return None
-    for name in ("tls_certificate", "tls_key", "tls_client_ca"):
-        file = getattr(settings, name)
-        if file is not None and not file.is_file():
-            raise SettingsError(f"RUQSAT_{name.upper()}: there is no such file")
-    return Tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
-
-
-@contextmanager
-def _naming(setting: str) -> Iterator[None]:
-    """Say which setting it was, where a deeper layer refuses what it was given."""
-    try:
-        yield
-    except SettingsError as error:
-        raise SettingsError(f"{setting}: {error}") from error
-
-
-def _started(work: Any) -> "asyncio.Task[None]":
-    return asyncio.get_running_loop().create_task(work)
-
-
-async def _cancelled(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from ruqsat.cli import policy_author, policy_compare, policy_read, policy_release
+from ruqsat.cli import policy_author, policy_compare, policy_database, policy_read, policy_release
 from ruqsat.cli.output import AsFormat, AsJson, Format, console, plural, print_findings, print_json
 from ruqsat.core.admission import WORLD, Pack, build_pack, read_cases
 from ruqsat.core.authoring.advice import advise
@@ -23,6 +23,7 @@ app = typer.Typer(no_args_is_help=True)
 for command in (
     policy_author.fmt, policy_author.coverage, policy_author.mutate, policy_author.schema,
     policy_release.publish, policy_release.rollback, policy_release.history,
+    policy_database.releases, policy_database.stage, policy_database.activate, policy_database.status,
 ):  # fmt: skip
     app.command()(command)
 app.command("read")(policy_read.read)

@@ -1,17 +1,20 @@
-"""``ruqsat policy publish|rollback|history``: what is in force, from when, by whom and why."""
+"""
+``ruqsat policy publish|rollback|history``: what is in force, from when, by whom and why.
+
+``rollback`` and ``history`` are of releases in a folder; those in the database have ``cli.policy_database``.
+"""
 
 import asyncio
 import getpass
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 import typer
-from rich.console import Console
 
+from ruqsat.cli.output import AsJson, console, print_json
+from ruqsat.cli.policy_database import Approval, MustApply, Terms, Url, Who, Why, publish_to_database
 from ruqsat.core.admission import Changes, Pack, build_pack, changes_between
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.verdict import Verdict
@@ -22,22 +25,40 @@ from ruqsat.stores.policy_folder import load_texts
 from ruqsat.stores.policy_releases import Release, Releases
 from ruqsat.wiring import examine, find_pack, releases_of
 
-Why = Annotated[str, typer.Option("--why", help="The reason, for the history: a ticket, a decision.")]
-Who = Annotated[str | None, typer.Option("--who", help="Who decided it (default: the account that runs this).")]
 Where = Annotated[Path | None, typer.Option("--dir", help="Folder of policy state (default: RUQSAT_POLICY_DIR).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
 def publish(
-    why: Why,
     folder: Annotated[Path | None, typer.Argument(help="The pack to publish (default: the pack in use).")] = None,
+    *,
+    why: Why,
     who: Who = None,
     where: Where = None,
+    database_url: Url = None,
+    activate: Annotated[bool, typer.Option("--activate", help="Database: in force at once, not staged first.")] = False,
+    must_apply: MustApply = False,
+    approval: Approval = None,
     as_json: AsJson = False,
 ) -> None:
-    """Examine a pack and put it in force for every sidecar that runs with RUQSAT_POLICY_SOURCE=store."""
-    settings = _settings(where)
-    _release("publish", settings, load_texts(find_pack(folder)), who, why, as_json=as_json)
+    """
+    Examine a pack, and put it in force for every sidecar with the same RUQSAT_POLICY_SOURCE.
+
+    `store`: in force at once.  `database` (or --database-url): staged, and in force with `ruqsat policy activate`.
+    """
+    settings = _settings(where, database_url)
+    texts = load_texts(find_pack(folder))
+    if settings.policy_source != "database" and database_url is None:
+        if activate or must_apply or approval is not None:
+            raise PolicyError("--activate, --must-apply and --approved-by are of releases in the database")
+        _release("publish", settings, texts, who, why, as_json=as_json)
+        return
+    try:
+        admitted = _examined(settings, texts)
+    except RefusedError as error:
+        console().print(str(error))
+        raise typer.Exit(1) from None
+    terms = Terms(who, why, approval, must_apply)
+    publish_to_database(settings, texts, admitted, terms, activates=activate, as_json=as_json)
 
 
 def rollback(
@@ -61,9 +82,9 @@ def history(where: Where = None, as_json: AsJson = False) -> None:
     """List the releases, newest first; the first is in force."""
     past = releases_of(_settings(where)).history()
     if as_json:
-        _print_json(past)
+        print_json(past)
         return
-    out = _console()
+    out = console()
     for release in reversed(past):
         mark = "in force" if release is past[-1] else "        "
         out.print(f"{release.number:>4}  {mark}  {release.at}  {release.kind:<8}  {release.digest[:16]}  {release.who}")
@@ -85,7 +106,7 @@ def _release(
     try:
         pack, verdict = _examined(settings, texts)
     except RefusedError as error:
-        _console().print(str(error))
+        console().print(str(error))
         raise typer.Exit(1) from None
     changes = changes_between(_set_of(releases, past), pack.policy_set)
     release = Release(
@@ -95,9 +116,9 @@ def _release(
     )  # fmt: skip
     release = releases.add(release, texts)
     if as_json:
-        _print_json(release)
+        print_json(release)
         return
-    out = _console()
+    out = console()
     out.print(f"release {release.number} is in force: policy set {release.digest}")
     out.print(f"  {verdict.cases} cases as promised, {verdict.compared} answers compared with stock pycasbin")
     for name, ids in _named(changes):
@@ -124,13 +145,5 @@ def _named(changes: Changes) -> list[tuple[str, tuple[str, ...]]]:
     return [(name, ids) for name, ids in named if ids]
 
 
-def _settings(where: Path | None) -> Settings:
-    return load_settings(auth_listen="off", policy_dir=where)
-
-
-def _console() -> Console:
-    return Console(highlight=False, markup=False, soft_wrap=True)
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+def _settings(where: Path | None, database_url: str | None = None) -> Settings:
+    return load_settings(auth_listen="off", policy_dir=where, database_url=database_url)

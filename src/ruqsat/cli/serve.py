@@ -79,14 +79,7 @@ def _are_tokens_set(given: dict[str, Any]) -> bool:
 
 async def _run(settings: Settings, demo: bool, demo_secret: str | None, rehearsal: Rehearsal | None) -> None:
     async with open_process(settings, demo=demo, rehearsal=rehearsal) as process:
-        reloads: set[asyncio.Task[bool]] = set()
-
-        def reload() -> None:
-            task = asyncio.get_running_loop().create_task(process.administration.reload())
-            reloads.add(task)
-            task.add_done_callback(reloads.discard)
-
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, process.look_at_policy)
 
         def ready(addresses: dict[str, str]) -> None:
             _announce(process, settings, addresses, rehearsal)

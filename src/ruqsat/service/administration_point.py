@@ -55,14 +55,16 @@ class InForce(Struct, frozen=True):
     """
     The policy in force, and how it came there.
 
-    ``origin`` is ``folder``, ``store`` or ``last-good``; ``compared`` is 0 where the
-    very same bytes had been admitted before.
+    ``origin`` is ``folder``, ``store``, ``redis``, ``database`` or ``last-good``;
+    ``compared`` is 0 where the very same bytes had been admitted before.  Under
+    ``must_apply`` nothing that was decided by the set before may be sent any more.
     """
 
     pack: Pack
     texts: dict[str, bytes]
     origin: str
     compared: int
+    must_apply: bool = False
 
 
 class RefusedError(PolicyError):
@@ -115,13 +117,16 @@ class AdministrationPoint:
         try:
             self._seen = await self._source.state()
             texts = await self._source.read()
-            found = await self._admit(texts, self._source.name, await self._kept_quietly())
+            kept = await self._kept_quietly()
+            found = await self.admit(texts, self._source.name, kept)
+            if found.compared:
+                await self._last_good.keep(texts)
         except PolicyError as error:
             kept = await self._kept_quietly()
             if kept is None:
                 raise
-            self._refuse(error)
-            found = await self._admit(kept.texts, "last-good", None)
+            self.refuse(reasons_of(error))
+            found = await self.admit(kept.texts, "last-good")
         self._in_force = found
         return found
 
@@ -136,7 +141,7 @@ class AdministrationPoint:
             try:
                 return await self._reload()
             except RuqsatError as error:
-                self._refuse(error)
+                self.refuse(reasons_of(error))
             except Exception:  # noqa: BLE001 - whatever it was, the policy in force stays
                 _log.exception("policy_reload_failed")
             return False
@@ -149,7 +154,7 @@ class AdministrationPoint:
             try:
                 state = await self._source.state()
             except RuqsatError as error:
-                self._refuse_once(error)
+                self.refuse(reasons_of(error), once=True)
                 continue
             if state == before != self._seen:
                 await self.reload()
@@ -162,7 +167,13 @@ class AdministrationPoint:
         if texts == self.in_force.texts:
             self.refused = ()
             return False
-        found = await self._admit(texts, self._source.name, None)
+        found = await self.admit(texts, self._source.name)
+        await self._last_good.keep(texts)
+        self.put_in_force(found)
+        return True
+
+    def put_in_force(self, found: InForce) -> None:
+        """Let an admitted pack decide from now on, in one step."""
         changes = changes_between(self.in_force.pack.policy_set, found.pack.policy_set)
         self.adopt(found, changes)
         self._in_force, self.refused = found, ()
@@ -171,9 +182,26 @@ class AdministrationPoint:
             "policy_in_force digest=%s added=%d removed=%d changed=%d compared=%d", found.pack.policy_set.digest[:16],
             len(changes.added), len(changes.removed), len(changes.changed), found.compared,
         )  # fmt: skip
-        return True
 
-    async def _admit(self, texts: dict[str, bytes], origin: str, kept: Kept | None) -> InForce:
+    async def keep_in_force(self) -> None:
+        """
+        Keep the pack in force as the last good one.
+
+        Raises:
+            PolicyError: it cannot be written.
+        """
+        await self._last_good.keep(self.in_force.texts)
+
+    async def admit(self, texts: dict[str, bytes], origin: str, kept: Kept | None = None) -> InForce:
+        """
+        Examine a pack and compile it; nothing is in force by that.
+
+        Args:
+            kept: What was admitted before; the very same bytes need no examination by the same version.
+
+        Raises:
+            PolicyError: it is refused.
+        """
         verdict = None
         if kept is None or kept.version != __version__ or kept.texts != texts:
             verdict = await self._examine(texts)
@@ -182,8 +210,6 @@ class AdministrationPoint:
         pack, findings = await asyncio.to_thread(build_pack, texts)
         if pack is None or (verdict is not None and pack.policy_set.digest != verdict.digest):
             raise PolicyError("the policy set is refused:\n" + "\n".join(map(render, findings)))
-        if verdict is not None and origin != "last-good":
-            await self._last_good.keep(texts)
         return InForce(pack, texts, origin, verdict.compared if verdict is not None else 0)
 
     async def _kept_quietly(self) -> Kept | None:
@@ -193,12 +219,11 @@ class AdministrationPoint:
             _log.error("last_good_unusable %s", error)
             return None
 
-    def _refuse_once(self, error: RuqsatError) -> None:
-        if _reasons(error) != self.refused:
-            self._refuse(error)
-
-    def _refuse(self, error: RuqsatError) -> None:
-        self.refused = _reasons(error)
+    def refuse(self, reasons: tuple[str, ...], *, once: bool = False) -> None:
+        """Take in that the source's pack is not in force, and why; with *once*, the same reasons count once."""
+        if once and reasons == self.refused:
+            return
+        self.refused = reasons
         self.refusals += 1
         _log.error("policy_refused %s", " | ".join(self.refused[:5]))
 
@@ -212,5 +237,6 @@ class AdministrationPoint:
         }  # fmt: skip
 
 
-def _reasons(error: RuqsatError) -> tuple[str, ...]:
+def reasons_of(error: RuqsatError) -> tuple[str, ...]:
+    """Return why something was refused, a line each."""
     return error.reasons if isinstance(error, RefusedError) else tuple(str(error).splitlines())

@@ -195,6 +195,7 @@ class DecisionPoint:
         self._decide = decide
         self._process = secrets.token_hex(6)
         self._numbers = count(1)
+        self._must_applied = 0
         self._encode = msgspec.json.Encoder().encode
         self._policy_told: bytes | None = None
         self._untold: bytes | None = None
@@ -214,7 +215,7 @@ class DecisionPoint:
         Raises:
             RequestError: the request carries a consistency token that was not issued here.
         """
-        began = time.perf_counter()
+        began, must_applied, asked = time.perf_counter(), self._must_applied, policy_set
         policy_set, now = policy_set or self.policy_set, self._clock.now()
         subject, patient, beside = request.subject.id, _patient_of(request), NOTHING
         facts = self._information.facts_now(subject, patient)
@@ -229,16 +230,23 @@ class DecisionPoint:
         try:
             await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
             # The last test before a permit is sent: nothing changed while its entry was written, and the lease holds.
-            if decision.allowed and not self._still_usable(request, facts, beside):
-                answer = await self._again(policy_set, request, origin, answer)
+            if decision.allowed and not (
+                must_applied == self._must_applied and self._still_usable(request, facts, beside)
+            ):
+                answer = await self._again(asked, must_applied, request, origin, answer)
         except JournalError:
             self._untold = self._policy_told
             answer = self._answer(deny("deny.audit_unavailable"), policy_set, answer.id)
         self._metrics.decided(origin.listener, answer.decision.reason, time.perf_counter() - began)
         return answer
 
-    def put_in_force(self, policy_set: PolicySet, changes: Changes) -> None:
-        """Decide by *policy_set* from now on; the journal tells it before the first decision under it."""
+    def put_in_force(self, policy_set: PolicySet, changes: Changes, *, must_apply: bool = False) -> None:
+        """
+        Decide by *policy_set* from now on; the journal tells it before the first decision under it.
+
+        With *must_apply* nothing that an earlier set allows is sent any more, however far it has come.
+        """
+        self._must_applied += must_apply
         self._tell(self._policy_entry(self.policy_set.digest, policy_set, changes))
         self.policy_set = policy_set
 
@@ -315,13 +323,22 @@ class DecisionPoint:
             and all(usable(known, who, whom) for who, whom, known in beside)
         )
 
-    async def _again(self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin, unsent: Answer) -> Answer:
-        """Something changed while the entry was written: decide once more, or deny; the first entry was never sent."""
+    async def _again(
+        self, asked: PolicySet | None, must_applied: int, request: EvaluationRequest, origin: Origin, unsent: Answer
+    ) -> Answer:
+        """
+        Something changed while the entry was written: decide once more, or deny; the first entry was never sent.
+
+        A request that was read by the routes of one set is never decided by another: it may have to end here.
+        """
+        policy_set = asked or self.policy_set
+        if asked is None:
+            must_applied = self._must_applied
         decision, facts, beside = await self._evaluate(policy_set, request, origin)
         answer, now = self._answer(decision, policy_set), self._clock.now()
         await self._journal.append(self._entry("not_sent", unsent, request, origin, None, now))
         await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
-        if decision.allowed and not self._still_usable(request, facts, beside):
+        if decision.allowed and not (must_applied == self._must_applied and self._still_usable(request, facts, beside)):
             await self._journal.append(self._entry("not_sent", answer, request, origin, None, now))
             answer = self._answer(deny("deny.stale"), policy_set)
             await self._journal.append(self._entry("decision", answer, request, origin, facts, now))

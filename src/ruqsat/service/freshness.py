@@ -10,6 +10,10 @@ Hints are kept apart from knowledge.  A hint makes what was read before it
 unusable until a probe that was sent after it has told what is true of it: so
 even a hint that was made up can neither hide a change nor bar anybody for long.
 
+Which policy is in force is knowledge like any other.  Where it comes from the same
+database, the lease is renewed only as far as the policy here reflects it: a process
+that cannot tell, or may not go on, falls silent when the lease ends, as without a probe.
+
 Nothing here waits, reads a clock or does I/O.  Times are since boot, in
 microseconds, and come from the caller.
 """
@@ -20,12 +24,14 @@ from typing import Literal, NamedTuple
 
 from ruqsat.core.facts import Position
 from ruqsat.core.instant import SECOND, Instant
+from ruqsat.core.policy_release import POLICY
 from ruqsat.service.consistency_token import TokenSeal
 
 ALL = "ALL"
 LEASE: Instant = 5 * SECOND
 
 _NEVER: Instant = -(1 << 62)
+_NOWHERE = Position("", -1)
 
 ProbeNews = Literal["learned", "forgot", "went-back", "outdated"]
 
@@ -53,20 +59,29 @@ class Freshness:
         "_early",
         "_lease_for",
         "_newest",
+        "_policy",
         "_position",
         "_recent_limit",
         "_seal",
+        "_withheld",
         "applied",
         "epoch",
         "era",
+        "follows_policy",
         "hinted",
         "lease",
         "recent",
         "win",
     )
 
-    def __init__(self, token_key: bytes, *, lease_for: Instant = LEASE, recent_limit: int = 50_000) -> None:
-        """Know nothing: until a first probe no entry is usable."""
+    def __init__(
+        self, token_key: bytes, *, lease_for: Instant = LEASE, recent_limit: int = 50_000, follows_policy: bool = False
+    ) -> None:
+        """
+        Know nothing: until a first probe no entry is usable.
+
+        With *follows_policy* no lease is given, or renewed, while the policy in force does not reflect what is known.
+        """
         self.epoch = ""
         self.applied = 0
         self.recent: OrderedDict[str, int] = OrderedDict()
@@ -80,6 +95,25 @@ class Freshness:
         self._recent_limit = recent_limit
         self._position = Position("", 0)
         self._seal = TokenSeal(token_key)
+        self.follows_policy = follows_policy
+        self._policy = _NOWHERE
+        self._withheld = _NEVER
+
+    def reflects_policy(self) -> bool:
+        """Tell whether the policy in force reflects every change of policy that is known."""
+        held, recent = self._policy, self.recent
+        return not self.follows_policy or (
+            held.epoch == self.epoch
+            and held.seq >= self.win
+            and recent.get(POLICY, 0) <= held.seq
+            and recent.get(ALL, 0) <= held.seq
+        )
+
+    def reflect_policy(self, as_of: Position) -> None:
+        """Take in that the policy in force is what the truth said at *as_of*, or need not be."""
+        self._policy = as_of
+        if self.reflects_policy():
+            self.lease = max(self.lease, self._withheld)
 
     def usable(
         self, as_of: Position, keys: Iterable[str], now_boottime: Instant, token: Position | None = None
@@ -220,7 +254,10 @@ class Freshness:
             news = "forgot"
         for seq, key in changes if news == "learned" else ():
             self.learn(seq, key)
-        self.lease = max(self.lease, sent_at)
+        if self.reflects_policy():
+            self.lease = max(self.lease, sent_at)
+        else:
+            self._withheld = sent_at
         self._settle_hints(sent_at)
         return news
 
@@ -230,6 +267,8 @@ class Freshness:
         self.recent.clear()
         self.hinted.clear()
         self._early.clear()
+        self._withheld = _NEVER
+        self._policy = _NOWHERE
         self.era += 1
 
     def issue_token(self, position: Position) -> str:

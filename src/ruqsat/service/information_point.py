@@ -67,6 +67,8 @@ class InformationPoint:
 
     Counters for the metrics: ``hits``, ``misses``, ``fills`` (readings of the
     store) and ``forgotten`` (times the whole memory had to be dropped).
+
+    ``on_probe``: is called after each probe that was answered.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class InformationPoint:
     ) -> None:  # fmt: skip
         """Begin with an empty memory and no lease: the first fetch, or ``probe_once``, gets one."""
         self.hits = self.misses = self.fills = self.forgotten = 0
+        self.on_probe: Callable[[], None] = lambda: None
         self._sharing = sharing
         self._store = store
         self._freshness = freshness
@@ -300,6 +303,7 @@ class InformationPoint:
         self._drop_if_forgotten()
         if self._sharing is not None:
             self._sharing.probed(news, changes)
+        self.on_probe()
 
     def _drop_if_forgotten(self) -> None:
         era = self._freshness.era

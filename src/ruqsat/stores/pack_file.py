@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from ruqsat import __version__
 from ruqsat.core.pack import digest_of
+from ruqsat.core.policy_release import decode_texts, encode_texts
 from ruqsat.errors import PolicyError
 
 MAX_BYTES = 256 * 1024 * 1024
@@ -28,16 +29,6 @@ class Head(Struct, frozen=True):
     version: str
     digest: str
     sha256: str
-
-
-def encode_texts(texts: Mapping[str, bytes]) -> bytes:
-    """Return a pack's files as one piece; alike packs give alike bytes."""
-    return msgspec.msgpack.encode(dict(sorted(texts.items())))
-
-
-def decode_texts(data: bytes) -> dict[str, bytes]:
-    """Return the files again."""
-    return msgspec.msgpack.decode(data, type=dict[str, bytes])
 
 
 def write_pack_file(path: Path, texts: Mapping[str, bytes]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from ruqsat.core.policy_release import encode_texts
 from ruqsat.core.verdict import Verdict
-from ruqsat.stores.pack_file import encode_texts
 
 GRACE_SECONDS = 110.0
 """How long reading, checking and the cases may take beside the comparison: large packs need it."""

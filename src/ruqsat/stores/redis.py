@@ -9,10 +9,12 @@ import asyncio
 from contextlib import suppress
 from typing import Any, Self
 
+from ruqsat.core.facts import Position
 from ruqsat.stores.copy_seal import CopySeal
 from ruqsat.stores.redis_copy import TIMEOUT_SECONDS, RedisCopy
 from ruqsat.stores.redis_hints import OnHint, RedisHints
 from ruqsat.stores.redis_lane import close_server, open_server
+from ruqsat.stores.redis_packs import RedisPacks
 
 
 class RedisSharing:
@@ -32,6 +34,7 @@ class RedisSharing:
         seal = CopySeal(token_key, encrypt=encrypt)
         self.hints = RedisHints(self._server, namespace, seal)
         self.copy = RedisCopy(self._server, namespace, seal, seconds=copy_seconds)
+        self.packs = RedisPacks(self._server, namespace, seal)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, on_hint: OnHint) -> Self:
@@ -43,7 +46,7 @@ class RedisSharing:
 
     def status(self) -> dict[str, Any]:
         """Return what `/status` shows of Redis."""
-        return {"hints": self.hints.status(), "copies": self.copy.status()}
+        return {"hints": self.hints.status(), "copies": self.copy.status(), "packs": self.packs.status()}
 
     async def aclose(self) -> None:
         """Send what is still to be sent if that is quick, and close everything."""
@@ -55,4 +58,27 @@ class RedisSharing:
                 await task
         await self.hints.aclose()
         await self.copy.aclose()
+        await self.packs.aclose()
         await close_server(self._server)
+
+
+async def send_hint(
+    url: str, namespace: str, token_key: bytes, position: Position, keys: tuple[str, ...], *, encrypt: bool = True
+) -> bool:
+    """
+    Send one hint from a process that lives no longer; tell whether Redis took it, within a second.
+
+    Raises:
+        SettingsError: *url* cannot be read.
+    """
+    server = open_server(url)
+    hints = RedisHints(server, namespace, CopySeal(token_key, encrypt=encrypt), send_seconds=1.0)
+    working = asyncio.get_running_loop().create_task(hints.work())
+    hints.send(position, keys)
+    await hints.flush()
+    working.cancel()
+    with suppress(asyncio.CancelledError):
+        await working
+    await hints.aclose()
+    await close_server(server)
+    return hints.sent == 1

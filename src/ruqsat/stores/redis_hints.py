@@ -48,12 +48,15 @@ class RedisHints:
 
     counters = ("sent", "send_failed", "read", "refused", "interruptions", "restarts")
 
-    def __init__(self, server: ConnectionPool, namespace: str, seal: CopySeal) -> None:
-        """Connect nothing yet; ``work`` sends, ``read_forever`` hears."""
+    def __init__(
+        self, server: ConnectionPool, namespace: str, seal: CopySeal, *, send_seconds: float = SEND_SECONDS
+    ) -> None:
+        """Connect nothing yet; ``work`` sends, ``read_forever`` hears. *send_seconds* bound the sending of a hint."""
         self.sent = self.send_failed = self.read = self.refused = self.interruptions = self.restarts = 0
         self._seal = seal
         self._stream = f"ruqsat:{namespace}:feed"
-        self._sending, self._reading = RedisLane(server, SEND_SECONDS), RedisLane(server, READ_SECONDS)
+        self._sending, self._reading = RedisLane(server, send_seconds), RedisLane(server, READ_SECONDS)
+        self._send_seconds = send_seconds
         self._waiting: asyncio.Queue[tuple[Position, tuple[str, ...]]] = asyncio.Queue(_WAITING)
         self._cursor: bytes | None = None
 
@@ -142,9 +145,9 @@ class RedisHints:
         return {"heard": self.is_heard} | {name: getattr(self, name) for name in self.counters}
 
     async def flush(self) -> None:
-        """Wait until what is waiting was sent, for 50 ms at most."""
+        """Wait until what is waiting was sent, for as long at most as one hint may take (50 ms)."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(SEND_SECONDS):
+            async with asyncio.timeout(self._send_seconds):
                 await self._waiting.join()
 
     async def aclose(self) -> None:

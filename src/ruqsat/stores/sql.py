@@ -289,6 +289,24 @@ class SqlStore:
         """
         return not await self._readers.run(sql_facts.has_facts, self._read_timeout)
 
+    async def run_reading(self, work: Callable[[Connection], T], within_seconds: float) -> T:
+        """
+        Run *work* in one snapshot, for tables that have a store of their own.
+
+        Raises:
+            StoreUnavailableError: no answer in time.
+        """
+        return await self._readers.run(work, within_seconds)
+
+    async def run_writing(self, work: Callable[[Connection], T]) -> T:
+        """
+        Run *work* in one transaction; what it raises is passed on and nothing is changed.
+
+        Raises:
+            StoreUnavailableError: nothing was changed; or, as an ``OutcomeUnknownError``, nobody knows.
+        """
+        return await self._write(work)
+
     async def aclose(self) -> None:
         """Finish what was begun, close the database and let another process have it."""
         for lane in (self._probe, self._readers, self._writer):

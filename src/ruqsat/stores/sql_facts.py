@@ -36,6 +36,7 @@ class Kind(IntEnum):
     EVERYTHING = 0
     SUBJECT = 1
     PATIENT = 2
+    POLICY = 3
 
 
 Touched = tuple[Kind, str]

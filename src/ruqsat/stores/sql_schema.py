@@ -127,6 +127,39 @@ idempotency = Table(
     sqlite_strict=True,
 )
 
+policy_pack = Table(
+    "policy_pack",
+    metadata,
+    Column("address", _EXACT, primary_key=True),
+    Column("digest", _EXACT, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_strict=True,
+)
+
+policy_step = Table(
+    "policy_step",
+    metadata,
+    Column("generation", _NUMBER, primary_key=True, autoincrement=False),
+    Column("kind", _EXACT, nullable=False),
+    Column("address", _EXACT, nullable=False),
+    Column("author", _EXACT, nullable=False),
+    Column("reason", _EXACT, nullable=False),
+    Column("approval", _EXACT),
+    Column("at", _NUMBER, nullable=False),
+    Column("must_apply", Integer, nullable=False),
+    Column("changes", LargeBinary, nullable=False),
+    sqlite_strict=True,
+)
+
+policy_report = Table(
+    "policy_report",
+    metadata,
+    Column("sidecar", _EXACT, primary_key=True),
+    Column("at", _NUMBER, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_strict=True,
+)
+
 meta = Table(
     "meta",
     metadata,

@@ -19,6 +19,7 @@ from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
 from ruqsat.web.batch import MAX_BATCH_BYTES, answer_batch, read_batch
 from ruqsat.web.enforcement_points import CHALLENGE, Door, EnforcementPoint
+from ruqsat.web.load import Load
 from ruqsat.web.protocol import CYCLE, reply_at_once, take_body
 from ruqsat.web.wire import MAX_BODY_BYTES, decode_evaluation, encode_answer
 
@@ -32,6 +33,8 @@ EVALUATIONS = "/access/v1/evaluations"
 METADATA = "/.well-known/authzen-configuration"
 JSON = b"application/json"
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+_OVERLOADED = "the decision point has too much under way; nothing was allowed"
+_RETRY = (b"retry-after", b"1")
 _MAX_TRACEPARENT = 256
 _log = logging.getLogger("ruqsat.json")
 
@@ -51,12 +54,16 @@ class AuthZen:
     Args:
         decision_point: Decides.
         door: Who may ask, may see exact reasons, and can carry out which duties.
+        load: What is under way, with the other listeners that decide.
         metadata: What discovery answers; None where no public address is configured.
     """
 
-    def __init__(self, decision_point: Decides, door: Door, metadata: bytes | None = None) -> None:
+    def __init__(
+        self, decision_point: Decides, door: Door, metadata: bytes | None = None, load: Load | None = None
+    ) -> None:
         self._decision_point = decision_point
         self._door = door
+        self._load = load or Load()
         self._metadata = metadata
         self._plain = {point.name: _origin(point) for point in door.points}
 
@@ -98,7 +105,14 @@ class AuthZen:
         body = take_body(cycle) if cycle is not None else None
         if body is None or len(body) > MAX_BODY_BYTES:
             body = await read_on(await receive(), receive)
-        answer = await self._decision_point.decide(decode_evaluation(body), origin)
+        # Only what has arrived whole is under way: whoever sends slowly takes nobody's place.
+        if not self._load.enter():
+            await say(send, 503, _OVERLOADED, [*extra, _RETRY])
+            return
+        try:
+            answer = await self._decision_point.decide(decode_evaluation(body), origin)
+        finally:
+            self._load.leave()
         said = encode_answer(answer, origin.explain)
         if extra or cycle is None or not reply_at_once(cycle, _HEAD % len(said), said):
             await reply(send, 200, JSON, said, extra)
@@ -109,10 +123,16 @@ class AuthZen:
         def decide(question: EvaluationRequest) -> Awaitable[Answer]:
             return self._decision_point.decide(question, origin)
 
-        if isinstance(asked, EvaluationRequest):
-            said = encode_answer(await decide(asked), origin.explain)
-        else:
-            said = await answer_batch(asked, decide, origin.explain)
+        if not self._load.enter():
+            await say(send, 503, _OVERLOADED, [*extra, _RETRY])
+            return
+        try:
+            if isinstance(asked, EvaluationRequest):
+                said = encode_answer(await decide(asked), origin.explain)
+            else:
+                said = await answer_batch(asked, decide, origin.explain)
+        finally:
+            self._load.leave()
         await reply(send, 200, JSON, said, extra)
 
     async def _discovery(self, scope: Scope, send: Send, extra: Headers) -> None:

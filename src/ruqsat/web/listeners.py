@@ -78,6 +78,7 @@ class Listener(Struct, frozen=True):
     listen: Listen
     app: Any
     tls: Tls | None = None
+    max_connections: int = 2048
 
 
 def parse_listen(text: str) -> Listen | None:
@@ -138,7 +139,7 @@ async def serve(
     stop = stop or asyncio.Event()
     with contextlib.ExitStack() as stack:
         sockets = {listener.name: stack.enter_context(_bound(listener)) for listener in listeners}
-        servers = [_Server(_config(listener, drain_seconds)) for listener in listeners]
+        servers = [_Server(_config(listener, drain_seconds), listener.max_connections) for listener in listeners]
         stack.enter_context(_signals(stop, servers))
         tasks = [
             asyncio.create_task(server.serve([sockets[listener.name]]))
@@ -166,9 +167,10 @@ async def serve(
 class _Server(Server):
     """A uvicorn server that leaves signals to us and drains before it closes."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, max_connections: int) -> None:
         super().__init__(config)
         self.server_state = self._state = State()
+        self._state.max_connections = max_connections
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -72,9 +72,15 @@ class HeadTooLargeError(ValueError):
 
 
 class State(ServerState):
-    """What the connections of one listener share; once ``draining``, each answer is its connection's last."""
+    """
+    What the connections of one listener share; once ``draining``, each answer is its connection's last.
+
+    Beyond ``max_connections`` a connection is closed as it comes, and counted (``refused``).
+    """
 
     draining = False
+    max_connections = 2048
+    refused = 0
 
 
 class _Corked:
@@ -137,6 +143,10 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(_Corked(transport, self.loop))  # type: ignore[arg-type]
         self._peer = read_peer(transport)
         self.draining = getattr(self.server_state, "draining", False)
+        if len(self.connections) > getattr(self.server_state, "max_connections", State.max_connections):
+            self.server_state.refused = getattr(self.server_state, "refused", 0) + 1  # type: ignore[attr-defined]
+            transport.close()
+            return
         self._deadline = self.loop.call_later(READ_SECONDS, self._close_late)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -29,6 +29,7 @@ from ruqsat.web.enforcement_points import Door, EnforcementPoint
 from ruqsat.web.forward_auth import caddy, envoy, haproxy, nginx, traefik
 from ruqsat.web.forward_auth.shared import BadPepRequest, Dialect, Headers, Original, Scope
 from ruqsat.web.identity import TokenVerifier, Unauthenticated
+from ruqsat.web.load import Load
 from ruqsat.web.protocol import TARGET
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -92,11 +93,12 @@ class ForwardAuth:
 
     def __init__(
         self, decision_point: Decides, verifier: TokenVerifier, routes: RouteTable,
-        policy_set: PolicySet | None = None, door: Door | None = None,
+        policy_set: PolicySet | None = None, door: Door | None = None, load: Load | None = None,
     ) -> None:  # fmt: skip
         self._decision_point = decision_point
         self._verifier = verifier
         self._door = door or Door.opened()
+        self._load = load or Load()
         self._in_force = (routes, policy_set)
 
     def put_in_force(self, pack: Pack) -> None:
@@ -131,6 +133,16 @@ class ForwardAuth:
             headers: Its headers, names in lower case; the token, the trace and what a FHIR server would read are read.
             point: Who asks; None for nobody that is registered here.
         """
+        if not self._load.enter():
+            return Verdict(reason="overloaded")
+        try:
+            return await self._judge(dialect, read_original, headers, point)
+        finally:
+            self._load.leave()
+
+    async def _judge(
+        self, dialect: str, read_original: Callable[[], Original], headers: Headers, point: EnforcementPoint | None
+    ) -> Verdict:
         origin = Origin(dialect, traceparent=_traceparent(headers), point="" if point is None else point.name)
         try:
             if point is None:

@@ -1,0 +1,168 @@
+"""Who may reach the process, and how it knows them: listeners, enforcement points, tokens, as the settings say."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.routes import RouteTable
+from ruqsat.errors import SettingsError
+from ruqsat.rehearsal import Rehearsal
+from ruqsat.service.decision_point import DecisionPoint
+from ruqsat.settings import BLOCKING_DUTIES, Settings
+from ruqsat.web.authzen import AuthZen, build_metadata
+from ruqsat.web.enforcement_points import App, Door, EnforcementPoints, Guarded, read_points
+from ruqsat.web.forward_auth import ForwardAuth
+from ruqsat.web.identity import TokenVerifier
+from ruqsat.web.listeners import Companion, Listen, Listener, Tls, is_local, parse_listen
+from ruqsat.web.load import Load
+from ruqsat.web.token_keys import OneKey, PublishedKeys, fetch_document
+
+
+class Doors(Struct, frozen=True):
+    """
+    What every listener needs: who may ask, by which certificates, whose tokens, and how much at once.
+
+    ``published``: the keys that the issuer publishes, if tokens are verified with those.
+    """
+
+    settings: Settings
+    points: EnforcementPoints
+    tls: Tls | None
+    verifier: TokenVerifier | None
+    published: PublishedKeys | None
+    load: Load
+
+    def keep_keys_fresh(self, stack: AsyncExitStack) -> None:
+        """Fetch published keys now and then, until *stack* is left."""
+        if self.published is not None:
+            stack.push_async_callback(cancelled, started(self.published.refresh_forever()))
+
+    def forward_auth(
+        self, decision_point: DecisionPoint, routes: RouteTable, policy_set: PolicySet
+    ) -> ForwardAuth | None:
+        """Return what proxies ask; None where no token could be verified."""
+        if self.verifier is None:
+            return None
+        return ForwardAuth(decision_point, self.verifier, routes, policy_set, self.points.door("auth"), self.load)
+
+    def authzen(self, decision_point: DecisionPoint) -> AuthZen:
+        """Return what applications ask."""
+        settings = self.settings
+        opened = Door.opened(explain=settings.json_explain, capabilities=settings.json_capabilities)
+        metadata = None if settings.public_url is None else build_metadata(settings.public_url)
+        return AuthZen(decision_point, self.points.door("json", opened), metadata, self.load)
+
+    def guarded(self, control: App) -> Guarded:
+        """Return the control application behind its door."""
+        return Guarded(control, self.points.door("control"))
+
+    def listeners(self, apps: Mapping[str, Any]) -> tuple[Listener, ...]:
+        """Return a listener for each application that is not switched off."""
+        addresses = {name: parse_listen(getattr(self.settings, f"{name}_listen")) for name in apps}
+        return tuple(
+            Listener(name, listen, app, self.tls, self.settings.max_connections)
+            for name, app in apps.items()
+            if app is not None and (listen := addresses[name]) is not None
+        )
+
+    def companions(self, auth: ForwardAuth | None) -> tuple[Companion, ...]:
+        """Return the listeners that are no ASGI applications."""
+        listen = parse_listen(self.settings.grpc_listen)
+        if listen is None or auth is None:
+            return ()
+        try:
+            from ruqsat.web.ext_authz import GrpcListener  # noqa: PLC0415 - an extra of the package
+        except ImportError as error:
+            raise SettingsError("RUQSAT_GRPC_LISTEN: needs `pip install 'ruqsat[grpc]'`, or `off`") from error
+        return (GrpcListener(listen, auth, self.points.door("grpc"), self.tls),)
+
+
+def find_doors(settings: Settings, rehearsal: Rehearsal | None) -> Doors:
+    """
+    Return what the settings say of listeners and callers.
+
+    Raises:
+        SettingsError: they cannot be used, or a listener would answer strangers beyond this machine.
+    """
+    points, tls = _points(settings, rehearsal), _tls(settings)
+    published = None
+    if settings.token_jwks_url is not None:
+        published = PublishedKeys(partial(fetch_document, settings.token_jwks_url), settings.token_algorithms)
+    verifier = _verifier(settings, published)
+    return Doors(settings, points, tls, verifier, published, Load(settings.max_in_flight))
+
+
+def _verifier(settings: Settings, published: PublishedKeys | None) -> TokenVerifier | None:
+    if settings.token_issuer is None or settings.token_audience is None:
+        return None
+    if published is not None:
+        return TokenVerifier(settings.token_issuer, settings.token_audience, published)
+    key = settings.token_key_bytes()
+    with naming("RUQSAT_TOKEN_KEY" if settings.token_key is not None else "RUQSAT_TOKEN_KEY_FILE"):
+        return TokenVerifier(settings.token_issuer, settings.token_audience, OneKey(settings.token_algorithm, key))
+
+
+def _points(settings: Settings, rehearsal: Rehearsal | None) -> EnforcementPoints:
+    """
+    Return who may ask where.
+
+    Raises:
+        SettingsError: an entry cannot be used, or a listener would answer strangers beyond this machine.
+    """
+    with naming("RUQSAT_ENFORCEMENT_POINTS"):
+        points = read_points(settings.enforcement_points, BLOCKING_DUTIES)
+        if rehearsal is not None and points.is_guarded("json"):
+            raise SettingsError("with test fixtures the JSON listener answers whoever reaches it: register none there")
+    for name in ("json", "auth", "control", "grpc"):
+        with naming(f"RUQSAT_{name.upper()}_LISTEN"):
+            _refuse_strangers(name, parse_listen(getattr(settings, f"{name}_listen")), points, settings.tls_client_ca)
+    return points
+
+
+def _refuse_strangers(name: str, listen: Listen | None, points: EnforcementPoints, client_ca: Path | None) -> None:
+    if listen is None:
+        return
+    if not is_local(listen) and not points.is_guarded(name):
+        raise SettingsError(
+            f"expected a loopback address or `unix:/path`: no enforcement point is registered for the {name} listener "
+            "(RUQSAT_ENFORCEMENT_POINTS), so that whoever reached it would be answered"
+        )
+    if points.needs_certificates(name) and (client_ca is None or listen.path):
+        raise SettingsError("points that prove themselves by certificates need TCP and RUQSAT_TLS_CLIENT_CA")
+
+
+def _tls(settings: Settings) -> Tls | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    for name in ("tls_certificate", "tls_key", "tls_client_ca"):
+        file = getattr(settings, name)
+        if file is not None and not file.is_file():
+            raise SettingsError(f"RUQSAT_{name.upper()}: there is no such file")
+    return Tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+
+
+@contextmanager
+def naming(setting: str) -> Iterator[None]:
+    """Say which setting it was, where a deeper layer refuses what it was given."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(f"{setting}: {error}") from error
+
+
+def started(work: Any) -> "asyncio.Task[None]":
+    """Run *work* beside everything else, on the running loop."""
+    return asyncio.get_running_loop().create_task(work)
+
+
+async def cancelled(task: "asyncio.Task[None]") -> None:
+    """End *task* and wait for its end."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,91 @@
+"""A set that must apply: nothing that an earlier one allows is sent any more, however far it has come."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import ruqsat.service.decision_point as product
+from ruqsat.core.admission import Changes
+from ruqsat.core.cases import situation
+from ruqsat.core.pack import load_pack
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.sampling import NOON
+from ruqsat.core.world import World
+from ruqsat.service.freshness import Freshness
+from ruqsat.service.metrics import Metrics
+from tests.clocks import FixedClock
+from tests.mutants import plant
+from tests.service.test_decision_point import ALLOWED, ORIGIN, Known, Paper
+
+
+@pytest.fixture
+def narrower(pack_texts: dict[str, bytes]) -> PolicySet:
+    """The pack in which nobody reads by consent."""
+    rules = pack_texts["policies/consent.csv"].replace(b"care_staff, read search,", b"care_staff, search,")
+    found, _ = load_pack(pack_texts | {"policies/consent.csv": rules})
+    assert found is not None
+    return found
+
+
+def answered(
+    policy_set: PolicySet, world: World, other: PolicySet, *, must_apply: bool, routed: bool, module: Any = product
+) -> tuple[Any, list[dict[str, Any]]]:
+    """Exchange the set while the entry of an allowed read is being written; return the answer and the journal."""
+    request, facts, _ = situation(policy_set, world, ALLOWED)
+
+    async def story() -> tuple[Any, list[dict[str, Any]]]:
+        paper = Paper(held=True)
+        clock, tokens = FixedClock(NOON), Freshness(bytes(32))
+        point = module.DecisionPoint(policy_set, Known(facts), tokens, paper, clock, Metrics())
+        work = asyncio.create_task(point.decide(request, ORIGIN, policy_set if routed else None))
+        await asyncio.sleep(0)
+        assert paper.entries[0]["allowed"] is True
+        point.put_in_force(other, Changes(), must_apply=must_apply)
+        paper.held = False
+        for future in paper.waiting:
+            future.set_result(None)
+        return await work, paper.entries
+
+    return asyncio.run(story())
+
+
+def test_an_answer_prepared_under_the_older_set_is_not_sent(
+    policy_set: PolicySet, world: World, narrower: PolicySet
+) -> None:
+    """It is decided once more under the set that must apply; the journal says that the first was not sent."""
+    answer, entries = answered(policy_set, world, narrower, must_apply=True, routed=False)
+
+    assert (answer.decision.allowed, answer.policy) == (False, narrower.digest[:16])
+    assert [entry["kind"] for entry in entries] == ["decision", "policy", "not_sent", "decision"]
+    assert entries[0]["id"] == entries[2]["id"] != answer.id == entries[3]["id"]
+
+
+def test_a_request_that_was_read_by_the_older_routes_ends_there(
+    policy_set: PolicySet, world: World, narrower: PolicySet
+) -> None:
+    """One request is read and decided under one set: what its set may not allow any more, no other decides."""
+    answer, _ = answered(policy_set, world, narrower, must_apply=True, routed=True)
+
+    assert (answer.decision.allowed, answer.decision.reason) == (False, "deny.stale")
+
+
+def test_a_set_that_need_not_apply_lets_what_was_prepared_go(
+    policy_set: PolicySet, world: World, narrower: PolicySet
+) -> None:
+    """An exchange without that mark costs no answer in hand."""
+    answer, entries = answered(policy_set, world, narrower, must_apply=False, routed=False)
+
+    assert (answer.decision.allowed, answer.policy) == (True, policy_set.digest[:16])
+    assert [entry["kind"] for entry in entries] == ["decision", "policy"]
+
+
+@pytest.mark.parametrize("routed", [False, True])
+def test_planted_a_test_before_sending_without_the_policy_is_noticed(
+    policy_set: PolicySet, world: World, narrower: PolicySet, routed: bool
+) -> None:
+    """With the comparison taken out, the older set's permit is sent."""
+    mutant = plant(product, "self._must_applied += must_apply", "self._must_applied += 0")
+    answer, _ = answered(policy_set, world, narrower, must_apply=True, routed=routed, module=mutant)
+
+    assert answer.decision.allowed
