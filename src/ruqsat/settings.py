@@ -66,6 +66,13 @@ class Settings(BaseSettings):
         None, description="what personal fields of records are encrypted with: 32 bytes in base64"
     )
     record_key_file: Path | None = Field(None, description="file holding the record key")
+    signature_trust: Path | None = Field(
+        None, description="PEM file, or folder of certificates, that signatures are verified against; none: none are"
+    )
+    signature_crls: Path | None = Field(None, description="folder of the authorities' lists of revoked certificates")
+    signature_plugin: str | None = Field(
+        None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="`module:factory` of a verifier, such as for GOST"
+    )
     cache_entries: int = Field(50_000, ge=1, le=10_000_000, description="subjects and patients kept in memory")
     lease_seconds: float = Field(5.0, ge=1, le=60, description="Δ: how long facts may be used without hearing from SQL")
     probe_seconds: float = Field(1.0, ge=0.1, le=30, description="P: how often SQL is asked")
@@ -116,6 +123,8 @@ class Settings(BaseSettings):
             raise ValueError("set token_key or token_key_file, not both")
         if self.record_key and self.record_key_file:
             raise ValueError("set record_key or record_key_file, not both")
+        if self.signature_crls and not self.signature_trust:
+            raise ValueError("signature_crls without signature_trust revokes what nothing trusts: set both")
         if missing and self.auth_listen != "off":
             raise ValueError(
                 "the forward-auth listener needs token_issuer, token_audience and token_key or "

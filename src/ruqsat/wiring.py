@@ -33,7 +33,11 @@ from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.record_seal import RecordSeal, read_record_key
 from ruqsat.service.sharing import Sharing
+from ruqsat.service.signatures import SignatureVerifier
 from ruqsat.settings import Settings
+from ruqsat.signatures.cms_verifier import CmsVerifier
+from ruqsat.signatures.plug_in import load_plug_in
+from ruqsat.signatures.trust import RevocationLists, Trust, load_trust
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.policy_examiner import examine_in_child
 from ruqsat.stores.policy_releases import Releases
@@ -106,6 +110,7 @@ async def open_process(
     """
     _refuse_open_listeners(settings)
     verifier, seal = _verifier(settings), _seal(settings)
+    signatures = await asyncio.to_thread(_signatures, settings)
     url = settings.database_url.get_secret_value()
     metrics, clock = Metrics(), ServerClock() if is_postgres(url) else SystemClock()
     administration = AdministrationPoint(
@@ -153,6 +158,7 @@ async def open_process(
             vocabulary=lambda: decision_point.policy_set.vocabulary,
             token=lambda: freshness.issue_token(information.position),
             now=clock.stamp if stage is None else lambda: stage.now().lo,
+            signatures=signatures,
         )  # fmt: skip
         apps = {
             "json": AuthZen(decision_point, settings.json_explain, frozenset(settings.json_capabilities))
@@ -224,6 +230,22 @@ def _seal(settings: Settings) -> RecordSeal | None:
         return None
     with _naming("RUQSAT_RECORD_KEY" if settings.record_key is not None else "RUQSAT_RECORD_KEY_FILE"):
         return RecordSeal(read_record_key(key))
+
+
+def _signatures(settings: Settings) -> SignatureVerifier | None:
+    if settings.signature_trust is None and settings.signature_plugin is None:
+        return None
+    trust, revoked, plug_in = Trust(), None, None
+    if settings.signature_trust is not None:
+        with _naming("RUQSAT_SIGNATURE_TRUST"):
+            trust = load_trust(settings.signature_trust)
+    if settings.signature_crls is not None:
+        with _naming("RUQSAT_SIGNATURE_CRLS"):
+            revoked = RevocationLists(settings.signature_crls)
+    if settings.signature_plugin is not None:
+        with _naming("RUQSAT_SIGNATURE_PLUGIN"):
+            plug_in = load_plug_in(settings.signature_plugin)
+    return CmsVerifier(trust, revoked, plug_in)
 
 
 def _refuse_open_listeners(settings: Settings) -> None:

@@ -31,12 +31,14 @@ FAILURES = {
     "algorithm_not_supported": "an algorithm that is verified here; those of GOST 34.310 and others need a plug-in: "
     "RUQSAT_SIGNATURE_PLUGIN names one as `module:factory`",
     "not_trusted": "a certificate that leads to a root of RUQSAT_SIGNATURE_TRUST",
-    "not_yet_valid": "a certificate that was already valid when it signed",
-    "expired": "a certificate that was still valid when it signed",
-    "expired_since": "a signature handed in while its certificate is valid: nothing else proves when it was made",
+    "certificate_not_yet_valid": "a certificate that was already valid when it signed",
+    "certificate_expired": "a certificate that was still valid when it signed",
+    "certificate_expired_since": "a signature handed in while its certificate is valid: "
+    "nothing else proves when it was made",
     "key_usage": "a certificate whose key may sign documents (nonRepudiation)",
     "revoked": "a certificate that is not revoked",
     "revocation_unknown": "a current list of revoked certificates by this issuer in RUQSAT_SIGNATURE_CRLS",
+    "certificate_differs": "what the certificate itself says, or nothing",
     "wrong_signer": "the signature of the one who gives the document",
     "verifier_failed": "another attempt later; the verifier did not come to a finding",
 }

@@ -46,12 +46,12 @@ class Chains:
         _refuse_usage(leaf)
         begins, ends = leaf.not_valid_before_utc, leaf.not_valid_after_utc
         if moment_of(signed_at) < begins:
-            raise FailedError("not_yet_valid")
+            raise FailedError("certificate_not_yet_valid")
         if moment_of(signed_at) > ends:
-            raise FailedError("expired")
+            raise FailedError("certificate_expired")
         chain = self._built(leaf, others, signed_at)
         if moment_of(at) > ends:
-            raise FailedError("expired_since")
+            raise FailedError("certificate_expired_since")
         chain = self._built(leaf, others, max(at, signed_at))
         if self._revoked is not None:
             for certificate, issuer in pairwise(chain):
