@@ -109,6 +109,13 @@ def gost(**more: object) -> bytes:
     return _by(_gost_certificate(), **parts)
 
 
+def _constrained_directory(permitted: bool) -> bytes:
+    """Return a signature whose certificate has a subject that its authority may not give, or might have been refused."""
+    names = [x509.DirectoryName(name("CANARY-others"))]
+    only = x509.NameConstraints(names, None) if permitted else x509.NameConstraints(None, names)
+    return _via(extensions=[(only, True)])
+
+
 def _constrained() -> bytes:
     """Return a signature whose certificate has a name outside of what its authority may name."""
     only = x509.NameConstraints([x509.DNSName("hospital.example")], None)
@@ -303,6 +310,8 @@ BAD: dict[str, Bad] = {
     "a path too long": Bad("not_trusted", _long_path),
     "an owner who issues": Bad("not_trusted", lambda: _by(person(issuer=signer(), key=rsa_key("child")), signer(), middle())),
     "a name that the authority may not give": Bad("not_trusted", _constrained),
+    "a subject that the authority may not give": Bad("not_trusted", lambda: _constrained_directory(permitted=True)),
+    "a subject that the authority may be kept from": Bad("not_trusted", lambda: _constrained_directory(permitted=False)),
     "issued with sha1": Bad("algorithm_weak", _weakly_issued),
     "expired when it signed": Bad("certificate_expired", lambda: _by(person(until=SIGNED - timedelta(seconds=1)), middle())),
     "not valid yet when it signed": Bad("certificate_not_yet_valid", lambda: _by(person(since=SIGNED + timedelta(seconds=1)), middle())),

@@ -69,6 +69,9 @@ class Chains:
             found = builder.build_client_verifier().verify(leaf, [*others, *self._trust.intermediates])
         except (verification.VerificationError, UnsupportedAlgorithm, *_BAD_EXTENSIONS):
             raise FailedError(_why_not(leaf, others)) from None
+        if any(_constrains_directory_names(each) for each in found.chain[1:]):
+            # The library looks at alternative names only, and people's names are directory names.
+            raise FailedError("not_trusted")
         return tuple(found.chain)
 
 
@@ -101,6 +104,15 @@ def _refuse_usage(leaf: x509.Certificate) -> None:
         raise FailedError("malformed") from None
     if not usage.content_commitment:
         raise FailedError("key_usage")
+
+
+def _constrains_directory_names(authority: x509.Certificate) -> bool:
+    try:
+        constraints = authority.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return False
+    names = (*(constraints.permitted_subtrees or ()), *(constraints.excluded_subtrees or ()))
+    return any(isinstance(each, x509.DirectoryName) for each in names)
 
 
 def _why_not(leaf: x509.Certificate, others: tuple[x509.Certificate, ...]) -> str:
