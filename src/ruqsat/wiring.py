@@ -109,7 +109,7 @@ async def open_process(
         RuqsatError: it cannot be started, and why.
     """
     _refuse_open_listeners(settings)
-    verifier, seal = _verifier(settings), _seal(settings)
+    verifier, seal = _verifier(settings), record_seal(settings)
     signatures = await asyncio.to_thread(_signatures, settings)
     url = settings.database_url.get_secret_value()
     metrics, clock = Metrics(), ServerClock() if is_postgres(url) else SystemClock()
@@ -224,12 +224,20 @@ def _verifier(settings: Settings) -> TokenVerifier | None:
         return TokenVerifier(settings.token_issuer, settings.token_audience, settings.token_algorithm, key)
 
 
-def _seal(settings: Settings) -> RecordSeal | None:
-    key = settings.record_key_bytes()
+def record_seal(settings: Settings) -> RecordSeal | None:
+    """
+    Return the seal of the records, which opens under the key before too; None where no key is set.
+
+    Raises:
+        SettingsError: a key is none.
+    """
+    key, before = settings.record_key_bytes(), settings.record_key_previous_bytes()
     if key is None:
         return None
     with _naming("RUQSAT_RECORD_KEY" if settings.record_key is not None else "RUQSAT_RECORD_KEY_FILE"):
-        return RecordSeal(read_record_key(key))
+        newest = read_record_key(key)
+    with _naming("RUQSAT_RECORD_KEY_PREVIOUS"):
+        return RecordSeal(newest) if before is None else RecordSeal(newest, read_record_key(before))
 
 
 def _signatures(settings: Settings) -> SignatureVerifier | None:

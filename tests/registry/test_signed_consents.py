@@ -345,7 +345,7 @@ def test_the_registry_asks_its_verifier() -> None:
     class Store:
         """Keeps nothing."""
 
-        async def is_somebody_else(self, patient: str, tag: bytes) -> bool:
+        async def is_somebody_else(self, patient: str, tags: tuple[bytes, ...]) -> bool:
             """Nobody is."""
             return False
 

@@ -191,7 +191,7 @@ def new_row(id_: str, data: Mapping[str, Any], strict: bool, about: Circumstance
         effect=data["effect"],
         thread=thread_of(id_, data),
         org=at(data, "operator.org"),
-        owner_tag=owner_tag(data, about.seal),
+        owner_tag=next(iter(owner_tags(data, about.seal)), None),
         created_at=about.now,
         updated_at=about.now,
         body=RecordBody(
@@ -206,10 +206,27 @@ def new_row(id_: str, data: Mapping[str, Any], strict: bool, about: Circumstance
     return verified(row, data["verification"] or NOTHING_STATED, about, version=1)
 
 
-def owner_tag(data: Mapping[str, Any], seal: RecordSeal) -> bytes | None:
-    """Return the tag of the owner's identification number, None where none is stated."""
+def owner_tags(data: Mapping[str, Any], seal: RecordSeal) -> tuple[bytes, ...]:
+    """Return the tags of the owner's identification number under each key, the newest first; none for no number."""
     iin = at(data, "owner.iin")
-    return seal.tag("owner", iin.encode()) if iin else None
+    return seal.tags("owner", iin.encode()) if iin else ()
+
+
+def resealed(row: ConsentRow, seal: RecordSeal) -> ConsentRow | None:
+    """
+    Return a record sealed and tagged under the newest key, the same in all else; None if it is already.
+
+    Raises:
+        RecordUnreadableError: the sealed part opens under no key.
+    """
+    if seal.is_current(row.sealed):
+        return None
+    content = unsealed(row, seal)
+    return msgspec.structs.replace(
+        row,
+        owner_tag=next(iter(owner_tags(content["document"], seal)), None),
+        sealed=seal.close(msgspec.json.encode(content), row.patient, row.id, row.sealed_at),
+    )
 
 
 def unsealed(row: ConsentRow, seal: RecordSeal) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from ruqsat.service.consent_changes import (
     moved,
     new_id,
     new_row,
-    owner_tag,
+    owner_tags,
     refuse_other_giver,
     repeated,
     unsealed,
@@ -55,8 +55,8 @@ class RecordStore(Protocol):
         """Return a page of a patient's records."""
         ...
 
-    async def is_somebody_else(self, patient: str, tag: bytes) -> bool:
-        """Tell whether verified records tie the number of this tag to another patient, or this patient to another."""
+    async def is_somebody_else(self, patient: str, tags: tuple[bytes, ...]) -> bool:
+        """Tell whether verified records tie the number of these tags to another patient, or this patient to another."""
         ...
 
     async def find_consent(self, consent: str) -> str | None:
@@ -135,7 +135,7 @@ class ConsentRegistry:
     ) -> dict[str, Any]:
         seal = self._required_seal()
         refuse_other_giver(caller, data)
-        await self._refuse_somebody_else(caller, data["patient"], owner_tag(data, seal))
+        await self._refuse_somebody_else(caller, data["patient"], owner_tags(data, seal))
         examined = await examine(self.signatures, data, data["verification"], self.now())
         data = without_documents(data)
         about = self._circumstances(caller, seal, examined)
@@ -170,8 +170,8 @@ class ConsentRegistry:
             NotConfiguredError: there is no key.
         """
         seal = self._required_seal()
-        await self._refuse_somebody_else(caller, row.patient, row.owner_tag)
         document = unverified_document(unsealed(row, seal)["document"], row.body.attested)
+        await self._refuse_somebody_else(caller, row.patient, owner_tags(document, seal))
         examined = await examine(self.signatures, document, verification, self.now())
         verification = without_documents({"verification": verification})["verification"]
         about = self._circumstances(caller, seal, examined)
@@ -234,14 +234,14 @@ class ConsentRegistry:
         """
         return unsealed(row, self._required_seal())
 
-    async def _refuse_somebody_else(self, caller: Caller, patient: str, tag: bytes | None) -> None:
+    async def _refuse_somebody_else(self, caller: Caller, patient: str, tags: tuple[bytes, ...]) -> None:
         """
         Refuse to tie a patient to a second identification number, or a number to a second patient.
 
         Only the desk is told: anybody else would learn who is on record here.  What they
         hand in opens nothing until the desk verifies it.
         """
-        if caller.desk and tag is not None and await self.store.is_somebody_else(patient, tag):
+        if caller.desk and tags and await self.store.is_somebody_else(patient, tags):
             raise RegistryError("identity-conflict", "verified records tie this patient or this number to another")
 
     def _circumstances(self, caller: Caller, seal: RecordSeal, examined: Examined) -> Circumstances:

@@ -35,8 +35,14 @@ _SOMEBODY_ELSE = select(
             # Permits that were once verified: whoever hands in anything else may have made the number up.
             consent_record.c.effect == "permit",
             consent_record.c.status.in_(("active", "revoked", "superseded")),
-            ((consent_record.c.owner_tag == bindparam("tag")) & (consent_record.c.patient != bindparam("owner")))
-            | ((consent_record.c.owner_tag != bindparam("tag")) & (consent_record.c.patient == bindparam("owner"))),
+            (
+                consent_record.c.owner_tag.in_(bindparam("tags", expanding=True))
+                & (consent_record.c.patient != bindparam("owner"))
+            )
+            | (
+                consent_record.c.owner_tag.not_in(bindparam("tags", expanding=True))
+                & (consent_record.c.patient == bindparam("owner"))
+            ),
         )
     )
 )
@@ -50,7 +56,7 @@ def read_record(connection: Connection, id_: str) -> ConsentRow | None:
         StoreUnavailableError: what is stored cannot be read as a record.
     """
     found = connection.execute(_ONE, {"wanted": id_}).mappings().one_or_none()
-    return None if found is None else _row(dict(found))
+    return None if found is None else row_of(dict(found))
 
 
 def read_page(connection: Connection, patient: str, org: str | None, after: str, limit: int) -> list[ConsentRow]:
@@ -59,10 +65,16 @@ def read_page(connection: Connection, patient: str, org: str | None, after: str,
     if org is not None:
         question = question.where(consent_record.c.org == org)
     rows = connection.execute(question, {"owner": patient, "after": after}).mappings()
-    return [_row(dict(row)) for row in rows]
+    return [row_of(dict(row)) for row in rows]
 
 
-def _row(columns: dict[str, Any]) -> ConsentRow:
+def row_of(columns: dict[str, Any]) -> ConsentRow:
+    """
+    Return a record as it is stored.
+
+    Raises:
+        StoreUnavailableError: what is stored cannot be read as a record.
+    """
     try:
         return ConsentRow(**columns | {"body": _read_body.decode(columns["body"])})
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -75,9 +87,9 @@ def read_receipt(connection: Connection, key: bytes) -> Receipt | None:
     return None if found is None else Receipt(**dict(found))
 
 
-def is_somebody_else(connection: Connection, patient: str, tag: bytes) -> bool:
-    """Tell whether verified records tie this tag's number to another patient, or this patient to another number."""
-    return bool(connection.execute(_SOMEBODY_ELSE, {"owner": patient, "tag": tag}).scalar_one())
+def is_somebody_else(connection: Connection, patient: str, tags: tuple[bytes, ...]) -> bool:
+    """Tell whether verified records tie these tags' number to another patient, or this patient to another number."""
+    return bool(connection.execute(_SOMEBODY_ELSE, {"owner": patient, "tags": tags}).scalar_one())
 
 
 def write_records(connection: Connection, rows: tuple[ConsentRow, ...]) -> None:
