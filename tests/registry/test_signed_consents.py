@@ -243,12 +243,16 @@ def test_a_signature_may_come_with_the_verification() -> None:
 
 
 def test_a_good_signature_beside_a_bad_one_helps_nothing() -> None:
-    """The one on record decides, whatever else is brought."""
-    whole = STATED | {"signature.cms": text(Cms(by=FOREIGN).der())}
-    draft = recorded(changed(whole), verifier=None)
-    mixed = checked(draft, signature={"ok": True, "cms": text(Cms().der())})
-
-    assert (mixed.status, codes(mixed)) == ("rejected", [("/signature/cms", "R9.10", "wrong_signer")])
+    """The one on record and the one that is brought must both hold, and the desk's word changes nothing."""
+    good, bad = text(Cms().der()), text(Cms().der()[:-1] + b"\x00")
+    foreign = text(Cms(by=FOREIGN).der())
+    for own, later, code in (
+        (bad, good, "signature_wrong"), (good, bad, "signature_wrong"),
+        (foreign, good, "wrong_signer"), (good, foreign, "wrong_signer"),
+    ):  # fmt: skip
+        draft = recorded(changed(STATED | {"signature.cms": own}), verifier=None)
+        mixed = checked(draft, signature={"ok": True, "cms": later})
+        assert (mixed.status, codes(mixed)) == ("rejected", [("/signature/cms", "R9.10", code)])
 
 
 def paper(cms: Cms | None = None, **entry: Any) -> dict[str, Any]:

@@ -306,6 +306,7 @@ BAD: dict[str, Bad] = {
     "an authority that says nothing of it": Bad("not_trusted", lambda: _via(ca=None)),
     "an authority that may not issue": Bad("not_trusted", lambda: _via(key_usage=usage(crl_sign=True))),
     "an authority that was over": Bad("not_trusted", lambda: _via(until=SIGNED - timedelta(days=1))),
+    "an authority that was over when it came": Bad("not_trusted", lambda: _via(until=SIGNED + timedelta(seconds=1))),
     "an authority to come": Bad("not_trusted", lambda: _via(since=SIGNED + timedelta(seconds=1))),
     "a path too long": Bad("not_trusted", _long_path),
     "an owner who issues": Bad("not_trusted", lambda: _by(person(issuer=signer(), key=rsa_key("child")), signer(), middle())),

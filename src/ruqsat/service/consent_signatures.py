@@ -24,7 +24,7 @@ async def examine(
     """
     Return what is found of the signatures at hand: the document's own, those of a verification.
 
-    Where the document brought one and the verification brings another, both must hold.
+    Where the document brought one and the verification brings another, both must hold, and be of one signer.
     """
     if verifier is None or data["effect"] == "deny":
         return Examined()
@@ -36,6 +36,8 @@ async def examine(
         if each.get("cms") is not None
     ]
     against = [each for each in found if each.failure is not None]
+    if len({(each.iin, each.bin) for each in found}) > 1:
+        against.append(Finding("wrong_signer"))
     paper = entry.get("cms")
     return Examined(
         next(iter(against or found), None),
