@@ -91,6 +91,17 @@ class Settings(BaseSettings):
         None, description="what personal fields of records are encrypted with: 32 bytes in base64"
     )
     record_key_file: Path | None = Field(None, description="file holding the record key")
+    record_key_previous: SecretStr | None = Field(
+        None, description="the record key before this one, while records are still sealed under it"
+    )
+    record_key_previous_file: Path | None = Field(None, description="file holding the record key before this one")
+    signature_trust: Path | None = Field(
+        None, description="PEM file, or folder of certificates, that signatures are verified against; none: none are"
+    )
+    signature_crls: Path | None = Field(None, description="folder of the authorities' lists of revoked certificates")
+    signature_plugin: str | None = Field(
+        None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="`module:factory` of a verifier, such as for GOST"
+    )
     cache_entries: int = Field(50_000, ge=1, le=10_000_000, description="subjects and patients kept in memory")
     lease_seconds: float = Field(5.0, ge=1, le=60, description="Δ: how long facts may be used without hearing from SQL")
     probe_seconds: float = Field(1.0, ge=0.1, le=30, description="P: how often SQL is asked")
@@ -147,6 +158,16 @@ class Settings(BaseSettings):
             raise ValueError("set one of token_key, token_key_file and token_jwks_url, not both")
         if self.record_key and self.record_key_file:
             raise ValueError("set record_key or record_key_file, not both")
+        if self.record_key_previous and self.record_key_previous_file:
+            raise ValueError("set record_key_previous or record_key_previous_file, not both")
+        if (self.record_key_previous or self.record_key_previous_file) and not (
+            self.record_key or self.record_key_file
+        ):
+            raise ValueError(
+                "record_key_previous without record_key seals nothing: set record_key or record_key_file too"
+            )
+        if self.signature_crls and not self.signature_trust:
+            raise ValueError("signature_crls without signature_trust revokes what nothing trusts: set both")
         if missing and (self.auth_listen != "off" or self.grpc_listen != "off"):
             raise ValueError(
                 "the forward-auth listener needs token_issuer, token_audience and one of token_key, "
@@ -181,14 +202,25 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: the key file cannot be read.
         """
-        if self.record_key is not None:
-            return self.record_key.get_secret_value().encode()
-        if self.record_key_file is None:
-            return None
-        try:
-            return self.record_key_file.read_bytes()
-        except OSError as error:
-            raise SettingsError(f"RUQSAT_RECORD_KEY_FILE cannot be read: {error.strerror}") from error
+        return _secret_bytes(self.record_key, self.record_key_file, "RUQSAT_RECORD_KEY_FILE")
+
+    def record_key_previous_bytes(self) -> bytes | None:
+        """
+        Return the record key before this one as it is written down, None where none is set.
+
+        Raises:
+            SettingsError: the key file cannot be read.
+        """
+        return _secret_bytes(self.record_key_previous, self.record_key_previous_file, "RUQSAT_RECORD_KEY_PREVIOUS_FILE")
+
+
+def _secret_bytes(secret: SecretStr | None, file: Path | None, name: str) -> bytes | None:
+    if secret is not None:
+        return secret.get_secret_value().encode()
+    try:
+        return None if file is None else file.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{name} cannot be read: {error.strerror}") from error
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -37,7 +37,11 @@ from ruqsat.service.metrics import Metrics
 from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.service.record_seal import RecordSeal, read_record_key
 from ruqsat.service.sharing import Sharing
+from ruqsat.service.signatures import SignatureVerifier
 from ruqsat.settings import Settings
+from ruqsat.signatures.cms_verifier import CmsVerifier
+from ruqsat.signatures.plug_in import load_plug_in
+from ruqsat.signatures.trust import RevocationLists, Trust, load_trust
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.policy_examiner import examine_in_child
 from ruqsat.stores.policy_releases import Releases
@@ -108,7 +112,7 @@ async def open_process(
     Raises:
         RuqsatError: it cannot be started, and why.
     """
-    doors, seal = find_doors(settings, rehearsal), _seal(settings)
+    doors, seal, signatures = find_doors(settings, rehearsal), record_seal(settings), _signatures(settings)
     url = settings.database_url.get_secret_value()
     metrics, clock = Metrics(), ServerClock() if is_postgres(url) else SystemClock()
     own = None if settings.policy_source == "database" else await _open_policy(settings, policy_source(settings))
@@ -161,8 +165,9 @@ async def open_process(
             "now": clock.stamp if stage is None else lambda: stage.now().lo,
         }
         control = build_control(
-            decision_point, ConsentRegistry(store, information, seal, **about), doors.verifier, metrics,
-            state.status, state.readiness,
+            decision_point,
+            ConsentRegistry(store, information, seal, **about, signatures=signatures),
+            doors.verifier, metrics, state.status, state.readiness,
             [RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()],
         )  # fmt: skip
         apps = {
@@ -253,9 +258,33 @@ def _open_journal(settings: Settings) -> DurableJournal | LossyJournal:
     return DurableJournal.open(settings.journal_dir)
 
 
-def _seal(settings: Settings) -> RecordSeal | None:
-    key = settings.record_key_bytes()
+def record_seal(settings: Settings) -> RecordSeal | None:
+    """
+    Return the seal of the records, which opens under the key before too; None where no key is set.
+
+    Raises:
+        SettingsError: a key is none.
+    """
+    key, before = settings.record_key_bytes(), settings.record_key_previous_bytes()
     if key is None:
         return None
     with naming("RUQSAT_RECORD_KEY" if settings.record_key is not None else "RUQSAT_RECORD_KEY_FILE"):
-        return RecordSeal(read_record_key(key))
+        newest = read_record_key(key)
+    with naming("RUQSAT_RECORD_KEY_PREVIOUS"):
+        return RecordSeal(newest) if before is None else RecordSeal(newest, read_record_key(before))
+
+
+def _signatures(settings: Settings) -> SignatureVerifier | None:
+    if settings.signature_trust is None and settings.signature_plugin is None:
+        return None
+    trust, revoked, plug_in = Trust(), None, None
+    if settings.signature_trust is not None:
+        with naming("RUQSAT_SIGNATURE_TRUST"):
+            trust = load_trust(settings.signature_trust)
+    if settings.signature_crls is not None:
+        with naming("RUQSAT_SIGNATURE_CRLS"):
+            revoked = RevocationLists(settings.signature_crls)
+    if settings.signature_plugin is not None:
+        with naming("RUQSAT_SIGNATURE_PLUGIN"):
+            plug_in = load_plug_in(settings.signature_plugin)
+    return CmsVerifier(trust, revoked, plug_in)

@@ -1,14 +1,21 @@
 """``ruqsat db``: the tables of the database, and whether its history is the one that is known."""
 
 import asyncio
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from ruqsat.cli.output import console
+from ruqsat.core.consent_record import ConsentRow
+from ruqsat.core.registered import RecordRow
+from ruqsat.errors import SettingsError
+from ruqsat.service import consent_changes, record_changes
+from ruqsat.service.record_seal import RecordSeal
 from ruqsat.settings import load_settings
 from ruqsat.stores.migrations import HEAD
 from ruqsat.stores.sql_database import current_revision, renew_epoch, upgrade_database
+from ruqsat.stores.sql_reseal import reseal_records
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -45,6 +52,32 @@ def restored(database_url: Url = None) -> None:
     """Say that the database was restored from a backup: what sidecars and tokens know of it is no longer compared."""
     epoch = asyncio.run(renew_epoch(_url(database_url)))
     console().print(f"the database is in the new epoch {epoch}")
+
+
+@app.command()
+def reseal(
+    database_url: Url = None,
+    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Records a transaction.")] = 200,
+) -> None:
+    """Seal what is under RUQSAT_RECORD_KEY_PREVIOUS under RUQSAT_RECORD_KEY; safe to stop and to run again."""
+    from ruqsat.wiring import record_seal  # noqa: PLC0415 - the other commands need no process
+
+    settings = load_settings(auth_listen="off", database_url=database_url)
+    seal = record_seal(settings)
+    if seal is None:
+        raise SettingsError("records are sealed under a key: set RUQSAT_RECORD_KEY or RUQSAT_RECORD_KEY_FILE")
+    told = asyncio.run(reseal_records(settings.database_url.get_secret_value(), partial(_resealed, seal=seal), batch))
+    console().print(
+        f"{told.resealed} records sealed under the new key, {told.current} were already; "
+        f"{told.changed} changed meanwhile, {told.unreadable} open under no key"
+    )
+    if told.changed or told.unreadable:
+        console().print("keep the key before, and run this again")
+        raise typer.Exit(1)
+
+
+def _resealed(row: ConsentRow | RecordRow, seal: RecordSeal) -> ConsentRow | RecordRow | None:
+    return consent_changes.resealed(row, seal) if isinstance(row, ConsentRow) else record_changes.resealed(row, seal)
 
 
 def _url(given: str | None) -> str:

@@ -16,6 +16,7 @@ from msgspec import Struct
 from ruqsat.core.dates import years_after
 from ruqsat.core.identification import is_identification_number
 from ruqsat.core.instant import HOUR, Instant, parse_instant
+from ruqsat.core.signature_finding import FAILURES
 from ruqsat.core.vocabulary import Vocabulary
 
 HOME_COUNTRY = "KZ"
@@ -92,7 +93,7 @@ class Failing(Struct, frozen=True):
     @property
     def fix(self) -> str:
         """What to write."""
-        return FIXES[self.code]
+        return FIXES.get(self.code) or FAILURES[self.code]
 
 
 class Catalogue(Struct, frozen=True):
@@ -405,5 +406,7 @@ def failing_verification(data: Data, verification: Data, now: Instant) -> tuple[
     findings = [msgspec.structs.replace(finding, path=f"/entry{finding.path}") for finding in found]
     for part, item in (("signature", "R9.10"), ("representative", "R11")):
         if verification[part] is not None:
+            if verification[part]["ok"] is None:
+                findings.append(Failing(f"/{part}/ok", item, "missing"))
             findings += needed(verification, item, part, "method", "document_ref")
     return tuple(findings)

@@ -51,6 +51,15 @@ class Step(Struct, frozen=True, omit_defaults=True):
     by: str
 
 
+class Attested(Struct, frozen=True, omit_defaults=True):
+    """Who found that a part of a document holds: the verifier of signatures, or a subject of the desk."""
+
+    part: Literal["signature", "representative", "entry"]
+    by: Literal["verifier", "desk"]
+    at: Instant
+    subject: str | None = None
+
+
 class RecordBody(Struct, frozen=True, omit_defaults=True):
     """What a record says without naming anybody."""
 
@@ -58,6 +67,7 @@ class RecordBody(Struct, frozen=True, omit_defaults=True):
     items: tuple[Failing, ...] = ()
     steps: tuple[Step, ...] = ()
     superseded_by: str | None = None
+    attested: tuple[Attested, ...] = ()
 
 
 class ConsentRow(Struct, frozen=True):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 Instant = int
 
 SECOND: Instant = 1_000_000
+MINUTE: Instant = 60 * SECOND
 HOUR: Instant = 3600 * SECOND
 
 

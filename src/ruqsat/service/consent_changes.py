@@ -26,6 +26,15 @@ from ruqsat.core.consent_record import (
     thread_of,
     with_verification,
 )
+from ruqsat.core.consent_signature import (
+    NOTHING_STATED,
+    Examined,
+    attested,
+    failing_signature,
+    failing_signatures,
+    with_certificate,
+    with_findings,
+)
 from ruqsat.core.facts import Consent, PatientFacts
 from ruqsat.core.instant import Instant, parse_instant, render_instant
 from ruqsat.core.vocabulary import Switches
@@ -71,13 +80,14 @@ class Call(Struct, frozen=True):
 
 
 class Circumstances(Struct, frozen=True):
-    """Who changes a record, when, under which words and switches, and the seal."""
+    """Who changes a record, when, under which words and switches, the seal, and what was found of signatures."""
 
     caller: Caller
     now: Instant
     catalogue: Catalogue
     switches: Switches
     seal: RecordSeal
+    examined: Examined = Examined()
 
 
 def describe(row: ConsentRow) -> dict[str, Any]:
@@ -102,6 +112,9 @@ def describe(row: ConsentRow) -> dict[str, Any]:
         "items": told_items(row.body.items),
         "history": [{"event": s.event, "at": render_instant(s.at), "by": s.by} for s in row.body.steps],
         "superseded_by": row.body.superseded_by,
+        "verified": [
+            {"part": a.part, "by": a.by, "subject": a.subject, "at": render_instant(a.at)} for a in row.body.attested
+        ],
         "created_at": render_instant(row.created_at),
         "updated_at": render_instant(row.updated_at),
     }
@@ -164,7 +177,9 @@ def new_row(id_: str, data: Mapping[str, Any], strict: bool, about: Circumstance
     Raises:
         RegistryError: *strict*, and it fails items; or the verification that came along lacks something.
     """
-    items, patient = failing_items(data, about.now, about.catalogue), data["patient"]
+    data = with_certificate(data, about.examined.signature)
+    items = failing_items(data, about.now, about.catalogue) + failing_signature(data, about.examined.signature)
+    patient = data["patient"]
     if strict and items:
         raise RegistryError("consent-incomplete", "the consent fails items that the law demands", items)
     content = {"document": {**data, "verification": None}, "verification": {}}
@@ -176,7 +191,7 @@ def new_row(id_: str, data: Mapping[str, Any], strict: bool, about: Circumstance
         effect=data["effect"],
         thread=thread_of(id_, data),
         org=at(data, "operator.org"),
-        owner_tag=owner_tag(data, about.seal),
+        owner_tag=next(iter(owner_tags(data, about.seal)), None),
         created_at=about.now,
         updated_at=about.now,
         body=RecordBody(
@@ -185,16 +200,33 @@ def new_row(id_: str, data: Mapping[str, Any], strict: bool, about: Circumstance
         sealed=about.seal.close(msgspec.json.encode(content), patient, id_, 1),
         sealed_at=1,
     )
-    if row.status != "draft" or data["verification"] is None:
+    if row.status != "draft" or (data["verification"] is None and about.examined.signature is None):
         return row
     # Verified as it is written down: still the first version.
-    return verified(row, data["verification"], about, version=1)
+    return verified(row, data["verification"] or NOTHING_STATED, about, version=1)
 
 
-def owner_tag(data: Mapping[str, Any], seal: RecordSeal) -> bytes | None:
-    """Return the tag of the owner's identification number, None where none is stated."""
+def owner_tags(data: Mapping[str, Any], seal: RecordSeal) -> tuple[bytes, ...]:
+    """Return the tags of the owner's identification number under each key, the newest first; none for no number."""
     iin = at(data, "owner.iin")
-    return seal.tag("owner", iin.encode()) if iin else None
+    return seal.tags("owner", iin.encode()) if iin else ()
+
+
+def resealed(row: ConsentRow, seal: RecordSeal) -> ConsentRow | None:
+    """
+    Return a record sealed and tagged under the newest key, the same in all else; None if it is already.
+
+    Raises:
+        RecordUnreadableError: the sealed part opens under no key.
+    """
+    if seal.is_current(row.sealed):
+        return None
+    content = unsealed(row, seal)
+    return msgspec.structs.replace(
+        row,
+        owner_tag=next(iter(owner_tags(content["document"], seal)), None),
+        sealed=seal.close(msgspec.json.encode(content), row.patient, row.id, row.sealed_at),
+    )
 
 
 def unsealed(row: ConsentRow, seal: RecordSeal) -> dict[str, Any]:
@@ -214,26 +246,34 @@ def verified(
     """
     Return a draft with these things verified.
 
-    It is in force once no formal defect is left; one finding against it rejects it.
+    It is in force once no formal defect is left, and a desk has had its hands on it: a
+    signature proves a person, not which patient that is.  One finding against it rejects it.
 
     Raises:
         RegistryError: the verification lacks something.
         RecordUnreadableError: the sealed part does not open.
     """
     content = unsealed(row, about.seal)
-    if findings := failing_verification(content["document"], verification, about.now):
+    wrong = failing_signatures(content["document"], verification, about.examined)
+    verification = with_findings(verification, about.examined, wrong)
+    if not wrong and (findings := failing_verification(content["document"], verification, about.now)):
         raise RegistryError("verification-incomplete", "the verification lacks something", findings)
     stated = {name: part for name, part in verification.items() if part is not None}
     content["verification"] |= stated
-    record = with_verification(row.body.record, content["verification"])
-    against = any(part.get("ok") is False for part in stated.values())
-    event = "reject" if against else "activate" if formal_defect(record, about.switches) is None else "confirm"
+    record = row.body.record if wrong else with_verification(row.body.record, content["verification"])
+    against = wrong or any(part.get("ok") is False for part in stated.values())
+    whole = about.caller.desk and formal_defect(record, about.switches) is None
+    event = "reject" if against else "activate" if whole else "confirm"
     changed = moved(row, event, about.caller, about.now)
+    told = () if against else attested(stated, about.examined, about.caller.subject, about.now)
+    body = msgspec.structs.replace(
+        changed.body, record=record, items=changed.body.items + wrong, attested=changed.body.attested + told
+    )
     version = changed.version if version is None else version
     return msgspec.structs.replace(
         changed,
         version=version,
-        body=msgspec.structs.replace(changed.body, record=record),
+        body=body,
         sealed=about.seal.close(msgspec.json.encode(content), row.patient, row.id, version),
         sealed_at=version,
     )

@@ -15,6 +15,7 @@ import msgspec
 
 from ruqsat.core.consent_items import catalogue_of
 from ruqsat.core.consent_record import Change, ConsentRow, Receipt, with_rows
+from ruqsat.core.consent_signature import Examined, unverified_document, without_documents
 from ruqsat.core.facts import PatientFacts, Position
 from ruqsat.core.instant import Instant
 from ruqsat.core.vocabulary import Vocabulary
@@ -31,14 +32,16 @@ from ruqsat.service.consent_changes import (
     moved,
     new_id,
     new_row,
-    owner_tag,
+    owner_tags,
     refuse_other_giver,
     repeated,
     unsealed,
     verified,
     withdrawn,
 )
+from ruqsat.service.consent_signatures import examine
 from ruqsat.service.record_seal import RecordSeal
+from ruqsat.service.signatures import SignatureVerifier
 
 
 class RecordStore(Protocol):
@@ -52,8 +55,8 @@ class RecordStore(Protocol):
         """Return a page of a patient's records."""
         ...
 
-    async def is_somebody_else(self, patient: str, tag: bytes) -> bool:
-        """Tell whether verified records tie the number of this tag to another patient, or this patient to another."""
+    async def is_somebody_else(self, patient: str, tags: tuple[bytes, ...]) -> bool:
+        """Tell whether verified records tie the number of these tags to another patient, or this patient to another."""
         ...
 
     async def find_consent(self, consent: str) -> str | None:
@@ -88,6 +91,7 @@ class ConsentRegistry:
         vocabulary: The words and switches in force at this moment.
         token: The consistency token of what is known now.
         now: The present moment, its later bound.
+        signatures: None where none are verified: then the desk attests what it verified elsewhere.
     """
 
     store: RecordStore
@@ -96,6 +100,7 @@ class ConsentRegistry:
     vocabulary: Callable[[], Vocabulary]
     token: Callable[[], str]
     now: Callable[[], Instant]
+    signatures: SignatureVerifier | None = None
 
     async def find(self, id_: str) -> tuple[str | None, ConsentRow | None]:
         """Return whose consent it is, None for nobody's, and its full record, if there is one."""
@@ -130,8 +135,10 @@ class ConsentRegistry:
     ) -> dict[str, Any]:
         seal = self._required_seal()
         refuse_other_giver(caller, data)
-        await self._refuse_somebody_else(caller, data["patient"], owner_tag(data, seal))
-        about = self._circumstances(caller, seal)
+        await self._refuse_somebody_else(caller, data["patient"], owner_tags(data, seal))
+        examined = await examine(self.signatures, data, data["verification"], self.now())
+        data = without_documents(data)
+        about = self._circumstances(caller, seal, examined)
         id_ = new_id(about.now)
         fingerprint = seal.tag("content", (old.id if old else "").encode(), call.content)
         key = None if call.key is None else seal.tag("key", caller.subject.encode(), call.key.encode())
@@ -162,8 +169,12 @@ class ConsentRegistry:
             RegistryError: not a draft, another version, or the verification itself lacks something.
             NotConfiguredError: there is no key.
         """
-        about = self._circumstances(caller, self._required_seal())
-        await self._refuse_somebody_else(caller, row.patient, row.owner_tag)
+        seal = self._required_seal()
+        document = unverified_document(unsealed(row, seal)["document"], row.body.attested)
+        await self._refuse_somebody_else(caller, row.patient, owner_tags(document, seal))
+        examined = await examine(self.signatures, document, verification, self.now())
+        verification = without_documents({"verification": verification})["verification"]
+        about = self._circumstances(caller, seal, examined)
 
         def change(facts: PatientFacts, rows: dict[str, ConsentRow], _: Receipt | None) -> Change:
             changed = verified(current_row(rows, row.id, version, "verify"), verification, about)
@@ -223,19 +234,19 @@ class ConsentRegistry:
         """
         return unsealed(row, self._required_seal())
 
-    async def _refuse_somebody_else(self, caller: Caller, patient: str, tag: bytes | None) -> None:
+    async def _refuse_somebody_else(self, caller: Caller, patient: str, tags: tuple[bytes, ...]) -> None:
         """
         Refuse to tie a patient to a second identification number, or a number to a second patient.
 
         Only the desk is told: anybody else would learn who is on record here.  What they
         hand in opens nothing until the desk verifies it.
         """
-        if caller.desk and tag is not None and await self.store.is_somebody_else(patient, tag):
+        if caller.desk and tags and await self.store.is_somebody_else(patient, tags):
             raise RegistryError("identity-conflict", "verified records tie this patient or this number to another")
 
-    def _circumstances(self, caller: Caller, seal: RecordSeal) -> Circumstances:
+    def _circumstances(self, caller: Caller, seal: RecordSeal, examined: Examined) -> Circumstances:
         vocabulary = self.vocabulary()
-        return Circumstances(caller, self.now(), catalogue_of(vocabulary), vocabulary.switches, seal)
+        return Circumstances(caller, self.now(), catalogue_of(vocabulary), vocabulary.switches, seal, examined)
 
     def _required_seal(self) -> RecordSeal:
         if self.seal is None:

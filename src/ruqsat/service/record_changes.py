@@ -181,6 +181,20 @@ def unsealed(row: RecordRow, seal: RecordSeal) -> dict[str, Any]:
     return content
 
 
+def resealed(row: RecordRow, seal: RecordSeal) -> RecordRow | None:
+    """
+    Return a record sealed under the newest key, the same in all else; None if it is already.
+
+    Raises:
+        RecordUnreadableError: the sealed part opens under no key.
+    """
+    if seal.is_current(row.sealed):
+        return None
+    content = msgspec.json.encode(unsealed(row, seal))
+    box = seal.close(content, row.patient, _sealed_as(row.kind, row.id), row.sealed_at)
+    return msgspec.structs.replace(row, sealed=box)
+
+
 def verified(
     kind: Kind, row: RecordRow, check: Mapping[str, Any], names_owner: bool, caller: Caller, now: Instant,
     seal: RecordSeal,

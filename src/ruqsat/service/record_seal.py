@@ -48,7 +48,7 @@ def read_record_key(text: bytes) -> bytes:
 
 class RecordSeal:
     """
-    Seals and opens under one key, and makes tags that only its holder can make.
+    Seals under one key, opens what it and older ones sealed, and makes tags that only their holder can make.
 
     Examples:
         >>> seal = RecordSeal(bytes(32))
@@ -61,16 +61,24 @@ class RecordSeal:
         RecordUnreadableError: …
     """
 
-    def __init__(self, key: bytes) -> None:
-        """Keep what follows from *key*, of 32 bytes."""
-        self._cipher = AESGCM(_derive(key, b"ruqsat record seal"))
-        self._tag_key = _derive(key, b"ruqsat record tag")
-        self._name = _derive(key, b"ruqsat record key name")[:_NAME_BYTES]
+    def __init__(self, key: bytes, *previous: bytes) -> None:
+        """
+        Keep what follows from *key*, of 32 bytes, and from the keys before it.
+
+        Raises:
+            SettingsError: two keys are the same.
+        """
+        keys = {_derive(each, b"ruqsat record key name")[:_NAME_BYTES]: each for each in (key, *previous)}
+        if len(keys) <= len(previous):
+            raise SettingsError("the key before is the same as the key: expected another one")
+        self._name = next(iter(keys))
+        self._ciphers = {name: AESGCM(_derive(each, b"ruqsat record seal")) for name, each in keys.items()}
+        self._tag_keys = [_derive(each, b"ruqsat record tag") for each in keys.values()]
 
     def close(self, text: bytes, patient: str, id_: str, version: int) -> bytes:
         """Return *text* sealed for this version of this record."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        return self._name + nonce + self._cipher.encrypt(nonce, text, _bound(patient, id_, version))
+        return self._name + nonce + self._ciphers[self._name].encrypt(nonce, text, _bound(patient, id_, version))
 
     def open(self, box: bytes, patient: str, id_: str, version: int) -> bytes:
         """
@@ -81,22 +89,34 @@ class RecordSeal:
         """
         name, nonce, rest = box[:_NAME_BYTES], box[_NAME_BYTES:][:_NONCE_BYTES], box[_NAME_BYTES + _NONCE_BYTES :]
         try:
-            if name == self._name:
-                return self._cipher.decrypt(nonce, rest, _bound(patient, id_, version))
+            if (cipher := self._ciphers.get(name)) is not None:
+                return cipher.decrypt(nonce, rest, _bound(patient, id_, version))
         except (InvalidTag, ValueError):
             pass
         raise RecordUnreadableError("a sealed record does not open: changed, moved or of another key")
 
+    def is_current(self, box: bytes) -> bool:
+        """Tell whether this was sealed under the newest key."""
+        return box[:_NAME_BYTES] == self._name
+
     def tag(self, kind: str, *parts: bytes) -> bytes:
         """Return a tag of *parts*: the same for the same, and for whoever lacks the key it tells nothing."""
-        mac = hmac.new(self._tag_key, kind.encode(), sha256)
-        for part in parts:
-            mac.update(len(part).to_bytes(8, "big") + part)
-        return mac.digest()
+        return self.tags(kind, *parts)[0]
+
+    def tags(self, kind: str, *parts: bytes) -> tuple[bytes, ...]:
+        """Return the tags of *parts* under each key, the newest first: what is not sealed anew yet has an older one."""
+        return tuple(_tag(key, kind, parts) for key in self._tag_keys)
 
 
 def _derive(key: bytes, purpose: bytes) -> bytes:
     return HKDFExpand(SHA256(), KEY_BYTES, purpose).derive(key)
+
+
+def _tag(key: bytes, kind: str, parts: tuple[bytes, ...]) -> bytes:
+    mac = hmac.new(key, kind.encode(), sha256)
+    for part in parts:
+        mac.update(len(part).to_bytes(8, "big") + part)
+    return mac.digest()
 
 
 def _bound(patient: str, id_: str, version: int) -> bytes:

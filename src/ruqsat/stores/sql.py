@@ -249,7 +249,7 @@ class SqlStore:
             lambda connection: sql_records.read_page(connection, kind, patient, org, after, limit), self._read_timeout
         )
 
-    async def is_somebody_else(self, patient: str, tag: bytes) -> bool:
+    async def is_somebody_else(self, patient: str, tags: tuple[bytes, ...]) -> bool:
         """
         Tell whether verified records tie the number of this tag to another patient, or this patient to another number.
 
@@ -257,7 +257,7 @@ class SqlStore:
             StoreUnavailableError: no answer in time.
         """
         return await self._readers.run(
-            lambda connection: sql_records.is_somebody_else(connection, patient, tag), self._read_timeout
+            lambda connection: sql_records.is_somebody_else(connection, patient, tags), self._read_timeout
         )
 
     async def find_consent(self, consent: str) -> str | None:

@@ -34,8 +34,14 @@ _SOMEBODY_ELSE = select(
             # Permits that were once verified: whoever hands in anything else may have made the number up.
             consent_record.c.effect == "permit",
             consent_record.c.status.in_(("active", "revoked", "superseded")),
-            ((consent_record.c.owner_tag == bindparam("tag")) & (consent_record.c.patient != bindparam("owner")))
-            | ((consent_record.c.owner_tag != bindparam("tag")) & (consent_record.c.patient == bindparam("owner"))),
+            (
+                consent_record.c.owner_tag.in_(bindparam("tags", expanding=True))
+                & (consent_record.c.patient != bindparam("owner"))
+            )
+            | (
+                consent_record.c.owner_tag.not_in(bindparam("tags", expanding=True))
+                & (consent_record.c.patient == bindparam("owner"))
+            ),
         )
     )
 )
@@ -53,7 +59,7 @@ def read_record(connection: Connection, kind: str, id_: str) -> Any:
     if table is record:
         question = question.where(record.c.kind == kind)
     found = connection.execute(question).mappings().one_or_none()
-    return None if found is None else _row(table, dict(found))
+    return None if found is None else row_of(table, dict(found))
 
 
 def read_page(connection: Connection, kind: str, patient: str, org: str | None, after: str, limit: int) -> list[Any]:
@@ -64,14 +70,20 @@ def read_page(connection: Connection, kind: str, patient: str, org: str | None, 
         question = question.where(record.c.kind == kind)
     if org is not None:
         question = question.where(table.c.org == org)
-    return [_row(table, dict(row)) for row in connection.execute(question).mappings()]
+    return [row_of(table, dict(row)) for row in connection.execute(question).mappings()]
 
 
 def _table_of(kind: str) -> Table:
     return consent_record if kind == CONSENT else record
 
 
-def _row(table: Table, columns: dict[str, Any]) -> ConsentRow | RecordRow:
+def row_of(table: Table, columns: dict[str, Any]) -> ConsentRow | RecordRow:
+    """
+    Return a record as it is stored.
+
+    Raises:
+        StoreUnavailableError: what is stored cannot be read as a record.
+    """
     try:
         if table is record:
             return RecordRow(**columns | {"body": _read_other_body.decode(columns["body"])})
@@ -86,9 +98,9 @@ def read_receipt(connection: Connection, key: bytes) -> Receipt | None:
     return None if found is None else Receipt(**dict(found))
 
 
-def is_somebody_else(connection: Connection, patient: str, tag: bytes) -> bool:
-    """Tell whether verified records tie this tag's number to another patient, or this patient to another number."""
-    return bool(connection.execute(_SOMEBODY_ELSE, {"owner": patient, "tag": tag}).scalar_one())
+def is_somebody_else(connection: Connection, patient: str, tags: tuple[bytes, ...]) -> bool:
+    """Tell whether verified records tie these tags' number to another patient, or this patient to another number."""
+    return bool(connection.execute(_SOMEBODY_ELSE, {"owner": patient, "tags": tags}).scalar_one())
 
 
 def write_records(connection: Connection, rows: tuple[ConsentRow | RecordRow, ...]) -> None:

@@ -45,6 +45,10 @@ Texts = Annotated[list[Text], Field(max_length=20)]
 Words = Annotated[list[Word], Field(max_length=100)]
 Ids = Annotated[list[Id], Field(max_length=100)]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+Cms = Annotated[str, Field(max_length=66_000)]
+"""A detached signature: CMS in base64 of DER, or in PEM."""
+Document = Annotated[str, Field(max_length=131_072)]
+"""The signed document in base64: it is looked at and not kept."""
 Conf = Literal["U", "L", "M", "N", "R", "V"]
 
 
@@ -137,6 +141,8 @@ class SignatureIn(Part):
     cert_valid_from: Moment | None = None
     cert_valid_to: Moment | None = None
     hash: Annotated[str, Field(pattern=r"^[0-9a-f]{32,128}$")] | None = None
+    cms: Cms | None = None
+    document: Document | None = None
 
 
 class Database(Part):
@@ -217,6 +223,16 @@ class Checked(Part):
     document_ref: Text | None = None
 
 
+class SignatureChecked(Part):
+    """A signature that the desk checked, or the signature itself; then ``ok`` may be left out."""
+
+    ok: bool | None = None
+    method: Text | None = None
+    document_ref: Text | None = None
+    cms: Cms | None = None
+    document: Document | None = None
+
+
 class Entry(Part):
     """A paper entered into the system under the organisation's signature (order §10)."""
 
@@ -224,12 +240,14 @@ class Entry(Part):
     eds_serial: Text | None = None
     bin: Number | None = None
     scan_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{32,128}$")] | None = None
+    cms: Cms | None = None
+    document: Document | None = None
 
 
 class Verification(Part):
     """What was verified: the signature (§9(10)), the representative's powers (§11), the entry of a paper (§10)."""
 
-    signature: Checked | None = None
+    signature: SignatureChecked | None = None
     representative: Checked | None = None
     entry: Entry | None = None
 

@@ -1,0 +1,94 @@
+"""
+Sealing records anew after a change of the record key: batch by batch, each its own transaction.
+
+It may be stopped anywhere and run again: what is under the new key already is
+left alone.  Others may go on changing records meanwhile.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import Connection, Select, Table, bindparam, select, update
+
+from ruqsat.core.consent_record import ConsentRow
+from ruqsat.core.registered import RecordRow
+from ruqsat.errors import StoreUnavailableError
+from ruqsat.stores.sql_database import UPGRADE_SECONDS, open_database
+from ruqsat.stores.sql_records import row_of
+from ruqsat.stores.sql_schema import consent_record, record
+
+Sealed = ConsentRow | RecordRow
+
+_AFTER: tuple[Any, Any] = (bindparam("kind"), bindparam("id"))
+_BATCHES = (
+    (consent_record, select(consent_record).where(consent_record.c.id > _AFTER[1]).order_by(consent_record.c.id)),
+    (
+        record,
+        select(record)
+        .where((record.c.kind > _AFTER[0]) | ((record.c.kind == _AFTER[0]) & (record.c.id > _AFTER[1])))
+        .order_by(record.c.kind, record.c.id),
+    ),
+)
+
+
+class Resealed(Struct):
+    """How many records were sealed anew, were so already, changed meanwhile, or open under no key."""
+
+    resealed: int = 0
+    current: int = 0
+    changed: int = 0
+    unreadable: int = 0
+
+
+async def reseal_records(url: str, reseal: Callable[[Any], Sealed | None], batch: int) -> Resealed:
+    """
+    Give every record the seal, and a consent the tag, that *reseal* makes of it; None leaves it as it is.
+
+    Raises:
+        SettingsError: it is not a database of ours at our revision.
+        StoreUnavailableError: the database failed; the batches before stay.
+    """
+    told, database = Resealed(), open_database(url)
+    lane = database.writer()
+    try:
+        await lane.run(database.prepare, UPGRADE_SECONDS, commit=True)
+        for table, question in _BATCHES:
+            after: dict[str, str] | None = {"kind": "", "id": ""}
+            while after is not None:
+                work = partial(_reseal_batch, table, question.limit(batch), after, reseal, told)
+                after = await lane.run(work, UPGRADE_SECONDS, commit=True)
+    finally:
+        await lane.aclose()
+        database.release()
+    return told
+
+
+def _reseal_batch(
+    table: Table, question: Select[Any], after: dict[str, str], reseal: Callable[[Any], Sealed | None],
+    told: Resealed, connection: Connection,
+) -> dict[str, str] | None:  # fmt: skip
+    rows = [row_of(table, dict(row)) for row in connection.execute(question, after).mappings()]
+    for row in rows:
+        try:
+            new = reseal(row)
+        except StoreUnavailableError:
+            told.unreadable += 1
+            continue
+        if new is None:
+            told.current += 1
+        elif _write(table, connection, row, new):
+            told.resealed += 1
+        else:
+            told.changed += 1
+    return {"kind": getattr(rows[-1], "kind", ""), "id": rows[-1].id} if rows else None
+
+
+def _write(table: Table, connection: Connection, old: Sealed, new: Sealed) -> bool:
+    columns = table.c
+    same = (columns.id == old.id) & (columns.version == old.version) & (columns.sealed == old.sealed)
+    if isinstance(old, RecordRow):
+        same &= columns.kind == old.kind
+    changes = {"sealed": new.sealed} | ({"owner_tag": new.owner_tag} if isinstance(new, ConsentRow) else {})
+    return connection.execute(update(table).where(same).values(**changes)).rowcount == 1
