@@ -17,7 +17,7 @@ from ruqsat.core.admission import WORLD, Changes
 from ruqsat.core.cases import read_world
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import PatientFacts, SubjectFacts
-from ruqsat.core.instant import SECOND
+from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.verdict import Verdict
 from ruqsat.core.world import project_world
@@ -25,6 +25,7 @@ from ruqsat.errors import PolicyError, SettingsError
 from ruqsat.process_state import ProcessState
 from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal, build_json_for_tests, build_stage
 from ruqsat.service.administration_point import AdministrationPoint, InForce
+from ruqsat.service.barrier import Barrier
 from ruqsat.service.clock import ServerClock, SystemClock
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
@@ -117,12 +118,12 @@ async def open_process(
         with _naming("RUQSAT_DATABASE_URL"):
             store = await SqlStore.open(url)
         stack.push_async_callback(store.aclose)
-        if isinstance(clock, ServerClock):
-            store.observe_clock = clock.observe
+        lease = int(settings.lease_seconds * SECOND)
+        _share(store, clock, lease)
         journal = await asyncio.to_thread(_open_journal, settings)
         stack.push_async_callback(journal.aclose)
         journal.sync_seconds_observer = metrics.journal_sync.observe
-        freshness = Freshness(store.token_key, lease_for=int(settings.lease_seconds * SECOND))
+        freshness = Freshness(store.token_key, lease_for=lease)
         limits = Limits(subjects=settings.cache_entries, patients=settings.cache_entries)
         sharing, redis = None, _redis(settings, store.token_key)
         if redis is not None:
@@ -145,13 +146,17 @@ async def open_process(
         if settings.policy_poll_seconds:
             watching = administration.watch_forever(settings.policy_poll_seconds)
             stack.push_async_callback(_cancelled, _started(watching))
+        barrier = Barrier(
+            store, is_alone=not is_postgres(url), lease=lease, boottime=clock.boottime,
+            position=lambda: information.newest, known_since=lambda: information.known_since,
+        )  # fmt: skip
         state = ProcessState(settings, administration, information, journal, clock, rehearsal)
         state.redis, state.sharing = redis, sharing
         state.watch(metrics)
         registry = ConsentRegistry(
             store, information, seal,
             vocabulary=lambda: decision_point.policy_set.vocabulary,
-            token=lambda: freshness.issue_token(information.position),
+            token=lambda: freshness.issue_token(information.newest),
             now=clock.stamp if stage is None else lambda: stage.now().lo,
         )  # fmt: skip
         apps = {
@@ -160,7 +165,7 @@ async def open_process(
             else build_json_for_tests(decision_point, stage, information, freshness, administration, rehearsal),
             "auth": auth,
             "control": build_control(
-                decision_point, registry, verifier, metrics, state.status, state.readiness
+                decision_point, registry, verifier, metrics, state.status, state.readiness, barrier
             ),
         }  # fmt: skip
         # What was built lives as long as the process: the collector need not look at it again, nor often.
@@ -177,6 +182,13 @@ async def open_process(
             information,
             state.begin_drain,
         )
+
+
+def _share(store: SqlStore, clock: SystemClock, lease: Instant) -> None:
+    """On a server, take its clock for ours, and tell the other processes of us."""
+    if isinstance(clock, ServerClock):
+        store.observe_clock = clock.observe
+        store.join(lease)
 
 
 def _put_in_force(point: DecisionPoint, auth: ForwardAuth | None, found: InForce, changes: Changes) -> None:

@@ -126,6 +126,15 @@ class Freshness:
             self._position = Position(self.epoch, self.applied)
         return self._position
 
+    @property
+    def newest(self) -> Position:
+        """
+        The newest change that is known here, be others before it still unknown.
+
+        A change of our own is never after it, though it may be after ``position``.
+        """
+        return Position(self.epoch, max(self.applied, self._newest))
+
     def learn(self, seq: int, key: str) -> None:
         """Take in that change *seq* of this epoch touched *key*; order and repetition do not matter."""
         recent = self.recent

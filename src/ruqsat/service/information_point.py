@@ -67,6 +67,7 @@ class InformationPoint:
 
     Counters for the metrics: ``hits``, ``misses``, ``fills`` (readings of the
     store) and ``forgotten`` (times the whole memory had to be dropped).
+    ``known_since``: the time since boot at which that was last so.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class InformationPoint:
         self._patients = FactCache[PatientFacts]("patient", limits.patients, limits.patient_bytes)
         self._max_fills = limits.fills
         self._era = freshness.era
+        self.known_since = self._boottime()
         self._readings: dict[tuple[str | None, str | None], asyncio.Task[Facts | None]] = {}
         self._writes: set[asyncio.Task[Any]] = set()
         self._probe = Probe(store, freshness, clock, self._on_news)
@@ -305,7 +307,7 @@ class InformationPoint:
         era = self._freshness.era
         if era != self._era:
             self.forgotten += self._era > 0  # the first epoch replaces nothing
-            self._era = era
+            self._era, self.known_since = era, self._boottime()
             self.forget()
 
     def forget(self) -> None:
@@ -322,6 +324,11 @@ class InformationPoint:
     def position(self) -> Position:
         """How far this process knows the truth; every usable answer reflects at least this."""
         return self._freshness.position
+
+    @property
+    def newest(self) -> Position:
+        """The newest change known here: from ``record`` and its like on, no change of ours is after it."""
+        return self._freshness.newest
 
     def has_lease(self) -> bool:
         """Tell whether anything is usable at this moment; part of readiness."""

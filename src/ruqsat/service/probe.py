@@ -21,6 +21,8 @@ from ruqsat.service.ports import Clock
 
 PROBE_PERIOD: Instant = SECOND
 
+_HURRY = 0.05
+
 Changes = tuple[tuple[int, str], ...]
 
 _log = logging.getLogger(__name__)
@@ -85,11 +87,15 @@ class Probe:
             _log.warning("everything_forgotten epoch=%s found=%d", head.epoch, head.seq)
 
     async def forever(self, period: Instant = PROBE_PERIOD) -> None:
-        """Probe about every *period* (microseconds, ± 10 %) until cancelled; failures are survived."""
+        """
+        Probe about every *period* (microseconds, ± 10 %) until cancelled; failures are survived.
+
+        One that has learned something is soon followed by another, which tells others so.
+        """
         loop = asyncio.get_running_loop()
-        failing = False
+        failing, has_hurried = False, False
         while True:
-            began = loop.time()
+            began, known = loop.time(), self._freshness.position
             try:
                 await self.once(period)
             except StoreUnavailableError as error:
@@ -100,7 +106,8 @@ class Probe:
                 if failing:
                     _log.warning("probe_recovered")
                 failing = False
-            pause = period / SECOND * _dice.uniform(0.9, 1.1)
+            has_hurried = not has_hurried and self._freshness.position != known
+            pause = period / SECOND * (_HURRY if has_hurried else _dice.uniform(0.9, 1.1))
             await asyncio.sleep(max(0.0, began + pause - loop.time()))
 
     async def aclose(self) -> None:

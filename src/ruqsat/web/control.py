@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from ruqsat import __version__
 from ruqsat.errors import RequestError, StoreUnavailableError
+from ruqsat.service.barrier import Barrier
 from ruqsat.service.consent_changes import NotConfiguredError, RegistryError
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
@@ -25,6 +26,7 @@ from ruqsat.web.consents import build_consents, schemas
 from ruqsat.web.gate import Gate
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable
+from ruqsat.web.visibility import describe_waiting, wait_when_asked
 
 
 def build_control(
@@ -34,6 +36,7 @@ def build_control(
     metrics: Metrics,
     status: Callable[[], dict[str, Any]],
     readiness: Callable[[], dict[str, Any]],
+    barrier: Barrier,
 ) -> FastAPI:
     """
     Build the control application.
@@ -41,6 +44,7 @@ def build_control(
     Args:
         status: What `/status` shows.
         readiness: What `/health/ready` says; it holds ``reasons`` if the process is not ready.
+        barrier: What a change waits for with ``wait=visible``.
     """
     app = FastAPI(title="Ruqsat control API", version=__version__, redoc_url=None)
     app.add_exception_handler(Refusal, answer_refusal)
@@ -49,6 +53,7 @@ def build_control(
     app.add_exception_handler(NotConfiguredError, _not_configured)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _not_here)
+    wait_when_asked(app, barrier)
 
     @app.get("/health/live", summary="The event loop turns.")
     async def live() -> dict[str, str]:
@@ -76,7 +81,10 @@ def _describe_bodies(app: FastAPI) -> None:
     usual = app.openapi
 
     def described() -> dict[str, Any]:
+        if app.openapi_schema is not None:
+            return app.openapi_schema
         whole = usual()
+        describe_waiting(whole)
         whole.setdefault("components", {}).setdefault("schemas", {}).update(schemas())
         return whole
 
