@@ -30,6 +30,7 @@ from ruqsat.service.clock import ServerClock, SystemClock
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.freshness import Freshness
+from ruqsat.service.freshness_metrics import watch_freshness
 from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.record_seal import RecordSeal, read_record_key
@@ -153,6 +154,7 @@ async def open_process(
         state = ProcessState(settings, administration, information, journal, clock, rehearsal)
         state.redis, state.sharing = redis, sharing
         state.watch(metrics)
+        watch_freshness(metrics, freshness, information, barrier)
         registry = ConsentRegistry(
             store, information, seal,
             vocabulary=lambda: decision_point.policy_set.vocabulary,
@@ -168,10 +170,7 @@ async def open_process(
                 decision_point, registry, verifier, metrics, state.status, state.readiness, barrier
             ),
         }  # fmt: skip
-        # What was built lives as long as the process: the collector need not look at it again, nor often.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
+        _spare_the_collector()
         yield Process(
             tuple(
                 Listener(name, listen, app)
@@ -182,6 +181,13 @@ async def open_process(
             information,
             state.begin_drain,
         )
+
+
+def _spare_the_collector() -> None:
+    """What was built lives as long as the process: the collector need not look at it again, nor often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _share(store: SqlStore, clock: SystemClock, lease: Instant) -> None:

@@ -85,9 +85,13 @@ class Wait:
         self._rows = rows
         if self._first is None:
             self._first, self._first_at = {id_: beat for id_, _, _, beat in rows}, now
-        if epoch != self._position.epoch or began_at - self._known_since <= self._lease + self._margin:
+        if epoch != self._position.epoch or not self.believes(began_at):
             return False
         return all(self._has_it(known) for _, known, _, _ in rows)
+
+    def believes(self, began_at: Instant) -> bool:
+        """Tell whether a reading begun at *began_at* holds everybody: a failover before may have lost rows."""
+        return began_at - self._known_since > self._lease + self._margin
 
     def _has_it(self, known: Position) -> bool:
         return known.epoch == self._position.epoch and known.seq >= self._position.seq
@@ -135,6 +139,11 @@ class Barrier:
         self.waited = Timings(_WAITED)
         self._processes, self._is_alone, self._lease = processes, is_alone, lease
         self._boottime, self._position, self._known_since = boottime, position, known_since
+
+    @property
+    def believes(self) -> bool:
+        """Tell whether the table can shorten a wait: not for a lease after a failover, or after our own start."""
+        return self._is_alone or Wait(self._position(), 0, self._lease, self._known_since()).believes(self._boottime())
 
     async def pass_through(self) -> Visible:
         """

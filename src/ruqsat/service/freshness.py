@@ -135,6 +135,11 @@ class Freshness:
         """
         return Position(self.epoch, max(self.applied, self._newest))
 
+    @property
+    def early(self) -> int:
+        """How many changes are known ahead of one that is not."""
+        return len(self._early)
+
     def learn(self, seq: int, key: str) -> None:
         """Take in that change *seq* of this epoch touched *key*; order and repetition do not matter."""
         recent = self.recent

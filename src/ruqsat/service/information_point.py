@@ -11,7 +11,7 @@ make an answer less right; without it everything is the same, later.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -319,6 +319,11 @@ class InformationPoint:
     def failed_probes(self) -> int:
         """How many probes got no answer."""
         return self._probe.failures
+
+    @property
+    def probes(self) -> Mapping[ProbeNews, int]:
+        """How many probes were answered, by what they told."""
+        return self._probe.answers
 
     @property
     def position(self) -> Position:

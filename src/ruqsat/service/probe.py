@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from random import SystemRandom
-from typing import Protocol
+from typing import Protocol, get_args
 
 from ruqsat.core.facts import Position
 from ruqsat.core.instant import SECOND, Instant
@@ -50,6 +50,7 @@ class Probe:
     ) -> None:
         """Ask nothing yet."""
         self.failures = 0
+        self.answers: dict[ProbeNews, int] = dict.fromkeys(get_args(ProbeNews), 0)
         self._feed = feed
         self._freshness = freshness
         self._boottime = clock.boottime
@@ -80,6 +81,7 @@ class Probe:
             self.failures += 1
             raise
         news = self._freshness.observe_probe(head, changes, sent_at, asked)
+        self.answers[news] += 1
         self._on_news(news, changes)
         if news == "went-back":
             _log.error("history_went_back epoch=%s seen=%d found=%d", head.epoch, asked.since.seq, head.seq)
