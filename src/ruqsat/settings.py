@@ -69,6 +69,10 @@ class Settings(BaseSettings):
     cache_entries: int = Field(50_000, ge=1, le=10_000_000, description="subjects and patients kept in memory")
     lease_seconds: float = Field(5.0, ge=1, le=60, description="Δ: how long facts may be used without hearing from SQL")
     probe_seconds: float = Field(1.0, ge=0.1, le=30, description="P: how often SQL is asked")
+    degraded: Literal["last-known", "deny"] = Field(
+        "last-known", description="the store away for longer than a lease: `last-known` facts go on deciding, or `deny`"
+    )
+    max_stale_seconds: float = Field(900.0, ge=0, le=900, description="how long last known facts go on deciding")
     drain_seconds: float = Field(15.0, ge=0, le=300, description="how long a stop waits for requests in flight")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level written")
 

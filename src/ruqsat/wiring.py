@@ -130,7 +130,9 @@ async def open_process(
         if redis is not None:
             sharing = Sharing(freshness, clock, redis.hints, redis.copy)
             stack.push_async_callback(redis.start(sharing.hear).aclose)
-        information = InformationPoint(store, freshness, clock, limits=limits, sharing=sharing)
+        information = InformationPoint(
+            store, freshness, clock, limits=limits, sharing=sharing, max_stale=_max_stale(settings)
+        )
         stack.push_async_callback(information.aclose)
         await information.probe_once()
         if rehearsal is not None:
@@ -195,6 +197,10 @@ def _share(store: SqlStore, clock: SystemClock, lease: Instant) -> None:
     if isinstance(clock, ServerClock):
         store.observe_clock = clock.observe
         store.join(lease)
+
+
+def _max_stale(settings: Settings) -> Instant:
+    return int(settings.max_stale_seconds * SECOND) if settings.degraded == "last-known" else 0
 
 
 def _put_in_force(point: DecisionPoint, auth: ForwardAuth | None, found: InForce, changes: Changes) -> None:

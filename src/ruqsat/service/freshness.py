@@ -135,6 +135,10 @@ class Freshness:
         """
         return Position(self.epoch, max(self.applied, self._newest))
 
+    def has_news_of(self, key: str) -> bool:
+        """Tell whether a change of *key* is remembered, or said to be."""
+        return key in self.recent or key in self.hinted
+
     @property
     def early(self) -> int:
         """How many changes are known ahead of one that is not."""

@@ -72,11 +72,15 @@ class InformationPoint:
 
     def __init__(
         self, store: Truth, freshness: Freshness, clock: Clock, *, limits: Limits = _USUAL,
-        sharing: Sharing | None = None,
+        sharing: Sharing | None = None, max_stale: Instant = 0,
     ) -> None:  # fmt: skip
-        """Begin with an empty memory and no lease: the first fetch, or ``probe_once``, gets one."""
+        """
+        Begin with an empty memory and no lease: the first fetch, or ``probe_once``, gets one.
+
+        *max_stale* is how long ``last_known`` goes on without hearing from the store; 0 is not at all.
+        """
         self.hits = self.misses = self.fills = self.forgotten = 0
-        self._sharing = sharing
+        self._sharing, self._max_stale = sharing, max_stale
         self._store = store
         self._freshness = freshness
         self._usable = freshness.usable
@@ -132,6 +136,45 @@ class InformationPoint:
         facts must also reflect that position.
         """
         return self._usable(facts.position, _keys(subject, patient), self._boottime(), token)
+
+    def last_known(self, subject: str | None, patient: str | None, *, presumed: bool = False) -> Facts | None:
+        """
+        Return what was known of both when the store was last heard, the consents marked as unknown.
+
+        For the time after a lease alone, and not for longer than ``max_stale``.  Nothing
+        that is known, or said, to have changed since it was read comes from here.  A
+        subject of whom nothing at all is known is *presumed* to be active, or there is no answer.
+        """
+        if not self.is_degraded:
+            return None
+        one = self._subjects.look(subject) if subject is not None else None
+        other = self._patients.look(patient) if patient is not None else None
+        if (patient is not None and other is None) or (one is None and (subject is None or not presumed)):
+            return None
+        positions = [entry.as_of for entry in (one, other) if entry is not None] or [self._freshness.position]
+        known = SubjectFacts(subject or "") if one is None else one.value
+        as_of = min(positions, key=lambda position: position.seq)
+        facts = Facts(known, None if other is None else other.value, as_of, consents_known=False)
+        is_whole = all(position.epoch == as_of.epoch for position in positions)
+        if one is None and self._freshness.has_news_of(f"subject:{subject}"):
+            return None
+        return facts if is_whole and self.is_last_known(facts, subject, patient) else None
+
+    def is_last_known(self, facts: Facts, subject: str | None, patient: str | None) -> bool:
+        """Tell whether ``last_known`` facts may be used at this moment; ask it last, as ``usable``."""
+        age = self._freshness.lease_age(self._boottime())
+        return (
+            age is not None
+            and age <= self._max_stale
+            # As the rule was when the store was last heard.
+            and self._usable(facts.position, _keys(subject, patient), self._freshness.lease)
+        )
+
+    @property
+    def is_degraded(self) -> bool:
+        """Tell whether last known facts are what there is: the lease is over, ``max_stale`` is not."""
+        age = self._freshness.lease_age(self._boottime())
+        return age is not None and age <= self._max_stale and not self.has_lease()
 
     async def fetch(self, subject: str | None, patient: str | None, token: Position | None = None) -> Facts:
         """

@@ -51,6 +51,7 @@ class Metrics(Collector):
         self.registry = CollectorRegistry()
         self.journal_sync = Timings(_SYNC)
         self.unjournaled = 0
+        self.degraded = {True: 0, False: 0}
         self._decisions: dict[tuple[str, str], int] = {}
         self._latency: dict[str, Timings] = {}
         self._histograms: list[tuple[str, str, Timings]] = []
@@ -58,6 +59,8 @@ class Metrics(Collector):
         self.counter(
             "ruqsat_unjournaled_refusals", "Refusals whose entry could not be written", lambda: self.unjournaled
         )
+        self.counter("ruqsat_degraded_permits", "Permits by last known facts", lambda: self.degraded[True])
+        self.counter("ruqsat_degraded_denials", "Denials by last known facts", lambda: self.degraded[False])
         self.registry.register(self)
 
     def decided(self, listener: str, reason: str, seconds: float) -> None:

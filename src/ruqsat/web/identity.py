@@ -14,6 +14,7 @@ from typing import Any
 import jwt
 from msgspec import Struct
 
+from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.request import Subject, SubjectProperties
 from ruqsat.errors import SettingsError
 
@@ -25,14 +26,16 @@ KEPT_SECONDS = 60
 _SUBJECT_TYPES = ("user", "patient", "service")
 _BEARER = b"bearer "
 _MAX_TOKEN_BYTES = 8192
+_END_OF_TIME = 1 << 40
 
 
 class Identity(Struct, frozen=True):
-    """A verified caller: the subject, the purposes that its token states, and the token's own id."""
+    """A verified caller: the subject, the purposes that its token states, the token's own id, when it was issued."""
 
     subject: Subject
     purpose: str | tuple[str, ...] | None = None
     jti: str | None = None
+    issued_at: Instant | None = None
 
 
 class Unauthenticated(Exception):  # noqa: N818 - a refusal is an answer, not an error of ours
@@ -119,7 +122,15 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
         raise Unauthenticated("invalid_token")
     # A token without roles holds none: the directory must not add to what the issuer said.
     said = SubjectProperties(tuple(roles or ()), org)
-    return Identity(Subject(kind, str(subject), said), tuple(purpose) if isinstance(purpose, list) else purpose, jti)
+    purposes = tuple(purpose) if isinstance(purpose, list) else purpose
+    return Identity(Subject(kind, str(subject), said), purposes, jti, _issued_at(claims.get("iat")))
+
+
+def _issued_at(claim: object) -> Instant | None:
+    """Return the instant of an `iat` claim; what is no time (RFC 7519 §2, NumericDate) is none."""
+    if isinstance(claim, bool) or not isinstance(claim, int | float) or not 0 <= claim < _END_OF_TIME:
+        return None
+    return int(claim * SECOND)
 
 
 def _is_word(value: object) -> bool:

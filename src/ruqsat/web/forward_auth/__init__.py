@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from ruqsat.core.admission import Pack
+from ruqsat.core.instant import Instant
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import Action as AskedAction
 from ruqsat.core.request import EvaluationRequest, RequestContext, Resource, ResourceProperties
@@ -85,7 +86,9 @@ class ForwardAuth:
         origin = Origin(dialect, traceparent=_traceparent(scope))
         try:
             routes, policy_set = self._in_force
-            request = self._read(scope, read_original, routes)
+            request, issued_at = self._read(scope, read_original, routes)
+            if issued_at is not None:
+                origin = Origin(dialect, traceparent=origin.traceparent, issued_at=issued_at)
             answer = await self._decision_point.decide(request, origin, policy_set)
             decision, reason = answer.id, answer.reason
             if answer.decision.allowed is True:
@@ -111,14 +114,16 @@ class ForwardAuth:
             headers.append((b"www-authenticate", f'Bearer realm="ruqsat", error="{challenge}"'.encode("ascii")))
         return status, headers
 
-    def _read(self, scope: Scope, read_original: Dialect | None, routes: RouteTable) -> EvaluationRequest:
-        """Return the question behind a proxy's call; raises _Refused."""
+    def _read(
+        self, scope: Scope, read_original: Dialect | None, routes: RouteTable
+    ) -> tuple[EvaluationRequest, Instant | None]:
+        """Return the question behind a proxy's call, and when its token was issued; raises _Refused."""
         if read_original is None:
             raise _Refused("bad_pep_request")
         try:
             asked = read_original(scope)
             who = self._verifier.verify([value for name, value in scope["headers"] if name == b"authorization"])
-            return _question(who, _map(asked, who, routes))
+            return _question(who, _map(asked, who, routes)), who.issued_at
         except BadPepRequest:
             raise _Refused("bad_pep_request") from None
         except Unauthenticated as error:
