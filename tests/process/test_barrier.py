@@ -1,5 +1,6 @@
 """Three sidecars on one PostgreSQL: a withdrawal that waits is answered when nobody allows any more."""
 
+import asyncio
 import re
 import signal
 import time
@@ -8,10 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
+from ruqsat.stores.sql import SqlStore
 from tests.ground import PostgresServer
-from tests.process.starter import Sidecar, serving
+from tests.process.starter import Sidecar, question, serving
 
 BRIEF = {"lease_seconds": "4", "probe_seconds": "0.5", "auth_listen": "off"}
 WITHDRAW = "/v1/consents/c-dana-h1/withdraw"
@@ -119,3 +122,23 @@ def test_a_wait_that_is_misspelt_changes_nothing(three: tuple[Sidecar, ...]) -> 
     answer = withdraw(three[0], "")
     assert answer.status_code == 200
     assert "Ruqsat-Visible" not in answer.headers
+
+
+def test_a_token_of_a_change_covers_it_whatever_others_have_changed_before(url: str, tmp_path: Path) -> None:
+    """One sidecar has not heard of a change of somebody else; its own, after that, is still seen by whoever shows its token."""
+    seldom = {"lease_seconds": "60", "probe_seconds": "30", "auth_listen": "off"}
+
+    async def change_beside() -> None:
+        store = await SqlStore.open(url)
+        await store.change_patient("p-marat", lambda facts: msgspec.structs.replace(facts, egov=False))
+        await store.aclose()
+
+    with (
+        serving(tmp_path / "one", demo=True, database_url=url, **seldom) as one,
+        serving(tmp_path / "two", demo=True, database_url=url, **seldom) as two,
+    ):
+        assert (allows(one), allows(two)) == (True, True)
+        asyncio.run(change_beside())
+        token = withdraw(one, "").json()["token"]
+
+        assert two.evaluate(question(consistency_token=token)).json()["decision"] is False

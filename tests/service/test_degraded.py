@@ -15,17 +15,20 @@ from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts
 from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.routes import parse_routes
 from ruqsat.core.world import World
 from ruqsat.service import decision_point, degraded, information_point
-from ruqsat.service.decision_point import Answer, Decide, Origin
+from ruqsat.service.decision_point import Answer, Decide, DecisionPoint, Origin
 from ruqsat.service.degraded import YOUNG
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint
 from ruqsat.service.metrics import Metrics
+from ruqsat.web.forward_auth import ForwardAuth
 from tests.clocks import FixedClock
 from tests.mutants import plant
 from tests.service.test_decision_point import Paper
 from tests.service.test_information_point import LEASE, Memory
+from tests.web.test_forward_auth import VERIFIER, Scripted, call, token, truth
 
 MAX_STALE = 15 * 60 * SECOND
 EPISODE = datetime.fromisoformat("2026-11-20T12:00:00+05:00")
@@ -247,3 +250,51 @@ def test_a_token_of_consistency_is_not_satisfied_by_what_was_known(outage: Calla
     token = Freshness(bytes(32)).issue_token(information_point.Position("e", 0))
     told = outage(OWN, context={"purpose": "PATRQT", "consistency_token": token})
     assert told.reason == "deny.not_fresh"
+
+
+def test_in_degraded_mode_nobody_waits_for_the_store(policy_set: PolicySet, world: World) -> None:
+    """Once a probe has failed, decisions ask for nothing until the next one tells that the store is back; then they do."""
+    request, facts, now = situation(policy_set, world, OWN)
+    assert facts.subject is not None
+    assert facts.patient is not None
+
+    class Counting(Memory):
+        asked = 0
+
+        async def fetch_changes(self, since: Any) -> Any:
+            self.asked += 1
+            return await super().fetch_changes(since)
+
+    async def story() -> list[tuple[str, bool, int]]:
+        store, clock, freshness = Counting(), FixedClock(now.hi), Freshness(bytes(32), lease_for=LEASE)
+        store.subjects, store.patients = {"dana": facts.subject}, {"p-dana": facts.patient}
+        known = InformationPoint(store, freshness, clock, max_stale=MAX_STALE)
+        await known.fetch("dana", "p-dana")
+        point = DecisionPoint(policy_set, known, freshness, Paper(), clock, Metrics())
+        told = []
+        store.is_down = True
+        clock.boot += LEASE + 1
+        for is_down in (True, True, False):
+            store.is_down = is_down
+            if not is_down:
+                await known.probe_once()
+            answer = await point.decide(request, Origin("json", True, EVERYTHING))
+            told.append((answer.decision.reason, answer.degraded, store.asked))
+        return told
+
+    assert asyncio.run(story()) == [("allow.self", True, 2), ("allow.self", True, 2), ("allow.self", False, 3)]
+
+
+@pytest.mark.parametrize("dialect", ["nginx", "caddy"])
+def test_a_proxy_passes_on_when_the_token_was_issued(
+    policy_set: PolicySet, pack_texts: dict[str, bytes], dialect: str
+) -> None:
+    """The decision point learns it from the token, and from nothing else."""
+    table, _ = parse_routes(pack_texts["policies/routes.toml"].decode(), "routes.toml", policy_set.vocabulary)
+    assert table is not None
+    scripted = Scripted(Decision(True, "allow.self", "self"))
+    app = ForwardAuth(scripted, VERIFIER, table, policy_set)
+    for issued in ({"iat": 1_700_000_000}, {}):
+        header = (b"authorization", token(**issued))
+        call(app, f"/authz/{dialect}", [header, *truth(dialect)])
+    assert [origin.issued_at for origin in scripted.origins] == [1_700_000_000 * SECOND, None]

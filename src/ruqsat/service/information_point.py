@@ -185,8 +185,11 @@ class InformationPoint:
 
         Raises:
             StoreUnavailableError: no usable facts in time, *token* is of a point that
-                the store has not reached, or too many fills are waiting.
+                the store has not reached, or too many fills are waiting.  In degraded
+                mode at once: whoever asks behind a proxy cannot wait for a probe.
         """
+        if self._probe.is_failing and self.is_degraded:
+            raise StoreUnavailableError("the store is away, the next probe will tell when it is back")
         for attempt in range(_ATTEMPTS):
             facts: Facts | None = None
             if attempt or not self._is_current(token):

@@ -43,13 +43,19 @@ class Feed(Protocol):
 
 
 class Probe:
-    """Asks the feed and tells ``Freshness``; *on_news* runs in the same step, before anyone else does."""
+    """
+    Asks the feed and tells ``Freshness``; *on_news* runs in the same step, before anyone else does.
+
+    ``failures`` counts probes without an answer, ``is_failing`` says that the last one had none;
+    ``answers`` counts the others by what they told.
+    """
 
     def __init__(
         self, feed: Feed, freshness: Freshness, clock: Clock, on_news: Callable[[ProbeNews, Changes], None]
     ) -> None:
         """Ask nothing yet."""
         self.failures = 0
+        self.is_failing = False
         self.answers: dict[ProbeNews, int] = dict.fromkeys(get_args(ProbeNews), 0)
         self._feed = feed
         self._freshness = freshness
@@ -75,11 +81,12 @@ class Probe:
             async with asyncio.timeout(timeout_seconds):
                 head, changes = await self._feed.fetch_changes(asked.since)
         except TimeoutError as error:
-            self.failures += 1
+            self._failed()
             raise StoreUnavailableError(f"no answer to a probe within {timeout_seconds:g} s") from error
         except StoreUnavailableError:
-            self.failures += 1
+            self._failed()
             raise
+        self.is_failing = False
         news = self._freshness.observe_probe(head, changes, sent_at, asked)
         self.answers[news] += 1
         self._on_news(news, changes)
@@ -87,6 +94,10 @@ class Probe:
             _log.error("history_went_back epoch=%s seen=%d found=%d", head.epoch, asked.since.seq, head.seq)
         elif news == "forgot" and asked.since.epoch:
             _log.warning("everything_forgotten epoch=%s found=%d", head.epoch, head.seq)
+
+    def _failed(self) -> None:
+        self.failures += 1
+        self.is_failing = True
 
     async def forever(self, period: Instant = PROBE_PERIOD) -> None:
         """

@@ -127,7 +127,8 @@ class SqlStore:
                 place.register(connection, since)
             return *sql_facts.read_changes(connection, since), self._database.read_clock(connection)
 
-        head, changes, reading = await self._probe.run(ask, self._read_timeout)
+        # A commit waits for a disk, perhaps for a standby's too: it is given longer than a reading.
+        head, changes, reading = await self._probe.run(ask, self._read_timeout * (1 if place is None else 2))
         if reading is not None and self.observe_clock is not None:
             self.observe_clock(*reading)
         return head, changes
