@@ -145,10 +145,10 @@ def test_an_outage_in_flight_and_the_recovery(
     assert readiness(warm)[0] == 200
     everything = readiness(warm)[1]["serves"]
     with away(server):
-        began = time.monotonic()
         planned, stranger = reason(warm, PLANNED), reason(warm, STRANGER)
-        if time.monotonic() - began < LEASE / 2:
-            assert (planned, stranger) == ("allow.consent", "deny.store.unavailable")
+        assert stranger == "deny.store.unavailable"
+        if readiness(warm)[1]["status"] == "ready":  # the lease held until after that answer
+            assert planned == "allow.consent"
 
         wait_until(lambda: readiness(warm)[1]["status"] == "degraded")
         assert answers(warm) == DEGRADED
