@@ -6,11 +6,12 @@ process has said so) or ``by=lease`` (whoever has not heard of it can no longer
 answer), and how many seconds that took.  Only changes that were made wait.
 """
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ruqsat.service.barrier import Barrier, HistoryChangedError
 from ruqsat.web.problems import Refusal, answer_refusal
@@ -25,19 +26,36 @@ _PARAMETER = {
 }  # fmt: skip
 
 
-def wait_when_asked(app: FastAPI, barrier: Barrier) -> None:
-    """Let every change of a registry of *app* take ``wait=visible``."""
+class _Waiting(BaseHTTPMiddleware):
+    """Lets the answer to a change wait; whatever asks for no wait passes as if this were not here."""
 
-    @app.middleware("http")
-    async def wait(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        asked = request.query_params.getlist("wait")
-        if not asked or request.method.lower() not in _CHANGES or not request.url.path.startswith(_REGISTRIES):
-            return await call_next(request)
-        if asked != ["visible"]:
+    def __init__(self, app: ASGIApp, barrier: Barrier) -> None:
+        super().__init__(app)
+        self._barrier = barrier
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _asked(Request(scope)):
+            await super().__call__(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        if _asked(request) != ["visible"]:
             # Before anything is changed: whoever misspells it must not believe in a wait that never was.
             return answer_refusal(request, Refusal(422, "malformed-request", "`wait` is `visible`, or is left out"))
         response = await call_next(request)
-        return await _visible(request, response, barrier) if response.status_code < 300 else response
+        return await _visible(request, response, self._barrier) if response.status_code < 300 else response
+
+
+def wait_when_asked(app: FastAPI, barrier: Barrier) -> None:
+    """Let every change of a registry of *app* take ``wait=visible``."""
+    app.add_middleware(_Waiting, barrier=barrier)
+
+
+def _asked(request: Request) -> list[str]:
+    """Return what a change of a registry says of waiting; nothing for every other call."""
+    is_change = request.method.lower() in _CHANGES and request.url.path.startswith(_REGISTRIES)
+    return request.query_params.getlist("wait") if is_change else []
 
 
 async def _visible(request: Request, response: Response, barrier: Barrier) -> Response:
