@@ -10,6 +10,7 @@ from ruqsat.core.instant import SECOND
 from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal
 from ruqsat.service.administration_point import AdministrationPoint
 from ruqsat.service.clock import SystemClock
+from ruqsat.service.degraded import served
 from ruqsat.service.information_point import InformationPoint
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.policy_follower import PolicyFollower
@@ -45,7 +46,7 @@ class ProcessState:
     def not_ready_because(self) -> list[str]:
         """Return why the process should get no traffic; empty if it should."""
         reasons = []
-        if not self._information.has_lease():
+        if not (self._information.has_lease() or self._information.is_degraded):
             reasons.append("no lease: the store has not answered lately")
         if self.follower is not None and self.follower.denies:
             reasons.append("the policy set that must apply is not in force here")
@@ -59,8 +60,17 @@ class ProcessState:
         """Return what readiness says; with ``reasons`` it is not ready."""
         reasons = self.not_ready_because()
         ready = "ready" if self._rehearsal is None else "ready for tests only"
-        said: dict[str, Any] = {"status": "not ready", "reasons": reasons} if reasons else {"status": ready}
+        if self._information.is_degraded:
+            ready = "degraded"
+        said: dict[str, Any] = {"status": "not ready", "reasons": reasons}
+        if not reasons:
+            said = {"status": ready, "serves": list(self._served())}
         return said if self._rehearsal is None else said | {"test_fixtures": True, "warning": TEST_FIXTURES}
+
+    def _served(self) -> tuple[str, ...]:
+        """Return the legal bases on which there are permits at this moment."""
+        vocabulary = self._administration.in_force.pack.policy_set.vocabulary
+        return served(vocabulary) if self._information.is_degraded else tuple(vocabulary.bases)
 
     def status(self) -> dict[str, Any]:
         """Return what is in force and how fresh it is."""
@@ -77,6 +87,8 @@ class ProcessState:
             "cache": {"hits": self._information.hits, "misses": self._information.misses,
                       "fills": self._information.fills, "forgotten": self._information.forgotten},
             "redis": self._shared(),
+            "degraded": {"mode": self._settings.degraded, "now": self._information.is_degraded,
+                         "max_stale_seconds": self._settings.max_stale_seconds},
             "not_ready_because": self.not_ready_because(),
             "test_fixtures": self._rehearsal is not None,
             "decides": "stock pycasbin" if self._rehearsal and self._rehearsal.oracle else "compiled rules",
@@ -119,6 +131,7 @@ class ProcessState:
         information, journal = self._information, self._journal
         metrics.gauge("ruqsat_lease_age_seconds", "Since the last successful probe was sent", self._lease_age)
         metrics.gauge("ruqsat_ready", "1 if the process should get traffic", lambda: not self.not_ready_because())
+        metrics.gauge("ruqsat_degraded", "1 while last known facts decide", lambda: information.is_degraded)
         metrics.gauge("ruqsat_applied_position", "Newest change known", lambda: information.position.seq)
         for name in ("hits", "misses", "fills", "forgotten"):
             metrics.counter(f"ruqsat_cache_{name}", f"Fact cache: {name}", partial(getattr, information, name))

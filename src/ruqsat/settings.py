@@ -111,6 +111,10 @@ class Settings(BaseSettings):
     max_connections: int = Field(
         2048, ge=1, le=100_000, description="connections of each listener; more are closed at once"
     )
+    degraded: Literal["last-known", "deny"] = Field(
+        "last-known", description="the store away for longer than a lease: `last-known` facts go on deciding, or `deny`"
+    )
+    max_stale_seconds: float = Field(900.0, ge=0, le=900, description="how long last known facts go on deciding")
     drain_seconds: float = Field(15.0, ge=0, le=300, description="how long a stop waits for requests in flight")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level written")
 

@@ -17,7 +17,7 @@ from ruqsat.core.admission import WORLD, Changes
 from ruqsat.core.cases import read_world
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import PatientFacts, SubjectFacts
-from ruqsat.core.instant import SECOND
+from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.registered import KINDS
 from ruqsat.core.verdict import Verdict
@@ -28,10 +28,12 @@ from ruqsat.policy_following import PolicyFromDatabase
 from ruqsat.process_state import ProcessState
 from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal, build_json_for_tests, build_stage
 from ruqsat.service.administration_point import AdministrationPoint, InForce, PolicySource
+from ruqsat.service.barrier import Barrier
 from ruqsat.service.clock import ServerClock, SystemClock
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.freshness import Freshness
+from ruqsat.service.freshness_metrics import watch_freshness
 from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.record_registry import RecordRegistry
@@ -48,7 +50,7 @@ from ruqsat.stores.policy_releases import Releases
 from ruqsat.stores.policy_sources import FolderSource, LastGood, ReleaseSource
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import is_postgres
-from ruqsat.web.control import build_control
+from ruqsat.web.control import Registries, build_control
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.listeners import Companion, Listener
 
@@ -121,13 +123,10 @@ async def open_process(
         with naming("RUQSAT_DATABASE_URL"):
             store = await SqlStore.open(url)
         stack.push_async_callback(store.aclose)
-        if isinstance(clock, ServerClock):
-            store.observe_clock = clock.observe
-        journal = await asyncio.to_thread(_open_journal, settings)
-        stack.push_async_callback(journal.aclose)
-        journal.sync_seconds_observer = metrics.journal_sync.observe
+        lease = _share(store, clock, settings)
+        journal = await _start_journal(settings, metrics, stack)
         freshness = Freshness(
-            store.token_key, lease_for=int(settings.lease_seconds * SECOND),
+            store.token_key, lease_for=lease,
             follows_policy=settings.policy_source == "database",
         )  # fmt: skip
         limits = Limits(subjects=settings.cache_entries, patients=settings.cache_entries)
@@ -140,7 +139,9 @@ async def open_process(
         administration = own or await _open_policy(settings, released.source if released else policy_source(settings))
         in_force = administration.in_force
         policy_set, routes = in_force.pack.policy_set, in_force.pack.routes
-        information = InformationPoint(store, freshness, clock, limits=limits, sharing=sharing)
+        information = InformationPoint(
+            store, freshness, clock, limits=limits, sharing=sharing, max_stale=_max_stale(settings)
+        )
         stack.push_async_callback(information.aclose)
         await information.probe_once()
         if rehearsal is not None:
@@ -155,21 +156,26 @@ async def open_process(
         auth = doors.forward_auth(decision_point, routes, policy_set)
         administration.adopt = partial(_put_in_force, decision_point, auth)
         look_at_policy = await _watch_policy(stack, settings, administration, information, released)
+        barrier = Barrier(
+            store, is_alone=not is_postgres(url), lease=lease, boottime=clock.boottime,
+            position=lambda: information.newest, known_since=lambda: information.known_since,
+        )  # fmt: skip
         state = ProcessState(settings, administration, information, journal, clock, rehearsal)
         state.redis, state.sharing, state.load = redis, sharing, doors.load
         state.follower = released.follower if released else None
         state.watch(metrics)
+        watch_freshness(metrics, freshness, information, barrier)
         about: dict[str, Any] = {
             "vocabulary": lambda: decision_point.policy_set.vocabulary,
-            "token": lambda: freshness.issue_token(information.position),
+            "token": lambda: freshness.issue_token(information.newest),
             "now": clock.stamp if stage is None else lambda: stage.now().lo,
         }
-        control = build_control(
-            decision_point,
+        registries = Registries(
             ConsentRegistry(store, information, seal, **about, signatures=signatures),
-            doors.verifier, metrics, state.status, state.readiness,
-            [RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()],
-        )  # fmt: skip
+            tuple(RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()),
+            barrier,
+        )
+        control = build_control(decision_point, registries, doors.verifier, metrics, state.status, state.readiness)
         apps = {
             "json": doors.authzen(decision_point)
             if stage is None or rehearsal is None
@@ -227,6 +233,19 @@ async def _watch_policy(
     return reload
 
 
+def _share(store: SqlStore, clock: SystemClock, settings: Settings) -> Instant:
+    """On a server, take its clock for ours, and tell the other processes of us; return the lease."""
+    lease = int(settings.lease_seconds * SECOND)
+    if isinstance(clock, ServerClock):
+        store.observe_clock = clock.observe
+        store.join(lease)
+    return lease
+
+
+def _max_stale(settings: Settings) -> Instant:
+    return int(settings.max_stale_seconds * SECOND) if settings.degraded == "last-known" else 0
+
+
 def _put_in_force(point: DecisionPoint, auth: ForwardAuth | None, found: InForce, changes: Changes) -> None:
     point.put_in_force(found.pack.policy_set, changes, must_apply=found.must_apply)
     if auth is not None:
@@ -250,6 +269,13 @@ def _redis(settings: Settings, token_key: bytes) -> "RedisSharing | None":
     url = settings.redis_url.get_secret_value()
     with naming("RUQSAT_REDIS_URL"):
         return RedisSharing(url, settings.redis_namespace, token_key, encrypt=settings.redis_encrypt)
+
+
+async def _start_journal(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> DurableJournal | LossyJournal:
+    journal = await asyncio.to_thread(_open_journal, settings)
+    stack.push_async_callback(journal.aclose)
+    journal.sync_seconds_observer = metrics.journal_sync.observe
+    return journal
 
 
 def _open_journal(settings: Settings) -> DurableJournal | LossyJournal:

@@ -11,6 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 from ruqsat.core.facts import Position
+from ruqsat.service.barrier import Wait
 from ruqsat.service.freshness import Freshness
 
 Hint = tuple[str, int, str]
@@ -94,3 +95,4 @@ class Parts(NamedTuple):
     freshness: type[Freshness] = Freshness
     hear: Callable[[Freshness, Hint], None] = hear
     shared: type[Shared] = Shared
+    wait: type[Wait] = Wait

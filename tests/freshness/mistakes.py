@@ -7,7 +7,7 @@ stands around it are switches of the model, known by their names.
 
 from typing import NamedTuple
 
-from ruqsat.service import freshness
+from ruqsat.service import barrier, freshness
 from tests.freshness.hints import Parts, hear_any_epoch
 from tests.freshness.model import USUAL, Outcome, Shape, check
 from tests.mutants import plant
@@ -32,6 +32,10 @@ def _planted(right: str, wrong: str) -> Mistake:
     return Mistake(Parts(freshness=plant(freshness, right, wrong).Freshness))
 
 
+def _in_barrier(right: str, wrong: str) -> Mistake:
+    return Mistake(Parts(wait=plant(barrier, right, wrong).Wait))
+
+
 SWITCHES = (
     "lease at receive",
     "lease tested at start",
@@ -42,7 +46,6 @@ SWITCHES = (
     "replica probe",
     "failover keeps the epoch",
     "newest of the inputs",
-    "registry trusted after a failover",
 )
 
 MISTAKES = {name: _switch(name) for name in SWITCHES} | {
@@ -58,6 +61,19 @@ MISTAKES = {name: _switch(name) for name in SWITCHES} | {
     "incomplete changes taken": _planted("return len(changes) == head - since and all(", "return True or all("),
 }  # fmt: skip
 """Found by the random model."""
+
+IN_BARRIERS = {
+    "registers after the first lease": _switch("registers after the first lease"),
+    "registers in the transaction of the reading": _switch("registers in the transaction of the reading"),
+    "barrier shorter than a lease": _in_barrier("now - self._committed_at > self._lease + self._margin", "True"),
+    "silent rows not waited for": _in_barrier(
+        "all(self._has_it(known) for _, known, _, _ in rows)",
+        "all(self._has_it(known) or self._first.get(id_) == beat for id_, known, _, beat in rows)",
+    ),
+    "rows dropped that were written again": _in_barrier("if first.get(id_) == beat and not", "if not"),
+}
+"""Found by it where sidecars come and go; the others of a barrier have scenarios of their own."""
+
 
 RARE = {
     "messages without epoch": Mistake(Parts(hear=hear_any_epoch)),

@@ -18,6 +18,7 @@ from random import Random
 from typing import NamedTuple
 
 from ruqsat.core.facts import Position
+from ruqsat.service.barrier import Row
 from tests.freshness.database import Database
 from tests.freshness.hints import Parts, Shared
 from tests.freshness.sidecar import LEASE, Keys, Sidecar, Token, Values
@@ -25,18 +26,31 @@ from tests.freshness.sidecar import LEASE, Keys, Sidecar, Token, Values
 EPISODE = 25_000
 """Steps of one history; then another begins, with the next seed."""
 
-Shape = tuple[int, int]
-"""How many sidecars, and how many keys: two or three."""
+
+class Shape(NamedTuple):
+    """
+    How many sidecars, and how many keys: two or three.
+
+    ``comings``: sidecars come and go, the database fails over and barriers look so often that a lease is long beside it.
+    """
+
+    sidecars: int
+    keys: int
+    comings: bool = False
+
 
 USUAL = Parts()
 
 
 class Outcome(NamedTuple):
-    """How many steps were done, decisions begun and allows sent; and the violation that ended it, or ""."""
+    """
+    How many steps were done, decisions begun, allows sent, barriers that ended before a lease; and what ended it, or "".
+    """
 
     steps: int
     begun: int
     served: int
+    acknowledged: int
     violation: str
 
 
@@ -50,26 +64,27 @@ class Model:
 
     ``begun`` and ``served`` count decisions.  ``now`` is everybody's boot time, in ticks; a pause is time that passes
     while a process does nothing.  ``registry`` is the table by which a barrier
-    may end early: of each sidecar, how far it was and when it said so.
+    may end early: of each run of a sidecar, the row that it wrote last.
     """
 
     def __init__(self, seed: int, shape: Shape, parts: Parts = USUAL, mistakes: frozenset[str] = frozenset()) -> None:
         """Begin with nobody knowing anything."""
-        sidecars, keys = shape
-        self.seed, self.keys = seed, keys
+        self.seed, self.keys, self.comings = seed, shape.keys, shape.comings
         self.chance = Random(seed)
         self.now = self.steps = self.begun = self.served = 0
         self.database = Database(
-            self.chance, keys, bigserial="BIGSERIAL" in mistakes, keeps_epoch="failover keeps the epoch" in mistakes
+            self.chance,
+            shape.keys,
+            bigserial="BIGSERIAL" in mistakes,
+            keeps_epoch="failover keeps the epoch" in mistakes,
         )
         self.shared: Shared = parts.shared(self.chance)
         self.tokens: list[Token] = []
-        self.registry: dict[int, tuple[Position, int]] = {}
-        self._registry_copy: dict[int, tuple[Position, int]] = {}
-        self._waiting: list[tuple[Position, int, Values]] = []
-        self._hasty = "registry trusted after a failover" in mistakes
+        self.registry: dict[str, Row] = {}
+        self.acknowledged = 0
+        self._registry_copy: dict[str, Row] = {}
         self._random = self.chance.random
-        self.sidecars = [Sidecar(number, self, parts, mistakes) for number in range(sidecars)]
+        self.sidecars = [Sidecar(number, self, parts, mistakes) for number in range(shape.sidecars)]
         self._actions = self._table()
 
     def _table(self) -> list[Callable[[], None]]:
@@ -77,11 +92,13 @@ class Model:
         table: list[Callable[[], None]] = []
         for each in self.sidecars:
             for action, weight in (
-                (each.decide, 14), (each.probe, 6), (each.fill, 8), (each.hear, 4), (each.acknowledge, 1),
+                (each.decide, 14), (each.probe, 8), (each.fill, 8), (each.hear, 4), (each.acknowledge, 2), (each.wait, 4),
             ):  # fmt: skip
-                table += [self._awake(each, action)] * weight
+                often = 8 if self.comings and action in (each.acknowledge, each.wait) else 1
+                table += [self._awake(each, action)] * (weight * often)
         for world, weight in (
-            (self._tick, 16), (self._write, 3), (self._replicate, 2), (self._barrier, 2), (self._token, 1), (self._trouble, 1),
+            (self._tick, 3 if self.comings else 16), (self._write, 4 if self.comings else 3), (self._replicate, 2), (self._token, 1), (self._trouble, 0 if self.comings else 1),
+            (self._come_and_go, 1 * self.comings),
         ):  # fmt: skip
             table += [world] * weight
         return table
@@ -122,8 +139,6 @@ class Model:
         if self._random() < 0.8:
             self.sidecars[who].replies.append((position, names, database.vector))
             del self.sidecars[who].replies[:-3]
-        if self._random() < 0.3:
-            self._waiting.append((position, self.now, database.vector))
         if self._random() < 0.85:  # else the writer died before it told Redis
             for seq, name in enumerate(names, position.seq - len(names) + 1):
                 for each in self.sidecars:
@@ -134,24 +149,18 @@ class Model:
         if self.database.standby == len(self.database.commits) - 1:
             self._registry_copy = dict(self.registry)
 
-    def _barrier(self) -> None:
-        """One waiting writer looks whether its change is visible everywhere."""
-        if not self._waiting:
-            return
-        position, committed, values = self._waiting.pop(int(self._random() * len(self._waiting)))
-        if self.now - committed > LEASE or self._all_have(position):
-            for each in self.sidecars:
+    def declare_visible(self, sidecar: Sidecar, values: Values, acknowledged: bool) -> None:
+        """A barrier of *sidecar* tells its caller that these values are in force everywhere else."""
+        self.acknowledged += acknowledged
+        for each in self.sidecars:
+            if each is not sidecar:
                 each.raise_floor(values)
-        else:
-            self._waiting.append((position, committed, values))
-            del self._waiting[:-4]
 
-    def _all_have(self, position: Position) -> bool:
-        # A failover may have lost the rows of sidecars that still hold a lease, so for a lease nobody trusts the table.
-        if self.now - self.database.epoch_began <= LEASE and self.database.epochs > 1 and not self._hasty:
-            return False
-        rows = [known for known, at in self.registry.values() if self.now - at <= LEASE]
-        return all(known.epoch == position.epoch and known.seq >= position.seq for known in rows)
+    def drop_silent(self, silent: list[tuple[str, int]]) -> None:
+        """Take rows out of the registry, unless they were written again."""
+        for id_, beat in silent:
+            if id_ in self.registry and self.registry[id_][3] == beat:
+                del self.registry[id_]
 
     def _token(self) -> None:
         """A sidecar, or a writer, gives its caller a token."""
@@ -166,15 +175,31 @@ class Model:
     def _trouble(self) -> None:
         dice = self._random()
         each = self.sidecars[int(self._random() * len(self.sidecars))]
-        if dice < 0.45:
+        if dice < 0.4:
             each.paused_until = self.now + int(self._random() * 1.5 * LEASE)
         elif dice < 0.5:
             each.restart()
         elif dice < 0.85:
             self.shared.disturb()
         else:
-            self.database.fail_over(int(self._random() * 4) if dice > 0.93 else 0, self.now)
-            self.registry = dict(self._registry_copy)
+            self._fail_over(int(self._random() * 4) if dice > 0.93 else 0)
+
+    def _fail_over(self, back: int) -> None:
+        self.database.fail_over(back, self.now)
+        self.registry = dict(self._registry_copy)
+
+    def _come_and_go(self) -> None:
+        dice = self._random()
+        if dice < 0.8:
+            return
+        if dice < 0.82:
+            self._trouble()
+        elif dice < 0.86:
+            self._fail_over(0)
+        else:
+            each = self.sidecars[int(self._random() * len(self.sidecars))]
+            self.registry.pop(each.id, None)  # it stops cleanly, and says so
+            each.restart()
 
     # -- What must hold ------------------------------------------------------
 
@@ -203,13 +228,15 @@ class Model:
 
 def check(seed: int, steps: int, shape: Shape, parts: Parts = USUAL, mistakes: frozenset[str] = frozenset()) -> Outcome:
     """Run so many steps, an episode at a time, up to the first violation."""
-    begun = served = 0
+    begun = served = acknowledged = 0
     for done in range(0, steps, EPISODE):
         model = Model(seed + done // EPISODE, shape, parts, mistakes)
         try:
             model.run(min(EPISODE, steps - done))
         except ViolationError as violation:
-            return Outcome(done + model.steps, begun + model.begun, served + model.served, str(violation))
+            totals = (begun + model.begun, served + model.served, acknowledged + model.acknowledged)
+            return Outcome(done + model.steps, *totals, str(violation))
         begun += model.begun
         served += model.served
-    return Outcome(steps, begun, served, "")
+        acknowledged += model.acknowledged
+    return Outcome(steps, begun, served, acknowledged, "")

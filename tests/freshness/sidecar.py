@@ -2,15 +2,17 @@
 One process in the model: the product's ``Freshness`` in it, and around it the loops that carry things in and out.
 
 Each loop goes one step at a time, so that anything can happen in between: a
-probe and a fill are sent, executed and received (or lost on the way); a
-decision is evaluated, its entry made durable, then tested and sent.  That last
+probe is sent, registered, executed and received, a fill and a look at the
+registry are sent, executed and received (or lost on the way); a decision is evaluated, its entry made durable, then tested and sent.  That last
 test and the sending are one step, as there is no await between them.
 """
 
 from collections.abc import Sequence
+from itertools import count
 from typing import TYPE_CHECKING
 
 from ruqsat.core.facts import Position
+from ruqsat.service.barrier import Row, Wait
 from ruqsat.service.freshness import ALL, Question
 from tests.freshness.database import NAMES
 from tests.freshness.hints import Mailbox, Parts, Reading
@@ -43,6 +45,12 @@ Token = tuple[str, Values]
 Decision = tuple[Keys, Position, Values, Token | None, bool, bool, int]
 """Keys, position, values, token, whether it is durable, whether it is the second attempt, when it began."""
 
+Answer = tuple[Position, tuple[tuple[int, str], ...]]
+Look = tuple[int, tuple[str, tuple[Row, ...]] | None]
+"""When it began, and what it found."""
+
+_runs = count()
+
 
 class Sidecar:
     """
@@ -69,6 +77,8 @@ class Sidecar:
         self._restamps = "derived re-stamp" in mistakes
         self._newest_input = "newest of the inputs" in mistakes
         self._asks_standby = "replica probe" in mistakes
+        self._registers_late = "registers after the first lease" in mistakes
+        self._registers_beside = "registers in the transaction of the reading" in mistakes
         self.restart()
 
     def restart(self) -> None:
@@ -78,32 +88,74 @@ class Sidecar:
         self.derived: dict[Keys, tuple[Position, Values]] = {}
         self.replies: list[tuple[Position, tuple[str, ...], Values]] = []
         self._era = self.freshness.era
-        self._probe: tuple[Question, int, tuple[Position, tuple[tuple[int, str], ...]] | None] | None = None
+        self.id = str(next(_runs))
+        self.beat = 0
+        self.known_since = self.model.now
+        self._probe: tuple[Question, int, bool, Answer | None] | None = None
+        self._waits: list[tuple[Wait, Position, Values, Look | None]] = []
         self._fills: list[tuple[Keys, int, tuple[Position, Values] | None]] = []
         self._open: list[Decision] = []
 
     # -- What changed --------------------------------------------------------
 
     def probe(self) -> None:
-        """Send a probe, let the database execute it, or receive its answer; each may be the last of it."""
+        """Send a probe, let the database register us and then answer, or receive its answer; each may be the last."""
         freshness, model = self.freshness, self.model
         if self._probe is None:
-            self._probe = (freshness.ask(), model.now, None)
+            self._probe = (freshness.ask(), model.now, False, None)
             return
-        asked, sent, answer = self._probe
+        asked, sent, registered, answer = self._probe
         self._probe = None
-        if self._random() < 0.07:
-            return  # lost, timed out
-        if answer is None:
+        if not registered:
+            snapshot = None
+            if self._registers_beside:
+                snapshot = model.database.changes(asked.since, False)  # and committed, with the row, later
+            elif asked.era or not self._registers_late:
+                self._register(asked.since)
+            if self._random() >= 0.07:
+                self._probe = (asked, sent, True, snapshot)
+        elif answer is None:
             on_standby = self._random() < 0.1
             if on_standby and not self._asks_standby:
                 return  # whoever is not the primary is refused
-            model.registry[self.number] = (asked.since, model.now)
-            self._probe = (asked, sent, model.database.changes(asked.since, on_standby))
+            answer = model.database.changes(asked.since, on_standby)
+            if self._random() >= 0.07:
+                self._probe = (asked, sent, True, answer)
+        else:
+            if self._registers_beside:
+                self._register(asked.since)
+            head, changes = answer
+            freshness.observe_probe(head, changes, model.now if self._lease_at_receive else sent, asked)
+            self._dropped([name for _, name in changes])
+
+    def _register(self, known: Position) -> None:
+        self.beat += 1
+        self.model.registry[self.id] = (self.id, known, LEASE, self.beat)
+
+    def wait(self) -> None:
+        """Let a barrier of ours begin to look at the registry, find what is there, or receive it."""
+        if not self._waits:
             return
-        head, changes = answer
-        freshness.observe_probe(head, changes, model.now if self._lease_at_receive else sent, asked)
-        self._dropped([name for _, name in changes])
+        model = self.model
+        wait, position, values, look = self._waits.pop(int(self._random() * len(self._waits)))
+        if look is None:
+            look = (model.now, None)
+        elif look[1] is None:
+            rows = tuple([row for row in model.registry.values() if row[0] != self.id])
+            look = (look[0], (model.database.epoch, rows))
+        else:
+            began, (epoch, rows) = look[0], look[1]
+            acknowledged = wait.look(epoch, rows, began, model.now)
+            if acknowledged or wait.is_over(model.now):
+                if not acknowledged:
+                    model.drop_silent(wait.silent(model.now))
+                newest = self.freshness.newest
+                if newest.epoch == position.epoch and newest.seq >= position.seq:
+                    model.declare_visible(self, values, acknowledged)
+                return
+            look = None
+        self._waits.append((wait, position, values, look))
+        del self._waits[:-3]
 
     def hear(self) -> None:
         """Take in a hint from the stream."""
@@ -119,6 +171,11 @@ class Sidecar:
             self.freshness.learn_commit(position, names)
             self._dropped(names)
             self.raise_floor([value if NAMES[key] in names or ALL in names else 0 for key, value in enumerate(values)])
+            if self._random() < 0.7:
+                newest = self.freshness.newest
+                self._waits.append(
+                    (self._parts.wait(newest, self.model.now, LEASE, self.known_since), newest, values, None)
+                )
 
     def raise_floor(self, values: Sequence[int]) -> None:
         """Promise that what is sent from now on reflects these values."""
@@ -126,7 +183,7 @@ class Sidecar:
 
     def _dropped(self, names: Sequence[str]) -> None:
         if self._era != self.freshness.era:
-            self._era = self.freshness.era
+            self._era, self.known_since = self.freshness.era, self.model.now
             self.known.clear()
             self.derived.clear()
         elif self._evict_only:

@@ -14,7 +14,7 @@ import pytest
 from ruqsat.core.facts import Position
 from ruqsat.service.freshness import Freshness
 from tests.freshness.hints import Hint, hear, hear_any_epoch
-from tests.freshness.mistakes import MISTAKES, RARE
+from tests.freshness.mistakes import IN_BARRIERS, MISTAKES, RARE
 from tests.freshness.model import Shape, check
 from tests.freshness.sidecar import LEASE, TOKEN_KEY
 
@@ -27,10 +27,13 @@ ENOUGH = 5_000_000
 
 RARELY = 10_000_000
 
+USUAL = Shape(2, 2)
+COMINGS = Shape(3, 2, comings=True)
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(180 * LONGER)
-@pytest.mark.parametrize("shape", [(2, 2), (3, 3)], ids=["two sidecars, two keys", "three sidecars, three keys"])
+@pytest.mark.parametrize("shape", [USUAL, Shape(3, 3)], ids=["two sidecars, two keys", "three sidecars, three keys"])
 def test_nothing_out_of_date_is_ever_sent(shape: Shape) -> None:
     """Five million steps of each shape, and one decision in eight is answered: it is not silence that keeps it safe."""
     outcome = check(SEED, STEPS, shape)
@@ -44,17 +47,38 @@ def test_nothing_out_of_date_is_ever_sent(shape: Shape) -> None:
 @pytest.mark.parametrize("name", MISTAKES)
 def test_without_any_one_guard_something_out_of_date_is_sent(name: str) -> None:
     """Each guard of the protocol is needed, and the model notices when it is missing."""
-    outcome = MISTAKES[name].check(1, ENOUGH, (2, 2))
+    outcome = MISTAKES[name].check(1, ENOUGH, USUAL)
     print(f"{name}: {outcome}")
 
     assert outcome.violation
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180 * LONGER)
+def test_what_a_barrier_declared_visible_is_never_missed() -> None:
+    """While sidecars come, go and are gone, and failovers lose their rows; and barriers do end before a lease."""
+    outcome = check(SEED, STEPS, COMINGS)
+    print(f"RUQSAT_TEST_SEED={SEED} {outcome}")
+
+    assert outcome.violation == ""
+    assert outcome.acknowledged > STEPS / 2_000
+    assert outcome.served > outcome.begun / 8
+
+
+@pytest.mark.parametrize("name", IN_BARRIERS)
+def test_without_any_one_guard_a_barrier_lies(name: str) -> None:
+    """Rows that come too late or go too early, and a wait that is too short, let something be sent that was promised away."""
+    outcome = IN_BARRIERS[name].check(1, ENOUGH, Shape(2, 2, comings=True))
+    print(f"{name}: {outcome}")
+
+    assert "promised" in outcome.violation
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RARE)
 def test_even_a_rare_mistake_is_met_at_random(name: str) -> None:
     """The model meets those too that take several coincidences; no more steps than prove the protocol itself."""
-    outcome = RARE[name].check(1, RARELY, (2, 2))
+    outcome = RARE[name].check(1, RARELY, USUAL)
     print(f"{name}: {outcome}")
 
     assert outcome.violation

@@ -15,7 +15,7 @@ from tests.process.starter import Sidecar, serving
 PASSWORD = "canary-hunter2"
 SOON = 30
 """Seconds within which something must happen at all; nothing is promised of how soon."""
-BRIEF = {"lease_seconds": "2", "probe_seconds": "0.5", "auth_listen": "off"}
+BRIEF = {"lease_seconds": "2", "probe_seconds": "0.5", "auth_listen": "off", "degraded": "deny"}
 
 
 @pytest.fixture

@@ -50,6 +50,14 @@ class Known:
         self.tested += 1
         return self.tested > self.unusable
 
+    def last_known(self, subject: str | None, patient: str | None, *, presumed: bool = False) -> Facts | None:
+        """Know of no degraded mode."""
+        return None
+
+    def is_last_known(self, facts: Facts, subject: str | None, patient: str | None) -> bool:
+        """Know of none."""
+        return False
+
 
 class Paper:
     """A journal in memory, whose entries become durable when the test says so."""

@@ -216,3 +216,16 @@ def test_planted_mistakes_are_noticed(right: str, wrong: str) -> None:
     mutant = plant(product, right, wrong)
 
     assert any(random_walk(mutant, n, 300) for n in range(3000))
+
+
+def test_the_newest_change_known_is_never_before_one_of_our_own() -> None:
+    """A change of somebody else that we have not heard of lies before ours: our position waits for it, our token does not."""
+    state = product.Freshness(KEY)
+    state.observe_probe(Position("e", 4), (), 0, state.ask())
+    state.learn_commit(Position("e", 6), ("patient:p",))
+
+    assert state.position == Position("e", 4)
+    assert state.newest == Position("e", 6)
+    assert state.early == 1
+    state.learn_commit(Position("f", 2), ("patient:p",))
+    assert state.newest == state.position == Position("f", 2)

@@ -424,7 +424,8 @@ def test_commits_are_durable_whatever_the_database_says(truth: str, postgres: Po
             assert await store._writer.run(show("transaction_isolation"), 1) == "read committed"
             for lane in (store._readers, store._probe):
                 assert await lane.run(show("transaction_isolation"), 1) == "repeatable read"
-                assert await lane.run(show("transaction_read_only"), 1) == "on"
+            assert await store._readers.run(show("transaction_read_only"), 1) == "on"
+            assert await store._probe.run(show("synchronous_commit"), 1) == "on"
             for lane in (store._writer, store._readers, store._probe):
                 assert await lane.run(show("idle_in_transaction_session_timeout"), 1) == "10s"
                 assert await lane.run(show("lock_timeout"), 1) == "3s"
@@ -519,3 +520,40 @@ def test_nobody_there_is_an_outage(tmp_path: Path) -> None:
     """A server that is not there is not a wrong setting: the store says that it did not answer."""
     with pytest.raises(StoreUnavailableError):
         asyncio.run(SqlStore.open(f"postgresql://ruqsat@127.0.0.1:{free_port()}/x"))
+
+
+def test_a_process_stands_in_the_table_before_its_first_answer_and_not_after_its_end(truth: str) -> None:
+    """Whoever looks sees the others, with what they knew; a row that was written again is not taken away."""
+
+    async def scenario() -> None:
+        async with opened(truth) as one, opened(truth) as two:
+            one.join(5)
+            two.join(7)
+            epoch, rows = await one.fetch_others()
+            assert rows == ()
+            head, _ = await two.fetch_changes(Position("", 0))
+            (row,) = (await one.fetch_others())[1]
+            assert (row[1:], epoch) == ((Position("", 0), 7, 1), head.epoch)
+
+            await two.fetch_changes(head)
+            await one.drop_silent([(row[0], row[3])])
+            assert (await one.fetch_others())[1] == ((row[0], head, 7, 2),)
+            await two.aclose()
+            assert (await one.fetch_others())[1] == ()
+
+    asyncio.run(scenario())
+
+
+def test_a_process_that_cannot_say_it_is_here_gets_no_answer(truth: str, postgres: PostgresServer) -> None:
+    """A probe whose row cannot be committed renews nothing, though the truth could be read."""
+
+    async def scenario() -> None:
+        async with opened(truth) as store:
+            store.join(5)
+            head, _ = await store.fetch_changes(Position("", 0))
+            postgres.execute("ALTER TABLE sidecar RENAME TO mislaid", truth.rpartition("/")[2])
+            with pytest.raises(StoreUnavailableError):
+                await store.fetch_changes(head)
+            assert await store.fetch_position() == head
+
+    asyncio.run(scenario())

@@ -162,7 +162,9 @@ def test_the_other_registries_are_sealed_anew_too(url: str) -> None:
     async def read() -> list[RecordRow]:
         store = await SqlStore.open(url)
         try:
-            return [row for row in [await store.find_registered(each.kind, each.id) for each in made] if row is not None]
+            return [
+                row for row in [await store.find_registered(each.kind, each.id) for each in made] if row is not None
+            ]
         finally:
             await store.aclose()
 

@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from ruqsat.core.instant import SECOND
 from ruqsat.core.request import Subject, SubjectProperties
 from ruqsat.errors import SettingsError
 from ruqsat.web.identity import KEPT_SECONDS, TokenVerifier, Unauthenticated
@@ -58,6 +59,12 @@ def test_a_sound_token_names_the_subject(verifier: TokenVerifier) -> None:
     assert identity.subject == Subject("service", "dr_aida", SubjectProperties(("physician",), "h1"))
     assert identity.purpose == ("TREAT", "COC")
     assert identity.jti == "t-1"
+
+
+@pytest.mark.parametrize(("iat", "instant"), [(1_700_000_000, 1_700_000_000 * SECOND), (1.5, 1_500_000), (None, None)])
+def test_a_token_tells_when_it_was_issued(verifier: TokenVerifier, iat: float | None, instant: int | None) -> None:
+    """As an instant; a token that does not say is of no age, and never a young one."""
+    assert verifier.verify(signed(iat=iat)).issued_at == instant
 
 
 def test_an_rs256_token_is_verified_with_the_public_key() -> None:

@@ -31,10 +31,15 @@ class LabelWord(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BasisWord(Struct, frozen=True, forbid_unknown_fields=True):
-    """A legal basis of a permit, and the reason code that a permit on it carries."""
+    """
+    A legal basis of a permit, and the reason code that a permit on it carries.
+
+    ``without_store``: a permit on it may be given by last known facts, while the store is away.
+    """
 
     means: str
     reason: str
+    without_store: bool = False
 
 
 class CategoryWord(Struct, frozen=True, forbid_unknown_fields=True):

@@ -21,10 +21,11 @@ from ruqsat.core.admission import Changes
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, Position
-from ruqsat.core.instant import Now, render_instant
+from ruqsat.core.instant import Instant, Now, render_instant
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import JournalError, StoreUnavailableError
+from ruqsat.service.degraded import UNAVAILABLE, is_young, narrowed
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.ports import Clock, Journal
 
@@ -54,6 +55,7 @@ class Origin(Struct, frozen=True):
         traceparent: The caller's W3C trace context, for the journal.
         actors: Who acts for the subject by its token, the present one first; for the journal.
         point: Name of the registered enforcement point; empty where nobody is registered.
+        issued_at: When the subject's token was issued, if a token says who asks.
     """
 
     listener: str
@@ -62,6 +64,7 @@ class Origin(Struct, frozen=True):
     traceparent: str | None = None
     actors: tuple[str, ...] = ()
     point: str = ""
+    issued_at: Instant | None = None
 
 
 class Obligation(Struct, frozen=True):
@@ -85,6 +88,7 @@ class Answer(Struct, frozen=True):
     obligations: tuple[Obligation, ...]
     policy: str
     token: str
+    degraded: bool = False
 
 
 class Entry(Struct, frozen=True, omit_defaults=True):
@@ -116,6 +120,7 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     patients_beside: tuple[str, ...] = ()
     actors: tuple[str, ...] = ()
     point: str = ""
+    degraded: bool = False
 
 
 class PolicyEntry(Struct, frozen=True, omit_defaults=True):
@@ -148,6 +153,14 @@ class Information(Protocol):
 
     def usable(self, facts: Facts, subject: str | None, patient: str | None, token: Position | None = None) -> bool:
         """Tell whether nothing is known to have changed since the facts were read, and the lease holds."""
+        ...
+
+    def last_known(self, subject: str | None, patient: str | None, *, presumed: bool = False) -> Facts | None:
+        """Return what was known while the store was last heard, for degraded mode; None if that is not on."""
+        ...
+
+    def is_last_known(self, facts: Facts, subject: str | None, patient: str | None) -> bool:
+        """Tell whether such facts may be used at this very moment."""
         ...
 
     @property
@@ -224,7 +237,7 @@ class DecisionPoint:
             now = self._clock.now()
         else:
             decision = self._decide(policy_set, request, facts, now, _capabilities(request, origin))
-        answer = self._answer(decision, policy_set)
+        answer = self._answer(decision, policy_set, degraded=_is_degraded(facts))
         if self._untold is not None:
             self._tell(self._untold)
         try:
@@ -303,10 +316,28 @@ class DecisionPoint:
             facts = await self._read(subject, patient, token)
             beside = tuple([(who, whom, await self._read(who, whom, token)) for who, whom in named_beside(request)])
         except StoreUnavailableError:
-            return deny("deny.store.unavailable" if token is None else "deny.not_fresh"), None, NOTHING
+            if token is not None:
+                return deny("deny.not_fresh"), None, NOTHING
+            return *self._evaluate_last_known(policy_set, request, origin), NOTHING
         whole = _joined(facts, beside)
         decision = self._decide(policy_set, request, whole, self._clock.now(), _capabilities(request, origin))
         return decision, facts, beside
+
+    def _evaluate_last_known(
+        self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin
+    ) -> tuple[Decision, Facts | None]:
+        """Decide without the store, as far as that may be done; facts of others beside are not known then."""
+        now, facts = self._clock.now(), None
+        if next(named_beside(request), None) is None:
+            facts = self._information.last_known(
+                request.subject.id, _patient_of(request), presumed=is_young(origin.issued_at, now)
+            )
+        if facts is None:
+            return UNAVAILABLE, None
+        decision = self._decide(policy_set, request, facts, now, _capabilities(request, origin))
+        decision = narrowed(decision, policy_set.vocabulary)
+        self._metrics.degraded[decision.allowed] += 1
+        return decision, facts
 
     async def _read(self, subject: str | None, patient: str | None, token: Position | None) -> Facts:
         facts = self._information.facts_now(subject, patient)
@@ -317,6 +348,8 @@ class DecisionPoint:
     def _still_usable(self, request: EvaluationRequest, facts: Facts | None, beside: tuple[Reading, ...]) -> bool:
         """The last test before a permit is sent: nothing changed while its entry was written, and the lease holds."""
         usable = self._information.usable
+        if facts is not None and _is_degraded(facts):
+            return self._information.is_last_known(facts, request.subject.id, _patient_of(request))
         return (
             facts is not None
             and usable(facts, request.subject.id, _patient_of(request))
@@ -335,7 +368,7 @@ class DecisionPoint:
         if asked is None:
             must_applied = self._must_applied
         decision, facts, beside = await self._evaluate(policy_set, request, origin)
-        answer, now = self._answer(decision, policy_set), self._clock.now()
+        answer, now = self._answer(decision, policy_set, degraded=_is_degraded(facts)), self._clock.now()
         await self._journal.append(self._entry("not_sent", unsent, request, origin, None, now))
         await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
         if decision.allowed and not (must_applied == self._must_applied and self._still_usable(request, facts, beside)):
@@ -344,7 +377,9 @@ class DecisionPoint:
             await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
         return answer
 
-    def _answer(self, decision: Decision, policy_set: PolicySet, number: str | None = None) -> Answer:
+    def _answer(
+        self, decision: Decision, policy_set: PolicySet, number: str | None = None, *, degraded: bool = False
+    ) -> Answer:
         identifier = number or f"{self._process}-{next(self._numbers):x}"
         return Answer(
             identifier,
@@ -353,6 +388,7 @@ class DecisionPoint:
             tuple([_obligation(identifier, n, duty) for n, duty in enumerate(decision.duties, 1)]),
             policy_set.digest[:DIGEST_SHOWN],
             self._tokens.issue_token(self._information.position),
+            degraded,
         )
 
     def _entry(
@@ -399,6 +435,7 @@ class DecisionPoint:
                 _patients_beside(request),
                 origin.actors,
                 origin.point,
+                _is_degraded(facts),
             )
         )
 
@@ -409,6 +446,11 @@ def _capabilities(request: EvaluationRequest, origin: Origin) -> frozenset[str]:
     if context is None or context.pep_capabilities is None:
         return origin.capabilities
     return origin.capabilities.intersection(context.pep_capabilities)
+
+
+def _is_degraded(facts: Facts | None) -> bool:
+    """Tell whether these are last known facts, from before the store was away."""
+    return facts is not None and not facts.consents_known
 
 
 def _asks_for_more(request: EvaluationRequest) -> bool:

@@ -160,6 +160,24 @@ class Freshness:
             self._position = Position(self.epoch, self.applied)
         return self._position
 
+    @property
+    def newest(self) -> Position:
+        """
+        The newest change that is known here, be others before it still unknown.
+
+        A change of our own is never after it, though it may be after ``position``.
+        """
+        return Position(self.epoch, max(self.applied, self._newest))
+
+    def has_news_of(self, key: str) -> bool:
+        """Tell whether a change of *key* is remembered, or said to be."""
+        return key in self.recent or key in self.hinted
+
+    @property
+    def early(self) -> int:
+        """How many changes are known ahead of one that is not."""
+        return len(self._early)
+
     def learn(self, seq: int, key: str) -> None:
         """Take in that change *seq* of this epoch touched *key*; order and repetition do not matter."""
         recent = self.recent

@@ -11,7 +11,7 @@ make an answer less right; without it everything is the same, later.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -67,18 +67,22 @@ class InformationPoint:
 
     Counters for the metrics: ``hits``, ``misses``, ``fills`` (readings of the
     store) and ``forgotten`` (times the whole memory had to be dropped).
-
     ``on_probe``: is called after each probe that was answered.
+    ``known_since``: the time since boot at which that was last so.
     """
 
     def __init__(
         self, store: Truth, freshness: Freshness, clock: Clock, *, limits: Limits = _USUAL,
-        sharing: Sharing | None = None,
+        sharing: Sharing | None = None, max_stale: Instant = 0,
     ) -> None:  # fmt: skip
-        """Begin with an empty memory and no lease: the first fetch, or ``probe_once``, gets one."""
+        """
+        Begin with an empty memory and no lease: the first fetch, or ``probe_once``, gets one.
+
+        *max_stale* is how long ``last_known`` goes on without hearing from the store; 0 is not at all.
+        """
         self.hits = self.misses = self.fills = self.forgotten = 0
         self.on_probe: Callable[[], None] = lambda: None
-        self._sharing = sharing
+        self._sharing, self._max_stale = sharing, max_stale
         self._store = store
         self._freshness = freshness
         self._usable = freshness.usable
@@ -87,6 +91,7 @@ class InformationPoint:
         self._patients = FactCache[PatientFacts]("patient", limits.patients, limits.patient_bytes)
         self._max_fills = limits.fills
         self._era = freshness.era
+        self.known_since = self._boottime()
         self._readings: dict[tuple[str | None, str | None], asyncio.Task[Facts | None]] = {}
         self._writes: set[asyncio.Task[Any]] = set()
         self._probe = Probe(store, freshness, clock, self._on_news)
@@ -134,6 +139,48 @@ class InformationPoint:
         """
         return self._usable(facts.position, _keys(subject, patient), self._boottime(), token)
 
+    def last_known(self, subject: str | None, patient: str | None, *, presumed: bool = False) -> Facts | None:
+        """
+        Return what was known of both when the store was last heard, the consents marked as unknown.
+
+        For the time after a lease alone, and not for longer than ``max_stale``.  Nothing
+        that is known, or said, to have changed since it was read comes from here.  A
+        subject of whom nothing at all is known is *presumed* to be active, or there is no answer.
+        """
+        if not self.is_degraded:
+            return None
+        one = self._subjects.look(subject) if subject is not None else None
+        other = self._patients.look(patient) if patient is not None else None
+        if (patient is not None and other is None) or (one is None and (subject is None or not presumed)):
+            return None
+        positions = [entry.as_of for entry in (one, other) if entry is not None] or [self._freshness.position]
+        known = SubjectFacts(subject or "") if one is None else one.value
+        as_of = min(positions, key=lambda position: position.seq)
+        facts = Facts(known, None if other is None else other.value, as_of, consents_known=False)
+        is_whole = all(position.epoch == as_of.epoch for position in positions)
+        if one is None and self._freshness.has_news_of(f"subject:{subject}"):
+            return None
+        return facts if is_whole and self.is_last_known(facts, subject, patient) else None
+
+    def is_last_known(self, facts: Facts, subject: str | None, patient: str | None) -> bool:
+        """Tell whether ``last_known`` facts may be used at this moment; ask it last, as ``usable``."""
+        age = self._freshness.lease_age(self._boottime())
+        return (
+            age is not None
+            and age <= self._max_stale
+            # A lease that the policy withholds is no store that is away: a set that must apply denies everything.
+            and self._freshness.reflects_policy()
+            # As the rule was when the store was last heard.
+            and self._usable(facts.position, _keys(subject, patient), self._freshness.lease)
+        )
+
+    @property
+    def is_degraded(self) -> bool:
+        """Tell whether last known facts are what there is: the lease is over, ``max_stale`` is not."""
+        age = self._freshness.lease_age(self._boottime())
+        told = self._freshness.reflects_policy()  # a lease that the policy withholds is no store that is away
+        return told and age is not None and age <= self._max_stale and not self.has_lease()
+
     async def fetch(self, subject: str | None, patient: str | None, token: Position | None = None) -> Facts:
         """
         Return usable facts of both, reading the store; callers with the same question share one reading.
@@ -143,8 +190,11 @@ class InformationPoint:
 
         Raises:
             StoreUnavailableError: no usable facts in time, *token* is of a point that
-                the store has not reached, or too many fills are waiting.
+                the store has not reached, or too many fills are waiting.  In degraded
+                mode at once: whoever asks behind a proxy cannot wait for a probe.
         """
+        if self._probe.is_failing and self.is_degraded:
+            raise StoreUnavailableError("the store is away, the next probe will tell when it is back")
         for attempt in range(_ATTEMPTS):
             facts: Facts | None = None
             if attempt or not self._is_current(token):
@@ -309,7 +359,7 @@ class InformationPoint:
         era = self._freshness.era
         if era != self._era:
             self.forgotten += self._era > 0  # the first epoch replaces nothing
-            self._era = era
+            self._era, self.known_since = era, self._boottime()
             self.forget()
 
     def forget(self) -> None:
@@ -323,9 +373,19 @@ class InformationPoint:
         return self._probe.failures
 
     @property
+    def probes(self) -> Mapping[ProbeNews, int]:
+        """How many probes were answered, by what they told."""
+        return self._probe.answers
+
+    @property
     def position(self) -> Position:
         """How far this process knows the truth; every usable answer reflects at least this."""
         return self._freshness.position
+
+    @property
+    def newest(self) -> Position:
+        """The newest change known here: from ``record`` and its like on, no change of ours is after it."""
+        return self._freshness.newest
 
     def has_lease(self) -> bool:
         """Tell whether anything is usable at this moment; part of readiness."""

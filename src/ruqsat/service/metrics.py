@@ -51,12 +51,16 @@ class Metrics(Collector):
         self.registry = CollectorRegistry()
         self.journal_sync = Timings(_SYNC)
         self.unjournaled = 0
+        self.degraded = {True: 0, False: 0}
         self._decisions: dict[tuple[str, str], int] = {}
         self._latency: dict[str, Timings] = {}
+        self._histograms: list[tuple[str, str, Timings]] = []
         self._watched: list[tuple[type[GaugeMetricFamily] | type[CounterMetricFamily], str, str, Read]] = []
         self.counter(
             "ruqsat_unjournaled_refusals", "Refusals whose entry could not be written", lambda: self.unjournaled
         )
+        self.counter("ruqsat_degraded_permits", "Permits by last known facts", lambda: self.degraded[True])
+        self.counter("ruqsat_degraded_denials", "Denials by last known facts", lambda: self.degraded[False])
         self.registry.register(self)
 
     def decided(self, listener: str, reason: str, seconds: float) -> None:
@@ -75,6 +79,10 @@ class Metrics(Collector):
     def counter(self, name: str, text: str, read: Read) -> None:
         """Show a count that is kept elsewhere; *read* is asked at each scrape."""
         self._watched.append((CounterMetricFamily, name, text, read))
+
+    def histogram(self, name: str, text: str, timings: Timings) -> None:
+        """Show times that are kept elsewhere."""
+        self._histograms.append((name, text, timings))
 
     def render(self) -> bytes:
         """Return everything in Prometheus' text format."""
@@ -98,5 +106,7 @@ class Metrics(Collector):
         yield HistogramMetricFamily(
             "ruqsat_journal_sync_seconds", "One write and fdatasync of a group of entries", sync.buckets(), sync.total
         )
+        for name, text, timings in self._histograms:
+            yield HistogramMetricFamily(name, text, timings.buckets(), timings.total)
         for family, name, text, read in self._watched:
             yield family(name, text, value=float(read()))

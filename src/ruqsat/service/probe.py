@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from random import SystemRandom
-from typing import Protocol
+from typing import Protocol, get_args
 
 from ruqsat.core.facts import Position
 from ruqsat.core.instant import SECOND, Instant
@@ -20,6 +20,8 @@ from ruqsat.service.freshness import Freshness, ProbeNews
 from ruqsat.service.ports import Clock
 
 PROBE_PERIOD: Instant = SECOND
+
+_HURRY = 0.05
 
 Changes = tuple[tuple[int, str], ...]
 
@@ -41,13 +43,20 @@ class Feed(Protocol):
 
 
 class Probe:
-    """Asks the feed and tells ``Freshness``; *on_news* runs in the same step, before anyone else does."""
+    """
+    Asks the feed and tells ``Freshness``; *on_news* runs in the same step, before anyone else does.
+
+    ``failures`` counts probes without an answer, ``is_failing`` says that the last one had none;
+    ``answers`` counts the others by what they told.
+    """
 
     def __init__(
         self, feed: Feed, freshness: Freshness, clock: Clock, on_news: Callable[[ProbeNews, Changes], None]
     ) -> None:
         """Ask nothing yet."""
         self.failures = 0
+        self.is_failing = False
+        self.answers: dict[ProbeNews, int] = dict.fromkeys(get_args(ProbeNews), 0)
         self._feed = feed
         self._freshness = freshness
         self._boottime = clock.boottime
@@ -72,24 +81,34 @@ class Probe:
             async with asyncio.timeout(timeout_seconds):
                 head, changes = await self._feed.fetch_changes(asked.since)
         except TimeoutError as error:
-            self.failures += 1
+            self._failed()
             raise StoreUnavailableError(f"no answer to a probe within {timeout_seconds:g} s") from error
         except StoreUnavailableError:
-            self.failures += 1
+            self._failed()
             raise
+        self.is_failing = False
         news = self._freshness.observe_probe(head, changes, sent_at, asked)
+        self.answers[news] += 1
         self._on_news(news, changes)
         if news == "went-back":
             _log.error("history_went_back epoch=%s seen=%d found=%d", head.epoch, asked.since.seq, head.seq)
         elif news == "forgot" and asked.since.epoch:
             _log.warning("everything_forgotten epoch=%s found=%d", head.epoch, head.seq)
 
+    def _failed(self) -> None:
+        self.failures += 1
+        self.is_failing = True
+
     async def forever(self, period: Instant = PROBE_PERIOD) -> None:
-        """Probe about every *period* (microseconds, ± 10 %) until cancelled; failures are survived."""
+        """
+        Probe about every *period* (microseconds, ± 10 %) until cancelled; failures are survived.
+
+        One that has learned something is soon followed by another, which tells others so.
+        """
         loop = asyncio.get_running_loop()
-        failing = False
+        failing, has_hurried = False, False
         while True:
-            began = loop.time()
+            began, known = loop.time(), self._freshness.position
             try:
                 await self.once(period)
             except StoreUnavailableError as error:
@@ -100,7 +119,8 @@ class Probe:
                 if failing:
                     _log.warning("probe_recovered")
                 failing = False
-            pause = period / SECOND * _dice.uniform(0.9, 1.1)
+            has_hurried = not has_hurried and self._freshness.position != known
+            pause = period / SECOND * (_HURRY if has_hurried else _dice.uniform(0.9, 1.1))
             await asyncio.sleep(max(0.0, began + pause - loop.time()))
 
     async def aclose(self) -> None:

@@ -56,6 +56,7 @@ _WRITER = (
 )
 _BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_BEGIN_PROBING = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 
 
 _CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
@@ -115,6 +116,15 @@ class Postgres:
     def readers(self, seats: int) -> Lane:
         """Return a lane of connections that only read."""
         return Lane(self, seats, begin=_BEGIN_READING, set_up=_SESSION)
+
+    def prober(self) -> Lane:
+        """
+        Return the lane of the connection that probes.
+
+        It commits who is here before it reads.  Under synchronous replication, a
+        primary that is cut off from its standbys cannot commit, and so renews no lease.
+        """
+        return Lane(self, 1, begin=_BEGIN_PROBING, set_up=_WRITER)
 
     def prepare(self, connection: Connection) -> bytes:
         """

@@ -7,19 +7,23 @@ the position in the same transaction.  What cannot be read is an error, never
 an empty answer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection
 
 from ruqsat.core.consent_record import Change, ConsentRow, Receipt
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
-from ruqsat.errors import RequestError
-from ruqsat.stores import sql_facts, sql_records
+from ruqsat.core.instant import Instant
+from ruqsat.errors import RequestError, StoreUnavailableError
+from ruqsat.stores import sql_facts, sql_records, sql_sidecars
 from ruqsat.stores.sql_database import Database, open_database
 from ruqsat.stores.sql_lane import ClockReading
 
 T = TypeVar("T")
+
+LEAVE_SECONDS = 1.0
 
 
 class UnknownPatientError(RequestError):
@@ -48,7 +52,8 @@ class SqlStore:
         self._write_timeout = write_timeout
         self._writer = database.writer()
         self._readers = database.readers(readers)
-        self._probe = database.readers(1)
+        self._probe = database.prober()
+        self._place: sql_sidecars.Place | None = None
 
     @classmethod
     async def open(
@@ -107,19 +112,55 @@ class SqlStore:
         Return the newest position, and ``(seq, key)`` of each change after *since*, oldest first.
 
         At most 1,000 changes are listed, and none for another epoch; the
-        caller sees from the numbers whether they reach the position.
+        caller sees from the numbers whether they reach the position.  A process that
+        has joined says first, in the table of processes, that it knows all up to *since*.
 
         Raises:
             StoreUnavailableError: no answer in time.
         """
 
+        place = self._place
+
         def ask(connection: Connection) -> tuple[Position, tuple[tuple[int, str], ...], ClockReading | None]:
+            if place is not None:
+                # Invariant: committed before the reading begins; in one transaction with it, it could be seen too late.
+                place.register(connection, since)
             return *sql_facts.read_changes(connection, since), self._database.read_clock(connection)
 
-        head, changes, reading = await self._probe.run(ask, self._read_timeout)
+        # A commit waits for a disk, perhaps for a standby's too: it is given longer than a reading.
+        head, changes, reading = await self._probe.run(ask, self._read_timeout * (1 if place is None else 2))
         if reading is not None and self.observe_clock is not None:
             self.observe_clock(*reading)
         return head, changes
+
+    def join(self, lease: Instant) -> None:
+        """
+        Stand in the table of processes from the next probe on; *lease* is how long we answer without one.
+
+        Only where several processes share a database, and before the first of those probes.
+        """
+        self._place = sql_sidecars.Place(lease)
+
+    async def fetch_others(self) -> tuple[str, tuple[sql_sidecars.Row, ...]]:
+        """
+        Return the epoch, and of every other process its id, position, lease and beat; alone, there are none.
+
+        Raises:
+            StoreUnavailableError: no answer in time.
+        """
+        place = self._place
+        if place is None:
+            return (await self.fetch_position()).epoch, ()
+        return await self._readers.run(place.read_others, self._read_timeout)
+
+    async def drop_silent(self, silent: Collection[tuple[str, int]]) -> None:
+        """
+        Take away the rows of processes that have ended without a word, unless their beat is another by now.
+
+        Raises:
+            StoreUnavailableError: no answer in time.
+        """
+        await self._write(lambda connection: sql_sidecars.drop_rows(connection, silent))
 
     async def record_facts(
         self, subjects: tuple[SubjectFacts, ...], patients: tuple[PatientFacts, ...]
@@ -309,6 +350,9 @@ class SqlStore:
 
     async def aclose(self) -> None:
         """Finish what was begun, close the database and let another process have it."""
+        if self._place is not None:
+            with suppress(StoreUnavailableError):  # then a barrier waits for our lease
+                await self._probe.run(self._place.leave, LEAVE_SECONDS)
         for lane in (self._probe, self._readers, self._writer):
             await lane.aclose()
         self._database.release()

@@ -32,6 +32,10 @@ class Database(Protocol):
         """Return a lane of connections that only read, each transaction one snapshot."""
         ...
 
+    def prober(self) -> Lane:
+        """Return the lane of the one connection that probes; where others share the database it says who is here."""
+        ...
+
     def prepare(self, connection: Connection) -> bytes:
         """Recognise the tables, or refuse them, and return the token key."""
         ...

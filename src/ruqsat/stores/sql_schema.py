@@ -160,6 +160,18 @@ policy_report = Table(
     sqlite_strict=True,
 )
 
+sidecar = Table(
+    "sidecar",
+    metadata,
+    Column("id", _EXACT, primary_key=True),
+    Column("epoch", _EXACT, nullable=False),
+    Column("applied", _NUMBER, nullable=False),
+    Column("lease", _NUMBER, nullable=False),
+    Column("beat", _NUMBER, nullable=False),
+    Column("seen_at", _NUMBER, nullable=False),
+    sqlite_strict=True,
+)
+
 meta = Table(
     "meta",
     metadata,

@@ -81,6 +81,10 @@ class Sqlite:
         """Return a lane of connections that only read."""
         return Lane(self, seats, begin="BEGIN", set_up=_READER)
 
+    def prober(self) -> Lane:
+        """Return the lane of the connection that probes; it only reads."""
+        return self.readers(1)
+
     def prepare(self, connection: Connection) -> bytes:
         """
         Bring the tables to our revision and return the token key.

@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.request import Subject, SubjectProperties
 
 MAX_ACTORS = 4
@@ -37,6 +38,7 @@ class Identity(Struct, frozen=True):
         actors: Who acts for the subject, the present one first; for the journal.
         auth_time: When it proved by several factors who it is, in seconds since 1970 (OpenID Connect;
             ``amr`` of RFC 8176); None if the token does not say so.
+        issued_at: When its token was issued, if it says so.
     """
 
     subject: Subject
@@ -46,6 +48,7 @@ class Identity(Struct, frozen=True):
     launch_patient: str | None = None
     actors: tuple[str, ...] = ()
     auth_time: int | None = None
+    issued_at: Instant | None = None
 
 
 class BadClaimsError(Exception):
@@ -77,6 +80,7 @@ def read_identity(claims: Mapping[str, Any]) -> Identity:
         _word_or_none(claims.get("patient")),
         _actors(claims.get("act")),
         _stepped_up_at(claims),
+        _issued_at(claims.get("iat")),
     )
 
 
@@ -123,6 +127,13 @@ def _actors(act: object) -> tuple[str, ...]:
         actors.append(_word(act.get("sub")))
         act = act.get("act")
     return tuple(actors)
+
+
+def _issued_at(claim: object) -> Instant | None:
+    """Return the instant of an `iat` claim; what is no time (RFC 7519 §2, NumericDate) is none."""
+    if isinstance(claim, bool) or not isinstance(claim, int | float) or not 0 <= claim < _YEAR_3000:
+        return None
+    return int(claim * SECOND)
 
 
 def _stepped_up_at(claims: Mapping[str, Any]) -> int | None:

@@ -6,16 +6,18 @@ no personal data.  A call of a registry is itself a decision: the caller's token
 who asks, the policy says whether, the journal keeps it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from msgspec import Struct
 from starlette.exceptions import HTTPException
 
 from ruqsat import __version__
 from ruqsat.errors import RequestError, StoreUnavailableError
+from ruqsat.service.barrier import Barrier
 from ruqsat.service.consent_changes import NotConfiguredError, RegistryError
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
@@ -27,16 +29,24 @@ from ruqsat.web.gate import Gate
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable
 from ruqsat.web.records import build_records, record_schemas
+from ruqsat.web.visibility import describe_waiting, wait_when_asked
+
+
+class Registries(Struct, frozen=True):
+    """What the control API keeps: consents, the other records, and what a change waits for with ``wait=visible``."""
+
+    consents: ConsentRegistry
+    records: tuple[RecordRegistry, ...]
+    barrier: Barrier
 
 
 def build_control(
     decision_point: DecisionPoint,
-    registry: ConsentRegistry,
+    registries: Registries,
     verifier: TokenVerifier | None,
     metrics: Metrics,
     status: Callable[[], dict[str, Any]],
     readiness: Callable[[], dict[str, Any]],
-    records: Iterable[RecordRegistry] = (),
 ) -> FastAPI:
     """
     Build the control application.
@@ -44,7 +54,6 @@ def build_control(
     Args:
         status: What `/status` shows.
         readiness: What `/health/ready` says; it holds ``reasons`` if the process is not ready.
-        records: The registries beside that of consents.
     """
     app = FastAPI(title="Ruqsat control API", version=__version__, redoc_url=None)
     app.add_exception_handler(Refusal, answer_refusal)
@@ -53,6 +62,7 @@ def build_control(
     app.add_exception_handler(NotConfiguredError, _not_configured)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _not_here)
+    wait_when_asked(app, registries.barrier)
 
     @app.get("/health/live", summary="The event loop turns.")
     async def live() -> dict[str, str]:
@@ -72,8 +82,8 @@ def build_control(
         return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     gate = Gate(decision_point, verifier)
-    app.include_router(build_consents(registry, gate))
-    for each in records:
+    app.include_router(build_consents(registries.consents, gate))
+    for each in registries.records:
         app.include_router(build_records(each, gate))
     _describe_bodies(app)
     return app
@@ -83,7 +93,10 @@ def _describe_bodies(app: FastAPI) -> None:
     usual = app.openapi
 
     def described() -> dict[str, Any]:
+        if app.openapi_schema is not None:
+            return app.openapi_schema
         whole = usual()
+        describe_waiting(whole)
         whole.setdefault("components", {}).setdefault("schemas", {}).update(schemas() | record_schemas())
         return whole
 

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import Request
 from msgspec import Struct
 
+from ruqsat.core.instant import Instant
 from ruqsat.core.request import (
     Action,
     EvaluationRequest,
@@ -102,7 +103,7 @@ class Gate:
             Resource(asked.type, asked.id, properties),
             RequestContext(purpose=identity.purpose, smart_scopes=identity.smart_scopes),
         )
-        answer = await self._decision_point.decide(question, _origin(request))
+        answer = await self._decision_point.decide(question, _origin(request, identity.issued_at))
         if answer.reason == TRY_LATER:
             raise Refusal(503, TRY_LATER, "this cannot be decided and recorded now; nothing was changed")
         if asked.patient is None or not asked.known or not answer.decision.allowed:
@@ -121,7 +122,7 @@ def own_org(identity: Identity) -> str | None:
     return identity.subject.properties.org if identity.subject.properties is not None else None
 
 
-def _origin(request: Request) -> Origin:
+def _origin(request: Request, issued_at: Instant | None = None) -> Origin:
     headers: Mapping[str, Any] = request.headers
     traceparent = headers.get("traceparent")
-    return Origin("control", traceparent=traceparent and traceparent[:_MAX_TRACEPARENT])
+    return Origin("control", traceparent=traceparent and traceparent[:_MAX_TRACEPARENT], issued_at=issued_at)

@@ -36,6 +36,7 @@ class AnswerContext(Struct, frozen=True, omit_defaults=True):
     policy: str
     token: str
     obligations: tuple[Obligation, ...] = ()
+    degraded: bool = False
     explain: Explain | None = None
 
 
@@ -113,7 +114,9 @@ def encode_answer(answer: Answer, explain: bool) -> bytes:
     detail = None
     if explain:
         detail = Explain(decision.reason, decision.basis, decision.rule, decision.law, decision.applied)
-    context = AnswerContext(answer.id, answer.reason, answer.policy, answer.token, answer.obligations, detail)
+    context = AnswerContext(
+        answer.id, answer.reason, answer.policy, answer.token, answer.obligations, answer.degraded, detail
+    )
     return _encode(EvaluationResponse(decision.allowed, context))
 
 

@@ -148,9 +148,9 @@ class ForwardAuth:
             if point is None:
                 raise _Refused("bad_pep_request")
             routes, policy_set = self._in_force
-            request, actors = await self._read(read_original, headers, routes)
-            if actors:
-                origin = replace(origin, actors=actors)
+            request, who = await self._read(read_original, headers, routes)
+            if who.actors or who.issued_at is not None:
+                origin = replace(origin, actors=who.actors, issued_at=who.issued_at)
             answer = await self._decision_point.decide(request, origin, policy_set)
             if answer.decision.allowed is True:
                 return Verdict(200, answer.id, answer.reason, request.subject.id)
@@ -169,12 +169,12 @@ class ForwardAuth:
 
     async def _read(
         self, read_original: Callable[[], Original], headers: Headers, routes: RouteTable
-    ) -> tuple[EvaluationRequest, tuple[str, ...]]:
-        """Return the question behind a proxy's call, and who acts for its subject; raises _Refused."""
+    ) -> tuple[EvaluationRequest, Identity]:
+        """Return the question behind a proxy's call, and who asks; raises _Refused."""
         try:
             asked = read_original()
             who = await self._verifier.identify([value for name, value in headers if name == b"authorization"])
-            return _question(who, _map(asked, who, routes, headers)), who.actors
+            return _question(who, _map(asked, who, routes, headers)), who
         except BadPepRequest:
             raise _Refused("bad_pep_request") from None
         except Unauthenticated as error:
