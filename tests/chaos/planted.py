@@ -25,7 +25,7 @@ FRESHNESS = {
     "cached entry never tested": (
         _UNTESTED, "return now_boottime - self.lease < self._lease_for\n        recent",
     ),
-    "token ignored": ("and not self._covers(token, seq)", "and False"),
+    "token ignored": ("return self._seal.read(text)", "return Position(self.epoch, 0)"),
 }  # fmt: skip
 
 
