@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.chaos.fleet import DESK, Tokens
 from tests.process.starter import Sidecar, serving
-from tests.registry.documents import consent, verified
+from tests.registry.documents import CHECKED, consent, verified
 
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(2**32))))
@@ -53,11 +53,11 @@ class Api:
         self.operations = [each.ok() for each in schemathesis.openapi.from_dict(self.described).get_all_operations()]
         self.answers: Counter[tuple[str, int]] = Counter()
         self.busy = 0
-        self.records = [self._record() for _ in range(5)]
+        self.records = [self._record(document) for document in [verified(), consent()] * 6]
 
-    def _record(self) -> str:
+    def _record(self, document: dict[str, Any]) -> str:
         url = f"{self.base}/v1/consents"
-        return str(self.session.post(url, json=verified(), headers=self.callers[0], timeout=20).json()["consent"])
+        return str(self.session.post(url, json=document, headers=self.callers[0], timeout=20).json()["consent"])
 
 
 @pytest.fixture(scope="module")
@@ -97,15 +97,22 @@ def steer(api: Api, case: Case, chance: random.Random) -> None:
     if case.query and "patient" in case.query and chance.random() < 0.7:
         case.query["patient"] = "p-dana"
     if isinstance(case.body, dict) and "effect" in case.body:
+        # A draft to be verified, or a whole consent, with a little of what was drawn.
         if chance.random() < 0.5:
             case.body["patient"] = "p-dana"
         if chance.random() < 0.3:
             case.body = chance.choice((consent(), verified())) | {
                 name: value for name, value in case.body.items() if chance.random() < 0.2
             }
-    if case.headers and chance.random() < 0.5:
-        for name in [each for each in case.headers if each.lower() == "if-match"]:
-            case.headers[name] = f'"{chance.randint(1, 3)}"'
+    if case.operation.path.endswith("/verify") and chance.random() < 0.5:
+        case.body = {"signature": CHECKED}
+    headers = {name.lower(): value for name, value in dict(case.headers or {}).items()}
+    if chance.random() < 0.6:
+        headers["if-match"] = f'"{chance.randint(1, 2)}"'
+    if chance.random() < 0.6:
+        headers.pop("idempotency-key", None)
+    case.headers.clear()
+    case.headers.update(headers)
 
 
 def ask(api: Api, case: Case, chance: random.Random) -> None:

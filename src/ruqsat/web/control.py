@@ -24,7 +24,7 @@ from ruqsat.web.calls import refusal_of
 from ruqsat.web.consents import build_consents, schemas
 from ruqsat.web.gate import Gate
 from ruqsat.web.identity import TokenVerifier
-from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable
+from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable, describe_problems
 
 
 def build_control(
@@ -78,6 +78,7 @@ def _describe_bodies(app: FastAPI) -> None:
     def described() -> dict[str, Any]:
         whole = usual()
         whole.setdefault("components", {}).setdefault("schemas", {}).update(schemas())
+        describe_problems(whole)
         return whole
 
     app.openapi = described  # type: ignore[method-assign]
