@@ -48,8 +48,30 @@ def to_third_person() -> dict[str, Any]:
 
 
 _KEPT_OF_CONSENTS = frozenset(
-    "patient org subject effect kind type given_by.id start end purposes categories actions labels form at valid_to "
-    "cert_valid_from cert_valid_to hash country language role".split()
+    [
+        "patient",
+        "org",
+        "subject",
+        "effect",
+        "kind",
+        "type",
+        "given_by.id",
+        "start",
+        "end",
+        "purposes",
+        "categories",
+        "actions",
+        "labels",
+        "form",
+        "at",
+        "valid_to",
+        "cert_valid_from",
+        "cert_valid_to",
+        "hash",
+        "country",
+        "language",
+        "role",
+    ]
 )
 
 REGISTRIES = (

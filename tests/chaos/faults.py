@@ -72,7 +72,9 @@ class Hostile:
         """Put back what was remembered, as a replica that was behind would, or exchange values with one another."""
         names = list(self._held)
         for name, value in self._held.items():
-            await self._client.set(name, value if self._chance.random() < 0.9 else self._held[self._chance.choice(names)])
+            await self._client.set(
+                name, value if self._chance.random() < 0.9 else self._held[self._chance.choice(names)]
+            )
 
     async def drop(self, share: float = 0.7) -> None:
         """Take entries out of the stream before others have read them."""
@@ -136,7 +138,7 @@ class Faults:
         yield
         async with asyncio.timeout(LONGEST_RECOVERY):
             for node in nodes:
-                while not await self._is_ready(node):
+                while not await self._is_ready(node):  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(0.05)
                 self._well_since[node.name] = boottime()
 

@@ -14,7 +14,7 @@ import jwt
 import pytest
 
 from tests.chaos.proxy import ChaosProxy, proxy_to
-from tests.chaos.world import Patient, populate, populate_now
+from tests.chaos.world import Patient, populate
 from tests.ground import GroundMissingError, PostgresServer, Server, running_postgres, running_valkey
 from tests.process.starter import MODULE, Sidecar, serving
 from tests.sidecar import AUDIENCE, ISSUER
@@ -85,7 +85,10 @@ class Fleet(NamedTuple):
 
 @asynccontextmanager
 async def fleet(
-    names: Mapping[str, Sequence[str]] | Sequence[str], touched: list[Patient], untouched: list[Patient], **settings: str
+    names: Mapping[str, Sequence[str]] | Sequence[str],
+    touched: list[Patient],
+    untouched: list[Patient],
+    **settings: str,
 ) -> AsyncIterator[Fleet]:
     """
     Start a sidecar for each name, or of each program if programs are given with them, and all that they need.
@@ -96,7 +99,7 @@ async def fleet(
     tokens = Tokens()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="ruqsat-chaos-")))
-        folder.chmod(0o755)
+        folder.chmod(0o755)  # noqa: ASYNC240 - nothing runs yet
         try:
             postgres = stack.enter_context(running_postgres(folder / "postgres", durable=True))
             valkey = Valkey(folder / "valkey")
@@ -126,6 +129,3 @@ async def fleet(
         # One after the other: the first admits the pack for all of them.
         nodes = [await start(name, program) for name, program in programs.items()]
         yield Fleet(tuple(nodes), postgres, valkey, tokens, url)
-
-
-__all__ = ["Fleet", "Node", "Tokens", "Valkey", "fleet", "populate_now"]

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, select
 from ruqsat.stores.sql_schema import metadata
 from tests.chaos.canaries import REGISTRIES, Marked, Registry, marked, met
 from tests.chaos.fleet import DESK, PLANTED, Fleet, Tokens, fleet
-from tests.process.starter import EVALUATION, MODULE, question, serving
+from tests.process.starter import EVALUATION, question, serving
 
 PEOPLE: dict[str, dict[str, Any]] = {
     "desk": DESK,
@@ -159,6 +159,7 @@ def left_behind(running: Fleet) -> Places:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_no_personal_field_is_anywhere_but_under_the_seal() -> None:
     """Not in Redis, a log, a metric, a status, an error, a decision, the journal, the feed, or any table or file in clear."""
     documents = {registry: marked(registry) for registry in REGISTRIES}

@@ -125,7 +125,9 @@ class Kill:
         self.now()
 
 
-def kill_once(ground: Ground, patients: Sequence[Patient], chance: random.Random, program: Sequence[str] = MODULE) -> None:
+def kill_once(
+    ground: Ground, patients: Sequence[Patient], chance: random.Random, program: Sequence[str] = MODULE
+) -> None:
     """One life of a process, ended while callers write."""
     with ground.serving(program) as sidecar:
         kill = Kill([sidecar.pid], chance.choice((None, chance.randint(1, 40))))

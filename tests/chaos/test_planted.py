@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import psycopg
 import pytest
@@ -115,7 +116,7 @@ async def run() -> tuple[list[Write], list[Check]]:
     return writes, checks
 
 
-def asking_of(node: Node, chance: random.Random, checks: list[Check]):  # type: ignore[no-untyped-def]
+def asking_of(node: Node, chance: random.Random, checks: list[Check]) -> Coroutine[Any, Any, None]:
     """Return the work of a caller of this node."""
     people = [each.id for each in PATIENTS]
     return check_forever(node.name, node.sidecar.addresses["json"], people, chance.randrange(2**32), checks.append)
@@ -128,7 +129,9 @@ def test_each_missing_guard_is_found_out_and_a_sound_sidecar_is_not_blamed() -> 
     print(f"RUQSAT_TEST_SEED={SEED}")
     writes, checks = asyncio.run(run())
     counted = count_violations(writes, checks, [], DELTA)
-    found = {name: [each for each in counted.violations if each.check.sidecar == name] for name in (*BUGS, "sound", "desk")}
+    found = {
+        name: [each for each in counted.violations if each.check.sidecar == name] for name in (*BUGS, "sound", "desk")
+    }
     for name, violations in found.items():
         print(f"{name}: {len(violations)} of {sum(check.sidecar == name for check in checks)}; {violations[:1]}")
 

@@ -39,7 +39,9 @@ class Rounds:
         self.stale: list[str] = []
         self.unclear = self.checks = 0
         self._json = {
-            node.name: httpx.AsyncClient(base_url=f"http://{node.sidecar.addresses['json']}", trust_env=False, timeout=20)
+            node.name: httpx.AsyncClient(
+                base_url=f"http://{node.sidecar.addresses['json']}", trust_env=False, timeout=20
+            )
             for node in running.nodes
         }
 
@@ -127,7 +129,9 @@ def test_a_token_of_one_sidecar_is_honoured_by_the_other_whatever_redis_does() -
     print(f"RUQSAT_TEST_SEED={SEED}")
     done = asyncio.run(run({"a": MODULE, "b": MODULE, "c": MODULE}, SEED, ROUNDS, REDIS))
     for how, rounds in done.items():
-        print(f"Redis {how}: {rounds.checks} checks, {len(rounds.stale)} stale {rounds.stale[:3]}, {rounds.unclear} unclear")
+        print(
+            f"Redis {how}: {rounds.checks} checks, {len(rounds.stale)} stale {rounds.stale[:3]}, {rounds.unclear} unclear"
+        )
 
     assert [rounds.stale for rounds in done.values()] == [[], [], []]
     assert all(rounds.unclear < 0.05 * rounds.checks for rounds in done.values())

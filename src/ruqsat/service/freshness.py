@@ -157,7 +157,8 @@ class Freshness:
         """
         Take in that *key* was read at *position* by a call that answers from what it found there.
 
-        Which changes led there is not known: as with a hint, what was read of it before is not used until a probe tells.
+        Which changes led there is not known here.  As with a hint, what was read of it before
+        is not used until a probe tells.
         """
         if position.epoch == self.epoch:
             self._newest = max(self._newest, position.seq)
