@@ -9,6 +9,7 @@ import asyncio
 import importlib.util
 import itertools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -166,7 +167,8 @@ def _serve_postgres(
         )  # fmt: skip
     server = PostgresServer(Server(process, port), data)
     try:
-        _wait_until(lambda: server.execute("SELECT 1") == [(1,)], process, log)
+        # A port that was free a moment ago may be somebody else's by now, who would answer in our server's place.
+        _wait_until(lambda: server.execute("SHOW data_directory") == [(str(data),)], process, log)
         yield server
     finally:
         server.server.stop()
@@ -224,7 +226,8 @@ def running_valkey(folder: Path, *, port: int = 0) -> Iterator[Server]:
             words, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, cwd=folder, start_new_session=True, **child
         )
     try:
-        _wait_until(lambda: _says_pong(port), process, log)
+        # A port that was free a moment ago may be somebody else's by now, who would answer in our server's place.
+        _wait_until(lambda: _says_pong(port) and _process_id(port) == process.pid, process, log)
         yield Server(process, port)
     finally:
         Server(process, port).stop()
@@ -263,6 +266,19 @@ def _says_pong(port: int) -> bool:
     with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
         connection.sendall(b"PING\r\n")
         return connection.recv(16) == b"+PONG\r\n"
+
+
+def _process_id(port: int) -> int:
+    """Return the id of the Valkey that answers at *port*."""
+    with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        connection.sendall(b"INFO server\r\n")
+        told = b""
+        while (line := re.search(rb"process_id:(\d+)\r", told)) is None:
+            part = connection.recv(65536)
+            if not part:
+                return -1
+            told += part
+        return int(line[1])
 
 
 def _wait_until(answers: Any, process: "subprocess.Popen[bytes]", log: Path) -> None:

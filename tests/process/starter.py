@@ -85,9 +85,15 @@ class Sidecar:
         )
 
     def call(self, listener: str, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send one request on a connection of its own."""
-        with self.client(listener) as client:
-            return client.request(method, path, **options)
+        """Send one request on a connection of its own; a sidecar that is not there says how it ended."""
+        try:
+            with self.client(listener) as client:
+                return client.request(method, path, **options)
+        except httpx.ConnectError as error:
+            code, where = self.process.poll(), self.addresses[listener]
+            state = "runs, and does not listen" if code is None else f"ended with {code} (negative: by that signal)"
+            error.add_note(f"the sidecar {state} at {where}\n{self.stderr[-2000:]}")
+            raise
 
     def evaluate(self, body: Any = None, **headers: str) -> httpx.Response:
         """Ask for one evaluation; by default whether dr_aida may read Dana's laboratory results."""

@@ -229,3 +229,27 @@ def test_the_newest_change_known_is_never_before_one_of_our_own() -> None:
     assert state.early == 1
     state.learn_commit(Position("f", 2), ("patient:p",))
     assert state.newest == state.position == Position("f", 2)
+
+
+def test_a_token_is_never_of_before_a_change_of_our_own() -> None:
+    """Not even while somebody else's change before it is unknown here, so that our position has not reached it."""
+    state = fresh()
+    state.learn_commit(Position("e", 3), ("patient:p1",))
+
+    assert state.position == Position("e", 0)
+    assert state.read_token(state.issue_token(state.position)) == Position("e", 3)
+    assert state.read_token(state.issue_token(Position("e", 9))) == Position("e", 9)
+    assert state.read_token(state.issue_token(Position("d", 1))) == Position("d", 1)
+
+
+def test_what_a_repeated_call_has_found_is_not_answered_from_before_it() -> None:
+    """A change of an unknown process was found made: older readings wait for a probe, and the token covers it."""
+    state = fresh()
+    state.learn_reading(Position("e", 2), "patient:p1", 1)
+
+    assert not state.usable(Position("e", 1), ("patient:p1",), 1)
+    assert state.usable(Position("e", 2), ("patient:p1",), 1) and state.usable(Position("e", 1), ("patient:p2",), 1)
+    assert state.position == Position("e", 0)
+    assert state.read_token(state.issue_token(state.position)) == Position("e", 2)
+    state.learn_reading(Position("d", 9), "patient:p2", 1)
+    assert state.usable(Position("e", 1), ("patient:p2",), 1)

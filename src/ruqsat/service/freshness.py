@@ -205,6 +205,17 @@ class Freshness:
         if len(hinted) > self._recent_limit:
             hinted.popitem(last=False)  # as if it had been lost on its way
 
+    def learn_reading(self, position: Position, key: str, now_boottime: Instant) -> None:
+        """
+        Take in that *key* was read at *position* by a call that answers from what it found there.
+
+        Which changes led there is not known here.  As with a hint, what was read of it before
+        is not used until a probe tells.
+        """
+        if position.epoch == self.epoch:
+            self._newest = max(self._newest, position.seq)
+            self.hint(position.seq, key, now_boottime)
+
     def _settle_hints(self, sent_at: Instant) -> None:
         """Drop hints that a probe has answered: what they told, if it is true, was committed before it was sent."""
         hinted = self.hinted
@@ -290,7 +301,14 @@ class Freshness:
         self.era += 1
 
     def issue_token(self, position: Position) -> str:
-        """Return the consistency token of *position*, to be shown with a later check."""
+        """
+        Return the consistency token of *position*, to be shown with a later check.
+
+        It is never of before a change of our own: that may be known here while one
+        before it, of somebody else, is not, so that ``position`` has not reached it.
+        """
+        if position.epoch == self.epoch and position.seq < self._newest:
+            position = Position(position.epoch, self._newest)
         return self._seal.issue(position)
 
     def read_token(self, text: str) -> Position:

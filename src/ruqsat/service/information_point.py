@@ -319,7 +319,12 @@ class InformationPoint:
         async def write() -> Position:
             position, done = await self._store.change_records(patient, wanted, key, change, kind)
             made.append(done)
-            return self._learn(position, ("patient:" + patient,) if done.facts is not None else ())
+            if done.facts is None:
+                # Made before, perhaps by another process whose change is not known here: the answer tells of it.
+                self._learn(position, ())
+                self._freshness.learn_reading(position, "patient:" + patient, self._boottime())
+                return position
+            return self._learn(position, ("patient:" + patient,))
 
         await self._finish(launch(write()))
         return made[0]

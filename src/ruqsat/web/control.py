@@ -27,7 +27,7 @@ from ruqsat.web.calls import refusal_of
 from ruqsat.web.consents import build_consents, schemas
 from ruqsat.web.gate import Gate
 from ruqsat.web.identity import TokenVerifier
-from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable
+from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable, describe_problems
 from ruqsat.web.records import build_records, record_schemas
 from ruqsat.web.visibility import describe_waiting, wait_when_asked
 
@@ -98,6 +98,7 @@ def _describe_bodies(app: FastAPI) -> None:
         whole = usual()
         describe_waiting(whole)
         whole.setdefault("components", {}).setdefault("schemas", {}).update(schemas() | record_schemas())
+        describe_problems(whole)
         return whole
 
     app.openapi = described  # type: ignore[method-assign]

@@ -9,6 +9,8 @@ from pydantic import BaseModel
 
 from ruqsat.errors import RuqsatError
 
+PROBLEM_JSON = "application/problem+json"
+
 TRY_LATER = "try_later"
 """What a caller may learn of every failure of ours (see the reasons of vocabulary.toml)."""
 
@@ -66,8 +68,19 @@ def answer_refusal(_request: Request, error: Exception) -> Response:
         body.model_dump(exclude_none=True),
         refusal.status,
         headers=refusal.headers,
-        media_type="application/problem+json",
+        media_type=PROBLEM_JSON,
     )
+
+
+def describe_problems(described: dict[str, Any]) -> None:
+    """Let the description of an API say of its problem documents the media type that they are sent as."""
+    for path in described.get("paths", {}).values():
+        for operation in path.values():
+            for response in operation.get("responses", {}).values():
+                content = response.get("content", {})
+                schema = content.get("application/json", {}).get("schema", {})
+                if schema.get("$ref", "").endswith(f"/{Problem.__name__}"):
+                    content[PROBLEM_JSON] = content.pop("application/json")
 
 
 def answer_unavailable(request: Request, error: Exception) -> Response:
