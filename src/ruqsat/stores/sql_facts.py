@@ -8,7 +8,7 @@ documents, each by id; the head of the feed last), so that writers who wait for
 one another never wait in a circle.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from enum import IntEnum
 from operator import itemgetter
 from typing import TypeVar
@@ -97,10 +97,18 @@ def _read_body(
     connection: Connection, question: Select[bytes], wanted: str, decoder: msgspec.json.Decoder[FactsT]
 ) -> FactsT | None:
     body = connection.execute(question, {"wanted": wanted}).scalar_one_or_none()
-    if body is None:
-        return None
+    return None if body is None else decode_body(wanted, body, decoder.decode)
+
+
+def decode_body(wanted: str, body: bytes, decode: Callable[[bytes], FactsT]) -> FactsT:
+    """
+    Return the facts that stand under the id *wanted*.
+
+    Raises:
+        StoreUnavailableError: what is stored cannot be read as facts, or is of somebody else.
+    """
     try:
-        facts = decoder.decode(body)
+        facts = decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise StoreUnavailableError("stored facts cannot be read, the database may be damaged") from error
     if facts.id != wanted:
