@@ -16,7 +16,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Select, Table, delete, exists, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Table, delete, exists, func, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
@@ -222,7 +222,7 @@ def take_over(connection: Connection, before_last: Callable[[], None] = lambda: 
         RequestError: somebody took the id of a person or a document meanwhile; try again.
     """
     set_aside, lines = _set_aside(connection)
-    unchanged = _count(connection, State.NOTHING)
+    unchanged = sum(_count(connection, _of(subject, State.NOTHING)) for subject in (1, 0))
     for subject, table in ((1, subject_facts), (0, patient_facts)):
         _notice_known(connection, subject, table)
     touched = _Touched()
@@ -253,14 +253,12 @@ class _Touched:
             self.entries.append((kind, f"{word}:{id_}"))
 
 
-def _of(subject: int, state: State) -> Any:
+def _of(subject: int, state: State) -> ColumnElement[bool]:
     return (facts_import.c.subject == subject) & (facts_import.c.state == int(state))
 
 
-def _count(connection: Connection, state: State) -> int:
-    return connection.execute(
-        select(func.count()).select_from(facts_import).where(facts_import.c.state == int(state))
-    ).scalar_one()
+def _count(connection: Connection, those: ColumnElement[bool]) -> int:
+    return connection.execute(select(func.count()).select_from(facts_import).where(those)).scalar_one()
 
 
 def _set_aside(connection: Connection) -> tuple[int, tuple[int, ...]]:
@@ -279,12 +277,10 @@ def _notice_known(connection: Connection, subject: int, table: Table) -> None:
 def _put_new(connection: Connection, subject: int, touched: _Touched) -> int:
     table = subject_facts if subject else patient_facts
     rows = select(facts_import.c.id, literal(1), facts_import.c.body).where(_of(subject, State.NEW))
-    placed = connection.execute(
-        insert(table).from_select(["id", "version", "body"], rows.order_by(facts_import.c.id))
-    ).rowcount
+    connection.execute(insert(table).from_select(["id", "version", "body"], rows.order_by(facts_import.c.id)))
     some = select(facts_import.c.id).where(_of(subject, State.NEW)).limit(sql_facts.BULK + 1)
     touched.add(subject, connection.execute(some).scalars())
-    return placed
+    return _count(connection, _of(subject, State.NEW))
 
 
 def _merge_known(connection: Connection, subject: int, touched: _Touched) -> int:
