@@ -37,6 +37,7 @@ BATCH_LINES = 2_000
 BATCH_BYTES = 8 * 1024 * 1024
 ERRORS_TOLD = 100
 TRIES = 3
+LOCK_TRIES = 20
 
 _ONE_IMPORT = 0x72757174
 _PATIENCE = (
@@ -124,15 +125,21 @@ class Bulk:
         """
         Refuse to go on beside another import; one on a file of SQLite is alone anyway.
 
+        One that was killed a moment ago is waited for, until the server has noticed.
+
         Raises:
             StoreLockedError: another one is under way.
         """
-        with self.transaction() as connection:
-            if connection.dialect.name != "postgresql":
-                return
-            # Of the session, which is this one connection: it is gone with the process.
-            if not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({_ONE_IMPORT})").scalar_one():
-                raise StoreLockedError("another import into this database is under way, expected to be the only one")
+        for _ in range(LOCK_TRIES):
+            with self.transaction() as connection:
+                if connection.dialect.name != "postgresql":
+                    return
+                connection.exec_driver_sql("SET client_connection_check_interval = '1s'")
+                # Of the session, which is this one connection: it is gone with the process.
+                if connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({_ONE_IMPORT})").scalar_one():
+                    return
+            time.sleep(0.5)
+        raise StoreLockedError("another import into this database is under way, expected to be the only one")
 
     def import_file(self, file: FactsFile, words: Words, *, trial: bool = False, watch: Watch) -> Imported:
         """

@@ -26,6 +26,8 @@ ALL = "ALL"
 BULK = 1_000
 FEED_PAGE = 1_000
 FEED_KEPT = 100_000
+TRIM_EVERY = 100
+TRIM_MOST = 5_000
 
 FactsT = TypeVar("FactsT", SubjectFacts, PatientFacts)
 
@@ -213,7 +215,18 @@ def advance_feed(connection: Connection, touched: list[Touched]) -> tuple[Positi
         first = seq - len(touched) + 1
         entries = [{"seq": number, "key": key, "kind": int(kind)} for number, (kind, key) in enumerate(touched, first)]
         connection.execute(insert(feed), entries)
+        if seq // TRIM_EVERY != (first - 1) // TRIM_EVERY:
+            _trim_some(connection, seq - FEED_KEPT)
     return Position(epoch, seq), tuple(key for _, key in touched)
+
+
+def _trim_some(connection: Connection, until: int) -> None:
+    """
+    Take away entries up to number *until*, as many as may have come since the last time and some more.
+
+    Whoever is further behind than what is kept finds a gap, and forgets everything.
+    """
+    connection.execute(delete(feed).where(feed.c.seq <= until, feed.c.seq > until - TRIM_MOST))
 
 
 def renew_epoch(connection: Connection, epoch: str) -> Position:
@@ -223,5 +236,5 @@ def renew_epoch(connection: Connection, epoch: str) -> Position:
 
 
 def trim_feed(connection: Connection) -> None:
-    """Keep the newest 100,000 entries of the feed."""
+    """Keep the newest 100,000 entries of the feed, however many there are; for a start."""
     connection.execute(delete(feed).where(feed.c.seq <= read_position(connection).seq - FEED_KEPT))
