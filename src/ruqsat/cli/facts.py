@@ -51,10 +51,10 @@ def import_(
     """Take over everybody that a file states, all at once; a run that was stopped goes on where it was."""
     settings = _settings(database_url)
     words = _words(settings)
-    _look_seldom_for_cycles()
     source = FactsFile(file)
     try:
-        with opened_bulk(settings.database_url.get_secret_value()) as bulk, _watching() as watch:
+        url = settings.database_url.get_secret_value()
+        with opened_bulk(url) as bulk, _watching() as shown, _collecting_between(shown) as watch:
             bulk.be_the_only_import()
             report = bulk.import_file(source, words, trial=dry_run, watch=watch)
     finally:
@@ -89,10 +89,26 @@ def schema() -> None:
     print_json(line_schema())
 
 
-def _look_seldom_for_cycles() -> None:
-    """Facts hold none: the collector would only walk through each batch again and again (it took half the time)."""
+@contextmanager
+def _collecting_between(watch: Watch) -> Iterator[Watch]:
+    """
+    Look for cycles between batches only.
+
+    Facts hold none, and the collector would walk through each batch again and again (it took half the
+    time).  Statements do, and each holds the ids that it asked for: left lying, they grow with the file.
+    """
+
+    def collect(what: str, done: int, total: int) -> None:
+        gc.collect()
+        watch(what, done, total)
+
     gc.freeze()
-    gc.set_threshold(100_000, 50, 50)
+    gc.disable()
+    try:
+        yield collect
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def _settings(database_url: str | None) -> Settings:

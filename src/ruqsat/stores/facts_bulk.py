@@ -168,9 +168,9 @@ class Bulk:
         if report.findings or trial:
             return report
         watch("taking over", 0, 0)
-        return self._take_over(report)
+        return self._take_over(report, watch)
 
-    def _take_over(self, report: Imported) -> Imported:
+    def _take_over(self, report: Imported, watch: Watch) -> Imported:
         for left in reversed(range(TRIES)):
             began = locked = time.monotonic()
 
@@ -180,7 +180,7 @@ class Bulk:
 
             try:
                 with self.transaction() as connection:
-                    taken = sql_import.take_over(connection, before_last)
+                    taken = sql_import.take_over(connection, lambda done: watch("merging", done, 0), before_last)
             except (RequestError, StoreUnavailableError) as error:
                 if not left or not _may_try_again(error):
                     raise

@@ -16,7 +16,19 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, Table, delete, exists, func, insert, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
@@ -211,12 +223,13 @@ def find_clashes(connection: Connection, limit: int) -> list[Clash]:
     return sorted(Clash(*row) for question in (*twice, taken) for row in connection.execute(question))[:limit]
 
 
-def take_over(connection: Connection, before_last: Callable[[], None] = lambda: None) -> Taken:
+def take_over(connection: Connection, tell: Callable[[int], None], before_last: Callable[[], None]) -> Taken:
     """
     Make what was prepared the truth, drop it, and move the position by one entry for all of it.
 
     Up to 1,000 people are told by name, more as one change of everything.
-    *before_last* is called before the last statement, which locks the feed.
+    *tell* is told now and then how many were merged, *before_last* is called
+    before the last statement, which locks the feed.
 
     Raises:
         RequestError: somebody took the id of a person or a document meanwhile; try again.
@@ -228,7 +241,7 @@ def take_over(connection: Connection, before_last: Callable[[], None] = lambda: 
     touched = _Touched()
     try:
         new = sum(_put_new(connection, subject, touched) for subject in (1, 0))
-        merged = sum(_merge_known(connection, subject, touched) for subject in (1, 0))
+        merged = sum(_merge_known(connection, subject, touched, tell) for subject in (1, 0))
         _list_new_documents(connection)
     except IntegrityError:
         raise RequestError("somebody else took an id of the file meanwhile, expected to try again") from None
@@ -283,7 +296,7 @@ def _put_new(connection: Connection, subject: int, touched: _Touched) -> int:
     return _count(connection, _of(subject, State.NEW))
 
 
-def _merge_known(connection: Connection, subject: int, touched: _Touched) -> int:
+def _merge_known(connection: Connection, subject: int, touched: _Touched, tell: Callable[[int], None]) -> int:
     decode: Callable[[bytes], Any] = _read_subject if subject else _read_patient
     question = select(facts_import.c.body).where(_of(subject, State.KNOWN)).order_by(facts_import.c.id)
     merged = 0
@@ -296,6 +309,7 @@ def _merge_known(connection: Connection, subject: int, touched: _Touched) -> int
         sql_facts.write_facts(connection, changed if subject else (), () if subject else changed)
         touched.add(subject, (each.id for each in changed))
         merged += len(changed)
+        tell(merged)
     return merged
 
 
