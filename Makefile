@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 DEMO   ?= var/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-full test check lint types contracts policy bench-quick bench-micro bench-locust soak lock clean
+.PHONY: help install run run-full test check lint types contracts policy bench-quick bench-micro bench-locust bench-population soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ bench-quick: $(VENV)/.run ## measure the hot path against a no-op in the same ru
 
 bench-micro: $(VENV)/.run ## one figure a question: flatness, compiling, CompiledEnforcer against pycasbin
 	@for each in evaluate_by_rules compile_rules compiled_enforcer; do echo "== $$each"; PYTHONPATH=. $(BIN)/python bench/micro/$$each.py || exit 1; done
+
+bench-population: $(VENV)/.test ## import 1,000, 100,000 and 1,000,000 patients and decide beside them (minutes, 6 GB of disk)
+	PYTHONPATH=. $(BIN)/python bench/population.py
 
 soak: $(VENV)/.test ## the random tests, twenty times as long: ten minutes of chaos, a hundred kills
 	RUQSAT_TEST_PAIRS=20000 RUQSAT_TEST_LONGER=20 $(BIN)/python -m pytest --timeout 7200 tests/casbin tests/policies/test_hostile_packs.py tests/conformance tests/freshness tests/chaos

@@ -8,7 +8,7 @@ documents, each by id; the head of the feed last), so that writers who wait for
 one another never wait in a circle.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from enum import IntEnum
 from operator import itemgetter
 from typing import TypeVar
@@ -26,6 +26,8 @@ ALL = "ALL"
 BULK = 1_000
 FEED_PAGE = 1_000
 FEED_KEPT = 100_000
+TRIM_EVERY = 100
+TRIM_MOST = 5_000
 
 FactsT = TypeVar("FactsT", SubjectFacts, PatientFacts)
 
@@ -98,10 +100,18 @@ def _read_body(
     connection: Connection, question: Select[bytes], wanted: str, decoder: msgspec.json.Decoder[FactsT]
 ) -> FactsT | None:
     body = connection.execute(question, {"wanted": wanted}).scalar_one_or_none()
-    if body is None:
-        return None
+    return None if body is None else decode_body(wanted, body, decoder.decode)
+
+
+def decode_body(wanted: str, body: bytes, decode: Callable[[bytes], FactsT]) -> FactsT:
+    """
+    Return the facts that stand under the id *wanted*.
+
+    Raises:
+        StoreUnavailableError: what is stored cannot be read as facts, or is of somebody else.
+    """
     try:
-        facts = decoder.decode(body)
+        facts = decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise StoreUnavailableError("stored facts cannot be read, the database may be damaged") from error
     if facts.id != wanted:
@@ -206,7 +216,18 @@ def advance_feed(connection: Connection, touched: list[Touched]) -> tuple[Positi
         first = seq - len(touched) + 1
         entries = [{"seq": number, "key": key, "kind": int(kind)} for number, (kind, key) in enumerate(touched, first)]
         connection.execute(insert(feed), entries)
+        if seq // TRIM_EVERY != (first - 1) // TRIM_EVERY:
+            _trim_some(connection, seq - FEED_KEPT)
     return Position(epoch, seq), tuple(key for _, key in touched)
+
+
+def _trim_some(connection: Connection, until: int) -> None:
+    """
+    Take away entries up to number *until*, as many as may have come since the last time and some more.
+
+    Whoever is further behind than what is kept finds a gap, and forgets everything.
+    """
+    connection.execute(delete(feed).where(feed.c.seq <= until, feed.c.seq > until - TRIM_MOST))
 
 
 def renew_epoch(connection: Connection, epoch: str) -> Position:
@@ -216,5 +237,5 @@ def renew_epoch(connection: Connection, epoch: str) -> Position:
 
 
 def trim_feed(connection: Connection) -> None:
-    """Keep the newest 100,000 entries of the feed."""
+    """Keep the newest 100,000 entries of the feed, however many there are; for a start."""
     connection.execute(delete(feed).where(feed.c.seq <= read_position(connection).seq - FEED_KEPT))

@@ -68,7 +68,7 @@ class Driver(Protocol):
 
 
 class Lane:
-    """Connections of one kind; *begin* is the statement that opens each transaction."""
+    """Connections of one kind; *begin* is the statement that opens each transaction, ``failures`` what may go wrong."""
 
     def __init__(self, driver: Driver, seats: int, *, begin: str, set_up: tuple[str, ...]) -> None:
         """Open nothing yet; connections are made as they are needed, and *set_up* by these statements."""
@@ -85,7 +85,7 @@ class Lane:
             connection.exec_driver_sql(begin)
 
         self._driver = driver
-        self._failures: tuple[type[Exception], ...] = (SQLAlchemyError, UnicodeError, *driver.failures)
+        self.failures: tuple[type[Exception], ...] = (SQLAlchemyError, UnicodeError, *driver.failures)
         self._closed = False
         self._seats = seats
         self._free = asyncio.Semaphore(seats)
@@ -147,7 +147,7 @@ class Lane:
                         connection.commit()
                     else:
                         connection.rollback()
-                except self._failures as error:
+                except self.failures as error:
                     in_doubt = visit.is_in_doubt()
                     visit.end()
                     connection.invalidate()
@@ -158,7 +158,7 @@ class Lane:
                     if visit.end():
                         connection.invalidate()
                 return answer
-        except self._failures as error:
+        except self.failures as error:
             raise StoreUnavailableError("the database failed") from error
 
     async def aclose(self) -> None:

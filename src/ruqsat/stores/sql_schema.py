@@ -172,6 +172,40 @@ sidecar = Table(
     sqlite_strict=True,
 )
 
+facts_import = Table(
+    "facts_import",
+    metadata,
+    Column("subject", Integer, nullable=False),
+    Column("id", _EXACT, nullable=False),
+    Column("line", _NUMBER, nullable=False),
+    Column("state", Integer, nullable=False),
+    Column("set_aside", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_strict=True,
+)
+
+facts_import_document = Table(
+    "facts_import_document",
+    metadata,
+    Column("id", _EXACT, nullable=False),
+    Column("patient", _EXACT, nullable=False),
+    Column("kind", _EXACT, nullable=False),
+    Column("line", _NUMBER, nullable=False),
+    sqlite_strict=True,
+)
+
+facts_import_run = Table(
+    "facts_import_run",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True, autoincrement=False),
+    Column("source", LargeBinary, nullable=False),
+    Column("place", _NUMBER, nullable=False),
+    Column("line", _NUMBER, nullable=False),
+    Column("subjects", _NUMBER, nullable=False),
+    Column("patients", _NUMBER, nullable=False),
+    sqlite_strict=True,
+)
+
 meta = Table(
     "meta",
     metadata,

@@ -1,0 +1,187 @@
+"""Facts as lines of a file: what is written is read back, what is wrong is said with its place and without its value."""
+
+import inspect
+import json
+from typing import Any, get_type_hints
+
+import jsonschema
+import msgspec
+import pytest
+from hypothesis import given
+
+from ruqsat.core import facts as all_facts
+from ruqsat.core.facts import Consent, Facts, PatientFacts, Provision
+from ruqsat.core.facts_lines import (
+    INSTANTS,
+    LineError,
+    Words,
+    parse_header,
+    parse_line,
+    render_header,
+    render_line,
+    words_of,
+)
+from ruqsat.core.facts_schema import line_schema
+from ruqsat.core.instant import Now
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.request import EvaluationRequest
+from ruqsat.core.world import World, project_world
+from tests.conftest import ROOT
+from tests.core.strategies import worlds
+
+CANARY = "880101300123"
+
+
+@pytest.fixture(scope="module")
+def words(policy_set: PolicySet) -> Words:
+    """The words of the pack."""
+    return words_of(policy_set.vocabulary)
+
+
+def consent(**fields: Any) -> dict[str, Any]:
+    """Return a permit as a hospital writes it down."""
+    root = {
+        "effect": "permit", "grantees": [{"org": "h1"}], "purposes": ["TREAT"], "actions": ["read"],
+        "categories": ["clinical"], "start": "2026-01-01T00:00:00+05:00", "end": "2027-01-01T00:00:00+05:00",
+    }  # fmt: skip
+    whole = {
+        "id": "c1", "thread": "t1", "status": "active", "granted_at": "2026-01-01T09:00:00+05:00", "root": root,
+        "defect": None,
+    }  # fmt: skip
+    return whole | fields
+
+
+def patient(**fields: Any) -> bytes:
+    """Return the line of a patient."""
+    return json.dumps({"patient": {"id": "p1"} | fields}).encode()
+
+
+def test_everybody_of_the_world_is_read_back_as_written(world: World, policy_set: PolicySet, words: Words) -> None:
+    """Facts, and bytes when written again."""
+    for group in project_world(world, policy_set.vocabulary.switches):
+        for facts in group:
+            line = render_line(facts)
+            assert parse_line(line, words) == facts
+            assert render_line(parse_line(line, words)) == line
+
+
+class AnyWord(frozenset[str]):
+    """Words of which every one is known."""
+
+    def issuperset(self, _: object) -> bool:
+        """Say yes."""
+        return True
+
+
+@given(worlds)
+def test_any_facts_are_read_back_as_written(situation: tuple[EvaluationRequest, Facts, Now]) -> None:
+    """Whatever the facts are, as long as their words are known."""
+    for facts in (situation[1].subject, situation[1].patient):
+        if facts is not None:
+            assert parse_line(render_line(facts), Words(*[AnyWord()] * 6)) == facts
+
+
+def test_what_a_hospital_writes_by_hand_is_read(words: Words) -> None:
+    """Local offsets, spaces and any order of fields."""
+    facts = parse_line(patient(birth_date="1980-02-29", consents=[consent()]), words)
+
+    assert isinstance(facts, PatientFacts)
+    assert facts.consents[0].granted_at == 1_767_240_000_000_000
+    assert facts.consents[0].root.categories == ("clinical",)
+
+
+WRONG: list[tuple[str, bytes, str]] = [
+    ("a misspelt field", patient(birthdate="1980-01-01"), "patient: unknown field `birthdate`"),
+    ("a value for a name", patient(**{CANARY: 1}), "patient: unknown field"),
+    ("a misspelt field deep inside", patient(consents=[consent(root={"effect": "deny", "label": ["HIV"]})]), "patient.consents[0].root: unknown field `label`"),
+    ("an instant without an offset", patient(deceased_at="2026-01-01T00:00:00"), "patient.deceased_at: expected an instant"),
+    ("an instant as a number", patient(deceased_at=1), "patient.deceased_at: expected an instant"),
+    ("a wrong kind of value", patient(egov=CANARY), "patient.egov: expected `bool`, got `str`"),
+    ("a value that is none of the list", patient(consents=[consent(status=CANARY)]), "patient.consents[0].status: expected one of the listed values"),
+    ("a permit that is silent about its soundness", patient(consents=[{k: v for k, v in consent().items() if k != "defect"}]), "patient.consents[0]: a permit does not state its `defect`"),
+    ("a refusal of a purpose that nobody knows", patient(consents=[consent(root={"effect": "deny", "purposes": [CANARY]})]), "patient.consents[0].root.purposes: a word that the vocabulary does not have"),
+    ("an unknown label of a record", patient(records=[{"id": "r", "data_class": "labs", "labels": ["HVI"]}]), "patient.records[0].labels: a word that the vocabulary does not have"),
+    ("an unknown role", b'{"subject":{"id":"s","roles":["doktor"]}}', "subject.roles: a word that the vocabulary does not have"),
+    ("a document twice", patient(consents=[consent(), consent()]), "patient.consents: an id stands twice"),
+    ("a field twice", b'{"patient":{"id":"p1","egov":false,"egov":true}}', "a field is written twice in one object"),
+    ("no id", patient(id=""), "patient.id: expected an id"),
+    ("a control character", patient(id="p1\u0000"), "patient.id: expected an id"),
+    ("a control character elsewhere", b'{"subject":{"id":"s","org":"h\\n1"}}', "subject: a text holds a control character"),
+    ("half a line", b'{"patient":{"id":"p1"', "the line is not JSON in UTF-8"),
+    ("another encoding", '{"patient":{"id":"Дана"}}'.encode("cp1251"), "the line is not JSON in UTF-8"),
+    ("both at once", b'{"patient":{"id":"p1"},"subject":{"id":"s"}}', "the line is no subject and no patient"),
+    ("a list", b"[]", "the line is no subject and no patient"),
+    ("NaN", b'{"subject":{"id":"s","btg_today":NaN}}', "the line is not JSON in UTF-8"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "said"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
+def test_what_is_wrong_is_said_with_its_place_and_without_its_value(line: bytes, said: str, words: Words) -> None:
+    """Nothing that could open a record by its loss is let through, and no value is repeated."""
+    with pytest.raises(LineError) as caught:
+        parse_line(line, words)
+
+    assert str(caught.value) == said
+    assert caught.value.do
+    assert CANARY not in str(caught.value) + caught.value.do
+
+
+def test_a_quarantined_refusal_may_say_words_that_nobody_knows(words: Words) -> None:
+    """It closes everything because of them."""
+    refusal = consent(status="quarantined", root={"effect": "deny", "purposes": ["whatever"]})
+
+    assert isinstance(parse_line(patient(consents=[refusal]), words), PatientFacts)
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b'{"patient": {"id": "p1"}}', b'{"ruqsat_facts": 2}', b'{"ruqsat_facts": 1, "patient": 3}']
+)
+def test_a_file_that_does_not_name_the_format_is_refused(line: bytes) -> None:
+    """Another version, a misspelt count, no first line at all."""
+    with pytest.raises(LineError):
+        parse_header(line)
+
+
+def test_the_first_line_is_read_back() -> None:
+    """With its counts."""
+    header = parse_header(render_header(3, 0))
+    assert (header.subjects, header.patients) == (3, 0)
+
+
+def test_every_number_among_the_facts_is_known_to_be_an_instant_or_a_count() -> None:
+    """A new field that is an instant cannot be forgotten here and be written as a number."""
+    structs = [each for _, each in inspect.getmembers(all_facts, inspect.isclass) if issubclass(each, msgspec.Struct)]
+    numbers = {
+        name
+        for struct in structs
+        if struct.__name__ not in ("Position", "Facts")
+        for name, hint in get_type_hints(struct).items()
+        if hint in (int, int | None)
+    }
+
+    assert numbers == INSTANTS | {"btg_today", "reason_length"}
+
+
+def test_the_schema_of_the_documents_is_the_one_that_the_program_prints() -> None:
+    """docs/schemas/facts-line.schema.json: `ruqsat facts schema`."""
+    assert json.loads((ROOT / "docs/schemas/facts-line.schema.json").read_text()) == json.loads(
+        msgspec.json.encode(line_schema())
+    )
+
+
+def test_the_schema_says_of_lines_what_the_reader_says(world: World, policy_set: PolicySet) -> None:
+    """Everybody of the world is valid; a misspelt field and a silent permit are not."""
+    validator = jsonschema.Draft202012Validator(line_schema())
+    for group in project_world(world, policy_set.vocabulary.switches):
+        for facts in group:
+            validator.validate(json.loads(render_line(facts)))
+    validator.validate(json.loads(render_header(1, 2)))
+    silent = Consent("c", "t", "active", 0, Provision("permit"))
+    line = json.loads(render_line(PatientFacts("p", consents=(silent,))))
+    del line["patient"]["consents"][0]["defect"]
+    for wrong in (
+        line,
+        {"patient": {"id": "p", "birthdate": "1980-01-01"}},
+        {"patient": {"id": "p", "deceased_at": 1}},
+    ):
+        assert not validator.is_valid(wrong)
