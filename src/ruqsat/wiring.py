@@ -26,6 +26,7 @@ from ruqsat.errors import PolicyError, SettingsError
 from ruqsat.process_state import ProcessState
 from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal, build_json_for_tests, build_stage
 from ruqsat.service.administration_point import AdministrationPoint, InForce
+from ruqsat.service.care_registry import CareRegistry
 from ruqsat.service.clock import ServerClock, SystemClock
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
@@ -178,6 +179,7 @@ async def open_process(
                 build_control(
                     decision_point, registry, verifier, metrics, state.status, state.readiness,
                     [RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()],
+                    CareRegistry(information, **about),
                 ),
                 points.door("control"),
             ),

@@ -16,12 +16,14 @@ from starlette.exceptions import HTTPException
 
 from ruqsat import __version__
 from ruqsat.errors import RequestError, StoreUnavailableError
+from ruqsat.service.care_registry import CareRegistry
 from ruqsat.service.consent_changes import NotConfiguredError, RegistryError
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.web.calls import refusal_of
+from ruqsat.web.care_routes import build_facts
 from ruqsat.web.consents import build_consents, schemas
 from ruqsat.web.gate import Gate
 from ruqsat.web.identity import TokenVerifier
@@ -29,7 +31,7 @@ from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable
 from ruqsat.web.records import build_records, record_schemas
 
 
-def build_control(
+def build_control(  # noqa: PLR0913, PLR0917 - what the listener shows, one by one
     decision_point: DecisionPoint,
     registry: ConsentRegistry,
     verifier: TokenVerifier | None,
@@ -37,6 +39,7 @@ def build_control(
     status: Callable[[], dict[str, Any]],
     readiness: Callable[[], dict[str, Any]],
     records: Iterable[RecordRegistry] = (),
+    care: CareRegistry | None = None,
 ) -> FastAPI:
     """
     Build the control application.
@@ -45,6 +48,7 @@ def build_control(
         status: What `/status` shows.
         readiness: What `/health/ready` says; it holds ``reasons`` if the process is not ready.
         records: The registries beside that of consents.
+        care: What is reported of patients, of their care and of the directory.
     """
     app = FastAPI(title="Ruqsat control API", version=__version__, redoc_url=None)
     app.add_exception_handler(Refusal, answer_refusal)
@@ -75,6 +79,8 @@ def build_control(
     app.include_router(build_consents(registry, gate))
     for each in records:
         app.include_router(build_records(each, gate))
+    for router in () if care is None else build_facts(care, gate):
+        app.include_router(router)
     _describe_bodies(app)
     return app
 
