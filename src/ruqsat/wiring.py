@@ -26,6 +26,7 @@ from ruqsat.errors import PolicyError, SettingsError
 from ruqsat.process_state import ProcessState
 from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal, build_json_for_tests, build_stage
 from ruqsat.service.administration_point import AdministrationPoint, InForce
+from ruqsat.service.block_registry import BlockRegistry
 from ruqsat.service.care_registry import CareRegistry
 from ruqsat.service.clock import ServerClock, SystemClock
 from ruqsat.service.consent_registry import ConsentRegistry
@@ -179,7 +180,7 @@ async def open_process(
                 build_control(
                     decision_point, registry, verifier, metrics, state.status, state.readiness,
                     [RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()],
-                    CareRegistry(information, **about),
+                    BlockRegistry(store, information, CareRegistry(information, **about)),
                 ),
                 points.door("control"),
             ),

@@ -41,7 +41,7 @@ def rewrite_facts(connection: Connection, wanted: Wanted, change: FactChange) ->
         if patient is not None:
             patients[id_] = patient
     new_subjects, new_patients = change(Found(subjects, patients, created))
-    if created and wanted.create not in {each.id for each in (*new_subjects, *new_patients)}:
+    if created and wanted.create not in {*(one.id for one in new_subjects), *(one.id for one in new_patients)}:
         raise ValueError("a change must write whom it creates")
     return write_facts(connection, new_subjects, new_patients)
 
@@ -50,7 +50,8 @@ def _begin(connection: Connection, table: Table, id_: str, facts: SubjectFacts |
     """Put an empty entry down where there is none, so that two who create the same one wait for each other."""
     fresh = postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
     row = {"id": id_, "version": 1, "body": _encode(facts)}
-    return connection.execute(fresh.on_conflict_do_nothing(index_elements=[table.c.id]), row).rowcount == 1
+    begun = fresh.on_conflict_do_nothing(index_elements=[table.c.id]).returning(table.c.id)
+    return connection.execute(begun, row).scalar_one_or_none() is not None
 
 
 def _staff(connection: Connection, org: str | None) -> list[str]:

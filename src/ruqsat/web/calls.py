@@ -17,7 +17,8 @@ _STATUS = {
     "version-conflict": 412, "wrong-status": 409, "idempotency-key-reused": 409, "identity-conflict": 409,
     "refusal-stands": 409, "other-thread": 409, "successor-not-in-force": 409, "successor-not-newer": 409,
     "no-full-record": 404, "unknown-patient": 404, "not-the-giver": 403, "not-yours-to-verify": 403,
-    "unknown-report": 404, "not_permitted": 403, "reversed": 422, "not-listed": 422, "consent-incomplete": 422, "verification-incomplete": 422, "record-incomplete": 422, "not-yours": 403,
+    "consent-incomplete": 422, "verification-incomplete": 422, "record-incomplete": 422, "not-yours": 403,
+    "unknown-report": 404, "unknown-entry": 404, "not_permitted": 403, "reversed": 422,
 }  # fmt: skip
 _ETAG = re.compile(r'"([1-9][0-9]{0,8})"')
 _KEY = re.compile(r"[!-~]{8,128}")

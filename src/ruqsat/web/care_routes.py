@@ -2,12 +2,21 @@
 
 from fastapi import APIRouter
 
-from ruqsat.service.care_registry import CareRegistry
+from ruqsat.service.block_registry import BlockRegistry
+from ruqsat.web.blocks import build_blocks
 from ruqsat.web.care import SHAPES, build_care
+from ruqsat.web.directory import build_directory
 from ruqsat.web.gate import Gate
 from ruqsat.web.patients import build_patients
 
 
-def build_facts(registry: CareRegistry, gate: Gate) -> tuple[APIRouter, ...]:
+def build_facts(blocks: BlockRegistry, gate: Gate) -> tuple[APIRouter, ...]:
     """Build all of them."""
-    return (build_patients(registry, gate), *(build_care(registry, gate, shape) for shape in SHAPES))
+    care = blocks.care
+    return (
+        build_patients(care, gate),
+        *(build_care(care, gate, shape) for shape in SHAPES),
+        build_directory(care, gate, "subjects"),
+        build_directory(care, gate, "organisations"),
+        build_blocks(blocks, gate),
+    )

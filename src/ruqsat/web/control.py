@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from ruqsat import __version__
 from ruqsat.errors import RequestError, StoreUnavailableError
-from ruqsat.service.care_registry import CareRegistry
+from ruqsat.service.block_registry import BlockRegistry
 from ruqsat.service.consent_changes import NotConfiguredError, RegistryError
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
@@ -39,7 +39,7 @@ def build_control(  # noqa: PLR0913, PLR0917 - what the listener shows, one by o
     status: Callable[[], dict[str, Any]],
     readiness: Callable[[], dict[str, Any]],
     records: Iterable[RecordRegistry] = (),
-    care: CareRegistry | None = None,
+    blocks: BlockRegistry | None = None,
 ) -> FastAPI:
     """
     Build the control application.
@@ -48,7 +48,7 @@ def build_control(  # noqa: PLR0913, PLR0917 - what the listener shows, one by o
         status: What `/status` shows.
         readiness: What `/health/ready` says; it holds ``reasons`` if the process is not ready.
         records: The registries beside that of consents.
-        care: What is reported of patients, of their care and of the directory.
+        blocks: The blocks of records, and behind them what is reported of patients, of their care and of the directory.
     """
     app = FastAPI(title="Ruqsat control API", version=__version__, redoc_url=None)
     app.add_exception_handler(Refusal, answer_refusal)
@@ -79,7 +79,7 @@ def build_control(  # noqa: PLR0913, PLR0917 - what the listener shows, one by o
     app.include_router(build_consents(registry, gate))
     for each in records:
         app.include_router(build_records(each, gate))
-    for router in () if care is None else build_facts(care, gate):
+    for router in () if blocks is None else build_facts(blocks, gate):
         app.include_router(router)
     _describe_bodies(app)
     return app
