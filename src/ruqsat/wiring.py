@@ -29,6 +29,8 @@ from ruqsat.process_state import ProcessState
 from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal, build_json_for_tests, build_stage
 from ruqsat.service.administration_point import AdministrationPoint, InForce, PolicySource
 from ruqsat.service.barrier import Barrier
+from ruqsat.service.block_registry import BlockRegistry
+from ruqsat.service.care_registry import CareRegistry
 from ruqsat.service.clock import ServerClock, SystemClock
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
@@ -173,6 +175,7 @@ async def open_process(
         registries = Registries(
             ConsentRegistry(store, information, seal, **about, signatures=signatures),
             tuple(RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()),
+            BlockRegistry(store, information, CareRegistry(information, **about)),
             barrier,
         )
         control = build_control(decision_point, registries, doors.verifier, metrics, state.status, state.readiness)

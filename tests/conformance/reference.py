@@ -26,7 +26,7 @@ FUNCTIONS = {
 }
 SWITCHES = VOCABULARY["policy_defaults"] | {"requests_must_be_registered": False}
 CLASSES = set(VOCABULARY["classes"]) if "classes" in VOCABULARY else set(VOCABULARY["categories"])
-CLASSES |= {"session", "request"}  # the registries' own: break-glass sessions, requests of authorities
+CLASSES |= {"session", "request", "status"}  # the registries' own: sessions, requests of authorities, facts of care
 GROUPS = VOCABULARY["class_groups"]
 LABELS = VOCABULARY["labels"]
 ROLES = VOCABULARY["roles"]
@@ -35,7 +35,8 @@ REGISTRIES = {
     "nurse": {"create,read,update": ["session"]},
     "emergency_clinician": {"create,read,update": ["session"]},
     "records_officer": {"read,search,create,update": ["request"]},
-    "privacy_officer": {"read,search": ["session", "request"], "update": ["session"]},
+    "privacy_officer": {"read,search": ["session", "request", "status"], "update": ["session"]},
+    "sysadmin": {"create,update": ["directory"]},
 }
 """What the roles of those who keep the registries grant beside the design's own list."""
 ORDER = "ULMNRV"
@@ -258,7 +259,7 @@ def _self(case: Case) -> tuple[str, str, str] | None:
         raise Denied("self.therapeutic_hold")
     if (
         takes
-        or (case.is_in("journal", "session") and (looks or case.action == "journal_read"))
+        or (case.is_in("journal", "session", "status") and (looks or case.action == "journal_read"))
         or (case.is_in("consent") and (looks or case.action in ("consent_manage", "delegate")))
     ):
         return "self", "self", ""
@@ -280,7 +281,7 @@ def _representative(case: Case) -> tuple[str, str, str] | None:
     looks = case.action in ("read", "search")
     if (
         (case.is_in("demographics", "clinical", "financial") and (looks or case.action == "export"))
-        or (case.is_in("journal", "session") and (looks or case.action == "journal_read"))
+        or (case.is_in("journal", "session", "status") and (looks or case.action == "journal_read"))
         or (case.is_in("consent") and (looks or case.action == "consent_manage"))
     ):
         return "legal_rep", "legal_rep", "notify_subject"
@@ -432,6 +433,10 @@ def _matrix(case: Case) -> None:
         for actions, names in (*entry.get("grants", {}).items(), *REGISTRIES.get(role, {}).items()):
             if case.action in actions.split(",") and case.is_in(*names):
                 return
+    if "system_mis" in case.roles and case.all_for("PATADMIN"):
+        found = "role.action"
+        if case.is_in("status") and case.action in ("read", "search", "create", "update"):
+            return
     raise Denied(found)
 
 
@@ -448,6 +453,12 @@ def _operator(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0911, PLR0
     office = "records_officer" in case.roles and case.all_for("HLEGAL") and case.is_in("request")
     if office and own and case.action in ("read", "search", "create", "update"):
         return "operator_duty", "operator_duty", "provenance"
+    machine = "system_mis" in case.roles and case.all_for("PATADMIN") and case.is_in("status")
+    if machine and own and case.action in ("read", "search", "create", "update"):
+        return "operator_duty", "operator_duty", "provenance"
+    keeps = "sysadmin" in case.roles and case.all_for("HSYSADMIN") and case.is_in("directory")
+    if keeps and case.action in ("create", "update") and case.id != case.who.id:
+        return "operator_duty", "operator_duty", "provenance"
     opened = any(g.id == case.id and g.subject == case.who.id for g in (case.whom.grants if case.whom else ()))
     if BASIC & case.roles and case.all_for("BTG") and case.is_in("session"):
         if case.action == "create" and not case.who.btg_suspended:
@@ -457,7 +468,7 @@ def _operator(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0911, PLR0
     if "privacy_officer" in case.roles and case.all_for("HCOMPL"):
         if case.action == "journal_read" and case.is_in("journal"):
             return "operator_duty", "operator_duty", ""
-        if case.action in ("read", "search") and case.is_in("consent", "demographics", "session", "request"):
+        if case.action in ("read", "search") and case.is_in("consent", "demographics", "session", "request", "status"):
             return "operator_duty", "operator_duty", ""
         if case.action == "update" and case.is_in("session") and not opened:
             return "operator_duty", "operator_duty", "provenance"

@@ -207,20 +207,29 @@ class Episode(Struct, frozen=True, omit_defaults=True):
 
 
 class Relationship(Struct, frozen=True, omit_defaults=True):
-    """Why this subject, or everyone of its organisation, takes part in the patient's care."""
+    """
+    Why this subject, or everyone of its organisation, takes part in the patient's care.
+
+    ``id`` is the information system's own, within its organisation; none where nobody reported it.
+    """
 
     kind: Literal["encounter", "referral", "order", "attachment"]
     subject: str | None = None
     org: str | None = None
     start: Instant | None = None
     end: Instant | None = None
+    id: str | None = None
 
 
 Conf = Literal["U", "L", "M", "N", "R", "V"]
 
 
 class RecordStatus(Struct, frozen=True, omit_defaults=True):
-    """What the store knows of one record: class, labels (None is unknown) and block."""
+    """
+    What the store knows of one record: class, labels (None is unknown) and block.
+
+    ``org`` is whose information system reported it; none where nobody did.
+    """
 
     id: str
     data_class: str
@@ -228,6 +237,7 @@ class RecordStatus(Struct, frozen=True, omit_defaults=True):
     conf: Literal["U", "L", "M", "N", "R", "V"] | None = None
     blocked: bool = False
     destroyed: bool = False
+    org: str | None = None
 
 
 ACCESS_KINDS = frozenset({"processing", "dissent", "delegation", "research", "cross_border"})

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from ruqsat.core.consent_record import Change, Receipt
+from ruqsat.core.fact_changes import FactChange, Wanted
 from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
 from ruqsat.core.instant import Instant
 from ruqsat.errors import StoreUnavailableError
@@ -39,6 +40,10 @@ class Truth(FactsStore, Feed, Protocol):
 
     async def change_patient(self, patient: str, change: Callable[[PatientFacts], PatientFacts]) -> Position:
         """Replace a patient's facts by what *change* makes of them, in one transaction."""
+        ...
+
+    async def change_facts(self, wanted: Wanted, change: FactChange) -> tuple[Position, tuple[str, ...]]:
+        """Change several subjects and patients in one transaction by what *change* makes of them."""
         ...
 
     async def change_records(
@@ -301,6 +306,21 @@ class InformationPoint:
         async def write() -> Position:
             position = await self._store.change_patient(patient, change)
             return self._learn(position, ("patient:" + patient,))
+
+        return await self._finish(launch(write()))
+
+    async def change_facts(self, wanted: Wanted, change: FactChange) -> Position:
+        """
+        Change several subjects and patients in one transaction; promises as ``record``.
+
+        Raises:
+            StoreUnavailableError: nothing was changed.
+            RequestError: *change* refuses it.
+        """
+
+        async def write() -> Position:
+            position, keys = await self._store.change_facts(wanted, change)
+            return self._learn(position, keys)
 
         return await self._finish(launch(write()))
 

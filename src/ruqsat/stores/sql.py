@@ -14,10 +14,11 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Connection
 
 from ruqsat.core.consent_record import Change, ConsentRow, Receipt
+from ruqsat.core.fact_changes import FactChange, Wanted
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.core.instant import Instant
 from ruqsat.errors import RequestError, StoreUnavailableError
-from ruqsat.stores import sql_facts, sql_records, sql_sidecars
+from ruqsat.stores import sql_changes, sql_facts, sql_records, sql_sidecars
 from ruqsat.stores.sql_database import Database, open_database
 from ruqsat.stores.sql_lane import ClockReading
 
@@ -205,6 +206,28 @@ class SqlStore:
                 raise ValueError("a change may not alter the id of a patient")
             touched = sql_facts.write_facts(connection, (), (after,))
             return sql_facts.advance_feed(connection, touched)[0]
+
+        return await self._write(rewrite)
+
+    async def change_facts(self, wanted: Wanted, change: FactChange) -> tuple[Position, tuple[str, ...]]:
+        """
+        Change several subjects and patients in one transaction by what *change* makes of them.
+
+        *change* must be pure, as of ``change_patient``.  Where it changes nothing, no entry of the feed is made.
+
+        Returns:
+            The position, and the touched keys as ``record_facts``.
+
+        Raises:
+            StoreUnavailableError: nothing was changed; or, as an ``OutcomeUnknownError``, nobody knows.
+            RequestError: *change* refuses it; nothing was changed.
+        """
+
+        def rewrite(connection: Connection) -> tuple[Position, tuple[str, ...]]:
+            touched = sql_changes.rewrite_facts(connection, wanted, change)
+            if not touched:
+                return sql_facts.read_position(connection), ()
+            return sql_facts.advance_feed(connection, touched)
 
         return await self._write(rewrite)
 

@@ -56,6 +56,7 @@ _DOCUMENT = select(document.c.patient).where(
     document.c.kind == bindparam("wanted_kind"), document.c.id == bindparam("wanted")
 )
 _PATIENT_TO_CHANGE = _PATIENT.with_for_update()  # SQLite has locked out other writers already
+_SUBJECT_TO_CHANGE = _SUBJECT.with_for_update()
 _UNLIST = delete(document).where(document.c.patient == bindparam("owner"))
 _ADVANCE = (
     update(feed_head)
@@ -136,6 +137,11 @@ def read_changes(connection: Connection, since: Position) -> tuple[Position, tup
 def read_patient_to_change(connection: Connection, patient: str) -> PatientFacts | None:
     """Return the newest facts of *patient*, which nobody else can change until the end; None for nobody by that id."""
     return _read_body(connection, _PATIENT_TO_CHANGE, patient, _read_patient)
+
+
+def read_subject_to_change(connection: Connection, subject: str) -> SubjectFacts | None:
+    """Return the newest facts of *subject* as ``read_patient_to_change`` does a patient's."""
+    return _read_body(connection, _SUBJECT_TO_CHANGE, subject, _read_subject)
 
 
 def find_document(connection: Connection, kind: str, wanted: str) -> str | None:

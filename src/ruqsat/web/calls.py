@@ -18,6 +18,7 @@ _STATUS = {
     "refusal-stands": 409, "other-thread": 409, "successor-not-in-force": 409, "successor-not-newer": 409,
     "no-full-record": 404, "unknown-patient": 404, "not-the-giver": 403, "not-yours-to-verify": 403,
     "consent-incomplete": 422, "verification-incomplete": 422, "record-incomplete": 422, "not-yours": 403,
+    "unknown-report": 404, "unknown-entry": 404, "not_permitted": 403, "reversed": 422,
 }  # fmt: skip
 _ETAG = re.compile(r'"([1-9][0-9]{0,8})"')
 _KEY = re.compile(r"[!-~]{8,128}")
@@ -66,9 +67,9 @@ async def call_of(request: Request, key: str | None, prefer: str | None) -> Call
     return Call(key, await content_of(request), strict)
 
 
-async def content_of(request: Request) -> bytes:
+async def content_of(request: Request, most: int = MAX_BODY) -> bytes:
     """
-    Read the body.
+    Read the body, of at most *most* bytes.
 
     Raises:
         Refusal: it is too large (413).
@@ -76,8 +77,8 @@ async def content_of(request: Request) -> bytes:
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
-        if len(content) > MAX_BODY:
-            raise Refusal(413, "too-large", f"expected at most {MAX_BODY} bytes")
+        if len(content) > most:
+            raise Refusal(413, "too-large", f"expected at most {most} bytes")
     return bytes(content)
 
 

@@ -18,12 +18,14 @@ from starlette.exceptions import HTTPException
 from ruqsat import __version__
 from ruqsat.errors import RequestError, StoreUnavailableError
 from ruqsat.service.barrier import Barrier
+from ruqsat.service.block_registry import BlockRegistry
 from ruqsat.service.consent_changes import NotConfiguredError, RegistryError
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.web.calls import refusal_of
+from ruqsat.web.care_routes import build_facts
 from ruqsat.web.consents import build_consents, schemas
 from ruqsat.web.gate import Gate
 from ruqsat.web.identity import TokenVerifier
@@ -33,10 +35,15 @@ from ruqsat.web.visibility import describe_waiting, wait_when_asked
 
 
 class Registries(Struct, frozen=True):
-    """What the control API keeps: consents, the other records, and what a change waits for with ``wait=visible``."""
+    """
+    What the control API keeps, and what a change waits for with ``wait=visible``.
+
+    ``blocks``: the blocks of records, and behind them what is reported of patients, of their care and of the directory.
+    """
 
     consents: ConsentRegistry
     records: tuple[RecordRegistry, ...]
+    blocks: BlockRegistry
     barrier: Barrier
 
 
@@ -85,6 +92,8 @@ def build_control(
     app.include_router(build_consents(registries.consents, gate))
     for each in registries.records:
         app.include_router(build_records(each, gate))
+    for router in build_facts(registries.blocks, gate):
+        app.include_router(router)
     _describe_bodies(app)
     return app
 

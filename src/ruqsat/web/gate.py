@@ -22,6 +22,9 @@ from ruqsat.web.problems import TRY_LATER, Refusal
 DESK = "PATADMIN"
 """The purpose that a registration desk states; a caller who states it alone acts for the organisation."""
 
+DIRECTORY = "directory"
+"""The class of staff, machines and organisations, which are no patient's."""
+
 _MAX_TRACEPARENT = 256
 
 
@@ -35,7 +38,8 @@ class Asked(Struct, frozen=True):
         org: Organisation whose document it is, for the desk's own limits.
         known: False for a document that nobody has: the answer reads like a denial.
         type: What kind of thing it is, a type of FHIR where there is one.
-        data_class: Its data class, by which the policy decides.
+        data_class: Its data class, by which the policy decides; of the directory no patient is asked about.
+        demanded: The patient or the representative demands it (order §24).
     """
 
     owner: str
@@ -46,6 +50,7 @@ class Asked(Struct, frozen=True):
     known: bool = True
     type: str = "Consent"
     data_class: str = "consent"
+    demanded: bool = False
 
 
 class Admitted(Struct, frozen=True):
@@ -101,15 +106,18 @@ class Gate:
             identity.subject,
             Action(asked.desk if desk else asked.owner),
             Resource(asked.type, asked.id, properties),
-            RequestContext(purpose=identity.purpose, smart_scopes=identity.smart_scopes),
+            RequestContext(
+                purpose=identity.purpose, smart_scopes=identity.smart_scopes, subject_demand=asked.demanded or None
+            ),
         )
         answer = await self._decision_point.decide(question, _origin(request, identity.issued_at))
         if answer.reason == TRY_LATER:
             raise Refusal(503, TRY_LATER, "this cannot be decided and recorded now; nothing was changed")
-        if asked.patient is None or not asked.known or not answer.decision.allowed:
+        unresolved = asked.patient is None and asked.data_class != DIRECTORY
+        if unresolved or not asked.known or not answer.decision.allowed:
             # An unknown document and a forbidden one read the same, whatever the reason was.
             raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
-        return Admitted(identity, asked.patient, answer.decision.basis, desk)
+        return Admitted(identity, asked.patient or "", answer.decision.basis, desk)
 
 
 def is_desk(identity: Identity) -> bool:

@@ -1,0 +1,144 @@
+"""
+What an information system reports of a patient's care, as changes of the facts: functions of values.
+
+A report is known by the system's own id within its organisation, so that two organisations never meet in one
+id, a repeat changes nothing, and what was closed stays closed, however late an older report arrives.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import Any, TypeVar
+
+import msgspec
+
+from ruqsat.core.facts import Episode, PatientFacts, RecordStatus, Relationship
+from ruqsat.core.instant import Instant
+from ruqsat.errors import RequestError
+
+Tie = TypeVar("Tie", Episode, Relationship)
+
+STATUS_FACTS = ("birth_date", "deceased_at", "incapacitated", "unable", "egov")
+"""What a registration desk says of a patient; documents are the registries' own."""
+
+HOLD = "TBOO"
+"""The label of a therapeutic hold (Code 134(4))."""
+
+MOST_KEPT = 2_000
+"""How many episodes, ties or records one patient may have: every decision about the patient reads them all."""
+
+
+class CareRefusedError(RequestError):
+    """A report that cannot be written down; ``code`` says why."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+def with_status(facts: PatientFacts, said: Mapping[str, Any]) -> PatientFacts:
+    """Return the facts with these status facts, and every document as it was."""
+    born = said["birth_date"]
+    return msgspec.structs.replace(
+        facts, **{name: said[name] for name in STATUS_FACTS if name != "birth_date"},
+        birth_date=date.fromisoformat(born) if isinstance(born, str) else born,
+    )  # fmt: skip
+
+
+def with_episode(facts: PatientFacts, new: Episode, now: Instant) -> PatientFacts:
+    """
+    Return the facts with an episode as it was reported last; one that is over stays as it is.
+
+    An end that is known is never moved later.
+
+    Raises:
+        CareRefusedError: it ends before it begins, or the patient has too many.
+    """
+    return msgspec.structs.replace(facts, episodes=_reported(facts.episodes, new, now))
+
+
+def with_relationship(facts: PatientFacts, new: Relationship, now: Instant) -> PatientFacts:
+    """Return the facts with a tie of care as it was reported last; promises and errors as of ``with_episode``."""
+    return msgspec.structs.replace(facts, relationships=_reported(facts.relationships, new, now))
+
+
+def without_episode(facts: PatientFacts, org: str, id_: str, at: Instant) -> PatientFacts:
+    """
+    Return the facts with an episode over at *at*, or earlier if it was over already.
+
+    Raises:
+        CareRefusedError: this organisation reported no such episode.
+    """
+    return msgspec.structs.replace(facts, episodes=_closed(facts.episodes, org, id_, at))
+
+
+def without_relationship(facts: PatientFacts, org: str, id_: str, at: Instant) -> PatientFacts:
+    """Return the facts with a tie of care over; promises and errors as of ``without_episode``."""
+    return msgspec.structs.replace(facts, relationships=_closed(facts.relationships, org, id_, at))
+
+
+def with_record(facts: PatientFacts, new: RecordStatus) -> PatientFacts:
+    """
+    Return the facts with the class, labels and confidentiality of a record; a block stays what it is.
+
+    Raises:
+        CareRefusedError: the record is not on record as this organisation's, was destroyed, or there are too many.
+    """
+    known = facts.record_by_id.get(new.id)
+    if known is None:
+        return msgspec.structs.replace(facts, records=_bounded((*facts.records, new)))
+    if known.org != new.org:
+        raise CareRefusedError("not_permitted", "this is not yours to do, or there is nothing by this id")
+    if known.destroyed:
+        raise CareRefusedError("destroyed", "the record was destroyed: there is nothing to describe any more")
+    return with_record_status(facts, msgspec.structs.replace(new, blocked=known.blocked))
+
+
+def with_record_status(facts: PatientFacts, new: RecordStatus) -> PatientFacts:
+    """Return the facts with all that is known of one record replaced."""
+    others = tuple(each for each in facts.records if each.id != new.id)
+    return msgspec.structs.replace(facts, records=_bounded((*others, new)))
+
+
+def shown_to_patient(records: Iterable[RecordStatus]) -> tuple[RecordStatus, ...]:
+    """Leave out what a clinician withholds from the patient for a time: that it exists would tell it (Code 134(4))."""
+    return tuple(record for record in records if HOLD not in (record.labels or ()))
+
+
+def _reported(known: tuple[Tie, ...], new: Tie, now: Instant) -> tuple[Tie, ...]:
+    before = next((each for each in known if each.id == new.id and each.org == new.org), None)
+    if before is None:
+        _refuse_reversed(new)
+        more: tuple[Tie, ...] = known + (new,)  # noqa: RUF005 - two types that a constraint tells apart
+        return _bounded(more)
+    if before.end is not None and before.end <= now:
+        return known
+    changed = msgspec.structs.replace(new, end=_earlier(before.end, new.end))
+    _refuse_reversed(changed)
+    return tuple(changed if each is before else each for each in known)
+
+
+def _closed(known: tuple[Tie, ...], org: str, id_: str, at: Instant) -> tuple[Tie, ...]:
+    if not any(each.id == id_ and each.org == org for each in known):
+        raise CareRefusedError("unknown-report", "there is nothing of this organisation by this id to close")
+    return tuple(
+        msgspec.structs.replace(each, end=_earlier(each.end, at)) if each.id == id_ and each.org == org else each
+        for each in known
+    )
+
+
+def _earlier(one: Instant | None, other: Instant | None) -> Instant | None:
+    return other if one is None else one if other is None else min(one, other)
+
+
+def _refuse_reversed(tie: Episode | Relationship) -> None:
+    if tie.start is not None and tie.end is not None and tie.end < tie.start:
+        raise CareRefusedError("reversed", "it ends before it begins")
+
+
+Kept = TypeVar("Kept")
+
+
+def _bounded(things: tuple[Kept, ...]) -> tuple[Kept, ...]:
+    if len(things) > MOST_KEPT:
+        raise CareRefusedError("too-many", f"expected at most {MOST_KEPT} of one kind for one patient")
+    return things

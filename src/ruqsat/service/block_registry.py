@@ -1,0 +1,82 @@
+"""Blocks of records: who stopped the use of what, on which ground, and what became of it (order §24)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ruqsat.core.block import BLOCK, block_id, moved, seen
+from ruqsat.core.care import CareRefusedError
+from ruqsat.core.consent_record import Change, Receipt
+from ruqsat.core.facts import PatientFacts
+from ruqsat.core.registered import RecordRow
+from ruqsat.service.care_registry import CareRegistry
+from ruqsat.service.consent_changes import RegistryError
+from ruqsat.service.record_registry import Changes, RecordStore
+
+
+@dataclass(frozen=True)
+class BlockRegistry:
+    """
+    The use cases; each is in force once it returns, and needs no key.
+
+    Attributes:
+        store: What is read of the rows.
+        changes: The way in for changes: the information point.
+        care: Where the facts, the moment and the token come from.
+    """
+
+    store: RecordStore
+    changes: Changes
+    care: CareRegistry
+
+    async def find(self, id_: str) -> RecordRow | None:
+        """Return the row of a record, None for none."""
+        row: RecordRow | None = await self.store.find_registered(BLOCK, id_)
+        return row
+
+    async def class_of(self, patient: str, record: str) -> str | None:
+        """Return the data class of a record that is on record."""
+        facts = await self.care.find_patient(patient)
+        known = None if facts is None else facts.record_by_id.get(record)
+        return None if known is None else known.data_class
+
+    async def page(self, patient: str, after: str, limit: int) -> list[dict[str, Any]]:
+        """Return a page of a patient's rows."""
+        return [describe(row) for row in await self.store.list_registered(BLOCK, patient, None, after, limit)]
+
+    async def change(
+        self, patient: str, record: str, data_class: str, event: str, said: Mapping[str, Any], by: str
+    ) -> dict[str, Any]:
+        """
+        Let ``block``, ``lift`` or ``destroy`` happen to a record; a repeat leaves things as they are.
+
+        Raises:
+            RegistryError: it cannot happen to this record, or nobody is on record by that patient id.
+        """
+        id_, now = block_id(patient, record), self.care.now()
+
+        def change(facts: PatientFacts, rows: dict[str, Any], _: Receipt | None) -> Change:
+            before: RecordRow | None = rows.get(id_)
+            try:
+                row = moved(before, facts, record, event, said, by, now)
+                after = seen(facts, record, data_class, row.status)
+            except CareRefusedError as error:
+                raise RegistryError(error.code, str(error)) from None
+            same = before is not None and before.status == row.status
+            kept = () if same else (row,)
+            told = before if same and before is not None else row
+            return Change(_answer(told), kept, None if after == facts else after)
+
+        made = await self.changes.change_records(patient, (id_,), None, change, BLOCK)
+        return {**msgspec.json.decode(made.answer), "token": self.care.token()}
+
+
+def describe(row: RecordRow) -> dict[str, Any]:
+    """Return a row as it is told."""
+    return {"id": row.id, "patient": row.patient, "version": row.version, "status": row.status} | row.body.said
+
+
+def _answer(row: RecordRow) -> bytes:
+    return msgspec.json.encode({"id": row.id, "version": row.version, "status": row.status})

@@ -1,0 +1,84 @@
+"""The directory on the control API: people, machines and organisations, and taking them out of activity."""
+
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+
+from ruqsat.core.directory import SUBJECT_FACTS, is_organisation
+from ruqsat.core.facts import SubjectFacts
+from ruqsat.service.care_registry import CareRegistry
+from ruqsat.service.directory_registry import deactivate, find_entry, put_organisation, put_subject
+from ruqsat.web.calls import body_of, content_of
+from ruqsat.web.care_models import OrganisationIn, PathId, SubjectIn
+from ruqsat.web.consent_models import read_model
+from ruqsat.web.gate import DIRECTORY, Asked, Gate
+from ruqsat.web.patients import Written
+from ruqsat.web.problems import Problem, Refusal
+
+_MODELS: dict[str, tuple[str, type[BaseModel]]] = {
+    "subjects": ("Practitioner", SubjectIn), "organisations": ("Organization", OrganisationIn),
+}  # fmt: skip
+
+
+def build_directory(registry: CareRegistry, gate: Gate, path: str) -> APIRouter:
+    """Build the routes of ``subjects`` or of ``organisations``."""
+    resource, model = _MODELS[path]
+    codes = (400, 401, 403, 404, 409, 413, 422, 503)
+    problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in codes}
+    router = APIRouter(prefix=f"/v1/{path}", tags=[path], responses=problems)
+
+    async def admit(request: Request, id_: str) -> None:
+        # Everybody may look somebody up, but whose record a person may call the own is for those who keep it.
+        asked = Asked("update", "update", None, id_, type=resource, data_class=DIRECTORY)
+        await gate.admit(request, await gate.identify(request), asked)
+
+    @router.put("/{id_}", response_model=Written, openapi_extra=body_of(model), summary="Write an entry down.")
+    async def put(request: Request, id_: PathId) -> Response:
+        await admit(request, id_)
+        said = read_model(model, await content_of(request))
+        _refuse_unknown_words(registry, said)
+        if path == "organisations":
+            created, told = await put_organisation(registry, id_, said)
+        else:
+            created, told = await put_subject(registry, id_, said)
+        return _told(told, 201 if created else 200)
+
+    @router.get("/{id_}", summary="Read an entry.")
+    async def read(request: Request, id_: PathId) -> Response:
+        await admit(request, id_)
+        entry = await find_entry(registry, id_)
+        if entry is None or is_organisation(entry) != (path == "organisations"):
+            raise Refusal(404, "unknown-entry", "there is nothing by this id in the directory")
+        return _told(_described(entry) | {"id": id_, "token": registry.token()})
+
+    @router.post("/{id_}/deactivate", response_model=Written, summary="Take an entry out of activity, at once.")
+    async def stop(request: Request, id_: PathId) -> Response:
+        await admit(request, id_)
+        return _told(await deactivate(registry, id_, organisation=path == "organisations"))
+
+    return router
+
+
+def _described(entry: SubjectFacts) -> dict[str, Any]:
+    if entry.organisation is not None and is_organisation(entry):
+        return msgspec.structs.asdict(entry.organisation) | {"active": entry.active}
+    return {name: getattr(entry, name) for name in SUBJECT_FACTS}
+
+
+def _refuse_unknown_words(registry: CareRegistry, said: dict[str, Any]) -> None:
+    words = registry.vocabulary()
+    errors = [
+        {"path": f"/roles/{index}", "code": "not-listed"}
+        for index, role in enumerate(said.get("roles", ())) if role not in words.roles
+    ]  # fmt: skip
+    if "category" in said and said["category"] not in words.organisation_categories:
+        errors.append({"path": "/category", "code": "not-listed"})
+    if errors:
+        raise Refusal(422, "malformed-document", "a word stands in no list of the vocabulary", errors=errors)
+
+
+def _told(said: dict[str, Any], status: int = 200) -> Response:
+    return JSONResponse(said, status, headers={"Cache-Control": "no-store"})

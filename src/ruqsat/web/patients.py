@@ -1,0 +1,148 @@
+"""Patients on the control API: their status facts, and what is on record of their care."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+
+from ruqsat.core.care import STATUS_FACTS, shown_to_patient, with_record
+from ruqsat.core.facts import PatientFacts, RecordStatus
+from ruqsat.core.instant import parse_instant, render_instant
+from ruqsat.service.care_registry import CareRegistry, Report
+from ruqsat.web.calls import body_of, content_of
+from ruqsat.web.care import STATUS
+from ruqsat.web.care_models import PathId, PatientIn, RecordIn
+from ruqsat.web.consent_models import read_model
+from ruqsat.web.gate import Admitted, Asked, Gate, is_desk, own_org
+from ruqsat.web.problems import Problem, Refusal
+
+_MOMENTS = frozenset({"start", "end", "deceased_at"})
+_LISTS = {"episodes": "Episode", "relationships": "Relationship", "records": "RecordStatus"}
+
+
+class Written(BaseModel):
+    """Who was written down; a check that carries the token sees at least this."""
+
+    id: str
+    token: str
+
+
+def build_patients(registry: CareRegistry, gate: Gate) -> APIRouter:
+    """Build the routes of patients and of what is known of their records."""
+    codes = (400, 401, 403, 404, 409, 413, 422, 503)
+    problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in codes}
+    router = APIRouter(tags=["patients"], responses=problems)
+
+    async def admit(request: Request, action: str, patient: str) -> Admitted:
+        asked = Asked(action, action, patient, f"Patient/{patient}", type="Patient", data_class="demographics")
+        return await gate.admit(request, await gate.identify(request), asked)
+
+    @router.put(
+        "/v1/patients/{id_}", response_model=Written, openapi_extra=body_of(PatientIn),
+        summary="Write the status facts of a patient down, and nothing else.",
+    )  # fmt: skip
+    async def put(request: Request, id_: PathId) -> Response:
+        admitted = await admit(request, "update", id_)
+        if admitted.basis != "role_admin":
+            # A consent to change demographic data is none to change what decisions rest on.
+            raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
+        said = read_model(PatientIn, await content_of(request))
+        if said["deceased_at"] is not None:
+            said["deceased_at"] = parse_instant(said["deceased_at"])
+        created, told = await registry.put_patient(id_, said)
+        return _told(told, 201 if created else 200)
+
+    @router.get("/v1/patients/{id_}", summary="Read the status facts of a patient.")
+    async def read(request: Request, id_: PathId) -> Response:
+        await admit(request, "read", id_)
+        facts = await registry.find_patient(id_)
+        if facts is None:
+            raise Refusal(404, "unknown-patient", "nobody is on record by this patient id")
+        said = {name: msgspec.to_builtins(getattr(facts, name)) for name in STATUS_FACTS}
+        return _told(_plain(said) | {"id": id_, "token": registry.token()})
+
+    for name, resource in _LISTS.items():
+        _add_list(router, registry, gate, name, resource)
+    _add_records(router, registry, gate)
+    return router
+
+
+def _add_list(router: APIRouter, registry: CareRegistry, gate: Gate, name: str, resource: str) -> None:
+    @router.get(f"/v1/patients/{{id_}}/{name}", summary="List what is on record of a patient.", name=f"list_{name}")
+    async def listed(request: Request, id_: PathId) -> Response:
+        identity = await gate.identify(request)
+        org = own_org(identity) if is_desk(identity) else None
+        asked = Asked("search", "search", id_, f"{resource}/all", org, type=resource, data_class=STATUS)
+        admitted = await gate.admit(request, identity, asked)
+        facts = await registry.find_patient(id_)
+        found = () if facts is None else _of(facts, name, org)
+        if admitted.basis == "self" and name == "records":
+            found = shown_to_patient(found)
+        told = [_plain(msgspec.structs.asdict(each)) for each in found]
+        return _told({name: told, "token": registry.token()})
+
+
+def _of(facts: PatientFacts, name: str, org: str | None) -> tuple[Any, ...]:
+    """Return what is on record, of one organisation if *org* is given: a system sees no other's."""
+    things: Iterable[Any] = getattr(facts, name)
+    return tuple(each for each in things if org is None or each.org == org)
+
+
+def _add_records(router: APIRouter, registry: CareRegistry, gate: Gate) -> None:
+    @router.put(
+        "/v1/records/{patient}/{id_}", response_model=Written, openapi_extra=body_of(RecordIn),
+        summary="Write class, labels and confidentiality of a record down.",
+    )  # fmt: skip
+    async def put_record(request: Request, patient: PathId, id_: PathId) -> Response:
+        identity = await gate.identify(request)
+        said = read_model(RecordIn, await content_of(request))
+        asked = Asked(
+            "update", "update", patient, f"RecordStatus/{id_}", said["org"], type="RecordStatus", data_class=STATUS
+        )
+        await gate.admit(request, identity, asked)
+        _refuse_unknown_words(registry, said)
+        labels = None if said["labels"] is None else tuple(dict.fromkeys(said["labels"]))
+        new = RecordStatus(id_, said["data_class"], labels, said["conf"], org=said["org"])
+        return _told({"id": id_} | await registry.report_one(Report(patient, lambda facts: with_record(facts, new))))
+
+    @router.get("/v1/records/{patient}/{id_}", summary="Read what is known of a record.")
+    async def read_record(request: Request, patient: PathId, id_: PathId) -> Response:
+        identity = await gate.identify(request)
+        org = own_org(identity) if is_desk(identity) else None
+        asked = Asked(
+            "read", "read", patient, f"RecordStatus/{id_}", org, type="RecordStatus", data_class=STATUS
+        )  # fmt: skip
+        admitted = await gate.admit(request, identity, asked)
+        facts = await registry.find_patient(patient)
+        found = [each for each in (() if facts is None else _of(facts, "records", org)) if each.id == id_]
+        if admitted.basis == "self":
+            found = list(shown_to_patient(found))
+        if not found:
+            raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
+        return _told(_plain(msgspec.structs.asdict(found[0])) | {"token": registry.token()})
+
+
+def _refuse_unknown_words(registry: CareRegistry, said: dict[str, Any]) -> None:
+    words = registry.vocabulary()
+    errors = [
+        {"path": f"/labels/{index}", "code": "not-listed"}
+        for index, label in enumerate(said["labels"] or ()) if label not in words.labels
+    ]  # fmt: skip
+    if said["data_class"] not in words.classes:
+        errors.append({"path": "/class", "code": "not-listed"})
+    if errors:
+        raise Refusal(422, "malformed-document", "a word stands in no list of the vocabulary", errors=errors)
+
+
+def _plain(said: dict[str, Any]) -> dict[str, Any]:
+    told = {name: render_instant(v) if name in _MOMENTS and v is not None else v for name, v in said.items()}
+    if "data_class" in told:
+        told["class"] = told.pop("data_class")
+    return told
+
+
+def _told(said: dict[str, Any], status: int = 200) -> Response:
+    return JSONResponse(said, status, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,106 @@
+"""Reports of care as functions of values: what is over stays over, what is another's stays untouched."""
+
+import itertools
+
+import pytest
+from msgspec.structs import replace
+
+from ruqsat.core import care
+from ruqsat.core.block import MOVES, block_id, moved, seen
+from ruqsat.core.care import CareRefusedError
+from ruqsat.core.directory import as_employer, people_of
+from ruqsat.core.facts import Episode, Organisation, PatientFacts, RecordStatus, Relationship, SubjectFacts
+
+NOW = 1_000
+NOBODY = PatientFacts("p1")
+OPEN = Episode("e1", "h1", "emergency", 10)
+
+
+def after(*reports: Episode, now: int = NOW) -> tuple[Episode, ...]:
+    """Return the episodes after these reports."""
+    facts = NOBODY
+    for report in reports:
+        facts = care.with_episode(facts, report, now)
+    return facts.episodes
+
+
+def test_in_whatever_order_reports_arrive_the_earliest_end_stands() -> None:
+    """An end in the past is never undone, and one in the future only comes earlier."""
+    reports = [OPEN, replace(OPEN, end=500), replace(OPEN, end=2_000), OPEN]
+    for order in itertools.permutations(reports):
+        (kept,) = after(*order)
+        assert kept.end == 500, order
+
+
+def test_what_is_over_changes_in_nothing() -> None:
+    """A planned stay that is over becomes no emergency."""
+    over = replace(OPEN, form_of_care="planned", end=500)
+    assert after(over, OPEN) == (over,)
+    assert after(replace(over, end=2_000), OPEN) == (replace(OPEN, end=2_000),)
+
+
+def test_another_organisations_episode_of_the_same_id_is_another() -> None:
+    """Neither reports nor closes reach it."""
+    other = replace(OPEN, org="h2")
+    facts = care.with_episode(care.with_episode(NOBODY, OPEN, NOW), other, NOW)
+    facts = care.without_episode(facts, "h2", "e1", NOW)
+    assert facts.episodes == (OPEN, replace(other, end=NOW))
+    with pytest.raises(CareRefusedError, match="nothing of this organisation"):
+        care.without_episode(facts, "h3", "e1", NOW)
+
+
+def test_a_tie_that_nobody_reported_is_not_touched() -> None:
+    """Ties without an id come from elsewhere and stay."""
+    old = Relationship("attachment", None, "h1")
+    facts = care.with_relationship(replace(NOBODY, relationships=(old,)), replace(old, id="t1"), NOW)
+    assert facts.relationships == (old, replace(old, id="t1"))
+    assert care.without_relationship(facts, "h1", "t1", 7).relationships == (old, replace(old, id="t1", end=7))
+
+
+def test_there_is_a_most_that_a_patient_may_have() -> None:
+    """Every decision reads them all."""
+    many = tuple(replace(OPEN, id=str(n)) for n in range(care.MOST_KEPT))
+    with pytest.raises(CareRefusedError, match="at most"):
+        care.with_episode(replace(NOBODY, episodes=many), OPEN, NOW)
+    with pytest.raises(CareRefusedError, match="ends before"):
+        care.with_episode(NOBODY, replace(OPEN, end=9), NOW)
+
+
+def test_a_record_stays_its_organisations_and_blocked() -> None:
+    """Of nobody's record, and of another's, nothing is changed; what was destroyed is not described anew."""
+    mine = RecordStatus("r1", "labs", ("HIV",), org="h1", blocked=True)
+    facts = replace(NOBODY, records=(mine,))
+    assert care.with_record(facts, RecordStatus("r1", "labs", (), org="h1")).records == (
+        replace(mine, labels=()),
+    )  # fmt: skip
+    for known, new in [(mine, "h2"), (replace(mine, org=None), "h1"), (replace(mine, destroyed=True), "h1")]:
+        with pytest.raises(CareRefusedError):
+            care.with_record(replace(NOBODY, records=(known,)), RecordStatus("r1", "labs", (), org=new))
+
+
+def test_what_was_destroyed_is_neither_lifted_nor_blocked() -> None:
+    """Each event from each status: those that the table names, and no other."""
+    for event, status in itertools.product(MOVES, ("", "blocked", "lifted", "destroyed")):
+        row = None
+        if status:
+            row = replace(moved(None, NOBODY, "r1", "block", {}, "dpo", 1), status=status)
+        if status in MOVES[event]:
+            after_ = moved(row, NOBODY, "r1", event, {"ground": "g"}, "dpo", 2)
+            facts = seen(NOBODY, "r1", "labs", after_.status).record_by_id["r1"]
+            assert (facts.blocked, facts.destroyed) == (after_.status == "blocked", after_.status == "destroyed")
+            assert after_.id == block_id("p1", "r1")
+        else:
+            with pytest.raises(CareRefusedError):
+                moved(row, NOBODY, "r1", event, {}, "dpo", 2)
+    assert "destroyed" not in {**MOVES["block"], **MOVES["lift"]}
+
+
+def test_people_take_from_their_employer_what_it_is_while_it_is_active() -> None:
+    """Nothing of one that is not active; others' people nothing."""
+    hospital = SubjectFacts("h1", roles=(), organisation=Organisation("provider_medical"))
+    mine, other = SubjectFacts("a", org="h1"), SubjectFacts("b", org="h2")
+    (told,) = people_of(hospital, [hospital, mine, other])
+    assert (told.id, told.organisation) == ("a", hospital.organisation)
+    assert people_of(hospital, [told]) == []
+    assert as_employer(replace(hospital, active=False)) is None and as_employer(mine) is None
+    assert people_of(replace(hospital, active=False), [told]) == [mine]
