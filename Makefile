@@ -21,7 +21,7 @@ run-full: $(VENV)/.test ## two sidecars on PostgreSQL, Valkey beside them: local
 	@PYTHONPATH=. exec $(BIN)/python examples/run_full.py
 
 test: $(VENV)/.test ## run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: lint types contracts policy ## lint, types, import contracts, policy
 
