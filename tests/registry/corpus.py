@@ -196,6 +196,7 @@ REFUSED: list[Refused] = [
     Refused({"effect": GONE}, 422, _SHAPE, "/effect", "missing"),
     Refused({"patient": GONE}, 422, _SHAPE, "/patient", "missing"),
     Refused({"patient": OWNER}, 422, _SHAPE, "/patient", "value-error"),
+    Refused({"start": "1795000000"}, 422, _SHAPE, "/start", "value-error"),
     Refused({"patient": "p|dana"}, 422, _SHAPE, "/patient", "string-pattern-mismatch"),
     Refused({"given_by.id": OWNER}, 422, _SHAPE, "/given_by/id", "value-error"),
     Refused({"start": "CANARY-start"}, 422, _SHAPE, "/start"),

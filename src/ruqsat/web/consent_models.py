@@ -8,12 +8,19 @@ core's to find, so that such a document is kept, invalid, and not lost.
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ruqsat.core.identification import is_identification_number
 from ruqsat.web.problems import Refusal
 
 _ID_DOCUMENT_IMAGES = frozenset({"image", "images", "copy", "scan", "photo", "attachment", "attachments"})
+
+
+def _is_written_out(moment: Any) -> Any:
+    """Refuse a number, as text or not: pydantic would read it as seconds since 1970, which nobody means to sign."""
+    if not isinstance(moment, str) or moment[4:5] != "-":
+        raise ValueError("no moment")
+    return moment
 
 
 def _is_in_range(moment: datetime) -> datetime:
@@ -39,7 +46,7 @@ Word = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[!-{}~]+$")
 """An id or a code: printable ASCII without spaces, and without the bar that joins threads."""
 Id = Annotated[Word, AfterValidator(_names_nobody)]
 Number = Annotated[str, Field(max_length=64)]
-Moment = Annotated[AwareDatetime, AfterValidator(_is_in_range)]
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_is_written_out), AfterValidator(_is_in_range)]
 Day = Annotated[date, AfterValidator(_is_day_in_range)]
 Texts = Annotated[list[Text], Field(max_length=20)]
 Words = Annotated[list[Word], Field(max_length=100)]
