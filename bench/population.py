@@ -190,7 +190,7 @@ def question(number: int, chance: Random) -> EvaluationRequest:
             "subject": {"type": "user", "id": doctor},
             "action": {"name": "read"},
             "resource": {
-                "type": "Record", "id": f"r0-p{number:08d}",
+                "type": "Record", "id": f"x-p{number:08d}",
                 "properties": {"patient": f"p{number:08d}", "class": "labs", "labels": []},
             },
             "context": {"purpose": ["TREAT"]},

@@ -18,8 +18,9 @@ NO_CODES = {
     "entered-in-error",
     "would-be",
     "session-that-would-be-opened",
+    "date-time",
 }
-"""Texts of the source that look like a code: an event of the registry, FHIR categories, an event of the registry, an encoding, a status of documents, ids of what does not exist."""
+"""Texts of the source that look like a code: an event of the registry, FHIR categories, an event of the registry, an encoding, a status of documents, ids of what does not exist, a format of JSON Schema."""
 
 
 def codes_of_source() -> set[str]:
