@@ -82,6 +82,9 @@ REGISTRIES = (
 
 _NUMBERS = frozenset({"iin", "bin", "cert_iin"})
 _DAYS = "issued_on"
+STEM = "-canary"
+"""How every marker that is a word ends."""
+
 _numbers: dict[str, str] = {}
 
 
@@ -100,7 +103,7 @@ def marked(registry: Registry) -> Marked:
         elif names[-1] == _DAYS:
             marker = f"19{31 + kind}-03-{1 + sum(each.startswith('19') for each in markers.values()):02d}"
         else:
-            marker = f"Qx{kind}{len(markers):03d}-canary"
+            marker = f"Qx{kind}{len(markers):03d}{STEM}"
         place.holder[place.path[-1]] = markers[path] = marker
     return Marked(document, markers)
 
@@ -130,13 +133,19 @@ def _number(count: int) -> str:
 
 def met(markers: Mapping[str, str], places: Mapping[str, bytes]) -> Found:
     """Return where which markers stand: in clear, in UTF-16, or as hexadecimal digits."""
-    found = {}
+    found, words = {}, {marker for marker in markers.values() if marker.endswith(STEM)}
     for place, content in places.items():
         lowered = content.lower()
-        there = {marker for marker in set(markers.values()) if any(form in lowered for form in _forms(marker))}
+        # Most places hold none: one look for what all words have in common spares many.
+        looked_for = set(markers.values()) - (set() if _stands(STEM, lowered) else words)
+        there = {marker for marker in looked_for if _stands(marker, lowered)}
         if there:
             found[place] = sorted(path for path, marker in markers.items() if marker in there)
     return found
+
+
+def _stands(marker: str, lowered: bytes) -> bool:
+    return any(form in lowered for form in _forms(marker))
 
 
 def _forms(marker: str) -> tuple[bytes, ...]:

@@ -62,11 +62,12 @@ class Hostile:
         self._seal = CopySeal(token_key)
         self._held: dict[bytes, bytes] = {}
 
-    async def remember(self) -> None:
-        """Keep a copy of all that is shared now."""
+    async def remember(self) -> int:
+        """Keep a copy of all that is shared now and was not before; return how many there are."""
         async for name in self._client.scan_iter(FACTS):
             if value := await self._client.get(name):
                 self._held.setdefault(name, value)
+        return len(self._held)
 
     async def restore(self) -> None:
         """Put back what was remembered, as a replica that was behind would, or exchange values with one another."""

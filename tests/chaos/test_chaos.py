@@ -16,7 +16,7 @@ import pytest
 from tests.chaos.checker import at_once, boottime, check_forever
 from tests.chaos.faults import Faults
 from tests.chaos.fleet import fleet
-from tests.chaos.verdict import Check, Pause, Span, Write, count_alive, count_violations
+from tests.chaos.verdict import Check, Pause, Span, Write, count_alive, count_violations, earliest_sent
 from tests.chaos.world import patient
 from tests.chaos.writer import Writer
 
@@ -40,6 +40,10 @@ class Recorded(NamedTuple):
     pauses: list[Pause]
     spans: list[Span]
     faults: dict[str, int]
+
+    def lay_in_a_pause(self, check: Check) -> bool:
+        """Tell whether the answer was sent after a pause that its request had to wait through."""
+        return earliest_sent(check, [each for each in self.pauses if each.sidecar == check.sidecar]) > check.sent
 
 
 async def run(seed: int, seconds: float) -> Recorded:
@@ -77,6 +81,7 @@ def test_what_was_withdrawn_opens_nothing_after_delta_whatever_goes_wrong() -> N
     alive = count_alive(recorded.checks, recorded.spans, frozenset(each.id for each in UNTOUCHED))
     print(f"{len(recorded.writes)} writes, {len(recorded.checks)} checks in {boottime() - began:.0f} s")
     print(f"{counted.tested} checks on what was withdrawn for Δ; {len(recorded.pauses)} pauses; {recorded.faults}")
+    print(f"{sum(map(recorded.lay_in_a_pause, recorded.checks))} requests lay in the socket of one that stood still")
     print(f"alive: {alive.allowed} of {alive.asked}: {dict(alive.reasons)}")
 
     assert counted.violations == ()

@@ -18,7 +18,8 @@ from tests.chaos.world import patient
 from tests.chaos.writer import Writer
 from tests.process.starter import MODULE
 
-BUGS = ("lease ignored", "lease renewed by hints", "cached entry never tested", "copies trusted without position")
+COPIES = "copies trusted without position"
+BUGS = ("lease ignored", "lease renewed by hints", "cached entry never tested", COPIES)
 PATIENTS = [patient(n) for n in range(8)]
 PLAIN, OTHER, ALONE, *COPIED = PATIENTS
 PATIENCE = 60
@@ -59,7 +60,9 @@ class Story:
         """Tell the rest."""
         wanted = {(node.name, each.id) for node in self._nodes for each in PATIENTS}
         await until(lambda: wanted <= {(check.sidecar, check.patient) for check in self._checks if check.allowed})
-        await self._hostile.remember()
+        async with asyncio.timeout(PATIENCE):
+            while await self._hostile.remember() <= len(PATIENTS):  # noqa: ASYNC110 - and the physician
+                await asyncio.sleep(0.05)
         await self._withdraw(PLAIN.id)
         await self._old_copies_come_back()
         await self._only_hints_arrive()
@@ -68,11 +71,20 @@ class Story:
         await self._writer.withdraw(next(each for each in PATIENTS if each.id == who), self._consents[who], self._desk)
 
     async def _old_copies_come_back(self) -> None:
-        """One after the other is withdrawn, while Redis holds nothing but what was true before."""
+        """
+        One after the other is withdrawn, while Redis holds nothing but what was true before.
+
+        Nobody puts anything newer there meanwhile: only one sidecar reaches it, the one whose mistake it is for.
+        """
+        parted = [node for node in self._nodes if node.name != COPIES]
+        for node in parted:
+            node.redis.hold()
         for each in COPIED:
             await self._withdraw(each.id)
             await keep_on(self._hostile.restore, 0.3, 0.005)
         await keep_on(self._hostile.restore, DELTA + 0.5, 0.05)
+        for node in parted:
+            node.redis.release()
 
     async def _only_hints_arrive(self) -> None:
         """Nobody else reaches SQL; the hint of one withdrawal is lost, those of others come."""
