@@ -111,14 +111,14 @@ class Api:
 
     def may(
         self, who: str = "ed1", patient: str = "p-anna", purpose: str = "ETREAT", record: str = "x1",
-        labels: Any = (), **context: Any,
+        labels: Any = (), action: str = "read", data_class: str = "labs", **context: Any,
     ) -> bool:  # fmt: skip
-        """Ask whether somebody may read a laboratory result of a patient."""
+        """Ask whether somebody may read a laboratory result of a patient, or do something else."""
         question = {
-            "subject": {"type": "user", "id": who}, "action": {"name": "read"},
+            "subject": {"type": "user", "id": who}, "action": {"name": action},
             "resource": {
                 "type": "Observation", "id": record,
-                "properties": {"patient": patient, "class": "labs", "labels": labels},
+                "properties": {"patient": patient, "class": data_class, "labels": labels},
             },
             "context": {"purpose": purpose, **context},
         }  # fmt: skip

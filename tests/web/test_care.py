@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.sidecar import running_sidecar
 from tests.web.facts_api import STATUS, Api, ago, encounter, episode, serving, tie
 from tests.web.test_consents import problem
 
@@ -69,6 +70,19 @@ def test_a_patient_is_written_down_by_the_desk_and_reads_the_own_facts(api: Api)
 def test_nobody_but_the_desk_writes_status_facts(shared: Api, who: str) -> None:
     """Neither the patient, nor a system, nor a clinician, nor an administrator."""
     assert problem(shared.call(who, "PUT", "patients/p-anna", STATUS)) == FORBIDDEN
+
+
+def test_a_consent_to_change_demographic_data_is_none_to_change_what_decisions_rest_on(tmp_path: Path) -> None:
+    """A system that may write the patient's address for care says nothing of who is dead or unable."""
+    with running_sidecar(tmp_path) as sidecar:
+        demo = Api(sidecar)
+        try:
+            claims = {"roles": ["system_mis"], "org": "h1", "purpose_of_use": "TREAT"}
+            assert demo.may("mis_h1", "p-dana", "TREAT", "Patient/p-dana", action="update", data_class="demographics")
+            answer = demo.call("mis_h1", "PUT", "patients/p-dana", STATUS | {"unable": True}, **claims)
+            assert problem(answer) == FORBIDDEN
+        finally:
+            demo.close()
 
 
 def test_writing_status_facts_touches_nothing_else(api: Api) -> None:
