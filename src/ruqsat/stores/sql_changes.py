@@ -27,12 +27,14 @@ def rewrite_facts(connection: Connection, wanted: Wanted, change: FactChange) ->
     """
     created = False
     subjects: dict[str, SubjectFacts] = {}
-    for id_ in (*wanted.subjects, *_staff(connection, wanted.staff_of)):
-        if id_ == wanted.create:
-            created = _begin(connection, subject_facts, id_, SubjectFacts(id_, active=False))
-        subject = read_subject_to_change(connection, id_)
-        if subject is not None:
-            subjects[id_] = subject
+    # Who is of an organisation is asked once its entry is locked: whoever was hired before is found, later ones wait.
+    for listed in (lambda: wanted.subjects, lambda: _staff(connection, wanted.staff_of)):
+        for id_ in listed():
+            if id_ == wanted.create:
+                created = _begin(connection, subject_facts, id_, SubjectFacts(id_, active=False))
+            subject = read_subject_to_change(connection, id_)
+            if subject is not None:
+                subjects[id_] = subject
     patients: dict[str, PatientFacts] = {}
     for id_ in sorted(set(wanted.patients)):
         if id_ == wanted.create:
