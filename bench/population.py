@@ -42,7 +42,7 @@ from ruqsat.core.facts import (
     SubjectFacts,
 )
 from ruqsat.core.facts_lines import render_header, render_line
-from ruqsat.core.instant import HOUR, parse_instant
+from ruqsat.core.instant import HOUR, SECOND, parse_instant
 from ruqsat.core.pack import load_pack
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.service.clock import SystemClock
@@ -160,9 +160,10 @@ async def open_side(stack: AsyncExitStack, url: str, patients: int, asked: int) 
     """Build a decision point over *url*, and put *asked* random patients into its memory."""
     policy_set, _ = load_pack(load_texts(ROOT))
     assert policy_set is not None
-    store = await SqlStore.open(url)
+    # A busy machine is late with readings and probes; what is measured needs neither.
+    store = await SqlStore.open(url, read_timeout_seconds=10)
     stack.push_async_callback(store.aclose)
-    rule, clock = Freshness(store.token_key), SystemClock()
+    rule, clock = Freshness(store.token_key, lease_for=600 * SECOND), SystemClock()
     information = InformationPoint(store, rule, clock, limits=Limits(patients=1_000_000, patient_bytes=2**40))
     stack.push_async_callback(information.aclose)
     await information.probe_once()
