@@ -14,7 +14,7 @@ from ruqsat.stores.policy_folder import load_texts
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("name", ["compiled-enforcer.md"])
+@pytest.mark.parametrize("name", ["compiled-enforcer.md", "enforcement-python.md"])
 def test_an_example_in_a_document_prints_what_the_document_says(name: str) -> None:
     """Each example is run; one that shows nothing is no example."""
     failed, tried = doctest.testfile(str(DOCS / name), module_relative=False)

@@ -35,7 +35,10 @@ def build_directory(registry: CareRegistry, gate: Gate, path: str) -> APIRouter:
         asked = Asked("update", "update", None, id_, type=resource, data_class=DIRECTORY)
         await gate.admit(request, await gate.identify(request), asked)
 
-    @router.put("/{id_}", response_model=Written, openapi_extra=body_of(model), summary="Write an entry down.")
+    @router.put(
+        "/{id_}", response_model=Written, responses={201: {"model": Written}}, openapi_extra=body_of(model),
+        summary="Write an entry down.",
+    )  # fmt: skip
     async def put(request: Request, id_: PathId) -> Response:
         await admit(request, id_)
         said = read_model(model, await content_of(request))

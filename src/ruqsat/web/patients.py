@@ -41,7 +41,8 @@ def build_patients(registry: CareRegistry, gate: Gate) -> APIRouter:
         return await gate.admit(request, await gate.identify(request), asked)
 
     @router.put(
-        "/v1/patients/{id_}", response_model=Written, openapi_extra=body_of(PatientIn),
+        "/v1/patients/{id_}", response_model=Written, responses={201: {"model": Written}},
+        openapi_extra=body_of(PatientIn),
         summary="Write the status facts of a patient down, and nothing else.",
     )  # fmt: skip
     async def put(request: Request, id_: PathId) -> Response:

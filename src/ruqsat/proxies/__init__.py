@@ -1,0 +1,1 @@
+"""Proxies before the sidecar: configurations that are safe, and a test of one that runs."""
