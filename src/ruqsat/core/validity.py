@@ -2,7 +2,8 @@
 Layer 0: what must be settled before any rule is asked.
 
 Nothing here can allow; it refuses what cannot be evaluated, and reads a patient's
-own request without a stated purpose as the patient's request (PATRQT).
+own request without a stated purpose as the patient's request (PATRQT), and a
+resource of a type that concerns nobody without a stated class as of the type's class.
 """
 
 from ruqsat.core.case import Case
@@ -31,6 +32,8 @@ _OTHER_PATIENT = deny("deny.error.facts")
 def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # noqa: PLR0911 - one line a reason
     """Return the denial of a request that cannot be evaluated, or None to go on."""
     sub, res, ctx = case.sub, case.res, case.ctx
+    if res.data_class is None and res.patient is None:
+        res.data_class = vocabulary.types.get(res.type)
     if not sub.active:
         return _INACTIVE
     if case.act.name not in vocabulary.actions:

@@ -9,7 +9,7 @@ on stable storage.  Every other event is a denial with a reason.
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from functools import lru_cache
 from itertools import count
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from msgspec import Struct
 from ruqsat.core.admission import Changes
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.evaluate import evaluate
-from ruqsat.core.facts import Facts, Position
+from ruqsat.core.facts import Facts, Position, entry_id
 from ruqsat.core.instant import Now, render_instant
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
@@ -218,7 +218,7 @@ class DecisionPoint:
         policy_set, now = policy_set or self.policy_set, self._clock.now()
         subject, patient, beside = request.subject.id, _patient_of(request), NOTHING
         facts = self._information.facts_now(subject, patient)
-        if facts is None or _asks_for_more(request):
+        if facts is None or request.resource.type in policy_set.vocabulary.types or _asks_for_more(request):
             decision, facts, beside = await self._evaluate(policy_set, request, origin)
             now = self._clock.now()
         else:
@@ -293,10 +293,12 @@ class DecisionPoint:
             token = self._tokens.read_token(context.consistency_token)
         try:
             facts = await self._read(subject, patient, token)
-            beside = tuple([(who, whom, await self._read(who, whom, token)) for who, whom in named_beside(request)])
+            types = policy_set.vocabulary.types
+            named = named_beside(request, types)
+            beside = tuple([(who, whom, await self._read(who, whom, token)) for who, whom in named])
         except StoreUnavailableError:
             return deny("deny.store.unavailable" if token is None else "deny.not_fresh"), None, NOTHING
-        whole = _joined(facts, beside)
+        whole = _joined(request, facts, beside)
         decision = self._decide(policy_set, request, whole, self._clock.now(), _capabilities(request, origin))
         return decision, facts, beside
 
@@ -402,10 +404,17 @@ def _asks_for_more(request: EvaluationRequest) -> bool:
     )
 
 
-def named_beside(request: EvaluationRequest) -> Iterator[tuple[str | None, str | None]]:
-    """Yield whose facts the request needs beside its own: the recipient's, those of patients that parts name."""
+def named_beside(request: EvaluationRequest, types: Collection[str] = ()) -> Iterator[tuple[str | None, str | None]]:
+    """
+    Yield whose facts the request needs beside its own.
+
+    They are the recipient's, those of patients that parts name, and the directory's entry
+    of the resource if it is of one of *types*, which concern nobody.
+    """
     if request.context is not None and request.context.recipient is not None:
         yield request.context.recipient, None
+    if request.resource.type in types:
+        yield entry_id(request.resource.type, request.resource.id), None
     for patient in _patients_beside(request):
         yield None, patient
 
@@ -419,13 +428,15 @@ def _patients_beside(request: EvaluationRequest) -> tuple[str, ...]:
     return tuple(named)[:MAX_BESIDE]
 
 
-def _joined(facts: Facts, beside: tuple[Reading, ...]) -> Facts:
+def _joined(request: EvaluationRequest, facts: Facts, beside: tuple[Reading, ...]) -> Facts:
     """Put what was read beside into the facts; each reading is tested for itself before a permit is sent."""
     if not beside:
         return facts
-    recipient = next((known.subject for who, _, known in beside if who is not None), None)
+    entries = {who: known.subject for who, _, known in beside if who is not None}
+    recipient = None if request.context is None else entries.get(request.context.recipient or "")
+    resource = entries.get(entry_id(request.resource.type, request.resource.id))
     others = tuple([known.patient for _, _, known in beside if known.patient is not None])
-    return msgspec.structs.replace(facts, others=others, recipient=recipient)
+    return msgspec.structs.replace(facts, others=others, recipient=recipient, resource=resource)
 
 
 def _patient_of(request: EvaluationRequest) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
@@ -39,8 +40,10 @@ _log = logging.getLogger("ruqsat.json")
 class Decides(Protocol):
     """The decision point, as this listener needs it."""
 
-    async def decide(self, request: EvaluationRequest, origin: Origin) -> Answer:
-        """Decide one request."""
+    policy_set: PolicySet
+
+    async def decide(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet | None = None) -> Answer:
+        """Decide one request, under the set that it was read with."""
         ...
 
 
@@ -98,16 +101,19 @@ class AuthZen:
         body = take_body(cycle) if cycle is not None else None
         if body is None or len(body) > MAX_BODY_BYTES:
             body = await read_on(await receive(), receive)
-        answer = await self._decision_point.decide(decode_evaluation(body), origin)
+        policy_set = self._decision_point.policy_set
+        answer = await self._decision_point.decide(decode_evaluation(body, policy_set.request_type), origin, policy_set)
         said = encode_answer(answer, origin.explain)
         if extra or cycle is None or not reply_at_once(cycle, _HEAD % len(said), said):
             await reply(send, 200, JSON, said, extra)
 
     async def _evaluations(self, receive: Receive, send: Send, origin: Origin, extra: Headers) -> None:
-        asked = read_batch(await read_on(await receive(), receive, MAX_BATCH_BYTES))
+        body = await read_on(await receive(), receive, MAX_BATCH_BYTES)
+        policy_set = self._decision_point.policy_set
+        asked = read_batch(body, policy_set.request_type)
 
         def decide(question: EvaluationRequest) -> Awaitable[Answer]:
-            return self._decision_point.decide(question, origin)
+            return self._decision_point.decide(question, origin, policy_set)
 
         if isinstance(asked, EvaluationRequest):
             said = encode_answer(await decide(asked), origin.explain)
