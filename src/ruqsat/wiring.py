@@ -34,6 +34,7 @@ from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.service.record_seal import RecordSeal, read_record_key
+from ruqsat.service.search import Search
 from ruqsat.service.sharing import Sharing
 from ruqsat.settings import BLOCKING_DUTIES, Settings
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
@@ -164,12 +165,12 @@ async def open_process(
         }
         registry = ConsentRegistry(store, information, seal, **about)
         apps = {
-            "json": AuthZen(
-                decision_point,
-                points.door(
-                    "json", Door.opened(explain=settings.json_explain, capabilities=settings.json_capabilities)
+            "json": _json_app(
+                settings, points, decision_point,
+                Search(
+                    decision_point, store, information, clock,
+                    token_key=store.token_key, per_minute=settings.search_candidates_per_minute,
                 ),
-                None if settings.public_url is None else build_metadata(settings.public_url),
             )
             if stage is None or rehearsal is None
             else build_json_for_tests(decision_point, stage, information, freshness, administration, rehearsal),
@@ -197,6 +198,16 @@ async def open_process(
             state.begin_drain,
             _companions(settings, auth, points, tls),
         )
+
+
+def _json_app(settings: Settings, points: EnforcementPoints, decision_point: DecisionPoint, search: Search) -> AuthZen:
+    opened = Door.opened(
+        explain=settings.json_explain, capabilities=settings.json_capabilities, search=settings.json_search
+    )
+    door = points.door("json", opened)
+    public = settings.public_url
+    metadata = None if public is None else build_metadata(public, search=door.lets_search)
+    return AuthZen(decision_point, door, metadata, search)
 
 
 def _companions(

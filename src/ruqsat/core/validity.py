@@ -32,8 +32,7 @@ _OTHER_PATIENT = deny("deny.error.facts")
 def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # noqa: PLR0911 - one line a reason
     """Return the denial of a request that cannot be evaluated, or None to go on."""
     sub, res, ctx = case.sub, case.res, case.ctx
-    if res.data_class is None and res.patient is None:
-        res.data_class = vocabulary.types.get(res.type)
+    res.data_class = _class_of(case, vocabulary)
     if not sub.active:
         return _INACTIVE
     if case.act.name not in vocabulary.actions:
@@ -68,6 +67,11 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
         # Facts of somebody else: a defect of ours, never a reason to allow.
         return _OTHER_PATIENT
     return None
+
+
+def _class_of(case: Case, vocabulary: Vocabulary) -> str | None:
+    stated, res = case.res.data_class, case.res
+    return vocabulary.types.get(res.type) if stated is None and res.patient is None else stated
 
 
 def _is_launched_for(case: Case) -> bool:

@@ -135,6 +135,13 @@ class PolicyEntry(Struct, frozen=True, omit_defaults=True):
     changed: tuple[str, ...] = ()
 
 
+class Weighed(Struct, frozen=True):
+    """A decision that was not answered; ``is_usable`` tells whether the facts that it rests on still hold."""
+
+    decision: Decision
+    is_usable: Callable[[], bool]
+
+
 class Information(Protocol):
     """The policy information point, as the decision point needs it."""
 
@@ -236,6 +243,22 @@ class DecisionPoint:
             answer = self._answer(deny("deny.audit_unavailable"), policy_set, answer.id)
         self._metrics.decided(origin.listener, answer.decision.reason, time.perf_counter() - began)
         return answer
+
+    async def weigh(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet) -> Weighed:
+        """
+        Decide one request for a search, which is journaled as a whole; a failure of the store is a denial.
+
+        Raises:
+            RequestError: the request carries a consistency token that was not issued here.
+        """
+        decision, facts, beside = await self._evaluate(policy_set, request, origin)
+        return Weighed(decision, lambda: self._still_usable(request, facts, beside))
+
+    async def record(self, entry: Struct) -> None:
+        """Append an entry that is no decision; raises JournalError if it is not on stable storage."""
+        if self._untold is not None:
+            self._tell(self._untold)
+        await self._journal.append(self._encode(entry))
 
     def put_in_force(self, policy_set: PolicySet, changes: Changes) -> None:
         """Decide by *policy_set* from now on; the journal tells it before the first decision under it."""
