@@ -207,7 +207,9 @@ def _discovery(ask: Ask) -> None:
     assert told == {
         "access_evaluation_endpoint": PUBLIC + EVALUATION,
         "access_evaluations_endpoint": PUBLIC + EVALUATIONS,
-        **{f"search_{each}_endpoint": f"{PUBLIC}/access/v1/search/{each}" for each in ("subject", "resource", "action")},
+        **{
+            f"search_{each}_endpoint": f"{PUBLIC}/access/v1/search/{each}" for each in ("subject", "resource", "action")
+        },
     }
 
 
