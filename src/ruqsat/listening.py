@@ -14,6 +14,7 @@ from ruqsat.core.routes import RouteTable
 from ruqsat.errors import SettingsError
 from ruqsat.rehearsal import Rehearsal
 from ruqsat.service.decision_point import DecisionPoint
+from ruqsat.service.search import Search
 from ruqsat.settings import BLOCKING_DUTIES, Settings
 from ruqsat.web.authzen import AuthZen, build_metadata
 from ruqsat.web.enforcement_points import App, Door, EnforcementPoints, Guarded, read_points
@@ -51,12 +52,16 @@ class Doors(Struct, frozen=True):
             return None
         return ForwardAuth(decision_point, self.verifier, routes, policy_set, self.points.door("auth"), self.load)
 
-    def authzen(self, decision_point: DecisionPoint) -> AuthZen:
+    def authzen(self, decision_point: DecisionPoint, search: Search) -> AuthZen:
         """Return what applications ask."""
         settings = self.settings
-        opened = Door.opened(explain=settings.json_explain, capabilities=settings.json_capabilities)
-        metadata = None if settings.public_url is None else build_metadata(settings.public_url)
-        return AuthZen(decision_point, self.points.door("json", opened), metadata, self.load)
+        opened = Door.opened(
+            explain=settings.json_explain, capabilities=settings.json_capabilities, search=settings.json_search
+        )
+        door = self.points.door("json", opened)
+        public = settings.public_url
+        metadata = None if public is None else build_metadata(public, search=door.lets_search)
+        return AuthZen(decision_point, door, metadata, self.load, search)
 
     def guarded(self, control: App) -> Guarded:
         """Return the control application behind its door."""

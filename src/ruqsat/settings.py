@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     control_listen: str = Field("127.0.0.1:8183", description="control API: `host:port`, `unix:/path` or `off`")
     json_explain: bool = Field(False, description="enforcement points of the JSON listener may see exact reasons")
     json_capabilities: tuple[str, ...] = Field((), description="blocking duties that they can carry out")
+    json_search: bool = Field(False, description="callers of the JSON listener may search: who has access to what")
+    search_candidates_per_minute: int = Field(
+        6000, ge=1, le=10_000_000, description="how many candidates each enforcement point may look at by searching"
+    )
     enforcement_points: Path | None = Field(
         None, description="file of the enforcement points: who may ask, how it proves to be the one, what it can do"
     )

@@ -40,6 +40,7 @@ from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.service.record_seal import RecordSeal, read_record_key
+from ruqsat.service.search import Search
 from ruqsat.service.sharing import Sharing
 from ruqsat.service.signatures import SignatureVerifier
 from ruqsat.settings import Settings
@@ -180,7 +181,17 @@ async def open_process(
         )
         control = build_control(decision_point, registries, doors.verifier, metrics, state.status, state.readiness)
         apps = {
-            "json": doors.authzen(decision_point)
+            "json": doors.authzen(
+                decision_point,
+                Search(
+                    decision_point,
+                    store,
+                    information,
+                    clock,
+                    token_key=store.token_key,
+                    per_minute=settings.search_candidates_per_minute,
+                ),
+            )
             if stage is None or rehearsal is None
             else build_json_for_tests(decision_point, stage, information, freshness, administration, rehearsal),
             "auth": auth,

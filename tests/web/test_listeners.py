@@ -326,6 +326,9 @@ def test_long_head_is_judged_alike_in_one_piece_or_two() -> None:
 class Stuck:
     """A decision point that never answers."""
 
+    def __init__(self, policy_set: PolicySet) -> None:
+        self.policy_set = policy_set
+
     async def decide(self, request: object, origin: object, policy_set: object = None) -> Any:
         """Wait for ever."""
         await asyncio.Event().wait()
@@ -343,7 +346,7 @@ def test_undecided_requests_are_refused_at_the_end_of_the_drain(
     routes, _ = load_routes(pack_texts, policy_set)
     assert routes is not None
     verifier = TokenVerifier("issuer", "audience", OneKey("HS256", b"s" * 32))
-    auth, authzen = ForwardAuth(Stuck(), verifier, routes), AuthZen(Stuck(), Door.opened())
+    auth, authzen = ForwardAuth(Stuck(policy_set), verifier, routes), AuthZen(Stuck(policy_set), Door.opened())
 
     async def answer_at_stop(app: Any, request: bytes) -> Reply:
         async with connected_while(app) as (connection, stop):

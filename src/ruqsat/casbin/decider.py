@@ -148,7 +148,10 @@ class OracleDecider:
         return tuple(sorted({each for who, _, part in asked for each in getattr(self._answer(who, case), part)}))
 
     def _blocking(self, duties: tuple[str, ...]) -> set[str]:
-        return {duty for duty in duties if self._vocabulary.duties[duty.partition(":")[0]].blocking}
+        known = self._vocabulary.duties
+        # What the product itself adds need not be a word of the pack, and blocks nothing.
+        words_of = {duty: known.get(duty.partition(":")[0]) for duty in duties}
+        return {duty for duty, word in words_of.items() if word is not None and word.blocking}
 
     def _silence(self, case: Case) -> Decision:
         """No row matched: order §14; the nearest miss of a consent is the reason."""

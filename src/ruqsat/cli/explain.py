@@ -17,7 +17,7 @@ from ruqsat.core.cases import read_world
 from ruqsat.core.decision import Decision
 from ruqsat.core.diagnostics import has_errors
 from ruqsat.core.evaluate import evaluate
-from ruqsat.core.facts import Facts, Position
+from ruqsat.core.facts import Facts, Position, entry_id
 from ruqsat.core.instant import at, parse_instant
 from ruqsat.core.pack import load_pack
 from ruqsat.core.policy_set import PolicySet
@@ -50,7 +50,7 @@ def explain(
     policy_set, findings = load_pack(texts)
     if policy_set is None or has_errors(findings):
         raise PolicyError("the pack has errors; `ruqsat policy check` lists them")
-    asked = decode_evaluation(_read(request))
+    asked = decode_evaluation(_read(request), policy_set.request_type)
     facts = _facts(policy_set, _world(texts, world), asked)
     now = at(_moment(moment))
     capabilities = frozenset(name for name, duty in policy_set.vocabulary.duties.items() if duty.blocking)
@@ -128,6 +128,7 @@ def _facts(policy_set: PolicySet, world: World, asked: EvaluationRequest) -> Fac
         next((who for who in subjects if who.id == asked.subject.id), None),
         next((who for who in patients if who.id == patient), None),
         Position("world", 0),
+        resource=next((each for each in subjects if each.id == entry_id(asked.resource.type, asked.resource.id)), None),
     )
 
 

@@ -6,19 +6,54 @@ joined here and nowhere else, always to the narrower side: a role must be in
 both, a label in either, a block in either.
 """
 
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
-from ruqsat.core.facts import Conf, Facts, PatientFacts, SubjectFacts
+from ruqsat.core.facts import Conf, Facts, PatientFacts, Stated, SubjectFacts, entry_id
 from ruqsat.core.instant import Now
-from ruqsat.core.request import EvaluationRequest, RequestContext, ResourceProperties, SubjectProperties
+from ruqsat.core.request import (
+    Action,
+    ActionProperties,
+    EvaluationRequest,
+    RequestContext,
+    ResourceProperties,
+    SubjectProperties,
+)
 
+_NO_ACTION = ActionProperties()
 _NO_SUBJECT = SubjectProperties()
 _NO_RESOURCE = ResourceProperties()
 _NO_CONTEXT = RequestContext()
 _NOBODY = SubjectFacts(id="", active=False)
 
 
-class SubjectView:
+class _View:
+    """
+    What the entities with words of a pack share.
+
+    An attribute that the product does not have itself is a word that the pack declares
+    as stated (the checker lets no other pass): absent, it is None.
+    """
+
+    __slots__ = ("_said",)
+
+    def _kept(self) -> Mapping[str, Stated] | None:
+        """Return what the directory holds of such words."""
+        return None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Stated | None:
+            if name[:1] == "_" or hasattr(type(self), name):
+                raise AttributeError(name)  # the product's own, and something went wrong with it
+            said, kept = getattr(self._said, name, None), (self._kept() or {}).get(name)
+            if said is None or kept is None:
+                return kept if said is None else said
+            # Two values: nobody knows which one holds.  True is no 1.
+            return said if said == kept and isinstance(said, bool) == isinstance(kept, bool) else None
+
+
+class SubjectView(_View):
     """``r.sub``: who asks."""
 
     __slots__ = (
@@ -35,10 +70,11 @@ class SubjectView:
 
     def __init__(self, request: EvaluationRequest, known: SubjectFacts) -> None:
         said = request.subject.properties or _NO_SUBJECT
+        self._said = said
         self._known = known
         self.id = request.subject.id
         self.type = request.subject.type
-        self.active = known.active
+        self.active = known.active and known.resource_type is None
         self.roles = _narrower(said.roles, known.roles)
         self.org = said.org if known.org is None else known.org if said.org in (None, known.org) else None
         self.patient_id = known.patient_id
@@ -71,30 +107,34 @@ class SubjectView:
         """Works under a supervisor who is named."""
         return self._known.supervised_by is not None
 
+    def _kept(self) -> Mapping[str, Stated] | None:
+        return self._known.properties
+
     @classmethod
     def of_organisation(cls, name: str) -> Self:
         """Return an organisation in the subject's place: no person, no role, no group."""
         view = cls.__new__(cls)
         view.id, view.type, view.org, view.active, view.roles = name, "organisation", name, True, ()
         view.patient_id, view.org_category, view.org_undertakes = None, None, False
-        view._known = _NOBODY
+        view._known, view._said = _NOBODY, _NO_SUBJECT
         return view
 
 
-class ActionView:
+class ActionView(_View):
     """``r.act``: what the subject wants to do."""
 
     __slots__ = ("name",)
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, action: Action) -> None:
+        self.name = action.name
+        self._said = action.properties or _NO_ACTION
 
 
-class ResourceView:
+class ResourceView(_View):
     """``r.res``: what it wants to do it to."""
 
     __slots__ = (
-        "_said",
+        "_entry",
         "blocked",
         "conf",
         "data_class",
@@ -106,9 +146,10 @@ class ResourceView:
         "type",
     )
 
-    def __init__(self, request: EvaluationRequest, patient: PatientFacts | None) -> None:
+    def __init__(self, request: EvaluationRequest, patient: PatientFacts | None, entry: SubjectFacts | None) -> None:
         said = request.resource.properties or _NO_RESOURCE
         self._said = said
+        self._entry = entry
         self.id = request.resource.id
         self.type = request.resource.type
         self.patient = said.patient
@@ -120,6 +161,10 @@ class ResourceView:
         self.destroyed = False
         if patient is not None and patient.records:
             self._join_record(patient)
+
+    def _kept(self) -> Mapping[str, Stated] | None:
+        entry = self._entry
+        return None if entry is None or entry.id != entry_id(self.type, self.id) else entry.properties
 
     @property
     def deidentified(self) -> bool:
@@ -402,8 +447,8 @@ class Case:
         self.now = now
         known = facts.subject
         self.sub = SubjectView(request, known if known is not None else _NOBODY)
-        self.act = ActionView(request.action.name)
-        self.res = ResourceView(request, facts.patient)
+        self.act = ActionView(request.action)
+        self.res = ResourceView(request, facts.patient, facts.resource)
         self.ctx = ContextView(request, facts, now, self.sub)
 
     @classmethod

@@ -15,7 +15,7 @@ from msgspec import Struct
 from ruqsat.core.decision import Decision
 from ruqsat.core.diagnostics import Diagnostic, Span
 from ruqsat.core.evaluate import evaluate
-from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
+from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts, entry_id
 from ruqsat.core.instant import Now, at, parse_instant
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
@@ -35,6 +35,8 @@ class PolicyCase(Struct, frozen=True, forbid_unknown_fields=True):
         expect: The exact reason.
         because: The rule that must settle it; left out, none may (silence, or an unreadable request).
         duties: The exact duties; left out, they are not compared.
+        subject, action: Properties that are stated of them.
+        type: The resource's.
         without: Documents of the world that this case leaves away.
         switches: Positions of switches of the vocabulary that differ in this case.
     """
@@ -46,6 +48,9 @@ class PolicyCase(Struct, frozen=True, forbid_unknown_fields=True):
     duties: tuple[str, ...] | None = None
     resource: dict[str, Any] = {}
     context: dict[str, Any] = {}
+    subject: dict[str, Any] = {}
+    action: dict[str, Any] = {}
+    type: str = "Record"
     at: datetime = NOON
     without: tuple[str, ...] = ()
     switches: dict[str, Any] = {}
@@ -119,12 +124,12 @@ def situation(policy_set: PolicySet, world: World, case: PolicyCase) -> tuple[Ev
     said = {"roles": list(who.roles), "org": who.org} if who is not None else {}
     request = msgspec.convert(
         {
-            "subject": {"type": "user", "id": subject, "properties": said},
-            "action": {"name": action},
-            "resource": {"type": "Record", "id": record, "properties": resource},
+            "subject": {"type": "user", "id": subject, "properties": said | case.subject},
+            "action": {"name": action, "properties": case.action},
+            "resource": {"type": case.type, "id": record, "properties": resource},
             "context": {"purpose": purposes} | case.context,
         },
-        EvaluationRequest,
+        policy_set.request_type,
     )
     kept = {name: document for name, document in world.consents.items() if name not in case.without}
     subjects, patients = project_world(msgspec.structs.replace(world, consents=kept), policy_set.vocabulary.switches)
@@ -135,6 +140,7 @@ def situation(policy_set: PolicySet, world: World, case: PolicyCase) -> tuple[Ev
         not case.store_down,
         patients,
         _named(subjects, case.context.get("recipient")),
+        _named(subjects, entry_id(case.type, record)),
     )
     return request, facts, at(parse_instant(case.at.isoformat()))
 

@@ -7,6 +7,7 @@ and what to do; all of them are collected.
 
 from collections.abc import Iterator
 
+from ruqsat.core.case import ActionView, ContextView, ResourceView, SubjectView
 from ruqsat.core.check_expression import check_expression
 from ruqsat.core.check_row import check_row, known_words
 from ruqsat.core.compile import KEY, ROW_ATTRIBUTES
@@ -22,8 +23,18 @@ from ruqsat.core.function import Function
 from ruqsat.core.hierarchy import MAX_LINKS, Hierarchies
 from ruqsat.core.laws import Law
 from ruqsat.core.model_conf import Model, Section
+from ruqsat.core.request import ActionProperties, ResourceProperties, SubjectProperties
 from ruqsat.core.rows import Row
+from ruqsat.core.validity import IMPERSONAL
 from ruqsat.core.vocabulary import Vocabulary
+
+_ENTITIES: dict[str, tuple[type, tuple[str, ...]]] = {
+    "sub": (SubjectView, SubjectProperties.__struct_encode_fields__),
+    "act": (ActionView, ActionProperties.__struct_encode_fields__),
+    "res": (ResourceView, ResourceProperties.__struct_encode_fields__),
+    "ctx": (ContextView, ()),
+}
+"""By entity: what has its attributes, and the names that are taken on the wire."""
 
 
 def check_pack(
@@ -35,7 +46,7 @@ def check_pack(
     hierarchies: Hierarchies,
 ) -> list[Diagnostic]:
     """Return every finding about rows that could be read; never raises for an author's mistake."""
-    findings = list(_model(model, vocabulary, functions))
+    findings = [*_model(model, vocabulary, functions), *_own_words(vocabulary)]
     known, sound = known_words(vocabulary), set[str]()
     for file, rows in files.items():
         findings += _one_kind(file, rows)
@@ -91,6 +102,31 @@ def _model(model: Model, vocabulary: Vocabulary, functions: dict[str, Function])
                     nearest(column, ROW_ATTRIBUTES.get(section.suffix, ()))
                     or "columns of facts are: " + ", ".join(ROW_ATTRIBUTES.get(section.suffix, ())),
                 )
+
+
+def _own_words(vocabulary: Vocabulary) -> Iterator[Diagnostic]:
+    """A word of the pack's own is stated and new; every other is an attribute that the product has."""
+    where = Span("policies/vocabulary.toml")
+    for entity, words in vocabulary.attributes.items():
+        view, taken = _ENTITIES[entity]
+        for name, word in words.items():
+            own = not name.startswith("_") and name.isidentifier() and not hasattr(view, name) and name not in taken
+            if word.stated and (entity == "ctx" or not own):
+                yield Diagnostic(
+                    where, "bad-vocabulary", f"`r.{entity}.{name}` cannot be a stated word",
+                    "stated words are of sub, act and res, with names that are not taken",
+                )  # fmt: skip
+            elif not word.stated and not hasattr(view, name):
+                yield Diagnostic(
+                    where, "unknown-attribute", f"nothing supplies `r.{entity}.{name}`",
+                    "let enforcement points state it: `stated = true`, `optional = true`",
+                )  # fmt: skip
+    for name, data_class in vocabulary.types.items():
+        if data_class not in IMPERSONAL or data_class not in vocabulary.classes:
+            yield Diagnostic(
+                where, "bad-vocabulary", f"type `{name}` is given class `{data_class}`",
+                "only types that concern nobody have a class of their own: " + ", ".join(sorted(IMPERSONAL)),
+            )  # fmt: skip
 
 
 def _covering(section: Section, functions: dict[str, Function]) -> Iterator[Diagnostic]:

@@ -45,6 +45,7 @@ from ruqsat.core.policy_set import CANDIDATES_KEPT, Guard, PolicySet, Rule, Rule
 from ruqsat.core.representation import representation_answer
 from ruqsat.core.rows import Row
 from ruqsat.core.rule_index import IndexColumn, RuleIndex
+from ruqsat.core.stated import request_type
 from ruqsat.core.statutory import inspection_answer, request_answer
 from ruqsat.core.vocabulary import Vocabulary
 
@@ -142,6 +143,7 @@ def compile_policy_set(
         answers=answers,
         section_functions=asking,
         callables=callables,
+        request_type=request_type(vocabulary),
     )
 
 

@@ -286,6 +286,17 @@ def _flatten(kind: type[All] | type[Any], operands: Iterator[Expression]) -> Ite
             yield operand
 
 
+def constants_of(expression: Expression, entity: str, name: str) -> list[object]:
+    """Return what an expression compares an attribute with, where it is written there."""
+    sides = [(node.left, node.right) for node in walk(expression) if isinstance(node, Compare)]
+    return [
+        other.value
+        for left, right in sides
+        for one, other in ((left, right), (right, left))
+        if one == Attribute(entity, name) and isinstance(other, Const)
+    ]
+
+
 def conjuncts(expression: Expression) -> tuple[Expression, ...]:
     """Return the operands of a top-level ``&&``, or the expression alone."""
     return expression.operands if isinstance(expression, All) else (expression,)

@@ -36,13 +36,19 @@ class Organisation(Struct, frozen=True, omit_defaults=True):
     undertaking: bool = False
 
 
+Stated = str | bool | int | float
+"""A value of a property that a pack declares."""
+
+
 class SubjectFacts(Struct, frozen=True, omit_defaults=True):
     """
-    The operator's register of one person, machine or organisation; absent there means not active.
+    The operator's register of one person, machine, organisation or thing; absent there means not active.
 
     Attributes:
         organisation: Of a person or machine: the employer's entry; of an organisation: its own.
         sessions: Break-glass sessions that the person opened, for whichever patient.
+        properties: Values of words that the pack declares as stated.
+        resource_type: Of a resource that concerns nobody: its type; such an entry is nobody, and never active.
     """
 
     id: str
@@ -56,6 +62,18 @@ class SubjectFacts(Struct, frozen=True, omit_defaults=True):
     supervised_by: str | None = None
     organisation: Organisation | None = None
     sessions: tuple[str, ...] = ()
+    properties: dict[str, Stated] | None = None
+    resource_type: str | None = None
+
+    @property
+    def is_somebody(self) -> bool:
+        """Tell whether it is a person or a machine, and neither an organisation nor a thing."""
+        return self.resource_type is None and not (self.organisation is not None and self.org is None)
+
+
+def entry_id(resource_type: str, resource: str) -> str:
+    """Return the directory's id of a resource; it holds a character that no caller can write in an id."""
+    return f"{resource_type}\x1f{resource}"
 
 
 class Grantee(Struct, frozen=True, omit_defaults=True):
@@ -303,7 +321,7 @@ class Facts(Struct, frozen=True):
     or the request names no patient.  ``consents_known`` False: the consent
     store could not be read; what needs it is denied.  ``others`` are the patients
     that single parts of a request name, ``recipient`` the directory's entry of the
-    organisation that data would be handed to.
+    organisation that data would be handed to, ``resource`` that of a resource which concerns nobody.
     """
 
     subject: SubjectFacts | None
@@ -312,3 +330,4 @@ class Facts(Struct, frozen=True):
     consents_known: bool = True
     others: tuple[PatientFacts, ...] = ()
     recipient: SubjectFacts | None = None
+    resource: SubjectFacts | None = None

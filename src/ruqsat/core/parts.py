@@ -43,9 +43,9 @@ def decide_parts(request: EvaluationRequest, facts: Facts, capabilities: frozens
     if properties is None or not parts or len(parts) > MAX_PARTS:
         return _UNREADABLE
     decided: list[tuple[str, Decision]] = []
-    said = _said_of_all(properties)
+    said, kind = _said_of_all(properties), type(properties)
     for part in parts:
-        one = _request_of(request, said, part)
+        one = _request_of(request, said, part, kind)
         if one is None:
             return _UNREADABLE
         decided.append((one.resource.id, decide(one, _facts_of(one, properties, facts))))
@@ -75,14 +75,14 @@ def _said_of_all(whole: ResourceProperties) -> dict[str, Any]:
 
 
 def _request_of(
-    request: EvaluationRequest, said: Mapping[str, Any], part: Mapping[str, Any]
+    request: EvaluationRequest, said: Mapping[str, Any], part: Mapping[str, Any], whole: type[ResourceProperties]
 ) -> EvaluationRequest | None:
     """Return the request for one part: what it does not say of itself, the whole says."""
     name = part.get("id")
     if not isinstance(name, str) or not name:
         return None
     try:
-        properties = msgspec.convert({**said, **part}, ResourceProperties)
+        properties = msgspec.convert({**said, **part}, whole)
     except msgspec.ValidationError:
         return None
     if properties.parts is not None:

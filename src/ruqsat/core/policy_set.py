@@ -13,6 +13,7 @@ from ruqsat.core.expression import All, Expression
 from ruqsat.core.function import Function
 from ruqsat.core.hierarchy import Hierarchies
 from ruqsat.core.laws import Law
+from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.rule_index import RuleIndex
 from ruqsat.core.vocabulary import Vocabulary
 
@@ -86,7 +87,8 @@ class PolicySet(Struct, frozen=True):
     """
     Everything that decides, under one digest; swapped whole, never edited.
 
-    ``gate_tests`` is ``gate`` column by column, for explanations.
+    ``gate_tests`` is ``gate`` column by column, for explanations; ``request_type`` is what
+    a request looks like, with the words that the pack itself declares as stated.
 
     ``index`` finds the rules whose cells a case can reach and ``gate`` says of
     each exactly; what remains of them for one combination of the key (roles,
@@ -108,6 +110,7 @@ class PolicySet(Struct, frozen=True):
     answers: dict[str, Callable[[Case], Any]]
     section_functions: dict[str, Callable[..., bool]]
     callables: dict[str, Callable[..., Any]]
+    request_type: type[EvaluationRequest] = EvaluationRequest
     candidates: dict[tuple[object, ...], Candidates] = {}
     tests: dict[tuple[Expression, ...], RuleTest] = {}
     coarse_reasons: dict[str, str] = {}

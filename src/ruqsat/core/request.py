@@ -4,7 +4,8 @@ What a caller asks: AuthZEN 1.0's subject, action, resource and context.
 The structures are exactly what may arrive on the wire, so decoding and
 validation are one step.  Unknown fields are ignored, as the standard demands;
 what only the store may say (activity, relationships, episodes, sessions, …) has
-no field here and therefore cannot be asserted by a caller.
+no field here and therefore cannot be asserted by a caller.  What a pack itself
+declares as stated is added by :mod:`ruqsat.core.stated`.
 """
 
 from typing import Annotated, Any, Literal
@@ -30,10 +31,15 @@ class Subject(Struct, frozen=True):
     properties: SubjectProperties | None = None
 
 
+class ActionProperties(Struct, frozen=True):
+    """What is stated of the action: nothing but what the pack declares (:mod:`ruqsat.core.stated`)."""
+
+
 class Action(Struct, frozen=True):
     """What the subject wants to do: one of the vocabulary's actions."""
 
     name: Name
+    properties: ActionProperties | None = None
 
 
 class ResourceProperties(Struct, frozen=True):

@@ -11,6 +11,9 @@ from datetime import date
 from random import Random
 from typing import Any
 
+import msgspec
+
+from ruqsat.core.expression import constants_of, parse_expression
 from ruqsat.core.facts import (
     ACCESS_KINDS,
     Consent,
@@ -28,6 +31,7 @@ from ruqsat.core.facts import (
     Representation,
     StatutoryRequest,
     SubjectFacts,
+    entry_id,
 )
 from ruqsat.core.instant import HOUR, Instant, Now, at
 from ruqsat.core.policy_set import PolicySet
@@ -73,6 +77,18 @@ def situations(policy_set: PolicySet, seed: int) -> Iterator[Situation]:
         yield maker.situation()
 
 
+def _values(policy_set: PolicySet, entity: str, name: str, kind: str) -> tuple[Any, ...]:
+    """Return values of a stated word: those that rules compare it with, and others."""
+    if kind == "yes-no":
+        return (True, False)
+    compared = {
+        value
+        for rule in policy_set.rules[:_RULES]
+        for value in constants_of(parse_expression(rule.condition), entity, name)
+    }
+    return (*sorted(compared, key=repr), *((0, 1.5) if kind == "number" else ("", "other")))
+
+
 class _Maker:
     """Makes situations from one source of chance."""
 
@@ -90,6 +106,12 @@ class _Maker:
         self._purposes = sorted(vocabulary.purposes)
         self._labels = sorted(vocabulary.labels)
         self._categories = {name: word.purposes for name, word in sorted(vocabulary.organisation_categories.items())}
+        self._request_type = policy_set.request_type
+        self._types = sorted(vocabulary.types)
+        self._stated: dict[str, dict[str, tuple[Any, ...]]] = {
+            entity: {name: _values(policy_set, entity, name, word.kind) for name, word in words.items() if word.stated}
+            for entity, words in sorted(vocabulary.attributes.items())
+        }
 
     def situation(self) -> Situation:
         """Return one request, its facts and its moment."""
@@ -101,12 +123,40 @@ class _Maker:
             btg_suspended=self._rarely(),
             btg_today=self._one((0, 1, 10, 11)), supervised_by=self._one((None, "s2")),
             organisation=self._organisation(), sessions=self._some(("b1", "b2"), 2),
+            properties=self._own_words("sub"),
         )  # fmt: skip
         moment = self._one((*(NOON,) * 8, *_EDGES, _MIDNIGHT, _MIDNIGHT)) + self._one((-1, 0, 0, 0, 1))
         recipient = SubjectFacts("h2", not self._rarely(0.05), (), organisation=self._organisation())
         patient = None if self._rarely(0.03) else self._patient()
-        facts = Facts(subject, patient, Position("sample", 1), not self._rarely(0.05), (), self._one((None, recipient)))
-        return self._request(roles), facts, at(moment)
+        request = self._request(roles)
+        facts = Facts(
+            subject, patient, Position("sample", 1), not self._rarely(0.05), (), self._one((None, recipient)),
+            self._entry(request.resource) if self._types else None,
+        )  # fmt: skip
+        return self._as_declared(request), facts, at(moment)
+
+    def _entry(self, resource: Resource) -> SubjectFacts | None:
+        """Return the directory's entry of a resource that concerns nobody, if there is one."""
+        if self._rarely():
+            return None
+        return SubjectFacts(
+            entry_id(resource.type, resource.id), False, (), properties=self._own_words("res"),
+            resource_type=resource.type,
+        )  # fmt: skip
+
+    def _own_words(self, entity: str) -> dict[str, Any] | None:
+        """Return values of the words that the pack declares as stated, if it declares any."""
+        found = {name: self._one(values) for name, values in self._stated.get(entity, {}).items() if self._rarely(0.6)}
+        return found or None
+
+    def _as_declared(self, request: EvaluationRequest) -> EvaluationRequest:
+        """Return the request in the pack's own shape, with properties that it declares."""
+        if self._request_type is EvaluationRequest:
+            return request
+        said: dict[str, Any] = msgspec.to_builtins(request)
+        for entity, name in (("sub", "subject"), ("act", "action"), ("res", "resource")):
+            said[name]["properties"] = (said[name]["properties"] or {}) | (self._own_words(entity) or {})
+        return msgspec.convert(said, self._request_type)
 
     def _organisation(self) -> Organisation | None:
         """Return an organisation: mostly one whose function it is, and that undertook to comply."""
@@ -122,7 +172,7 @@ class _Maker:
         said = SubjectProperties(token, self._one((None, "h1", "h1", "h2"))) if self._rarely(0.2) else None
         properties = ResourceProperties(
             patient=None if (self._class in IMPERSONAL) != self._rarely(0.02) else "p1",
-            data_class=self._class, labels=self._labels_stated(),
+            data_class=None if self._types and self._rarely(0.5) else self._class, labels=self._labels_stated(),
             conf=self._one((None, None, "N", "R", "V")), created=self._one(_DATES),
             codes=self._one((None, (), ("k1",))), author_org=self._one((None, "h1")),
             database_country=self._one((*(None,) * 9, "KZ", "DE")),
@@ -146,7 +196,8 @@ class _Maker:
             source=self._one((*(None,) * 6, "owner_statement", "hearsay")), links_databases=self._rarely(0.01),
             harmful=self._rarely(0.01), pep_capabilities=self._one((None, None, (), ("deidentify", "redact"))),
         )  # fmt: skip
-        resource = Resource("Record", self._one(("o1", "o2")), properties)
+        kind = self._one(self._types) if self._types and self._rarely(0.9) else "Record"
+        resource = Resource(kind, self._one(("o1", "o2")), properties)
         action = Action("unheard-of" if self._rarely(0.01) else self._action)
         return EvaluationRequest(Subject("user", "s1", said), action, resource, context)
 

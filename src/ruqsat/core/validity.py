@@ -2,7 +2,8 @@
 Layer 0: what must be settled before any rule is asked.
 
 Nothing here can allow; it refuses what cannot be evaluated, and reads a patient's
-own request without a stated purpose as the patient's request (PATRQT).
+own request without a stated purpose as the patient's request (PATRQT), and a
+resource of a type that concerns nobody without a stated class as of the type's class.
 """
 
 from ruqsat.core.case import Case
@@ -31,6 +32,7 @@ _OTHER_PATIENT = deny("deny.error.facts")
 def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # noqa: PLR0911 - one line a reason
     """Return the denial of a request that cannot be evaluated, or None to go on."""
     sub, res, ctx = case.sub, case.res, case.ctx
+    res.data_class = _class_of(case, vocabulary)
     if not sub.active:
         return _INACTIVE
     if case.act.name not in vocabulary.actions:
@@ -65,6 +67,11 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
         # Facts of somebody else: a defect of ours, never a reason to allow.
         return _OTHER_PATIENT
     return None
+
+
+def _class_of(case: Case, vocabulary: Vocabulary) -> str | None:
+    stated, res = case.res.data_class, case.res
+    return vocabulary.types.get(res.type) if stated is None and res.patient is None else stated
 
 
 def _is_launched_for(case: Case) -> bool:

@@ -16,11 +16,22 @@ from ruqsat.core.diagnostics import Diagnostic, Span
 
 
 class AttributeWord(Struct, frozen=True, forbid_unknown_fields=True):
-    """An attribute of an entity; an optional one may be absent and needs ``is_known``."""
+    """
+    An attribute of an entity; an optional one may be absent and needs ``is_known``.
+
+    ``stated``: an enforcement point may state it in ``properties``, and the directory may hold it.
+    """
 
     means: str
     optional: bool = False
     kind: Literal["text", "list", "yes-no", "number", "moment"] = "text"
+    stated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.stated and not self.optional:
+            raise ValueError("what is stated may be left out: say `optional = true` too")
+        if self.stated and self.kind not in ("text", "yes-no", "number"):
+            raise ValueError("what is stated is a text, a yes-no or a number")
 
 
 class LabelWord(Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,7 +121,12 @@ class Switches(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Vocabulary(Struct, frozen=True, forbid_unknown_fields=True):
-    """All words, by kind; ``reserved`` names those that stand by on purpose and that no rule uses."""
+    """
+    All words, by kind.
+
+    ``reserved`` names those that stand by on purpose and that no rule uses; ``types`` are
+    the types of resources that concern nobody, and the class of each, which need not be stated.
+    """
 
     roles: dict[str, str]
     role_groups: dict[str, str]
@@ -123,6 +139,7 @@ class Vocabulary(Struct, frozen=True, forbid_unknown_fields=True):
     duties: dict[str, DutyWord]
     reasons: dict[str, Literal["permitted", "not_permitted", "consent_required", "break_glass_available", "try_later"]]
     attributes: dict[Literal["sub", "act", "res", "ctx"], dict[str, AttributeWord]]
+    types: dict[str, str] = {}
     organisation_categories: dict[str, CategoryWord] = {}
     sources: dict[str, str] = {}
     switches: Switches = field(default_factory=Switches)

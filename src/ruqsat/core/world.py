@@ -27,8 +27,10 @@ from ruqsat.core.facts import (
     RecordStatus,
     Relationship,
     Representation,
+    Stated,
     StatutoryRequest,
     SubjectFacts,
+    entry_id,
 )
 from ruqsat.core.instant import Instant, parse_instant
 from ruqsat.core.vocabulary import Switches
@@ -229,6 +231,14 @@ class SubjectRecord(_Strict, frozen=True):
     btg_suspended: bool = False
     btg_today: int = 0
     supervised_by: str | None = None
+    properties: dict[str, Stated] | None = None
+
+
+class ResourceEntry(_Strict, frozen=True):
+    """A resource that concerns nobody, as the directory lists it: its type, and words that the pack declares."""
+
+    type: str
+    properties: dict[str, Stated] | None = None
 
 
 class OrganisationRecord(_Strict, frozen=True):
@@ -252,6 +262,7 @@ class World(_Strict, frozen=True):
     episodes: dict[str, EpisodeRecord] = {}
     relationships: dict[str, RelationshipRecord] = {}
     records: dict[str, RecordRecord] = {}
+    resources: dict[str, ResourceEntry] = {}
 
 
 def parse_world(data: Mapping[str, Any]) -> World:
@@ -265,13 +276,19 @@ def parse_world(data: Mapping[str, Any]) -> World:
 
 
 def project_world(world: World, switches: Switches) -> tuple[tuple[SubjectFacts, ...], tuple[PatientFacts, ...]]:
-    """Return the facts of everybody in the world; the organisations stand among the subjects."""
+    """Return the facts of everybody in the world; organisations, and resources of nobody, stand among the subjects."""
     subjects = tuple(_subject(name, who, world) for name, who in world.subjects.items())
     organisations = tuple(
         SubjectFacts(name, roles=(), organisation=_organisation(name, world)) for name in world.organisations
     )
+    resources = tuple(
+        SubjectFacts(
+            entry_id(entry.type, name), active=False, roles=(), properties=entry.properties, resource_type=entry.type
+        )
+        for name, entry in world.resources.items()
+    )
     patients = tuple(_patient(name, who, world, switches) for name, who in world.patients.items())
-    return subjects + organisations, patients
+    return subjects + organisations + resources, patients
 
 
 def _subject(name: str, who: SubjectRecord, world: World) -> SubjectFacts:

@@ -9,7 +9,7 @@ on stable storage.  Every other event is a denial with a reason.
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from functools import lru_cache
 from itertools import count
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from msgspec import Struct
 from ruqsat.core.admission import Changes
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.evaluate import evaluate
-from ruqsat.core.facts import Facts, Position
+from ruqsat.core.facts import Facts, Position, entry_id
 from ruqsat.core.instant import Instant, Now, render_instant
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
@@ -140,6 +140,13 @@ class PolicyEntry(Struct, frozen=True, omit_defaults=True):
     changed: tuple[str, ...] = ()
 
 
+class Weighed(Struct, frozen=True):
+    """A decision that was not answered; ``is_usable`` tells whether the facts that it rests on still hold."""
+
+    decision: Decision
+    is_usable: Callable[[], bool]
+
+
 class Information(Protocol):
     """The policy information point, as the decision point needs it."""
 
@@ -232,7 +239,7 @@ class DecisionPoint:
         policy_set, now = policy_set or self.policy_set, self._clock.now()
         subject, patient, beside = request.subject.id, _patient_of(request), NOTHING
         facts = self._information.facts_now(subject, patient)
-        if facts is None or _asks_for_more(request):
+        if facts is None or request.resource.type in policy_set.vocabulary.types or _asks_for_more(request):
             decision, facts, beside = await self._evaluate(policy_set, request, origin)
             now = self._clock.now()
         else:
@@ -252,6 +259,25 @@ class DecisionPoint:
             answer = self._answer(deny("deny.audit_unavailable"), policy_set, answer.id)
         self._metrics.decided(origin.listener, answer.decision.reason, time.perf_counter() - began)
         return answer
+
+    async def weigh(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet) -> Weighed:
+        """
+        Decide one request for a search, which is journaled as a whole; a failure of the store is a denial.
+
+        Raises:
+            RequestError: the request carries a consistency token that was not issued here.
+        """
+        must_applied = self._must_applied
+        decision, facts, beside = await self._evaluate(policy_set, request, origin)
+        return Weighed(
+            decision, lambda: must_applied == self._must_applied and self._still_usable(request, facts, beside)
+        )
+
+    async def record(self, entry: Struct) -> None:
+        """Append an entry that is no decision; raises JournalError if it is not on stable storage."""
+        if self._untold is not None:
+            self._tell(self._untold)
+        await self._journal.append(self._encode(entry))
 
     def put_in_force(self, policy_set: PolicySet, changes: Changes, *, must_apply: bool = False) -> None:
         """
@@ -314,12 +340,14 @@ class DecisionPoint:
             token = self._tokens.read_token(context.consistency_token)
         try:
             facts = await self._read(subject, patient, token)
-            beside = tuple([(who, whom, await self._read(who, whom, token)) for who, whom in named_beside(request)])
+            types = policy_set.vocabulary.types
+            named = named_beside(request, types)
+            beside = tuple([(who, whom, await self._read(who, whom, token)) for who, whom in named])
         except StoreUnavailableError:
             if token is not None:
                 return deny("deny.not_fresh"), None, NOTHING
             return *self._evaluate_last_known(policy_set, request, origin), NOTHING
-        whole = _joined(facts, beside)
+        whole = _joined(request, facts, beside)
         decision = self._decide(policy_set, request, whole, self._clock.now(), _capabilities(request, origin))
         return decision, facts, beside
 
@@ -461,10 +489,17 @@ def _asks_for_more(request: EvaluationRequest) -> bool:
     )
 
 
-def named_beside(request: EvaluationRequest) -> Iterator[tuple[str | None, str | None]]:
-    """Yield whose facts the request needs beside its own: the recipient's, those of patients that parts name."""
+def named_beside(request: EvaluationRequest, types: Collection[str] = ()) -> Iterator[tuple[str | None, str | None]]:
+    """
+    Yield whose facts the request needs beside its own.
+
+    They are the recipient's, those of patients that parts name, and the directory's entry
+    of the resource if it is of one of *types*, which concern nobody.
+    """
     if request.context is not None and request.context.recipient is not None:
         yield request.context.recipient, None
+    if request.resource.type in types:
+        yield entry_id(request.resource.type, request.resource.id), None
     for patient in _patients_beside(request):
         yield None, patient
 
@@ -478,13 +513,15 @@ def _patients_beside(request: EvaluationRequest) -> tuple[str, ...]:
     return tuple(named)[:MAX_BESIDE]
 
 
-def _joined(facts: Facts, beside: tuple[Reading, ...]) -> Facts:
+def _joined(request: EvaluationRequest, facts: Facts, beside: tuple[Reading, ...]) -> Facts:
     """Put what was read beside into the facts; each reading is tested for itself before a permit is sent."""
     if not beside:
         return facts
-    recipient = next((known.subject for who, _, known in beside if who is not None), None)
+    entries = {who: known.subject for who, _, known in beside if who is not None}
+    recipient = None if request.context is None else entries.get(request.context.recipient or "")
+    resource = entries.get(entry_id(request.resource.type, request.resource.id))
     others = tuple([known.patient for _, _, known in beside if known.patient is not None])
-    return msgspec.structs.replace(facts, others=others, recipient=recipient)
+    return msgspec.structs.replace(facts, others=others, recipient=recipient, resource=resource)
 
 
 def _patient_of(request: EvaluationRequest) -> str | None:

@@ -344,6 +344,17 @@ class SqlStore:
             lambda connection: sql_facts.find_document(connection, kind, document), self._read_timeout
         )
 
+    async def list_directory(self, after: str, before: str | None, limit: int) -> list[SubjectFacts]:
+        """
+        Return at most *limit* entries of the directory after *after*, and before *before* if given, by id.
+
+        Raises:
+            StoreUnavailableError: no answer in time, or one that cannot be trusted.
+        """
+        return await self._readers.run(
+            lambda connection: sql_facts.list_directory(connection, after, before, limit), self._read_timeout
+        )
+
     async def is_empty(self) -> bool:
         """
         Tell whether nobody at all is on record.

@@ -150,6 +150,24 @@ def find_document(connection: Connection, kind: str, wanted: str) -> str | None:
     return owner
 
 
+def list_directory(connection: Connection, after: str, before: str | None, limit: int) -> list[SubjectFacts]:
+    """
+    Return at most *limit* entries of the directory after *after*, and before *before* if given, by id.
+
+    Raises:
+        StoreUnavailableError: what is stored cannot be read as facts.
+    """
+    question = select(subject_facts.c.body).where(subject_facts.c.id > after)
+    if before is not None:
+        question = question.where(subject_facts.c.id < before)
+    read_position(connection)  # refuses a standby
+    try:
+        rows = connection.execute(question.order_by(subject_facts.c.id).limit(limit))
+        return [_read_subject.decode(body) for (body,) in rows]
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise StoreUnavailableError("stored facts cannot be read, the database may be damaged") from error
+
+
 def has_facts(connection: Connection) -> bool:
     """Tell whether any subject or patient is on record."""
     anyone = select(exists(select(subject_facts.c.id)) | exists(select(patient_facts.c.id)))

@@ -1,5 +1,5 @@
 """
-The JSON listener: AuthZEN 1.0 evaluation, evaluations and discovery, raw ASGI.
+The JSON listener: AuthZEN 1.0 evaluation, evaluations, search and discovery, raw ASGI.
 
 The caller is the enforcement point and names the subject; until it can be
 authenticated, settings bind this listener to loopback or a Unix socket only.
@@ -14,13 +14,16 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.service.search import Search, SearchRefusedError, Target
 from ruqsat.web.batch import MAX_BATCH_BYTES, answer_batch, read_batch
 from ruqsat.web.enforcement_points import CHALLENGE, Door, EnforcementPoint
 from ruqsat.web.load import Load
 from ruqsat.web.protocol import CYCLE, reply_at_once, take_body
+from ruqsat.web.search import SEARCH, SEARCHES, read_search, write_page
 from ruqsat.web.wire import MAX_BODY_BYTES, decode_evaluation, encode_answer
 
 Scope = MutableMapping[str, Any]
@@ -42,8 +45,10 @@ _log = logging.getLogger("ruqsat.json")
 class Decides(Protocol):
     """The decision point, as this listener needs it."""
 
-    async def decide(self, request: EvaluationRequest, origin: Origin) -> Answer:
-        """Decide one request."""
+    policy_set: PolicySet
+
+    async def decide(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet | None = None) -> Answer:
+        """Decide one request, under the set that it was read with."""
         ...
 
 
@@ -56,12 +61,19 @@ class AuthZen:
         door: Who may ask, may see exact reasons, and can carry out which duties.
         load: What is under way, with the other listeners that decide.
         metadata: What discovery answers; None where no public address is configured.
+        search: Finds what is allowed, for points that may search; None where nobody may.
     """
 
     def __init__(
-        self, decision_point: Decides, door: Door, metadata: bytes | None = None, load: Load | None = None
+        self,
+        decision_point: Decides,
+        door: Door,
+        metadata: bytes | None = None,
+        load: Load | None = None,
+        search: Search | None = None,
     ) -> None:
         self._decision_point = decision_point
+        self._search = search
         self._door = door
         self._load = load or Load()
         self._metadata = metadata
@@ -85,12 +97,17 @@ class AuthZen:
             elif scope["path"] == EVALUATIONS:
                 if await _is_json_post(scope, content_type, send, extra):
                     await self._evaluations(receive, send, origin, extra)
+            elif scope["path"] in SEARCHES:
+                if await _is_json_post(scope, content_type, send, extra):
+                    await self._find(SEARCHES[scope["path"]], point, origin, receive, send, extra)
             elif scope["path"] == METADATA and self._metadata is not None:
                 await self._discovery(scope, send, extra)
             else:
-                await say(send, 404, f"no such endpoint: expected POST {EVALUATION} or {EVALUATIONS}", extra)
+                await say(send, 404, f"no such endpoint: expected POST {EVALUATION}, {EVALUATIONS} or {SEARCH}…", extra)
         except RequestError as error:
             await say(send, 400, str(error), extra)
+        except SearchRefusedError as error:
+            await say(send, 403, str(error), extra)
         except asyncio.CancelledError:
             # The process stops and waits no longer: what is undecided is not allowed.
             _log.warning("evaluation_cut_short")
@@ -110,7 +127,9 @@ class AuthZen:
             await say(send, 503, _OVERLOADED, [*extra, _RETRY])
             return
         try:
-            answer = await self._decision_point.decide(decode_evaluation(body), origin)
+            policy_set = self._decision_point.policy_set
+            question = decode_evaluation(body, policy_set.request_type)
+            answer = await self._decision_point.decide(question, origin, policy_set)
         finally:
             self._load.leave()
         said = encode_answer(answer, origin.explain)
@@ -118,10 +137,12 @@ class AuthZen:
             await reply(send, 200, JSON, said, extra)
 
     async def _evaluations(self, receive: Receive, send: Send, origin: Origin, extra: Headers) -> None:
-        asked = read_batch(await read_on(await receive(), receive, MAX_BATCH_BYTES))
+        body = await read_on(await receive(), receive, MAX_BATCH_BYTES)
+        policy_set = self._decision_point.policy_set
+        asked = read_batch(body, policy_set.request_type)
 
         def decide(question: EvaluationRequest) -> Awaitable[Answer]:
-            return self._decision_point.decide(question, origin)
+            return self._decision_point.decide(question, origin, policy_set)
 
         if not self._load.enter():
             await say(send, 503, _OVERLOADED, [*extra, _RETRY])
@@ -134,6 +155,17 @@ class AuthZen:
         finally:
             self._load.leave()
         await reply(send, 200, JSON, said, extra)
+
+    async def _find(
+        self, target: Target, point: EnforcementPoint, origin: Origin, receive: Receive, send: Send, extra: Headers
+    ) -> None:
+        body = await read_on(await receive(), receive)
+        if self._search is None or not point.search:
+            raise SearchRefusedError("this enforcement point may not search")
+        policy_set = self._search.policy_set
+        question = read_search(target, body, policy_set.request_type)
+        page = await self._search.find(question, origin, policy_set)
+        await reply(send, 200, JSON, write_page(question, page), extra)
 
     async def _discovery(self, scope: Scope, send: Send, extra: Headers) -> None:
         if scope["method"] not in ("GET", "HEAD") or self._metadata is None:
@@ -157,22 +189,25 @@ async def _is_json_post(scope: Scope, content_type: bytes | None, send: Send, ex
     return False
 
 
-def build_metadata(public_url: str) -> bytes:
+def build_metadata(public_url: str, *, search: bool = False) -> bytes:
     """
     Return what discovery answers (AuthZEN 1.0, section 9): addresses under *public_url*, never under a caller's Host.
+
+    Those of search are told only where somebody may *search*.
 
     Examples:
         >>> b'"https://pdp.example/access/v1/evaluation"' in build_metadata("https://pdp.example/")
         True
     """
     base = public_url.rstrip("/")
-    return msgspec.json.encode(
-        {
-            "policy_decision_point": base,
-            "access_evaluation_endpoint": base + EVALUATION,
-            "access_evaluations_endpoint": base + EVALUATIONS,
-        }
-    )
+    endpoints = {
+        "policy_decision_point": base,
+        "access_evaluation_endpoint": base + EVALUATION,
+        "access_evaluations_endpoint": base + EVALUATIONS,
+    }
+    if search:
+        endpoints |= {f"search_{target}_endpoint": base + path for path, target in SEARCHES.items()}
+    return msgspec.json.encode(endpoints)
 
 
 def _read_headers(headers: Headers) -> tuple[bytes | None, bytes | None, str | None]:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from ruqsat.core.request import Action, EvaluationRequest, RequestContext, Resource, Subject
+from ruqsat.core.request import EvaluationRequest
+from ruqsat.core.stated import entity_types
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer
 from ruqsat.web.wire import decode_evaluation, encode_answer, refuse_repeated_members, refuse_unprintable, sentence_of
@@ -31,7 +32,7 @@ Question = EvaluationRequest | RequestError
 _log = logging.getLogger("ruqsat.json")
 
 
-class _Said(Struct, frozen=True):
+class Said(Struct, frozen=True):
     """The entities as they were written; what is left out is not null."""
 
     subject: Raw | UnsetType = UNSET
@@ -44,7 +45,7 @@ class _Options(Struct, frozen=True):
     evaluations_semantic: Semantic = "execute_all"
 
 
-class _Call(_Said, frozen=True):
+class _Call(Said, frozen=True):
     evaluations: tuple[Raw, ...] | None = None
     options: _Options | None = None
 
@@ -56,14 +57,13 @@ class Batch(Struct, frozen=True):
     semantic: Semantic
 
 
-_ENTITIES = {"subject": Subject, "action": Action, "resource": Resource, "context": RequestContext | None}
 _decode_call = msgspec.json.Decoder(_Call).decode
-_decode_said = msgspec.json.Decoder(_Said).decode
+_decode_said = msgspec.json.Decoder(Said).decode
 
 
-def read_batch(body: bytes) -> Batch | EvaluationRequest:
+def read_batch(body: bytes, kind: type[EvaluationRequest] = EvaluationRequest) -> Batch | EvaluationRequest:
     """
-    Read a call; without questions of its own it is a single one.
+    Read a call; without questions of its own it is a single one, of the *kind* that the policy set reads.
 
     Raises:
         RequestError: the call, or what it says for all its questions, cannot be read; no value is repeated.
@@ -75,36 +75,42 @@ def read_batch(body: bytes) -> Batch | EvaluationRequest:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise RequestError("the body is not JSON: expected an object with evaluations") from None
     if not call.evaluations:
-        return decode_evaluation(body)
+        return decode_evaluation(body, kind)
     if len(call.evaluations) > MAX_BATCH:
         raise RequestError(f"expected at most {MAX_BATCH} evaluations in one call")
     refuse_repeated_members(body)
-    of_all = _entities(call)
+    of_all = read_entities(call, kind)
     return Batch(
-        tuple([_question(raw, of_all) for raw in call.evaluations]),
+        tuple([_question(raw, of_all, kind) for raw in call.evaluations]),
         call.options.evaluations_semantic if call.options is not None else "execute_all",
     )
 
 
-def _entities(said: _Said) -> dict[str, Any]:
+def read_entities(said: Said, kind: type[EvaluationRequest]) -> dict[str, Any]:
+    """
+    Read the entities that are there, each whole.
+
+    Raises:
+        RequestError: one cannot be read; no value is repeated.
+    """
     found = {}
-    for name, kind in _ENTITIES.items():
+    for name, wanted in entity_types(kind).items():
         raw = getattr(said, name)
         if raw is not UNSET:
             try:
-                found[name] = msgspec.json.decode(raw, type=kind)
+                found[name] = msgspec.json.decode(raw, type=wanted)
             except msgspec.ValidationError as error:
                 raise RequestError(f"`{name}`: {sentence_of(error)}") from None
     return found
 
 
-def _question(raw: Raw, of_all: dict[str, Any]) -> Question:
+def _question(raw: Raw, of_all: dict[str, Any], kind: type[EvaluationRequest]) -> Question:
     try:
-        entities = of_all | _entities(_decode_said(raw))
+        entities = of_all | read_entities(_decode_said(raw), kind)
         missing = [name for name in ("subject", "action", "resource") if name not in entities]
         if missing:
             return RequestError(f"missing: {', '.join(missing)}")
-        request = EvaluationRequest(**entities)
+        request = kind(**entities)
         refuse_unprintable(request)
     except msgspec.ValidationError as error:
         return RequestError(sentence_of(error))

@@ -59,6 +59,7 @@ class EnforcementPoint(Struct, frozen=True, forbid_unknown_fields=True):
         uid: Users, as one of which it runs behind a Unix socket.
         explain: It may see exact reasons (JSON listener).
         capabilities: Blocking duties that it can carry out (JSON listener).
+        search: It may search, and so learn who has access to what (JSON listener).
     """
 
     listeners: tuple[ListenerName, ...]
@@ -67,6 +68,7 @@ class EnforcementPoint(Struct, frozen=True, forbid_unknown_fields=True):
     uid: tuple[int, ...] = ()
     explain: bool = False
     capabilities: tuple[str, ...] = ()
+    search: bool = False
     name: str = ""
 
     def is_proven(self, peer: Peer, secrets: list[bytes]) -> bool:
@@ -95,9 +97,14 @@ class Door:
         self._points, self._anybody = points, anybody
 
     @classmethod
-    def opened(cls, *, explain: bool = False, capabilities: tuple[str, ...] = ()) -> Self:
+    def opened(cls, *, explain: bool = False, capabilities: tuple[str, ...] = (), search: bool = False) -> Self:
         """Return the door of a listener that answers whoever reaches it."""
-        return cls((), EnforcementPoint((), explain=explain, capabilities=capabilities))
+        return cls((), EnforcementPoint((), explain=explain, capabilities=capabilities, search=search))
+
+    @property
+    def lets_search(self) -> bool:
+        """Tell whether anybody who is let in may search."""
+        return any(point.search for point in self.points)
 
     def enter(self, scope: Scope) -> EnforcementPoint | None:
         """Return the point that asks; None for nobody that is registered here."""
@@ -195,8 +202,8 @@ def _check(name: str, point: EnforcementPoint, known_duties: tuple[str, ...]) ->
         wrong = "the grpc listener cannot tell users of processes: give `secret_sha256` or `certificate` there"
     elif not set(point.capabilities) <= set(known_duties):
         wrong = f"`capabilities` are some of {', '.join(known_duties)}"
-    elif (point.explain or point.capabilities) and point.listeners != ("json",):
-        wrong = "`explain` and `capabilities` are of the JSON listener alone: a proxy can carry out nothing"
+    elif (point.explain or point.capabilities or point.search) and point.listeners != ("json",):
+        wrong = "`explain`, `capabilities` and `search` are of the JSON listener alone: a proxy can carry out nothing"
     if wrong:
         raise SettingsError(f"[{name}] {wrong}")
 

@@ -1,6 +1,8 @@
 """JSON bytes ↔ core values, for AuthZEN callers.  What is sent of an answer is decided here and nowhere else."""
 
 import json
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -50,15 +52,20 @@ class EvaluationResponse(Struct, frozen=True):
 _decode_answer = msgspec.json.Decoder(EvaluationResponse).decode
 
 
-def decode_evaluation(body: bytes) -> EvaluationRequest:
+@lru_cache(maxsize=64)
+def _decoder_of(kind: type[EvaluationRequest]) -> Callable[[bytes], EvaluationRequest]:
+    return msgspec.json.Decoder(kind).decode
+
+
+def decode_evaluation(body: bytes, kind: type[EvaluationRequest] = EvaluationRequest) -> EvaluationRequest:
     """
-    Read an evaluation request.
+    Read an evaluation request of the *kind* that the policy set in force reads.
 
     Raises:
         RequestError: with a sentence and the path of the first wrong field; it never repeats a value.
     """
     try:
-        request = _decode(body)
+        request = _decode(body) if kind is EvaluationRequest else _decoder_of(kind)(body)
     except msgspec.ValidationError as error:
         raise RequestError(sentence_of(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

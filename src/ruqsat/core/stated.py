@@ -1,0 +1,78 @@
+"""
+Properties that a pack declares: what an enforcement point may state beyond what the product itself knows.
+
+A word of ``[attributes.sub|act|res]`` with ``stated = true`` becomes a field of
+the wire structures, so that decoding and validation stay one step and a value of
+a wrong kind is an error of the request.  A pack that declares none is read by
+the plain structures.
+"""
+
+from functools import lru_cache
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from ruqsat.core.request import (
+    Action,
+    ActionProperties,
+    EvaluationRequest,
+    Resource,
+    ResourceProperties,
+    Subject,
+    SubjectProperties,
+)
+from ruqsat.core.vocabulary import Vocabulary
+
+KINDS: dict[str, Any] = {"text": Annotated[str, Meta(max_length=256)], "yes-no": bool, "number": int | float}
+"""How the kinds of stated words are written in JSON."""
+
+_WIRE: dict[str, tuple[str, Any, Any]] = {
+    "sub": ("subject", Subject, SubjectProperties),
+    "act": ("action", Action, ActionProperties),
+    "res": ("resource", Resource, ResourceProperties),
+}
+
+Words = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+"""By entity the stated words, each with its kind."""
+
+
+def request_type(vocabulary: Vocabulary) -> type[EvaluationRequest]:
+    """Return what a request looks like under this vocabulary; vocabularies of the same stated words share it."""
+    words: Words = tuple(
+        (entity, tuple(sorted((name, word.kind) for name, word in vocabulary.attributes.get(entity, {}).items()
+                              if word.stated)))
+        for entity in ("sub", "act", "res")
+    )  # fmt: skip
+    return _request_type(tuple(each for each in words if each[1]))
+
+
+@lru_cache(maxsize=64)
+def _request_type(words: Words) -> type[EvaluationRequest]:
+    if not words:
+        return EvaluationRequest
+    fields = []
+    for entity, stated in words:
+        name, whole, plain = _WIRE[entity]
+        properties = msgspec.defstruct(
+            plain.__name__, [(word, KINDS[kind] | None, None) for word, kind in stated],
+            bases=(plain,), module=__name__, frozen=True, kw_only=True,
+        )  # fmt: skip
+        field = ("properties", properties | None, None)
+        fields.append(
+            (
+                name,
+                msgspec.defstruct(whole.__name__, [field], bases=(whole,), module=__name__, frozen=True, kw_only=True),
+            )
+        )
+    made: Any = msgspec.defstruct(
+        "EvaluationRequest", fields, bases=(EvaluationRequest,), module=__name__, frozen=True, kw_only=True
+    )
+    kind: type[EvaluationRequest] = made
+    return kind
+
+
+@lru_cache(maxsize=64)
+def entity_types(request: type[EvaluationRequest]) -> dict[str, Any]:
+    """Return the types of subject, action, resource and context of a kind of request; not to be changed."""
+    return {field.name: field.type for field in msgspec.structs.fields(request)}
