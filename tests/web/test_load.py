@@ -4,11 +4,13 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ruqsat.core.decision import Decision
+from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.routes import RouteTable
 from ruqsat.service.decision_point import Answer
 from ruqsat.web.authzen import EVALUATION, EVALUATIONS, AuthZen
@@ -26,6 +28,8 @@ ALLOW = Decision(True, "allow.consent", "consent", "care-01", ("R3",))
 
 class Slow:
     """A decision point that answers when it is told, or fails."""
+
+    policy_set = SimpleNamespace(request_type=EvaluationRequest)
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()

@@ -27,7 +27,7 @@ from ruqsat.core.instant import Instant, parse_instant, render_instant
 from ruqsat.core.vocabulary import Vocabulary
 
 VERSION = 1
-INSTANTS = frozenset({"start", "end", "granted_at", "revoked_at", "deceased_at"})
+INSTANTS = frozenset({"start", "end", "granted_at", "revoked_at", "deceased_at", "deferred_until"})
 """The fields that are instants, whichever structure they stand in."""
 
 KINDS: Mapping[str, type[SubjectFacts] | type[PatientFacts]] = {"subject": SubjectFacts, "patient": PatientFacts}
