@@ -18,8 +18,10 @@ NO_CODES = {
     "entered-in-error",
     "would-be",
     "session-that-would-be-opened",
+    "too-many",
+    "unknown-report",
 }
-"""Texts of the source that look like a code: an event of the registry, FHIR categories, an event of the registry, an encoding, a status of documents, ids of what does not exist."""
+"""Texts of the source that look like a code: an event of the registry, FHIR categories, an event of the registry, an encoding, a status of documents, ids of what does not exist, refusals of reports."""
 
 
 def codes_of_source() -> set[str]:
