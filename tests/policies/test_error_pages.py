@@ -19,8 +19,10 @@ NO_CODES = {
     "would-be",
     "session-that-would-be-opened",
     "date-time",
+    "too-many",
+    "unknown-report",
 }
-"""Texts of the source that look like a code: an event of the registry, FHIR categories, an event of the registry, an encoding, a status of documents, ids of what does not exist, a format of JSON Schema."""
+"""Texts of the source that look like a code: events, statuses, categories, encodings, refusals of reports, a format."""
 
 
 def codes_of_source() -> set[str]:

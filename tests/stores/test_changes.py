@@ -74,13 +74,13 @@ def test_staff_who_come_while_another_process_changes_the_employer_take_what_it_
 
         async with opened(truth) as one, opened(truth) as other:
             await one.record_facts((SubjectFacts("h1", organisation=Organisation("c0")),), ())
-            for n in range(20):
+            for n in range(60):
                 await asyncio.gather(
                     one.change_facts(Wanted(subjects=("h1", f"s{n}"), create=f"s{n}"), hired),
                     other.change_facts(Wanted(subjects=("h1",), staff_of="h1"), turned(f"c{n}")),
                 )
-            found = [(await one.fetch_facts(id_, None))[0] for id_ in ("h1", *(f"s{n}" for n in range(20)))]
-        assert {each and each.organisation for each in found} == {Organisation("c19")}
+            found = [(await one.fetch_facts(id_, None))[0] for id_ in ("h1", *(f"s{n}" for n in range(60)))]
+        assert {each and each.organisation for each in found} == {Organisation("c59")}
 
     asyncio.run(scenario())
 

@@ -27,14 +27,13 @@ def rewrite_facts(connection: Connection, wanted: Wanted, change: FactChange) ->
     """
     created = False
     subjects: dict[str, SubjectFacts] = {}
-    # Who is of an organisation is asked once its entry is locked: whoever was hired before is found, later ones wait.
-    for listed in (lambda: wanted.subjects, lambda: _staff(connection, wanted.staff_of)):
-        for id_ in listed():
-            if id_ == wanted.create:
-                created = _begin(connection, subject_facts, id_, SubjectFacts(id_, active=False))
-            subject = read_subject_to_change(connection, id_)
-            if subject is not None:
-                subjects[id_] = subject
+    for id_ in wanted.subjects:
+        if id_ == wanted.create:
+            created = _begin(connection, subject_facts, id_, SubjectFacts(id_, active=False))
+        _hold(connection, id_, subjects)
+    # Only now, with the organisation held: whoever was hired before us is seen, whoever comes after us waits.
+    for id_ in _staff(connection, wanted.staff_of):
+        _hold(connection, id_, subjects)
     patients: dict[str, PatientFacts] = {}
     for id_ in sorted(set(wanted.patients)):
         if id_ == wanted.create:
@@ -46,6 +45,12 @@ def rewrite_facts(connection: Connection, wanted: Wanted, change: FactChange) ->
     if created and wanted.create not in {*(one.id for one in new_subjects), *(one.id for one in new_patients)}:
         raise ValueError("a change must write whom it creates")
     return write_facts(connection, new_subjects, new_patients)
+
+
+def _hold(connection: Connection, id_: str, found: dict[str, SubjectFacts]) -> None:
+    subject = read_subject_to_change(connection, id_)
+    if subject is not None:
+        found[id_] = subject
 
 
 def _begin(connection: Connection, table: Table, id_: str, facts: SubjectFacts | PatientFacts) -> bool:
