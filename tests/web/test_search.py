@@ -66,6 +66,16 @@ def test_a_point_that_is_registered_for_it_finds_who_may(sidecar: Sidecar) -> No
     assert {"name": "delete"} not in actions
 
 
+def test_an_organisation_is_not_found_as_a_person(sidecar: Sidecar) -> None:
+    """What is public everybody of the directory may read; the hospital itself is no reader."""
+    public = {"type": "Record", "id": "x", "properties": {"class": "public"}}
+    found = post(sidecar, "subject", searching("subject", resource=public), x_ruqsat_secret=FINDER.decode()).json()
+
+    ids = {each["id"] for each in found["results"]}
+    assert "dr_aida" in ids
+    assert "h1" not in ids
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_nobody_else_searches(sidecar: Sidecar, target: str) -> None:
     """A point without the flag is 403, a stranger 401; neither is told anything of the world."""
