@@ -20,6 +20,7 @@ from ruqsat.core.facts import PatientFacts, SubjectFacts
 from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.registered import KINDS
+from ruqsat.core.stated import check_stored
 from ruqsat.core.verdict import Verdict
 from ruqsat.core.world import project_world
 from ruqsat.errors import PolicyError, StoreUnavailableError
@@ -270,7 +271,9 @@ def _demo_world(
     texts: dict[str, bytes], policy_set: PolicySet
 ) -> tuple[tuple[SubjectFacts, ...], tuple[PatientFacts, ...]]:
     try:
-        return project_world(read_world(texts, WORLD), policy_set.vocabulary.switches)
+        world = read_world(texts, WORLD)
+        check_stored(world, policy_set.vocabulary)
+        return project_world(world, policy_set.vocabulary.switches)
     except (ValueError, msgspec.ValidationError) as error:
         raise PolicyError(f"`{WORLD}` cannot be used: {error}") from error
 

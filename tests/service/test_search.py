@@ -256,30 +256,29 @@ def test_nothing_is_told_without_the_entry_or_on_facts_that_cannot_be_read(
 
 def test_what_changes_while_the_entry_is_written_is_not_told(tmp_path: Path, policy_set: PolicySet) -> None:
     """Access that is withdrawn between the decision and the answer is not among the results."""
-    seed, found = 0, ()
-    while not found:
-        seed += 1
+
+    def world(seed: int) -> tuple[Question, int, tuple[SubjectFacts, ...], tuple[PatientFacts, ...]]:
         request, facts, moment, others = world_of(policy_set, seed)
-        question = Question("subject", request, b"")
+        return Question("subject", request, b""), moment, tuple(others), (facts.patient,) if facts.patient else ()
 
-        async def look(
-            place: Place,
-            whom: list[SubjectFacts] = others,
-            of: PatientFacts | None = facts.patient,
-            asked: Any = question,
-        ) -> Any:
-            await place.information.record(tuple(whom), (of,) if of else ())
-            return (await place.find(asked)).results
+    async def look(place: Place) -> tuple[str, ...]:
+        await place.information.record(people, patients)
+        return (await place.find(question)).results
 
-        found = in_place(tmp_path, policy_set, look, moment=moment)
+    for seed in range(1, 100):
+        question, moment, people, patients = world(seed)
+        if in_place(tmp_path, policy_set, look, moment=moment):
+            break
+    else:
+        pytest.fail("nobody was found in any world")
 
     async def story(place: Place) -> None:
-        await place.information.record(tuple(others), (facts.patient,) if facts.patient else ())
+        await place.information.record(people, patients)
         place.journal.held = True
         work = asyncio.create_task(place.find(question))
-        while not place.journal.waiting:  # noqa: ASYNC110 - the journal of the test tells it in an attribute
-            await asyncio.sleep(0.001)
-        gone = tuple(msgspec.structs.replace(one, active=False) for one in others)
+        for _ in range(2_000):
+            await asyncio.sleep(0.001 if not place.journal.waiting else 0)
+        gone = tuple(msgspec.structs.replace(one, active=False) for one in people)
         await place.information.record(gone)
         place.journal.waiting[0].set_result(None)
         assert (await work).results == ()

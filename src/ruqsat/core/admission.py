@@ -14,6 +14,7 @@ from ruqsat.core.diagnostics import Diagnostic, Span, has_errors, in_order
 from ruqsat.core.pack import load_pack, read_parts, variants_of
 from ruqsat.core.policy_set import PolicySet, Rule
 from ruqsat.core.routes import RouteTable, parse_routes
+from ruqsat.core.stated import check_stored
 
 WORLD = "policies/fixtures/world.toml"
 ROUTES = "policies/routes.toml"
@@ -85,7 +86,9 @@ def try_cases(texts: Mapping[str, bytes], policy_set: PolicySet) -> tuple[int, l
         parts, _ = read_parts(texts)
         if parts is None:
             return 0, findings
-        results = run_cases(policy_set, read_world(texts, WORLD), files, variants_of(parts))
+        world = read_world(texts, WORLD)
+        check_stored(world, policy_set.vocabulary)
+        results = run_cases(policy_set, world, files, variants_of(parts))
     except (ValueError, msgspec.ValidationError) as error:
         return 0, [*findings, Diagnostic(Span(WORLD), "bad-world", str(error), "see the comments of the file")]
     findings += [

@@ -23,6 +23,7 @@ from ruqsat.core.request import (
     SubjectProperties,
 )
 from ruqsat.core.vocabulary import Vocabulary
+from ruqsat.core.world import World
 
 KINDS: dict[str, Any] = {"text": Annotated[str, Meta(max_length=256)], "yes-no": bool, "number": int | float}
 """How the kinds of stated words are written in JSON."""
@@ -70,6 +71,29 @@ def _request_type(words: Words) -> type[EvaluationRequest]:
     )
     kind: type[EvaluationRequest] = made
     return kind
+
+
+def check_stored(world: World, vocabulary: Vocabulary) -> None:
+    """
+    See to it that what a world stores are words of the vocabulary, each of its kind.
+
+    Raises:
+        ValueError: the first that is not, and where it stands.
+    """
+    stored = [("sub", f"subjects.{name}", who.properties) for name, who in world.subjects.items()]
+    stored += [("res", f"resources.{name}", thing.properties) for name, thing in world.resources.items()]
+    for entity, where, properties in stored:
+        words: dict[str, Any] = dict(vocabulary.attributes.get(entity, {}))  # type: ignore[call-overload]
+        for name, value in (properties or {}).items():
+            if name not in words or not words[name].stated:
+                raise ValueError(f"`{where}.properties.{name}` is no word that the vocabulary declares as stated")
+            try:
+                msgspec.convert(value, KINDS[words[name].kind])
+            except msgspec.ValidationError:
+                raise ValueError(f"`{where}.properties.{name}` is no {words[name].kind}") from None
+    for name, thing in world.resources.items():
+        if thing.type not in vocabulary.types:
+            raise ValueError(f"`resources.{name}` is of no type that concerns nobody: `[types]` lists them")
 
 
 @lru_cache(maxsize=64)
