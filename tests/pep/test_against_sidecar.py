@@ -110,7 +110,9 @@ def test_a_part_is_permitted_only_to_who_cuts_out_the_rest(sidecar: Sidecar) -> 
         assert "suppress_total" in told
     for duties in ((), ("redact",), ("suppress_total",)):
         with Client(address(sidecar), secret=SECRET, duties=duties, timeout=10) as unable:
-            assert not unable.evaluate(parts())
+            denied = unable.evaluate(parts())
+            # The sidecar's own denial, in its journal: not a permit that the client refused afterwards.
+            assert (denied.allowed, denied.reason) == (False, "not_permitted")
 
 
 def test_a_sidecar_that_is_gone_denies(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Whatever comes instead of an answer is a denial, and nothing that was not asked about is released."""
 
 import json
+import socket
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from ruqsat.pep import AsyncClient, Client, Decision, Duty, Middleware
 from ruqsat.pep.answers import NOT_BLOCKING, read_decision, read_decisions
 from ruqsat.pep.bundles import CannotRedact, carry_out
 from tests.process.starter import question
-from tests.proxies.stand_in import StandIn, falls_silent, running_stand_in, says, says_late, trickles
+from tests.proxies.stand_in import LATE_SECONDS, StandIn, falls_silent, running_stand_in, says, says_late, trickles
 
 ABLE = frozenset({"redact", "suppress_total"})
 GOOD = {"decision": True, "context": {"id": "a-1", "reason": "permitted", "policy": "p", "token": "t"}}
@@ -95,6 +97,27 @@ def test_late_answer_is_denied(stand_in: StandIn, behave: Any) -> None:
     stand_in.behaviour = behave
 
     assert [each.reason for each in both(stand_in)] == ["unavailable"] * 4
+
+
+def in_pieces(answer: bytes, after: int) -> Any:
+    """Return a behaviour that sends the rest of an answer piece by piece: whole in the end, but late."""
+
+    def behave(connection: socket.socket) -> None:
+        connection.sendall(answer[:after])
+        for begin in range(after, len(answer), 1 + (len(answer) - after) // 8):
+            time.sleep(LATE_SECONDS / 8)
+            connection.sendall(answer[begin : begin + 1 + (len(answer) - after) // 8])
+
+    return behave
+
+
+def test_answer_that_is_whole_too_late_is_denied(stand_in: StandIn) -> None:
+    """Each piece comes in time, and the last after the client's patience; a task gives up on a slow head as well."""
+    whole = http(BODY)
+    stand_in.behaviour = in_pieces(whole, whole.index(b"\r\n\r\n") + 4)
+    assert [each.reason for each in both(stand_in)] == ["unavailable"] * 4
+    stand_in.behaviour = in_pieces(whole, 5)
+    assert [each.reason for each in both(stand_in)[2:]] == ["unavailable"] * 2
 
 
 @pytest.mark.parametrize("name", ODD_BODIES)
