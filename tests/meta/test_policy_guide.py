@@ -61,6 +61,7 @@ def desk(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_walk_through_works_as_written(desk: Path) -> None:
     """Add a rule, make three mistakes, test, diff, publish, roll back."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RUQSAT_")}
@@ -87,7 +88,7 @@ def follow(guide: str, desk: Path, environment: dict[str, str]) -> int:
             continue
         for command, expected in commands(text):
             done = subprocess.run(
-                ["bash", "-c", f"(exit {status}); {command}"], cwd=desk / "pack", env=environment, timeout=120,
+                ["bash", "-c", f"(exit {status}); {command}"], cwd=desk / "pack", env=environment, timeout=600,
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
             status, ran = done.returncode, ran + 1
