@@ -22,8 +22,8 @@ from tests.chaos.writer import Writer
 
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(2**32))))
-SECONDS = 40 if LONGER == 1 else 30 * LONGER
-"""40 s for every change, ten minutes where `make soak` asks for twenty times as long."""
+SECONDS = 60 if LONGER == 1 else 30 * LONGER
+"""60 s for every change, ten minutes where `make soak` asks for twenty times as long."""
 
 DELTA = 2.0
 SETTINGS = {"lease_seconds": f"{DELTA:g}", "probe_seconds": "0.5"}

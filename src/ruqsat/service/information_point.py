@@ -199,6 +199,7 @@ class InformationPoint:
                 mode at once: whoever asks behind a proxy cannot wait for a probe.
         """
         if self._probe.is_failing and self.is_degraded:
+            self._probe.begin()
             raise StoreUnavailableError("the store is away, the next probe will tell when it is back")
         for attempt in range(_ATTEMPTS):
             facts: Facts | None = None

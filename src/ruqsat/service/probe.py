@@ -20,6 +20,7 @@ from ruqsat.service.freshness import Freshness, ProbeNews
 from ruqsat.service.ports import Clock
 
 PROBE_PERIOD: Instant = SECOND
+AGAIN: Instant = SECOND // 10
 
 _HURRY = 0.05
 
@@ -62,6 +63,14 @@ class Probe:
         self._boottime = clock.boottime
         self._on_news = on_news
         self._under_way: asyncio.Task[None] | None = None
+        self._begun_at: Instant = -(1 << 62)
+
+    def begin(self) -> None:
+        """Probe now without waiting, unless one is under way or was begun a moment ago: the store may be back."""
+        now = self._boottime()
+        if now - self._begun_at >= AGAIN and (self._under_way is None or self._under_way.done()):
+            self._begun_at = now
+            self._under_way = launch(self._send(0.8 * PROBE_PERIOD / SECOND))
 
     async def once(self, period: Instant = PROBE_PERIOD) -> None:
         """
