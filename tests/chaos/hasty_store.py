@@ -18,13 +18,13 @@ async def _write_or_rehearse(store: SqlStore, change: Any) -> Any:
     return await _write(store, change)
 
 
-async def _change_hastily(store: SqlStore, patient: str, wanted: Any, key: Any, change: Any) -> Any:
+async def _change_hastily(store: SqlStore, *asked: Any) -> Any:
     token = _is_rehearsed.set(True)
     try:
-        answer = await _change(store, patient, wanted, key, change)
+        answer = await _change(store, *asked)
     finally:
         _is_rehearsed.reset(token)
-    task = asyncio.ensure_future(_change(store, patient, wanted, key, change))
+    task = asyncio.ensure_future(_change(store, *asked))
     _under_way.add(task)
     task.add_done_callback(_under_way.discard)
     return answer
