@@ -80,7 +80,7 @@ def outage(policy_set: PolicySet, world: World) -> Callable[..., Told]:
         case: PolicyCase, *, away: Instant = LEASE + 1, warm: bool = True, modules: Modules = USUAL,
         change: Callable[[Facts], Facts] = lambda facts: facts, trouble: Trouble = lambda *_: None,
         issued: Instant | None = None, max_stale: Instant = MAX_STALE, context: dict[str, Any] | None = None,
-        decides: Decide = evaluate,
+        decides: Decide = evaluate, types: dict[str, str] | None = None,
     ) -> Told:  # fmt: skip
         request, facts, now = situation(policy_set, world, case)
         facts = change(facts)
@@ -101,7 +101,9 @@ def outage(policy_set: PolicySet, world: World) -> Callable[..., Told]:
             store.is_down = True
             clock.boot += away
             paper = Paper()
-            point = modules.decisions.DecisionPoint(policy_set, known, freshness, paper, clock, Metrics(), decides)
+            words = msgspec.structs.replace(policy_set.vocabulary, types=types or {})
+            decider = msgspec.structs.replace(policy_set, vocabulary=words)
+            point = modules.decisions.DecisionPoint(decider, known, freshness, paper, clock, Metrics(), decides)
             origin = Origin("json", True, EVERYTHING, issued_at=None if issued is None else now.hi - issued)
             answer = await point.decide(request, origin)
             assert paper.entries[-1]["id"] == answer.id
@@ -313,3 +315,9 @@ def test_a_lease_that_the_policy_withholds_is_not_degraded_mode(outage: Callable
         told = outage(OWN, trouble=released)
         assert told.answer.decision.allowed is not bool(news)
     assert told.reason == "deny.store.unavailable"
+
+
+def test_a_thing_of_the_directory_is_not_opened_without_its_entry(outage: Callable[..., Told]) -> None:
+    """What the directory holds of it would narrow what is stated, and cannot be read now."""
+    assert outage(DIRECTORY).answer.decision.allowed
+    assert outage(DIRECTORY, types={"Record": "directory"}).reason == "deny.store.unavailable"

@@ -80,12 +80,37 @@ def test_a_set_that_need_not_apply_lets_what_was_prepared_go(
     assert [entry["kind"] for entry in entries] == ["decision", "policy"]
 
 
+def test_who_still_asks_by_an_earlier_set_is_denied_and_who_asks_by_a_later_one_is_not(
+    policy_set: PolicySet, world: World, narrower: PolicySet
+) -> None:
+    """The rest of a batch, a request whose token took time: it began before, and comes after."""
+    request, facts, _ = situation(policy_set, world, ALLOWED)
+
+    async def story() -> list[Any]:
+        point = product.DecisionPoint(
+            narrower, Known(facts), Freshness(bytes(32)), Paper(), FixedClock(NOON), Metrics()
+        )
+        told = [await point.decide(request, ORIGIN, policy_set)]
+        point.put_in_force(narrower, Changes(), must_apply=True)
+        told.append(await point.decide(request, ORIGIN, policy_set))
+        assert not (await point.weigh(request, ORIGIN, policy_set)).is_usable()
+        point.put_in_force(policy_set, Changes())
+        told.append(await point.decide(request, ORIGIN, policy_set))
+        assert (await point.weigh(request, ORIGIN, policy_set)).is_usable()
+        return told
+
+    answers = asyncio.run(story())
+
+    assert [answer.decision.allowed for answer in answers] == [True, False, True]
+    assert answers[1].decision.reason == "deny.stale"
+
+
 @pytest.mark.parametrize("routed", [False, True])
 def test_planted_a_test_before_sending_without_the_policy_is_noticed(
     policy_set: PolicySet, world: World, narrower: PolicySet, routed: bool
 ) -> None:
     """With the comparison taken out, the older set's permit is sent."""
-    mutant = plant(product, "self._must_applied += must_apply", "self._must_applied += 0")
+    mutant = plant(product, "        if must_apply:\n", "        if must_apply is None:\n")
     answer, _ = answered(policy_set, world, narrower, must_apply=True, routed=routed, module=mutant)
 
     assert answer.decision.allowed

@@ -40,6 +40,9 @@ NOTHING: tuple[Reading, ...] = ()
 MAX_BESIDE = 100
 """So many other patients' facts are read for the parts of one request; what is about further ones is denied."""
 
+SETS_IN_HAND = 8
+"""So many sets may be exchanged while one request is in hand; once one had to apply, nothing is sent by older ones."""
+
 DIGEST_SHOWN = 16
 """Hexadecimal digits of the policy digest in answers and entries; the whole one stands in the policy's own entry."""
 
@@ -215,7 +218,7 @@ class DecisionPoint:
         self._decide = decide
         self._process = secrets.token_hex(6)
         self._numbers = count(1)
-        self._must_applied = 0
+        self._since_must_apply: tuple[PolicySet, ...] | None = None
         self._encode = msgspec.json.Encoder().encode
         self._policy_told: bytes | None = None
         self._untold: bytes | None = None
@@ -235,7 +238,7 @@ class DecisionPoint:
         Raises:
             RequestError: the request carries a consistency token that was not issued here.
         """
-        began, must_applied, asked = time.perf_counter(), self._must_applied, policy_set
+        began, asked = time.perf_counter(), policy_set
         policy_set, now = policy_set or self.policy_set, self._clock.now()
         subject, patient, beside = request.subject.id, _patient_of(request), NOTHING
         facts = self._information.facts_now(subject, patient)
@@ -250,10 +253,8 @@ class DecisionPoint:
         try:
             await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
             # The last test before a permit is sent: nothing changed while its entry was written, and the lease holds.
-            if decision.allowed and not (
-                must_applied == self._must_applied and self._still_usable(request, facts, beside)
-            ):
-                answer = await self._again(asked, must_applied, request, origin, answer)
+            if decision.allowed and not (self._may_answer(policy_set) and self._still_usable(request, facts, beside)):
+                answer = await self._again(asked, request, origin, answer)
         except JournalError:
             self._untold = self._policy_told
             answer = self._answer(deny("deny.audit_unavailable"), policy_set, answer.id)
@@ -267,11 +268,8 @@ class DecisionPoint:
         Raises:
             RequestError: the request carries a consistency token that was not issued here.
         """
-        must_applied = self._must_applied
         decision, facts, beside = await self._evaluate(policy_set, request, origin)
-        return Weighed(
-            decision, lambda: must_applied == self._must_applied and self._still_usable(request, facts, beside)
-        )
+        return Weighed(decision, lambda: self._may_answer(policy_set) and self._still_usable(request, facts, beside))
 
     async def record(self, entry: Struct) -> None:
         """Append an entry that is no decision; raises JournalError if it is not on stable storage."""
@@ -283,9 +281,13 @@ class DecisionPoint:
         """
         Decide by *policy_set* from now on; the journal tells it before the first decision under it.
 
-        With *must_apply* nothing that an earlier set allows is sent any more, however far it has come.
+        With *must_apply* nothing that an earlier set allows is sent any more, however far it has come, and
+        whoever still asks by an earlier one (the rest of a batch, a request whose token took time) is denied.
         """
-        self._must_applied += must_apply
+        if must_apply:
+            self._since_must_apply = (policy_set,)
+        elif self._since_must_apply is not None:
+            self._since_must_apply = (*self._since_must_apply[-SETS_IN_HAND:], policy_set)
         self._tell(self._policy_entry(self.policy_set.digest, policy_set, changes))
         self.policy_set = policy_set
 
@@ -312,6 +314,11 @@ class DecisionPoint:
             await written
         except JournalError:
             self._untold = entry
+
+    def _may_answer(self, policy_set: PolicySet) -> bool:
+        """Tell whether no set that must apply has come since this one was in force."""
+        since = self._since_must_apply
+        return since is None or any(policy_set is each for each in since)
 
     async def record_refusal(self, reason: str, origin: Origin, subject: str | None = None) -> str:
         """
@@ -356,7 +363,7 @@ class DecisionPoint:
     ) -> tuple[Decision, Facts | None]:
         """Decide without the store, as far as that may be done; facts of others beside are not known then."""
         now, facts = self._clock.now(), None
-        if next(named_beside(request), None) is None:
+        if next(named_beside(request, policy_set.vocabulary.types), None) is None:
             facts = self._information.last_known(
                 request.subject.id, _patient_of(request), presumed=is_young(origin.issued_at, now)
             )
@@ -385,7 +392,7 @@ class DecisionPoint:
         )
 
     async def _again(
-        self, asked: PolicySet | None, must_applied: int, request: EvaluationRequest, origin: Origin, unsent: Answer
+        self, asked: PolicySet | None, request: EvaluationRequest, origin: Origin, unsent: Answer
     ) -> Answer:
         """
         Something changed while the entry was written: decide once more, or deny; the first entry was never sent.
@@ -393,13 +400,11 @@ class DecisionPoint:
         A request that was read by the routes of one set is never decided by another: it may have to end here.
         """
         policy_set = asked or self.policy_set
-        if asked is None:
-            must_applied = self._must_applied
         decision, facts, beside = await self._evaluate(policy_set, request, origin)
         answer, now = self._answer(decision, policy_set, degraded=_is_degraded(facts)), self._clock.now()
         await self._journal.append(self._entry("not_sent", unsent, request, origin, None, now))
         await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
-        if decision.allowed and not (must_applied == self._must_applied and self._still_usable(request, facts, beside)):
+        if decision.allowed and not (self._may_answer(policy_set) and self._still_usable(request, facts, beside)):
             await self._journal.append(self._entry("not_sent", answer, request, origin, None, now))
             answer = self._answer(deny("deny.stale"), policy_set)
             await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
