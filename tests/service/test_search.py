@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from ruqsat.core.facts import Facts, PatientFacts, RecordStatus, SubjectFacts
+from ruqsat.core.instant import SECOND
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.sampling import situations
@@ -69,7 +70,7 @@ def in_place(folder: Path, policy_set: PolicySet, act: Callable[[Place], Awaitab
         store = await SqlStore.open(f"sqlite:///{folder}/{random.getrandbits(40):x}.db", read_timeout_seconds=10)
         place = Place(policy_set, store, **more)
         try:
-            await place.information.probe_once()
+            await place.information.probe_once(10 * SECOND)  # a busy machine takes its time
             return await act(place)
         finally:
             await place.information.aclose()

@@ -17,7 +17,7 @@ from ruqsat.stores.sql import SqlStore
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[SqlStore]:
     """Open a store and close it again."""
-    store = await SqlStore.open(url)
+    store = await SqlStore.open(url, read_timeout_seconds=5)
     try:
         yield store
     finally:

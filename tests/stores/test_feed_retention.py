@@ -39,7 +39,7 @@ def test_the_feed_is_trimmed_while_it_runs(url: str) -> None:  # noqa: F811
     """It holds what is kept and at most one step more, without a gap up to the head, after any number of changes."""
 
     async def scenario() -> list[int]:
-        store = await SqlStore.open(url)
+        store = await SqlStore.open(url, read_timeout_seconds=5)
         await write_many(store, 200)
         head = (await store.fetch_position()).seq
         await store.aclose()
@@ -58,7 +58,7 @@ def test_who_slept_past_the_oldest_entry_forgets_everything(url: str) -> None:  
     """What it has in memory is not used, though the change of just this patient is told by no entry any more."""
 
     async def scenario() -> None:
-        writer = await SqlStore.open(url)
+        writer = await SqlStore.open(url, read_timeout_seconds=5)
         await writer.record_facts((SubjectFacts("s"),), (PatientFacts("p", egov=True),))
         sleeper = InformationPoint(writer, Freshness(writer.token_key), SystemClock())
         facts = await sleeper.fetch("s", "p")

@@ -43,7 +43,7 @@ def record(url: str, seals: list[RecordSeal]) -> None:
     """Record a consent under each of these seals."""
 
     async def run() -> None:
-        store = await SqlStore.open(url)
+        store = await SqlStore.open(url, read_timeout_seconds=5)
         await store.record_facts((), (PatientFacts(id="p-dana"),))
         for number, seal in enumerate(seals):
             row = new_row(f"c{number:03}", DATA, False, msgspec.structs.replace(ABOUT, seal=seal, examined=Examined()))
@@ -57,7 +57,7 @@ def rows(url: str) -> list[ConsentRow]:
     """Return every record."""
 
     async def run() -> list[ConsentRow]:
-        store = await SqlStore.open(url)
+        store = await SqlStore.open(url, read_timeout_seconds=5)
         try:
             return await store.list_records("p-dana", None, "", 1000)
         finally:
@@ -151,7 +151,7 @@ def test_the_other_registries_are_sealed_anew_too(url: str) -> None:
     made = [kept(kind, f"r{n}", BEFORE if n else AFTER) for kind in ("delegation", "representation") for n in range(4)]
 
     async def write() -> None:
-        store = await SqlStore.open(url)
+        store = await SqlStore.open(url, read_timeout_seconds=5)
         await store.record_facts((), (PatientFacts(id="p-dana"),))
         for row in made:
             await store.change_records(
@@ -160,7 +160,7 @@ def test_the_other_registries_are_sealed_anew_too(url: str) -> None:
         await store.aclose()
 
     async def read() -> list[RecordRow]:
-        store = await SqlStore.open(url)
+        store = await SqlStore.open(url, read_timeout_seconds=5)
         try:
             return [
                 row for row in [await store.find_registered(each.kind, each.id) for each in made] if row is not None
