@@ -142,18 +142,19 @@ def test_a_seal_opens_under_the_key_before_and_closes_under_the_new_one() -> Non
 
 
 def test_the_other_registries_are_sealed_anew_too(url: str) -> None:
-    """Over several batches and kinds; under the new key alone each opens, with what it held."""
+    """Over several batches and kinds; under the new key alone each opens, with what it held; a block seals nothing."""
 
     def kept(kind: str, id_: str, seal: RecordSeal) -> RecordRow:
         box = seal.close(b'{"document":"%b"}' % id_.encode(), "p-dana", f"{kind}|{id_}", 1)
         return RecordRow(kind, id_, "p-dana", 1, "active", None, 1, 1, Body({}, (), ()), box, 1)
 
+    block = RecordRow("block", "b-1", "p-dana", 1, "blocked", None, 1, 1, Body({}, (), ()), b"", 1)
     made = [kept(kind, f"r{n}", BEFORE if n else AFTER) for kind in ("delegation", "representation") for n in range(4)]
 
     async def write() -> None:
         store = await SqlStore.open(url, read_timeout_seconds=5)
         await store.record_facts((), (PatientFacts(id="p-dana"),))
-        for row in made:
+        for row in (*made, block):
             await store.change_records(
                 "p-dana", (), None, lambda facts, *_, row=row: Change(b"{}", (row,), facts), row.kind
             )
@@ -170,6 +171,6 @@ def test_the_other_registries_are_sealed_anew_too(url: str) -> None:
 
     asyncio.run(write())
     again = partial(record_changes.resealed, seal=BOTH)
-    assert reseal(url, 3, again) == Resealed(resealed=6, current=2)
-    assert reseal(url, 3, again) == Resealed(current=8)
+    assert reseal(url, 3, again) == Resealed(resealed=6, current=3)
+    assert reseal(url, 3, again) == Resealed(current=9)
     assert [record_changes.unsealed(row, AFTER)["document"] for row in asyncio.run(read())] == [row.id for row in made]

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ruqsat.core.block import BLOCK
 from ruqsat.core.consent_items import Failing, at, needed
 from ruqsat.core.consent_record import Step
 from ruqsat.core.instant import HOUR, Instant, parse_instant, render_instant
@@ -183,13 +184,13 @@ def unsealed(row: RecordRow, seal: RecordSeal) -> dict[str, Any]:
 
 def resealed(row: RecordRow, seal: RecordSeal) -> RecordRow | None:
     """
-    Return a record sealed under the newest key, the same in all else; None if it is already.
+    Return a record sealed under the newest key, the same in all else; None if it is already, or seals nothing.
 
     Raises:
         RecordUnreadableError: the sealed part opens under no key.
     """
-    if seal.is_current(row.sealed):
-        return None
+    if row.kind == BLOCK or seal.is_current(row.sealed):
+        return None  # of a block nothing names anybody
     content = msgspec.json.encode(unsealed(row, seal))
     box = seal.close(content, row.patient, _sealed_as(row.kind, row.id), row.sealed_at)
     return msgspec.structs.replace(row, sealed=box)
