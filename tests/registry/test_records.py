@@ -1,20 +1,22 @@
 """Delegations, powers, requests and sessions: what fails which item, which event leads where, what decisions see."""
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 import pytest
 
 from ruqsat.core.consent_items import FIXES, LAWS
-from ruqsat.core.facts import Consent, Delegation, EmergencyGrant, PatientFacts, Provision
+from ruqsat.core.facts import Consent, Delegation, EmergencyGrant, PatientFacts, Provision, Representation
 from ruqsat.core.instant import HOUR, parse_instant
-from ruqsat.core.registered import GRANT, KINDS, VERDICTS, Kind, RecordRow, ended, moved, with_record
+from ruqsat.core.registered import GRANT, KINDS, REPRESENTATION, VERDICTS, Kind, RecordRow, ended, moved, with_record
 from ruqsat.core.registered_items import CHECKS, Scene
 from ruqsat.core.vocabulary import Switches
 from ruqsat.service.consent_changes import Caller, RegistryError
 from ruqsat.service.record_changes import current, new_record, refuse_stranger, reviewed, unsealed, verified
+from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.service.record_seal import RecordSeal
 from ruqsat.stores.sql_records import CONSENT
 from ruqsat.web.consent_models import read_model
@@ -172,10 +174,39 @@ def test_a_session_is_closed_by_its_own_clinician_and_revoked_and_reviewed_by_an
     """Neither the other way round."""
     row, own, other = row_of("grant"), Caller("ed_bolat"), Caller("dpo_assel")
     for event, caller in (("close", own), ("revoke", other), ("review", other)):
-        refuse_stranger(GRANT, row, event, caller)
+        refuse_stranger(GRANT, row.body.said, event, caller)
     for event, caller in (("close", other), ("revoke", own), ("review", own)):
         with pytest.raises(RegistryError, match="own clinician"):
-            refuse_stranger(GRANT, row, event, caller)
+            refuse_stranger(GRANT, row.body.said, event, caller)
+
+
+def test_what_only_decisions_know_is_ended_by_whom_its_record_would_be() -> None:
+    """A guardian's power is not for the ward to end, nor for another representative; that nobody else holds one opens."""
+    facts = PatientFacts("p-dana", representations=(Representation("q1", "saule", "guardian", True),))
+    changed: list[PatientFacts] = []
+
+    class Changes:
+        """Applies what it is told to facts that stay."""
+
+        async def change_patient(self, _: str, change: Callable[[PatientFacts], PatientFacts]) -> None:
+            """Keep what came of it."""
+            changed.append(change(facts))
+
+    registry: Any = RecordRegistry(
+        REPRESENTATION, None, Changes(), None, vocabulary=None, token=lambda: "t", now=lambda: NOW,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+    def end(caller: Caller) -> None:
+        asyncio.run(registry.end(caller, "q1", "p-dana", None, None, "end"))
+
+    for stranger in (Caller("dana", basis="self"), Caller("aunt", basis="legal_rep")):
+        with pytest.raises(RegistryError) as told:
+            end(stranger)
+        assert told.value.code == "not-yours"
+    assert changed == []
+    for entitled in (Caller("saule", basis="legal_rep"), Caller("reg_saltanat", desk=True)):
+        end(entitled)
+    assert [each.representations[0].revoked_at for each in changed] == [NOW, NOW]
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
@@ -231,12 +262,12 @@ def test_a_power_is_ended_by_a_desk_its_holder_or_the_giver_of_an_attorney() -> 
     )
     kind = KINDS["representation"]
     for row in (poa, parent):
-        refuse_stranger(kind, row, "end", Caller("reg_saltanat", desk=True))
-        refuse_stranger(kind, row, "end", Caller("saule", basis="legal_rep"))
-    refuse_stranger(kind, poa, "end", Caller("dana", basis="self"))
+        refuse_stranger(kind, row.body.said, "end", Caller("reg_saltanat", desk=True))
+        refuse_stranger(kind, row.body.said, "end", Caller("saule", basis="legal_rep"))
+    refuse_stranger(kind, poa.body.said, "end", Caller("dana", basis="self"))
     for row, caller in ((parent, Caller("dana", basis="self")), (poa, Caller("other", basis="legal_rep"))):
         with pytest.raises(RegistryError) as refused:
-            refuse_stranger(kind, row, "end", caller)
+            refuse_stranger(kind, row.body.said, "end", caller)
         assert refused.value.code == "not-yours"
 
 

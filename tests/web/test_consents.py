@@ -489,3 +489,17 @@ def test_the_description_of_the_api_is_whole(shared: Api) -> None:
     assert {"/v1/consents", "/v1/consents/{consent}", "/v1/consents/{consent}/verify"} <= set(described["paths"])
     assert references and references <= set(described["components"]["schemas"])
     assert "Person" in references
+
+
+def test_an_application_reads_of_the_patient_alone_that_it_was_started_for(shared: Api) -> None:
+    """With `patient/` scopes, started for another it reads nothing of its own user; who acts stands in the journal."""
+
+    def listed(**claims: str) -> int:
+        token = shared.sidecar.token("dana", scope="patient/*.rs", act={"sub": "portal-app"}, **claims)
+        return shared.client.get(
+            "/v1/consents", params={"patient": "p-dana"}, headers={"authorization": f"Bearer {token}"}
+        ).status_code
+
+    assert (listed(), listed(patient="p-dana"), listed(patient="p-vika")) == (200, 200, 403)
+    journal = b"".join(each.read_bytes() for each in (shared.folder / "journal").iterdir() if each.is_file())
+    assert journal.count(b'"actors":["portal-app"]') == 3

@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from hashlib import sha256
@@ -127,6 +128,9 @@ def test_the_other_listeners_are_guarded_too(guarded: Sidecar) -> None:
         == 401
     )
     assert guarded.call("control", "GET", "/health/ready").status_code == 200
+    asked = guarded.call("control", "GET", "/v1/consents?patient=p-dana", headers=guarded.bearer("dana") | secret)
+    journal = b"".join(path.read_bytes() for path in guarded.journal.iterdir() if path.is_file())
+    assert asked.status_code == 200 and re.search(rb'"listener":"control"[^\n]*"point":"proxy"', journal)
 
 
 def test_the_kernel_says_who_is_behind_a_unix_socket(tmp_path: Path) -> None:

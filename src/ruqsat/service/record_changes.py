@@ -262,19 +262,19 @@ def current(kind: Kind, rows: Mapping[str, RecordRow], id_: str, version: int | 
     return row
 
 
-def refuse_stranger(kind: Kind, row: RecordRow, event: str, caller: Caller) -> None:
+def refuse_stranger(kind: Kind, said: Mapping[str, Any], event: str, caller: Caller) -> None:
     """
     Let end what somebody may end: the own session, another's by review; the own power, or one of attorney by its giver.
 
-    The policy has decided already who may touch such records at all.
+    The policy has decided already who may touch such records at all; *said* is what decisions may see of this one.
 
     Raises:
         RegistryError: it is not the caller's.
     """
-    own = row.body.said.get("subject") == caller.subject
+    own = said.get("subject") == caller.subject
     if kind is GRANT and own != (event == "close"):
         raise RegistryError("not-yours", "a session is closed by its own clinician, revoked and reviewed by another")
     if kind.name == "representation" and not caller.desk:
-        mine = own if caller.basis == "legal_rep" else row.body.said.get("kind") == "poa"
+        mine = own if caller.basis == "legal_rep" else said.get("kind") == "poa"
         if not mine:
             raise RegistryError("not-yours", "only a desk ends this power; a power of attorney ends by its giver, too")

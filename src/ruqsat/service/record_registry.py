@@ -157,7 +157,7 @@ class RecordRegistry:
             NotConfiguredError: there is no key.
         """
         seal = self._required_seal()
-        refuse_stranger(self.kind, row, "review", caller)
+        refuse_stranger(self.kind, row.body.said, "review", caller)
         return await self._change(
             row, version, review["verdict"], lambda now, before: reviewed(before, review, caller, now, seal)
         )
@@ -174,9 +174,16 @@ class RecordRegistry:
         if row is None:
             # On record only as decisions see it: from before there were full records, or imported.
             now = self.now()
-            await self.changes.change_patient(patient, lambda facts: ended(self.kind, facts, id_, now))
+
+            def change(facts: PatientFacts) -> PatientFacts:
+                for each in getattr(facts, self.kind.facts):
+                    if each.id == id_:
+                        refuse_stranger(self.kind, msgspec.structs.asdict(each), event, caller)
+                return ended(self.kind, facts, id_, now)
+
+            await self.changes.change_patient(patient, change)
             return {"id": id_, "token": self.token()}
-        refuse_stranger(self.kind, row, event, caller)
+        refuse_stranger(self.kind, row.body.said, event, caller)
         return await self._change(
             row, version, event, lambda now, before: moved(self.kind, before, event, caller.subject, now, {})
         )

@@ -21,6 +21,9 @@ from ruqsat.errors import SettingsError
 PEER = "ruqsat.peer"
 """Key of the scope that holds what the connection itself proves."""
 
+POINT = "ruqsat.point"
+"""Key of the scope that holds the name of the registered point which asks."""
+
 SECRET = b"x-ruqsat-secret"
 CHALLENGE = (b"www-authenticate", b'Ruqsat realm="ruqsat"')
 
@@ -153,8 +156,9 @@ class Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a registered point's request on; refuse anybody else's."""
-        if scope["type"] != "http" or scope["path"] in self.OPEN or self._door.enter(scope) is not None:
-            await self._app(scope, receive, send)
+        point = self._door.enter(scope) if scope["type"] == "http" else None
+        if point is not None or scope["type"] != "http" or scope["path"] in self.OPEN:
+            await self._app({**scope, POINT: "" if point is None else point.name}, receive, send)
             return
         body = b"this listener answers registered enforcement points only"
         headers = [CHALLENGE, (b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]

@@ -5,8 +5,8 @@ from typing import Any
 
 from fastapi import Request
 from msgspec import Struct
+from msgspec.structs import replace
 
-from ruqsat.core.instant import Instant
 from ruqsat.core.request import (
     Action,
     EvaluationRequest,
@@ -16,6 +16,7 @@ from ruqsat.core.request import (
 )
 from ruqsat.service.decision_point import DecisionPoint, Origin
 from ruqsat.web.claims import Identity
+from ruqsat.web.enforcement_points import POINT
 from ruqsat.web.identity import TokenVerifier, Unauthenticated
 from ruqsat.web.problems import TRY_LATER, Refusal
 
@@ -107,10 +108,11 @@ class Gate:
             Action(asked.desk if desk else asked.owner),
             Resource(asked.type, asked.id, properties),
             RequestContext(
-                purpose=identity.purpose, smart_scopes=identity.smart_scopes, subject_demand=asked.demanded or None
+                purpose=identity.purpose, smart_scopes=identity.smart_scopes,
+                launch_patient=identity.launch_patient, subject_demand=asked.demanded or None,
             ),
-        )
-        answer = await self._decision_point.decide(question, _origin(request, identity.issued_at))
+        )  # fmt: skip
+        answer = await self._decision_point.decide(question, _origin(request, identity))
         if answer.reason == TRY_LATER:
             raise Refusal(503, TRY_LATER, "this cannot be decided and recorded now; nothing was changed")
         unresolved = asked.patient is None and asked.data_class != DIRECTORY
@@ -130,7 +132,12 @@ def own_org(identity: Identity) -> str | None:
     return identity.subject.properties.org if identity.subject.properties is not None else None
 
 
-def _origin(request: Request, issued_at: Instant | None = None) -> Origin:
+def _origin(request: Request, identity: Identity | None = None) -> Origin:
     headers: Mapping[str, Any] = request.headers
     traceparent = headers.get("traceparent")
-    return Origin("control", traceparent=traceparent and traceparent[:_MAX_TRACEPARENT], issued_at=issued_at)
+    origin = Origin(
+        "control", traceparent=traceparent and traceparent[:_MAX_TRACEPARENT], point=request.scope.get(POINT, "")
+    )
+    if identity is None:
+        return origin
+    return replace(origin, actors=identity.actors, issued_at=identity.issued_at)
