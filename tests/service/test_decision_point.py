@@ -13,6 +13,7 @@ from ruqsat.core.cases import PolicyCase, situation
 from ruqsat.core.facts import Facts, Position
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
+from ruqsat.core.sampling import NOON
 from ruqsat.core.world import World
 from ruqsat.errors import JournalError, StoreUnavailableError
 from ruqsat.service.decision_point import Answer, DecisionPoint, Origin
@@ -354,3 +355,41 @@ def test_a_policy_that_the_journal_could_not_keep_is_told_before_the_next_decisi
     asyncio.run(story())
 
     assert [entry["kind"] for entry in journal.entries] == ["policy", "decision", "decision"]
+
+
+def test_a_permit_that_was_held_back_is_tested_again_and_taken_back(
+    policy_set: PolicySet, asked: tuple[EvaluationRequest, Facts]
+) -> None:
+    """It was true when it was decided; a denial takes its place, and the journal says that it was never sent."""
+    request, facts = asked
+
+    async def story() -> tuple[Any, Any, list[dict[str, Any]]]:
+        known, paper = Known(facts), Paper()
+        point = DecisionPoint(policy_set, known, Freshness(bytes(32)), paper, FixedClock(NOON), Metrics())
+        permit = await point.decide(request, ORIGIN)
+        assert permit.decision.allowed and point.may_send(request, permit)
+        known.unusable = 1 << 30
+        assert not point.may_send(request, permit)
+        denial = await point.take_back(request, ORIGIN, permit)
+        assert point.may_send(request, denial)
+        return permit, denial, paper.entries
+
+    permit, denial, entries = asyncio.run(story())
+
+    assert (denial.decision.allowed, denial.decision.reason) == (False, "deny.stale")
+    assert [(entry["kind"], entry["id"]) for entry in entries] == [
+        ("decision", permit.id), ("not_sent", permit.id), ("decision", denial.id),
+    ]  # fmt: skip
+
+
+def test_a_refusal_names_the_point_and_who_acts(policy_set: PolicySet, asked: tuple[EvaluationRequest, Facts]) -> None:
+    """Whoever probes through a registered proxy, or for a person, can be traced."""
+
+    async def story() -> dict[str, Any]:
+        paper = Paper()
+        point = DecisionPoint(policy_set, Known(asked[1]), Freshness(bytes(32)), paper, FixedClock(NOON), Metrics())
+        await point.record_refusal("unmapped.route", Origin("nginx", actors=("portal-app",), point="front"), "dr_aida")
+        return paper.entries[0]
+
+    entry = asyncio.run(story())
+    assert (entry["point"], entry["actors"], entry["subject"]) == ("front", ["portal-app"], "dr_aida")

@@ -1,5 +1,6 @@
 """Several questions in one call: whole entities as defaults, errors in their own place, three ways to stop."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from itertools import product
@@ -7,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from ruqsat.core.decision import Decision, deny
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError
-from ruqsat.web.batch import MAX_BATCH, Batch, read_batch
+from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.web.batch import MAX_BATCH, Batch, answer_batch, read_batch
 from ruqsat.web.wire import refuse_repeated_members
 from tests.process.starter import Sidecar, question, serving
 
@@ -200,3 +205,49 @@ def test_no_way_to_stop_changes_a_decision(sidecar: Sidecar, semantic: str) -> N
     said = decisions(ask(sidecar, ALLOWED, BROKEN, DENIED, ALLOWED, semantic=semantic))
 
     assert said == [True, False, False, True][: len(said)]
+
+
+class Holding:
+    """A decision point that allows whatever is asked, and then takes away what it is told."""
+
+    def __init__(self, *gone: str) -> None:
+        self.gone = gone
+        self.taken: list[str] = []
+
+    async def decide(self, request: EvaluationRequest, *_: Any) -> Answer:
+        """Allow."""
+        return Answer(request.resource.id, Decision(True, "allow.consent", "consent"), "permitted", (), "p", "t")
+
+    def may_send(self, request: EvaluationRequest, answer: Answer) -> bool:
+        """Tell whether it holds at the end."""
+        return not answer.decision.allowed or request.resource.id not in self.gone
+
+    async def take_back(self, request: EvaluationRequest, _: Origin, unsent: Answer) -> Answer:
+        """Deny; and lose the next, for the test takes time, too."""
+        self.taken.append(unsent.id)
+        self.gone = (*self.gone, "c") if request.resource.id == "b" else self.gone
+        return Answer("x", deny("deny.stale"), "try_later", (), "p", "t")
+
+
+@pytest.mark.parametrize(
+    ("semantic", "gone", "told", "taken"),
+    [
+        ("execute_all", (), [True] * 4, []), ("execute_all", ("a",), [False, True, True, True], ["a"]),
+        ("execute_all", ("b",), [True, False, False, True], ["b", "c"]),
+        ("deny_on_first_deny", ("b",), [True, False], ["b", "c"]), ("permit_on_first_permit", ("a",), [False], ["a"]),
+    ],
+)  # fmt: skip
+def test_what_was_taken_away_before_the_batch_was_sent_is_denied(
+    policy_set: PolicySet, semantic: Any, gone: tuple[str, ...], told: list[bool], taken: list[str]
+) -> None:
+    """The first permits wait for the last question; at the moment of sending every one of them still holds."""
+    point = Holding(*gone)
+    items = [{"resource": {"type": "Record", "id": name}} for name in "abcd"]
+    body = question() | {"evaluations": items, "options": {"evaluations_semantic": semantic}}
+    batch = read_batch(json.dumps(body).encode(), EvaluationRequest)
+    assert isinstance(batch, Batch)
+
+    said = json.loads(asyncio.run(answer_batch(batch, point, Origin("json"), policy_set)))
+
+    assert [each["decision"] for each in said["evaluations"]] == told
+    assert point.taken == taken

@@ -42,6 +42,10 @@ class Slow:
             raise RuntimeError("x")
         return Answer("d-1", ALLOW, "permitted", (), "p", "t")
 
+    def may_send(self, *_: Any) -> bool:
+        """Whatever was decided holds."""
+        return True
+
     async def record_refusal(self, *_: Any) -> str:
         """Never reached here."""
         raise AssertionError

@@ -82,7 +82,8 @@ class Answer(Struct, frozen=True):
     """
     The decision point's answer.
 
-    ``reason`` is what a client may learn; the exact reason stands in ``decision``.
+    ``reason`` is what a client may learn; the exact reason stands in ``decision``.  ``rests_on``
+    is what a permit rests on, for whoever cannot send it at once (``may_send``).
     """
 
     id: str
@@ -92,6 +93,7 @@ class Answer(Struct, frozen=True):
     policy: str
     token: str
     degraded: bool = False
+    rests_on: "tuple[PolicySet, Facts | None, tuple[Reading, ...]] | None" = None
 
 
 class Entry(Struct, frozen=True, omit_defaults=True):
@@ -247,13 +249,13 @@ class DecisionPoint:
             now = self._clock.now()
         else:
             decision = self._decide(policy_set, request, facts, now, _capabilities(request, origin))
-        answer = self._answer(decision, policy_set, degraded=_is_degraded(facts))
+        answer = self._answer(decision, policy_set, None, facts, beside)
         if self._untold is not None:
             self._tell(self._untold)
         try:
             await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
             # The last test before a permit is sent: nothing changed while its entry was written, and the lease holds.
-            if decision.allowed and not (self._may_answer(policy_set) and self._still_usable(request, facts, beside)):
+            if not self.may_send(request, answer):
                 answer = await self._again(asked, request, origin, answer)
         except JournalError:
             self._untold = self._policy_told
@@ -261,14 +263,41 @@ class DecisionPoint:
         self._metrics.decided(origin.listener, answer.decision.reason, time.perf_counter() - began)
         return answer
 
+    def may_send(self, request: EvaluationRequest, answer: Answer) -> bool:
+        """
+        Tell whether an answer to *request* may be sent at this very moment: a denial always.
+
+        ``decide`` has asked it last; whoever holds answers back, as a batch does, asks again before they leave.
+        """
+        if not answer.decision.allowed:
+            return True
+        if answer.rests_on is None:
+            return False
+        policy_set, facts, beside = answer.rests_on
+        return self._may_answer(policy_set) and self._still_usable(request, facts, beside)
+
+    async def take_back(self, request: EvaluationRequest, origin: Origin, unsent: Answer) -> Answer:
+        """Journal that a permit was never sent, and return the denial in its place."""
+        answer, now = self._answer(deny("deny.stale"), self.policy_set), self._clock.now()
+        try:
+            await self._journal.append(self._entry("not_sent", unsent, request, origin, None, now))
+            await self._journal.append(self._entry("decision", answer, request, origin, None, now))
+        except JournalError:
+            self._metrics.unjournaled += 1
+        return answer
+
     async def weigh(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet) -> Weighed:
         """
         Decide one request for a search, which is journaled as a whole; a failure of the store is a denial.
+
+        What degraded mode would still answer is a failure here: a page of such permits would be nobody's to review.
 
         Raises:
             RequestError: the request carries a consistency token that was not issued here.
         """
         decision, facts, beside = await self._evaluate(policy_set, request, origin)
+        if _is_degraded(facts):
+            decision = UNAVAILABLE
         return Weighed(decision, lambda: self._may_answer(policy_set) and self._still_usable(request, facts, beside))
 
     async def record(self, entry: Struct) -> None:
@@ -330,6 +359,7 @@ class DecisionPoint:
         entry = Entry(
             "refusal", answer.id, render_instant(self._clock.now().hi), origin.listener, False,
             answer.decision.reason, answer.policy, subject, traceparent=origin.traceparent,
+            actors=origin.actors, point=origin.point,
         )  # fmt: skip
         self._metrics.decided(origin.listener, answer.decision.reason, 0.0)
         try:
@@ -401,18 +431,19 @@ class DecisionPoint:
         """
         policy_set = asked or self.policy_set
         decision, facts, beside = await self._evaluate(policy_set, request, origin)
-        answer, now = self._answer(decision, policy_set, degraded=_is_degraded(facts)), self._clock.now()
+        answer, now = self._answer(decision, policy_set, None, facts, beside), self._clock.now()
         await self._journal.append(self._entry("not_sent", unsent, request, origin, None, now))
         await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
-        if decision.allowed and not (self._may_answer(policy_set) and self._still_usable(request, facts, beside)):
+        if not self.may_send(request, answer):
             await self._journal.append(self._entry("not_sent", answer, request, origin, None, now))
             answer = self._answer(deny("deny.stale"), policy_set)
             await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
         return answer
 
     def _answer(
-        self, decision: Decision, policy_set: PolicySet, number: str | None = None, *, degraded: bool = False
-    ) -> Answer:
+        self, decision: Decision, policy_set: PolicySet, number: str | None = None, facts: Facts | None = None,
+        beside: tuple[Reading, ...] = NOTHING,
+    ) -> Answer:  # fmt: skip
         identifier = number or f"{self._process}-{next(self._numbers):x}"
         return Answer(
             identifier,
@@ -421,7 +452,8 @@ class DecisionPoint:
             tuple([_obligation(identifier, n, duty) for n, duty in enumerate(decision.duties, 1)]),
             policy_set.digest[:DIGEST_SHOWN],
             self._tokens.issue_token(self._information.position),
-            degraded,
+            _is_degraded(facts),
+            (policy_set, facts, beside),
         )
 
     def _entry(

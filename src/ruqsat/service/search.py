@@ -37,6 +37,9 @@ TOKEN_LIFE = 10 * MINUTE
 SUBJECT_TYPES = ("user", "patient", "service")
 """Types of subjects; the directory does not tell one from the other, and each searches all of it."""
 
+Found = tuple[EvaluationRequest, str, Weighed]
+
+_LOOKS_AGAIN = 3
 _FAILED = frozenset({"deny.store.unavailable", "deny.not_fresh", "deny.stale"})
 _NONCE = 12
 
@@ -167,7 +170,7 @@ class Search:
         after, limit = self._resume(question, origin.point)
         granted = self.budget.take(origin.point, LOOKED_AT)
         looked_at, last = 0, after
-        found: list[tuple[EvaluationRequest, str, Weighed]] = []
+        found: list[Found] = []
         try:
             candidates = await self._candidates(question, policy_set, after, granted + 1)
             for last, name in candidates[:granted]:  # noqa: B007 - where the page ends
@@ -181,7 +184,7 @@ class Search:
         finally:
             self.budget.give_back(origin.point, granted - looked_at)
         await self._decision_point.record(self._entry(question, origin, policy_set, looked_at, len(found)))
-        results = [name for request, name, weighed in found if await self._holds(request, weighed, origin, policy_set)]
+        results = await self._still_found(found, origin, policy_set)
         ended = looked_at == len(candidates)
         return Page(tuple(results), "" if ended else self._token(question, origin.point, last, limit))
 
@@ -191,12 +194,18 @@ class Search:
             raise StoreUnavailableError("facts of a candidate cannot be read, try later")
         return weighed
 
-    async def _holds(self, request: EvaluationRequest, weighed: Weighed, origin: Origin, policy_set: PolicySet) -> bool:
-        """Tell whether what was found is still so, as the answer is sent: the entry took time."""
-        if weighed.is_usable():
-            return True
-        again = await self._weigh(request, origin, policy_set)
-        return again.decision.allowed and again.is_usable()
+    async def _still_found(self, found: list[Found], origin: Origin, policy_set: PolicySet) -> list[str]:
+        """Return the names that are found at the moment of sending: the entry took time, and each look again does."""
+        for _ in range(_LOOKS_AGAIN):
+            kept: list[Found] = []
+            gone: list[Found] = []
+            for each in found:
+                (kept if each[2].is_usable() else gone).append(each)
+            if not gone:
+                return sorted(name for _, name, _ in kept)
+            again = [(request, name, await self._weigh(request, origin, policy_set)) for request, name, _ in gone]
+            found = kept + [each for each in again if each[2].decision.allowed]
+        raise StoreUnavailableError("what was found changes faster than it can be read, try later")
 
     async def _candidates(self, question: Question, policy_set: PolicySet, after: str, limit: int) -> Candidates:
         request, types = question.request, policy_set.vocabulary.types

@@ -17,9 +17,10 @@ import msgspec
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError
-from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.service.decision_point import Origin
 from ruqsat.service.search import Search, SearchRefusedError, Target
 from ruqsat.web.batch import MAX_BATCH_BYTES, answer_batch, read_batch
+from ruqsat.web.batch import Decides as BatchDecides
 from ruqsat.web.enforcement_points import CHALLENGE, Door, EnforcementPoint
 from ruqsat.web.load import Load
 from ruqsat.web.protocol import CYCLE, reply_at_once, take_body
@@ -42,14 +43,10 @@ _MAX_TRACEPARENT = 256
 _log = logging.getLogger("ruqsat.json")
 
 
-class Decides(Protocol):
+class Decides(BatchDecides, Protocol):
     """The decision point, as this listener needs it."""
 
     policy_set: PolicySet
-
-    async def decide(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet | None = None) -> Answer:
-        """Decide one request, under the set that it was read with."""
-        ...
 
 
 class AuthZen:
@@ -140,18 +137,15 @@ class AuthZen:
         body = await read_on(await receive(), receive, MAX_BATCH_BYTES)
         policy_set = self._decision_point.policy_set
         asked = read_batch(body, policy_set.request_type)
-
-        def decide(question: EvaluationRequest) -> Awaitable[Answer]:
-            return self._decision_point.decide(question, origin, policy_set)
-
         if not self._load.enter():
             await say(send, 503, _OVERLOADED, [*extra, _RETRY])
             return
         try:
             if isinstance(asked, EvaluationRequest):
-                said = encode_answer(await decide(asked), origin.explain)
+                answer = await self._decision_point.decide(asked, origin, policy_set)
+                said = encode_answer(answer, origin.explain)
             else:
-                said = await answer_batch(asked, decide, origin.explain)
+                said = await answer_batch(asked, self._decision_point, origin, policy_set)
         finally:
             self._load.leave()
         await reply(send, 200, JSON, said, extra)
@@ -164,7 +158,13 @@ class AuthZen:
             raise SearchRefusedError("this enforcement point may not search")
         policy_set = self._search.policy_set
         question = read_search(target, body, policy_set.request_type)
-        page = await self._search.find(question, origin, policy_set)
+        if not self._load.enter():
+            await say(send, 503, _OVERLOADED, [*extra, _RETRY])
+            return
+        try:
+            page = await self._search.find(question, origin, policy_set)
+        finally:
+            self._load.leave()
         await reply(send, 200, JSON, write_page(question, page), extra)
 
     async def _discovery(self, scope: Scope, send: Send, extra: Headers) -> None:

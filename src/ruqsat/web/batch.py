@@ -9,15 +9,16 @@ its own place, which is no permit.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.stated import entity_types
 from ruqsat.errors import RequestError
-from ruqsat.service.decision_point import Answer
+from ruqsat.service.decision_point import Answer, Origin
 from ruqsat.web.wire import decode_evaluation, encode_answer, refuse_repeated_members, refuse_unprintable, sentence_of
 
 MAX_BATCH_BYTES = 1024 * 1024
@@ -119,20 +120,71 @@ def _question(raw: Raw, of_all: dict[str, Any], kind: type[EvaluationRequest]) -
     return request
 
 
-async def answer_batch(batch: Batch, decide: DecideOne, explain: bool) -> bytes:
-    """Answer the questions in their order, as far as the call wants them answered."""
-    answers = [said async for said in _said(batch, decide, explain)]
-    return b'{"evaluations":[' + b",".join(answers) + b"]}"
+class Decides(Protocol):
+    """What a batch needs of the decision point."""
+
+    async def decide(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet) -> Answer:
+        """Decide one question."""
+        ...
+
+    def may_send(self, request: EvaluationRequest, answer: Answer) -> bool:
+        """Tell whether an answer may be sent at this very moment."""
+        ...
+
+    async def take_back(self, request: EvaluationRequest, origin: Origin, unsent: Answer) -> Answer:
+        """Return the denial in the place of a permit that was never sent."""
+        ...
 
 
-async def _said(batch: Batch, decide: DecideOne, explain: bool) -> AsyncIterator[bytes]:
+async def answer_batch(batch: Batch, point: Decides, origin: Origin, policy_set: PolicySet) -> bytes:
+    """
+    Answer the questions in their order, as far as the call wants them answered.
+
+    The first permits wait for the last question; so each is tested once more, after every
+    wait: what has been taken away meanwhile is denied, as to whoever asks it alone now.
+    """
+
+    def decide(question: EvaluationRequest) -> Awaitable[Answer]:
+        return point.decide(question, origin, policy_set)
+
+    answers = [each async for each in _answers(batch, decide)]
+    while gone := _gone(batch, answers, point):
+        for number, question, answer in gone:
+            answers[number] = await point.take_back(question, origin, answer)
+    kept = _as_far_as_asked(batch.semantic, answers)
+    said = [encode_answer(each, origin.explain) if isinstance(each, Answer) else _error(each) for each in kept]
+    return b'{"evaluations":[' + b",".join(said) + b"]}"
+
+
+def _gone(
+    batch: Batch, answers: Sequence[Answer | Exception], point: Decides
+) -> list[tuple[int, EvaluationRequest, Answer]]:
+    """Return the permits that may not be sent any more."""
+    return [
+        (number, question, answer)
+        for number, (question, answer) in enumerate(zip(batch.questions, answers, strict=False))
+        if isinstance(answer, Answer) and isinstance(question, EvaluationRequest)
+        and not point.may_send(question, answer)
+    ]  # fmt: skip
+
+
+def _ends(semantic: Semantic, answer: Answer | Exception) -> bool:
+    allowed = isinstance(answer, Answer) and answer.decision.allowed
+    return semantic == ("permit_on_first_permit" if allowed else "deny_on_first_deny")
+
+
+def _as_far_as_asked(semantic: Semantic, answers: Sequence[Answer | Exception]) -> Sequence[Answer | Exception]:
+    last = next((number for number, each in enumerate(answers) if _ends(semantic, each)), len(answers))
+    return answers[: last + 1]
+
+
+async def _answers(batch: Batch, decide: DecideOne) -> AsyncIterator[Answer | Exception]:
     at_once = AT_ONCE if batch.semantic == "execute_all" else 1
     for first in range(0, len(batch.questions), at_once):
         lot = batch.questions[first : first + at_once]
         for answer in await _decided(lot, decide):
-            yield encode_answer(answer, explain) if isinstance(answer, Answer) else _error(answer)
-            allowed = isinstance(answer, Answer) and answer.decision.allowed
-            if batch.semantic == ("permit_on_first_permit" if allowed else "deny_on_first_deny"):
+            yield answer
+            if _ends(batch.semantic, answer):
                 return
 
 

@@ -159,10 +159,11 @@ async def fetch_document(url: str) -> Any:
     Fetch a document of the issuer: JSON, at most 256 KiB, within five seconds, from this address and no other.
 
     Raises:
-        httpx.HTTPError: no answer, or another than 200.
-        ValueError: it is too large, or no JSON.
+        httpx.HTTPError, TimeoutError: no answer in time.
+        ValueError: another than 200, too large, or no JSON.
     """
     async with (
+        asyncio.timeout(FETCH_SECONDS),  # httpx's own is of each step: a byte now and then would never end
         httpx.AsyncClient(timeout=FETCH_SECONDS, follow_redirects=False, trust_env=False) as client,
         client.stream("GET", url, headers={"accept": "application/json"}) as answer,
     ):

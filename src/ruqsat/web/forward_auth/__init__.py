@@ -133,28 +133,15 @@ class ForwardAuth:
             headers: Its headers, names in lower case; the token, the trace and what a FHIR server would read are read.
             point: Who asks; None for nobody that is registered here.
         """
-        if not self._load.enter():
-            return Verdict(reason="overloaded")
-        try:
-            return await self._judge(dialect, read_original, headers, point)
-        finally:
-            self._load.leave()
-
-    async def _judge(
-        self, dialect: str, read_original: Callable[[], Original], headers: Headers, point: EnforcementPoint | None
-    ) -> Verdict:
         origin = Origin(dialect, traceparent=_traceparent(headers), point="" if point is None else point.name)
         try:
             if point is None:
                 raise _Refused("bad_pep_request")
-            routes, policy_set = self._in_force
-            request, who = await self._read(read_original, headers, routes)
+            asked, who = await self._read(read_original, headers)
             if who.actors or who.issued_at is not None:
                 origin = replace(origin, actors=who.actors, issued_at=who.issued_at)
-            answer = await self._decision_point.decide(request, origin, policy_set)
-            if answer.decision.allowed is True:
-                return Verdict(200, answer.id, answer.reason, request.subject.id)
-            return Verdict(403, answer.id, answer.reason)
+            routes, policy_set = self._in_force
+            return await self._decided(_question(who, _map(asked, who, routes, headers)), origin, policy_set)
         except _Refused as refusal:
             decision = await self._recorded(refusal, origin)
             return Verdict(refusal.status, decision, "not_permitted", challenge=refusal.challenge)
@@ -167,14 +154,23 @@ class ForwardAuth:
             _log.exception("forward_auth_failed")
         return Verdict()
 
-    async def _read(
-        self, read_original: Callable[[], Original], headers: Headers, routes: RouteTable
-    ) -> tuple[EvaluationRequest, Identity]:
-        """Return the question behind a proxy's call, and who asks; raises _Refused."""
+    async def _decided(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet | None) -> Verdict:
+        # Under way from here on: whoever waits for a key of the issuer's takes nobody's place.
+        if not self._load.enter():
+            return Verdict(reason="overloaded")
+        try:
+            answer = await self._decision_point.decide(request, origin, policy_set)
+        finally:
+            self._load.leave()
+        if answer.decision.allowed is True:
+            return Verdict(200, answer.id, answer.reason, request.subject.id)
+        return Verdict(403, answer.id, answer.reason)
+
+    async def _read(self, read_original: Callable[[], Original], headers: Headers) -> tuple[Original, Identity]:
+        """Return the request that a client sent to the proxy, and who asks; raises _Refused."""
         try:
             asked = read_original()
-            who = await self._verifier.identify([value for name, value in headers if name == b"authorization"])
-            return _question(who, _map(asked, who, routes, headers)), who
+            return asked, await self._verifier.identify([value for name, value in headers if name == b"authorization"])
         except BadPepRequest:
             raise _Refused("bad_pep_request") from None
         except Unauthenticated as error:
