@@ -1,7 +1,6 @@
 """What `/status`, readiness and the metrics show of a process."""
 
 import math
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,6 @@ class ProcessState:
         self.sharing: Sharing | None = None
         self.follower: PolicyFollower | None = None
         self.load = Load()
-        self._started = time.time()
         self._draining = False
 
     def begin_drain(self) -> None:

@@ -44,6 +44,7 @@ from tests.core import (
     test_moments,
     test_parts,
     test_projection,
+    test_stated_words,
     test_word_functions,
 )
 from tests.guards import Mutant, live, mutants_of, without
@@ -95,6 +96,7 @@ ARGUED: dict[str, tuple[str, ...]] = {
         "entitlement.entitlement_answer: `_FURTHER[miss] > _FURTHER[furthest]` with `>=`",
     ),
     "for the type checker: nothing is found under no name, or it was made sure of before": (
+        "case.(body): never `if not TYPE_CHECKING`",
         "consent.onward_answer: never `if recipient is None`",
         "evaluate.evaluate: without `properties is not None`",
         "functions.build_functions: without `data_class is not None`",
@@ -279,7 +281,8 @@ def sentences(*modules: ModuleType) -> Iterator[Callable[[Mapping[str, Any]], No
 
 SENTENCES = [
     *sentences(
-        test_parts, test_projection, test_moments, test_word_functions, test_entities, test_documents, test_grounds
+        test_parts, test_projection, test_moments, test_word_functions, test_entities, test_documents, test_grounds,
+        test_stated_words,
     )
 ]  # fmt: skip
 

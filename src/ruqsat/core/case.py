@@ -13,14 +13,12 @@ from ruqsat.core.facts import Conf, Facts, PatientFacts, Stated, SubjectFacts, e
 from ruqsat.core.instant import Now
 from ruqsat.core.request import (
     Action,
-    ActionProperties,
     EvaluationRequest,
     RequestContext,
     ResourceProperties,
     SubjectProperties,
 )
 
-_NO_ACTION = ActionProperties()
 _NO_SUBJECT = SubjectProperties()
 _NO_RESOURCE = ResourceProperties()
 _NO_CONTEXT = RequestContext()
@@ -127,7 +125,7 @@ class ActionView(_View):
 
     def __init__(self, action: Action) -> None:
         self.name = action.name
-        self._said = action.properties or _NO_ACTION
+        self._said = action.properties  # none, and every word is absent
 
 
 class ResourceView(_View):

@@ -21,7 +21,6 @@ KEPT_TOKENS = 4096
 KEPT_SECONDS = 60
 _BEARER = b"bearer "
 _MAX_TOKEN_BYTES = 8192
-_END_OF_TIME = 1 << 40
 
 
 class Unauthenticated(Exception):  # noqa: N818 - a refusal is an answer, not an error of ours
