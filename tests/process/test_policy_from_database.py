@@ -6,7 +6,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from ruqsat.stores.policy_folder import load_texts
 from tests.conftest import ROOT
 from tests.ground import PostgresServer, Server
 from tests.process.checker import entries_in
-from tests.process.starter import Sidecar, run_cli, serving
+from tests.process.starter import Sidecar, question, run_cli, serving
 from tests.stores.redis_ground import url_of
 from tests.stores.test_redis_copy import mortal
 
@@ -209,3 +209,51 @@ def test_a_sidecar_whose_pack_cannot_be_had_and_that_kept_none_does_not_start(
     refused = run_cli(tmp_path, "serve", "--demo", timeout=SOON, **settings)
     assert refused.returncode == 2
     assert "not those that were released" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_set_that_must_apply_and_cannot_denies_everything_until_one_that_can_is_active(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """Its bytes were altered: from the lease on nothing is allowed and nothing is ready; another activation ends that."""
+    url, narrow = postgres.new_truth(), tmp_path / "narrow"
+    shutil.copytree(ROOT / "policies", narrow / "policies")
+    shutil.copy(ROOT / "model.conf", narrow)
+    withdraw_first_rule(narrow)
+    settings = {
+        "database_url": url, "policy_source": "database", "policy_compare_seconds": "0.5", "auth_listen": "off",
+        "policy_dir": str(tmp_path / "state"), "json_explain": "true",
+    }  # fmt: skip
+    write_pack_file(tmp_path / "state" / "last-good.pack", load_texts(ROOT))
+    ruled = Fleet((), settings, tmp_path, digest_of(load_texts(ROOT)), digest_of(load_texts(narrow)))
+    ruled.command("publish", str(ROOT), "--author", "aida", "--reason", "first", "--activate")
+
+    with serving(tmp_path / "one", **settings) as sidecar:
+        one = ruled._replace(sidecars=(sidecar,))
+        assert sidecar.evaluate().json()["decision"] is True
+
+        sidecar.send_signal(signal.SIGSTOP)
+        must = ("--author", "aida", "--reason", "urgent", "--activate", "--must-apply", "--approved-by", "carla")
+        one.command("publish", str(narrow), *must)
+        altered = f"UPDATE policy_pack SET body = 'other'::bytea WHERE digest = '{one.narrow}'"
+        postgres.execute(altered, url.rpartition("/")[2])
+        sidecar.send_signal(signal.SIGCONT)
+
+        until(lambda: sidecar.call("control", "GET", "/health/ready").status_code == 503)
+        until(lambda: one.status(0)["policy_release"]["denies"])
+        until(lambda: not sidecar.evaluate().json()["decision"])
+        for who, action in (("dr_aida", "read"), ("dana", "read"), ("dr_erlan", "search")):
+            assert sidecar.evaluate(question(who, action)).json()["decision"] is False
+        assert sidecar.call("control", "GET", "/health/live").status_code == 200
+
+        one.command("activate", one.wide[:16], "--author", "berik", "--reason", "as before", "--approved-by", "carla")
+        until(lambda: sidecar.evaluate().json()["decision"])
+        assert sidecar.call("control", "GET", "/health/ready").status_code == 200
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    give_up = time.monotonic() + SOON
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)

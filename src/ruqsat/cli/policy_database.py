@@ -196,8 +196,15 @@ async def _add(settings: Settings, store: PolicyStore, steps: tuple[Step, ...], 
 async def _changes_by(store: PolicyStore, policy_set: PolicySet) -> Changes:
     """Return by which rules a set differs from the one in force; nothing for the first."""
     standing, _ = await store.fetch_standing("")
-    before = await _set_of(store, standing.active, standing.digest) if standing.active else None
-    return changes_between(before, policy_set) if before is not None else Changes()
+    if not standing.active:
+        return Changes()
+    try:
+        before = await _set_of(store, standing.active, standing.digest)
+    except PolicyError as problem:
+        # Another set must be able to take the place of one that nobody can read.
+        typer.echo(f"the set in force cannot be compared, every rule counts as new: {problem}", err=True)
+        before = None
+    return changes_between(before, policy_set)
 
 
 async def _set_of(store: PolicyStore, address: str, digest: str) -> PolicySet | None:
