@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from ruqsat.stores.sql_schema import metadata
 from tests.chaos.canaries import REGISTRIES, Marked, Registry, marked, met
 from tests.chaos.fleet import DESK, PLANTED, Fleet, Tokens, fleet
 from tests.process.starter import EVALUATION, question, serving
+from tests.registry.documents import BIN, OTHER, OWNER, REPRESENTATIVE
+from tests.registry.record_documents import PATHS, family_consent
+from tests.web.test_records import PEOPLE as WHO
+from tests.web.test_records import WRITERS, current
 
 PEOPLE: dict[str, dict[str, Any]] = {
     "desk": DESK,
@@ -80,6 +85,51 @@ class Asked:
             self.answers[path] = self._client.get(path).content
 
 
+def other_records(base: str, tokens: Tokens, owner: str) -> Places:
+    """
+    Write a record of each other kind down, read it as strangers do, and return the answers to those who see no name.
+
+    *owner* is the number that the patient has in verified consents.
+    """
+    told: Places = {}
+    with httpx.Client(base_url=base, trust_env=False, timeout=20) as client:
+
+        def call(who: str, method: str, path: str, **call: Any) -> httpx.Response:
+            claims = WHO[who] | {"sub": who, "amr": ["pwd", "mfa"], "auth_time": int(time.time())}
+            answer = client.request(method, f"/v1/{path}", headers=tokens.bearer(claims), **call)
+            told[f"{len(told)} {who} {method} {path}"] = json.dumps(dict(answer.headers)).encode() + answer.content
+            return answer
+
+        named = call("reg_saltanat", "POST", "consents", json=of(owner, family_consent("g-new")))
+        assert named.status_code == 201, named.text
+        consent = named.json()["consent"]
+        for kind, path in PATHS.items():
+            document = of(owner, current(kind) | ({"consent": consent} if kind == "delegation" else {}))
+            made = call(WRITERS[kind], "POST", path, json=document)
+            assert (made.status_code, made.json()["items"]) == (201, []), made.text
+            call(WRITERS[kind], "POST", path, json=document | {"unknown": document})
+            for who in ("kamal", "reg_zarina", "dr_aida"):
+                call(who, "GET", f"{path}/{made.json()['id']}")
+                call(who, "GET", path, params={"patient": document["patient"]})
+    return told
+
+
+def of(owner: str, document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document with the owner's number."""
+    renamed: dict[str, Any] = json.loads(json.dumps(document).replace(OWNER, owner))
+    return renamed
+
+
+def unsealed(places: Places) -> set[str]:
+    """Return where a name or a number of those records stands in clear."""
+    return {
+        place
+        for place, content in places.items()
+        for trace in ("CANARY", OWNER, REPRESENTATIVE, OTHER, BIN)
+        if trace.encode() in content or trace.encode("utf-16-le") in content
+    }
+
+
 def decisions(addresses: Sequence[str], document: dict[str, Any]) -> Places:
     """Return what processes decide about the patient: with reasons, over the JSON listener."""
     told = {}
@@ -139,6 +189,10 @@ async def run(documents: dict[Registry, Marked]) -> tuple[Places, dict[Registry,
             places |= {f"{registry.name}: {place}": content for place, content in told.items()}
             opened[registry] = asked.opened
             asked.close()
+        owner = documents[REGISTRIES[0]].document["owner"]["iin"]
+        places |= await asyncio.to_thread(other_records, str(one.control.base_url), running.tokens, owner)
+        for patient in ("p-dana", "p-marat"):
+            places |= await asyncio.to_thread(decisions, addresses, {"patient": patient})
         places |= {path: (await two.control.get(path)).content for path in WATCHED}
         await asyncio.sleep(0.5)  # what is offered to Redis goes there by and by
         places |= await redis_bytes(running.valkey.server.port)
@@ -171,6 +225,8 @@ def test_no_personal_field_is_anywhere_but_under_the_seal() -> None:
         assert met(marked_.markers, places) == {}
         # They are kept, though: whoever may read the document reads every one of them.
         assert met(marked_.markers, {"opened": opened[registry]}) == {"opened": sorted(marked_.markers)}
+    assert unsealed({kind: json.dumps(current(kind)).encode() for kind in PATHS}) == {*PATHS}
+    assert unsealed(places) == set()
     for kind in ("journal", "stdout", "table consent_record", "table feed", "redis", "/metrics", "postgres/data/base"):
         assert any(kind in place and content for place, content in places.items()), kind
 
