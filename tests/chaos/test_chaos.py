@@ -16,7 +16,7 @@ import pytest
 from tests.chaos.checker import at_once, boottime, check_forever
 from tests.chaos.faults import Faults
 from tests.chaos.fleet import fleet
-from tests.chaos.verdict import Check, Pause, Span, Write, count_alive, count_violations, earliest_sent
+from tests.chaos.verdict import Check, Pause, Span, Write, count_alive, count_violations, earliest_sent, outages
 from tests.chaos.world import patient
 from tests.chaos.writer import Writer
 
@@ -83,6 +83,7 @@ def test_what_was_withdrawn_opens_nothing_after_delta_whatever_goes_wrong() -> N
     print(f"{counted.tested} checks on what was withdrawn for Δ; {len(recorded.pauses)} pauses; {recorded.faults}")
     print(f"{sum(map(recorded.lay_in_a_pause, recorded.checks))} requests lay in the socket of one that stood still")
     print(f"alive: {alive.allowed} of {alive.asked}: {dict(alive.reasons)}")
+    print(f"worst: {outages(recorded.checks, recorded.spans, frozenset(each.id for each in UNTOUCHED))[:8]}")
 
     assert counted.violations == ()
     assert counted.tested > 100

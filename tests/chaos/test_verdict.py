@@ -2,7 +2,17 @@
 
 import pytest
 
-from tests.chaos.verdict import Check, Pause, Span, Write, count_alive, count_violations, earliest_sent
+from tests.chaos.verdict import (
+    Check,
+    Outage,
+    Pause,
+    Span,
+    Write,
+    count_alive,
+    count_violations,
+    earliest_sent,
+    outages,
+)  # fmt: skip
 
 DELTA = 2.0
 WITHDRAWN = Write("p", "withdraw", "a", 10.0, 10.1)
@@ -64,3 +74,13 @@ def test_liveness_is_counted_where_all_was_well_alone() -> None:
     asked = [check(1, 2), check(4, 6), check(6, 7), check(8, 9, allowed=False), Check("b", "q", 1, 2, True)]
     alive = count_alive(asked, spans, frozenset("p"))
     assert (alive.asked, alive.allowed) == (2, 1)
+
+
+def test_an_outage_is_a_row_of_denials_within_a_span() -> None:
+    """An allow ends it, and so does the span; the longest row comes first."""
+    spans = [Span("b", 0, 10), Span("b", 20, 30)]
+    denied = [1, 2, 5, 21, 22, 23, 31]
+    asked = [check(at, at + 0.5, allowed=at not in denied) for at in (0, 1, 2, 3, 5, 6, 21, 22, 23, 31)]
+    assert outages(asked, spans, frozenset("p")) == [
+        Outage("b", 1, 2.5, 3), Outage("b", 1, 1.5, 2), Outage("b", 5, 0.5, 1),
+    ]  # fmt: skip

@@ -21,9 +21,10 @@ acknowledged.  A writer repeats an attempt of unknown outcome under the same
 idempotency key until it has an answer, so that no attempt of before can land after.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Literal, NamedTuple
 
 
@@ -127,6 +128,35 @@ class Alive(NamedTuple):
     asked: int
     allowed: int
     reasons: Mapping[str, int]
+
+
+class Outage(NamedTuple):
+    """Denials of untouched consents, one after the other, while all was well: how long after that began, and until when."""
+
+    sidecar: str
+    after: float
+    lasted: float
+    denied: int
+
+
+def outages(checks: Iterable[Check], spans: Sequence[Span], untouched: frozenset[str]) -> list[Outage]:
+    """Return the outages in *spans*, the one with the most denials first; an allow ends one."""
+    found = []
+    told: dict[str, list[Check]] = defaultdict(list)
+    for check in sorted(checks, key=lambda each: each.sent):
+        if check.patient in untouched:
+            told[check.sidecar].append(check)
+    for span in spans:
+        known = told[span.sidecar]
+        first = bisect_left(known, span.begun, key=lambda each: each.sent)
+        last = bisect_right(known, span.ended, key=lambda each: each.sent)
+        inside = [each for each in known[first:last] if each.received <= span.ended]
+        for allowed, run in groupby(inside, key=lambda each: each.allowed):
+            denied = () if allowed else tuple(run)
+            if denied:
+                lasted = denied[-1].received - denied[0].sent
+                found.append(Outage(span.sidecar, denied[0].sent - span.begun, lasted, len(denied)))
+    return sorted(found, key=lambda each: -each.denied)
 
 
 def count_alive(checks: Iterable[Check], spans: Sequence[Span], untouched: frozenset[str]) -> Alive:
