@@ -111,6 +111,8 @@ class ProcessState:
             metrics.counter(f"ruqsat_redis_hints_{name}", f"Hints: {name}", partial(getattr, hints, name))
         for name in copy.counters:
             metrics.counter(f"ruqsat_redis_copies_{name}", f"Copies: {name}", partial(getattr, copy, name))
+        for name in redis.packs.counters:
+            metrics.counter(f"ruqsat_redis_packs_{name}", f"Policy packs: {name}", partial(getattr, redis.packs, name))
         for name, text in SHARED_COUNTERS.items():
             metrics.counter(f"ruqsat_shared_{name}", text, partial(getattr, sharing, name))
 
@@ -120,6 +122,7 @@ class ProcessState:
             return
         metrics.gauge("ruqsat_policy_generation", "Newest activation known", lambda: follower.standing.generation)
         metrics.gauge("ruqsat_policy_behind", "1 while the active release is not in force", lambda: follower.is_behind)
+        metrics.counter("ruqsat_policy_copies_poisoned", "Sealed copies that were no pack", lambda: follower.poisoned)
         metrics.gauge("ruqsat_policy_denies", "1 while a set that must apply is not in force", lambda: follower.denies)
 
     def watch(self, metrics: Metrics) -> None:

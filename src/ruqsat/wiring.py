@@ -32,7 +32,7 @@ from ruqsat.service.administration_point import AdministrationPoint, InForce, Po
 from ruqsat.service.barrier import Barrier
 from ruqsat.service.block_registry import BlockRegistry
 from ruqsat.service.care_registry import CareRegistry
-from ruqsat.service.clock import ServerClock, SystemClock
+from ruqsat.service.clock import ServerClock
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.freshness import Freshness
@@ -120,14 +120,14 @@ async def open_process(
     """
     doors, seal, signatures = find_doors(settings, rehearsal), record_seal(settings), _signatures(settings)
     url = settings.database_url.get_secret_value()
-    metrics, clock = Metrics(), ServerClock() if is_postgres(url) else SystemClock()
+    metrics, clock = Metrics(), ServerClock()
     own = None if settings.policy_source == "database" else await _open_policy(settings, policy_source(settings))
     async with AsyncExitStack() as stack:
         doors.keep_keys_fresh(stack)
         with naming("RUQSAT_DATABASE_URL"):
             store = await SqlStore.open(url)
         stack.push_async_callback(store.aclose)
-        lease = _share(store, clock, settings)
+        lease = _share(store, clock, settings, is_alone=not is_postgres(url))
         journal = await _start_journal(settings, metrics, stack)
         freshness = Freshness(
             store.token_key, lease_for=lease,
@@ -248,11 +248,11 @@ async def _watch_policy(
     return reload
 
 
-def _share(store: SqlStore, clock: SystemClock, settings: Settings) -> Instant:
-    """On a server, take its clock for ours, and tell the other processes of us; return the lease."""
+def _share(store: SqlStore, clock: ServerClock, settings: Settings, *, is_alone: bool) -> Instant:
+    """Take the database's clock for ours, and tell other processes of us where there are any; return the lease."""
     lease = int(settings.lease_seconds * SECOND)
-    if isinstance(clock, ServerClock):
-        store.observe_clock = clock.observe
+    store.observe_clock = clock.observe
+    if not is_alone:
         store.join(lease)
     return lease
 

@@ -150,6 +150,24 @@ def test_a_set_that_must_apply_and_cannot_ends_the_lease(url: str, tmp_path: Pat
     tell(url, tmp_path, pack_texts, story)
 
 
+def test_what_a_look_finds_missing_outlasts_no_lease(url: str, tmp_path: Path, pack_texts: Texts) -> None:
+    """No probe has told of it yet, and the store goes away: last known facts are not decided by the set before."""
+
+    async def story(sidecar: Sidecar) -> None:
+        await release(sidecar.policies, spoilt(pack_texts), "stage", "activate", must_apply=True)
+        assert sidecar.freshness.may_outlast_lease()
+        await sidecar.follower.look()
+        assert sidecar.follower.denies
+        assert not sidecar.freshness.may_outlast_lease()
+
+        await release(sidecar.policies, pack_texts, "activate")
+        await sidecar.probe()
+        await sidecar.follower.look()
+        assert sidecar.freshness.may_outlast_lease()
+
+    tell(url, tmp_path, pack_texts, story)
+
+
 def test_a_set_that_must_apply_is_not_passed_over_by_a_later_one_that_cannot_be_used(
     url: str, tmp_path: Path, pack_texts: Texts
 ) -> None:

@@ -161,6 +161,20 @@ def test_a_pack_that_was_damaged_in_sql_is_refused(pack_texts: Texts) -> None:
         asyncio.run(PackLoader(Shelf()).load(address, digest))
 
 
+def test_a_pack_that_is_lost_in_sql_is_taken_from_redis(valkey: Server, pack_texts: Texts) -> None:
+    """With its row its digest is gone as well; the address says which bytes they are, and no others do."""
+
+    async def story(packs: RedisPacks, _client: Any) -> None:
+        address, _ = names_of(pack_texts)
+        await packs.keep(address, encode_texts(pack_texts))
+        assert await PackLoader(Shelf(), packs).load(address, "") == (pack_texts, "redis")
+        await packs.keep(address, encode_texts(narrower(pack_texts)))
+        with pytest.raises(PolicyError, match="holds no pack"):
+            await PackLoader(Shelf(), packs).load(address, "")
+
+    with_redis(valkey, story)
+
+
 def test_a_redis_that_is_away_is_done_without(pack_texts: Texts) -> None:
     """Nobody listens there: the pack comes from SQL."""
 

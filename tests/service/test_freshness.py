@@ -253,3 +253,48 @@ def test_what_a_repeated_call_has_found_is_not_answered_from_before_it() -> None
     assert state.read_token(state.issue_token(state.position)) == Position("e", 2)
     state.learn_reading(Position("d", 9), "patient:p2", 1)
     assert state.usable(Position("e", 1), ("patient:p2",), 1)
+
+
+def test_a_token_is_never_of_before_what_was_read() -> None:
+    """An answer may come from a reading that is ahead of what is known; of another history it proves nothing."""
+    state = fresh()
+    state.saw(Position("e", 7))
+
+    assert (state.position, state.newest) == (Position("e", 0), Position("e", 7))
+    assert state.read_token(state.issue_token(state.position)) == Position("e", 7)
+    state.saw(Position("d", 99))
+    assert state.newest == Position("e", 7)
+
+
+def test_forgetting_does_not_forget_how_new_a_change_of_our_own_is() -> None:
+    """It came while a probe that lost count was under way: tokens and barriers stay with it.  Planted: they fall back."""
+
+    def newest(module: ModuleType) -> Position:
+        state = fresh(module)
+        asked = state.ask()
+        state.learn_commit(Position("e", 1500), ("patient:p1",))
+        assert state.observe_probe(Position("e", 1499), (), 1, asked) == "forgot"
+        position: Position = state.newest
+        assert position == state.read_token(state.issue_token(state.position))
+        return position
+
+    assert newest(product) == Position("e", 1500)
+    wrong = plant(product, "self.win = self._newest = max(self.win, overtaken)", "self.win = max(self.win, overtaken)")
+    assert newest(wrong) == Position("e", 1499)
+
+
+@pytest.mark.parametrize("key", [product.POLICY, product.ALL])
+def test_nothing_outlasts_the_lease_under_a_policy_that_is_said_to_have_changed(key: str) -> None:
+    """Whoever follows the policy goes on without the store only while nobody has spoken of another."""
+    state = product.Freshness(KEY, lease_for=LEASE, follows_policy=True)
+    state.observe_probe(Position("e", 0), (), 0, state.ask())
+    state.reflect_policy(Position("e", 0))
+    assert state.may_outlast_lease()
+
+    state.hint(1, key, 1)
+    assert state.reflects_policy() and not state.may_outlast_lease()
+    state.reflect_policy(Position("", -1))
+    assert not state.reflects_policy()
+    alone = fresh()
+    alone.hint(1, key, 1)
+    assert alone.may_outlast_lease(), "it has its policy from elsewhere"

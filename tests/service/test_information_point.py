@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ruqsat.core.fact_changes import FactChange, Found, Wanted
 from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
 from ruqsat.errors import StoreUnavailableError
 from ruqsat.service.freshness import Freshness
@@ -68,6 +69,10 @@ class Memory:
         self.seq += 1
         self.feed.append((self.seq, "patient:" + patient))
         return Position("e", self.seq)
+
+    async def change_facts(self, wanted: Wanted, change: FactChange) -> tuple[Position, tuple[str, ...]]:
+        """Find everything as it is wanted."""
+        return Position("e", self.seq), ()
 
     async def record_facts(self, subjects: Any, patients: Any) -> Any:
         """Not used here."""
@@ -234,3 +239,61 @@ def test_memory_is_bounded() -> None:
         assert point.facts_now("s9", None) is not None
 
     run(story, subjects=4)
+
+
+@pytest.mark.parametrize("wanted", [Wanted(subjects=("s1",)), Wanted(patients=("p1",)), Wanted(staff_of="h1")], ids=str)
+def test_what_is_found_as_it_is_wanted_is_not_answered_from_before_it(wanted: Wanted) -> None:
+    """Somebody else has made that change and it is not known here yet: it is from the answer on, and a token covers it."""
+
+    async def story(point: InformationPoint, store: Memory, _clock: FixedClock) -> None:
+        old = await point.fetch("s1", "p1")
+        store.seq += 1  # another process makes the change, and no probe has told yet
+
+        def nothing(_: Found) -> Any:
+            raise AssertionError("the store here calls nobody")
+
+        await point.change_facts(wanted, nothing)
+
+        assert point.facts_now("s1", "p1") is None and not point.usable(old, "s1", "p1")
+        assert point.newest == Position("e", 1)
+        assert (await point.fetch("s1", "p1")).position == Position("e", 1)
+
+    run(story)
+
+
+def test_a_reading_ahead_of_what_is_known_counts_for_tokens() -> None:
+    """What an answer came from is never newer than the newest that is known."""
+
+    async def story(point: InformationPoint, store: Memory, _clock: FixedClock) -> None:
+        store.seq = 20
+        facts = await point.fetch("s1", "p1")
+        assert (facts.position, point.position, point.newest) == (
+            Position("e", 20), Position("e", 0), Position("e", 20),
+        )  # fmt: skip
+
+    run(story)
+
+
+def test_probes_go_on_whatever_happens_to_one(caplog: pytest.LogCaptureFixture) -> None:
+    """An error that nobody foresaw is logged, counts as a failure, and the next probe is sent."""
+
+    async def story(point: InformationPoint, store: Memory, _clock: FixedClock) -> None:
+        honest, sent = store.fetch_changes, asyncio.Queue[str]()
+
+        async def odd(since: Position) -> Any:
+            sent.put_nowait("odd")
+            store.fetch_changes = usual  # type: ignore[method-assign]
+            raise RuntimeError("can't start new thread")
+
+        async def usual(since: Position) -> Any:
+            sent.put_nowait("usual")
+            return await honest(since)
+
+        store.fetch_changes = odd  # type: ignore[method-assign]
+        probing = asyncio.create_task(point.probe_forever(1000))
+        assert [await sent.get(), await sent.get()] == ["odd", "usual"]
+        assert not probing.done()
+        probing.cancel()
+
+    run(story)
+    assert "probe_failed" in caplog.text

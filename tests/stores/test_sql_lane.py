@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter, sleep
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event, text
@@ -171,6 +172,24 @@ def test_a_thread_that_hangs_does_not_hold_its_caller(database: Driver) -> None:
             await lane.run(count, 0.05)
 
         release.set()
+        assert await lane.run(count, 5) == 0
+
+    with_lane(database, scenario)
+
+
+def test_a_thread_that_cannot_be_had_takes_no_seat(database: Driver) -> None:
+    """The caller gets the error; the next one finds the seat free."""
+
+    async def scenario(lane: Lane) -> None:
+        right = lane._submit
+
+        def refuse(*_: object) -> Any:
+            raise RuntimeError("can't start new thread")
+
+        lane._submit = refuse  # type: ignore[method-assign]
+        with pytest.raises(RuntimeError):
+            await lane.run(count, 5)
+        lane._submit = right  # type: ignore[method-assign]
         assert await lane.run(count, 5) == 0
 
     with_lane(database, scenario)

@@ -18,6 +18,7 @@ import pytest
 import ruqsat
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.errors import SettingsError, StoreLockedError, StoreUnavailableError
+from ruqsat.service.clock import ServerClock
 from ruqsat.stores import migrations
 from ruqsat.stores.sql import SqlStore
 
@@ -363,3 +364,21 @@ def test_a_full_disk_refuses_the_change_and_keeps_the_rest(tmp_path: Path) -> No
         assert (await store.fetch_facts(None, "patient-2"))[1] == PatientFacts(id="patient-2")
 
     with_store(tmp_path / "truth.db", scenario)
+
+
+def test_time_for_decisions_does_not_follow_the_hosts_clock_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody sets it back by two hours: what was over stays over."""
+    clock, moment = ServerClock(), time.time_ns()
+
+    async def story() -> None:
+        store = await SqlStore.open(f"sqlite:///{tmp_path}/truth.db")
+        store.observe_clock = clock.observe
+        for told in (moment, moment - 2 * 3600 * 10**9):
+            monkeypatch.setattr("ruqsat.stores.sqlite.time.time_ns", lambda told=told: told)
+            await store.fetch_changes(Position("", 0))
+            assert clock.now().lo >= moment // 1000
+        await store.aclose()
+
+    asyncio.run(story())

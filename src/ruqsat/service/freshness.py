@@ -109,6 +109,10 @@ class Freshness:
             and recent.get(ALL, 0) <= held.seq
         )
 
+    def may_outlast_lease(self) -> bool:
+        """Tell whether nothing is known, or said, of a policy that the one here does not reflect."""
+        return self.reflects_policy() and not (self.follows_policy and (POLICY in self.hinted or ALL in self.hinted))
+
     def reflect_policy(self, as_of: Position) -> None:
         """Take in that the policy in force is what the truth said at *as_of*, or need not be."""
         self._policy = as_of
@@ -165,7 +169,7 @@ class Freshness:
         """
         The newest change that is known here, be others before it still unknown.
 
-        A change of our own is never after it, though it may be after ``position``.
+        A change of our own, or what was read, is never after it, though it may be after ``position``.
         """
         return Position(self.epoch, max(self.applied, self._newest))
 
@@ -205,6 +209,11 @@ class Freshness:
         if len(hinted) > self._recent_limit:
             hinted.popitem(last=False)  # as if it had been lost on its way
 
+    def saw(self, position: Position) -> None:
+        """Take in that an answer may be given by what was read at *position*: tokens are of no earlier one."""
+        if position.epoch == self.epoch:
+            self._newest = max(self._newest, position.seq)
+
     def learn_reading(self, position: Position, key: str, now_boottime: Instant) -> None:
         """
         Take in that *key* was read at *position* by a call that answers from what it found there.
@@ -212,8 +221,8 @@ class Freshness:
         Which changes led there is not known here.  As with a hint, what was read of it before
         is not used until a probe tells.
         """
+        self.saw(position)
         if position.epoch == self.epoch:
-            self._newest = max(self._newest, position.seq)
             self.hint(position.seq, key, now_boottime)
 
     def _settle_hints(self, sent_at: Instant) -> None:
@@ -279,7 +288,7 @@ class Freshness:
             # Our own changes may have come in while the probe was on its way; they stay known through `win`.
             overtaken = self._newest if head.epoch == self.epoch else 0
             self._forget(head)
-            self.win = max(self.win, overtaken)
+            self.win = self._newest = max(self.win, overtaken)
             news = "forgot"
         for seq, key in changes if news == "learned" else ():
             self.learn(seq, key)
@@ -304,8 +313,8 @@ class Freshness:
         """
         Return the consistency token of *position*, to be shown with a later check.
 
-        It is never of before a change of our own: that may be known here while one
-        before it, of somebody else, is not, so that ``position`` has not reached it.
+        It is never of before a change of our own, or a reading that an answer came from: they
+        may be known here while a change before them is not, so that ``position`` has not reached it.
         """
         if position.epoch == self.epoch and position.seq < self._newest:
             position = Position(position.epoch, self._newest)

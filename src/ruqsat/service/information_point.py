@@ -24,7 +24,7 @@ from ruqsat.core.instant import Instant
 from ruqsat.errors import StoreUnavailableError
 from ruqsat.service.fact_cache import FactCache
 from ruqsat.service.flight import land, launch, outcome
-from ruqsat.service.freshness import Freshness, ProbeNews
+from ruqsat.service.freshness import ALL, Freshness, ProbeNews
 from ruqsat.service.ports import Clock, FactsStore
 from ruqsat.service.probe import PROBE_PERIOD, Changes, Feed, Probe
 from ruqsat.service.sharing import Sharing
@@ -174,7 +174,7 @@ class InformationPoint:
             age is not None
             and age <= self._max_stale
             # A lease that the policy withholds is no store that is away: a set that must apply denies everything.
-            and self._freshness.reflects_policy()
+            and self._freshness.may_outlast_lease()
             # As the rule was when the store was last heard.
             and self._usable(facts.position, _keys(subject, patient), self._freshness.lease)
         )
@@ -183,7 +183,7 @@ class InformationPoint:
     def is_degraded(self) -> bool:
         """Tell whether last known facts are what there is: the lease is over, ``max_stale`` is not."""
         age = self._freshness.lease_age(self._boottime())
-        told = self._freshness.reflects_policy()  # a lease that the policy withholds is no store that is away
+        told = self._freshness.may_outlast_lease()  # a lease that the policy withholds is no store that is away
         return told and age is not None and age <= self._max_stale and not self.has_lease()
 
     async def fetch(self, subject: str | None, patient: str | None, token: Position | None = None) -> Facts:
@@ -266,6 +266,7 @@ class InformationPoint:
         # Invariant: what is kept was read under the present epoch and era, whenever it arrives.
         if era != self._freshness.era or position.epoch != self._freshness.epoch:
             return None
+        self._freshness.saw(position)
         if subject is not None:
             self._subjects.keep(subject, known_subject, position)
         if patient is not None:
@@ -321,7 +322,11 @@ class InformationPoint:
 
         async def write() -> Position:
             position, keys = await self._store.change_facts(wanted, change)
-            return self._learn(position, keys)
+            self._learn(position, keys)
+            # What was found as it is wanted may have been made so by a change that is not known here.
+            for key in _found(wanted):
+                self._freshness.learn_reading(position, key, self._boottime())
+            return position
 
         return await self._finish(launch(write()))
 
@@ -430,6 +435,12 @@ class InformationPoint:
             reading.cancel()
         await land(readings)
         self._readings.clear()
+
+
+def _found(wanted: Wanted) -> list[str]:
+    """Return the keys of what a change was told of."""
+    keys = [f"subject:{each}" for each in wanted.subjects] + [f"patient:{each}" for each in wanted.patients]
+    return [*keys, ALL] if wanted.staff_of is not None else keys
 
 
 @lru_cache(maxsize=8192)

@@ -31,6 +31,7 @@ from ruqsat.service.policy_packs import PackLoader, PackStore
 LOOK_SECONDS = 30.0
 """How often the pointer is read, and a report renewed, though nothing has happened; and a refused set tried again."""
 
+_NOWHERE = Position("", -1)
 _READY = 4
 _TRY_STORE_AGAIN_SECONDS = 1.0
 
@@ -79,6 +80,11 @@ class PolicyFollower:
         self._kept = self._address
 
     @property
+    def poisoned(self) -> int:
+        """How many copies were sealed by one of ours and are not the pack of their address."""
+        return self._loader.poisoned
+
+    @property
     def is_behind(self) -> bool:
         """Tell whether another pack decides than the one that the database says is in force."""
         return self.standing.active != self._address
@@ -125,8 +131,7 @@ class PolicyFollower:
             self._make_ready(address, digest)
         self._reached = self._follow(standing, as_of)
         self.denies = not standing.active or standing.must_reach > self._reached
-        if not self.denies:
-            self._freshness.reflect_policy(as_of)
+        self._freshness.reflect_policy(_NOWHERE if self.denies else as_of)
         if self._chores is None or self._chores.done():
             self._chores = launch(self._do_chores())
 
@@ -222,7 +227,7 @@ class PolicyFollower:
         return {
             "sidecar": self._sidecar, "generation": self.standing.generation, "reached": report.reached,
             "active": self.standing.digest, "wanted": report.wanted, "result": report.result,
-            "reasons": list(report.reasons), "denies": self.denies, "poisoned_copies": self._loader.poisoned,
+            "reasons": list(report.reasons), "denies": self.denies, "poisoned_copies": self.poisoned,
         }  # fmt: skip
 
     async def aclose(self) -> None:

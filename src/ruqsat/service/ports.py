@@ -38,15 +38,6 @@ class FactsStore(Protocol):
         """
         ...
 
-    async def fetch_position(self) -> Position:
-        """
-        Return the newest committed position.
-
-        Raises:
-            StoreUnavailableError: the store did not answer.
-        """
-        ...
-
     async def record_facts(
         self, subjects: tuple[SubjectFacts, ...], patients: tuple[PatientFacts, ...]
     ) -> tuple[Position, tuple[str, ...]]:

@@ -124,6 +124,9 @@ class Probe:
                 if not failing:
                     _log.warning("probe_failed reason=%s", error)
                 failing = True
+            except Exception:  # noqa: BLE001 - whatever it was: without probes nobody would ever be told anything again
+                _log.exception("probe_failed")
+                self.is_failing = failing = True
             else:
                 if failing:
                     _log.warning("probe_recovered")

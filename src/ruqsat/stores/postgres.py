@@ -14,7 +14,6 @@ import os
 import socket
 from contextlib import suppress
 from functools import partial
-from time import CLOCK_BOOTTIME, clock_gettime_ns
 from typing import Any, Self
 
 import psycopg
@@ -23,7 +22,7 @@ from sqlalchemy import Connection, Engine, create_engine
 
 from ruqsat.errors import SettingsError
 from ruqsat.stores import migrations
-from ruqsat.stores.sql_lane import ClockReading, Lane
+from ruqsat.stores.sql_lane import ClockReading, Lane, boottime
 from ruqsat.stores.sql_schema import read_revision, read_token_key
 
 _log = logging.getLogger(__name__)
@@ -60,10 +59,6 @@ _BEGIN_PROBING = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 
 
 _CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-
-
-def _boottime() -> int:
-    return clock_gettime_ns(CLOCK_BOOTTIME) // 1000
 
 
 class Postgres:
@@ -158,9 +153,9 @@ class Postgres:
 
     def read_clock(self, connection: Connection) -> ClockReading:
         """Read the server's clock."""
-        sent = _boottime()
+        sent = boottime()
         server = connection.exec_driver_sql(_CLOCK).scalar_one()
-        return ClockReading(server, sent, _boottime())
+        return ClockReading(server, sent, boottime())
 
     def release(self) -> None:
         """Do nothing: the database is not ours alone."""

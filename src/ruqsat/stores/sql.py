@@ -40,7 +40,7 @@ class SqlStore:
     One connection writes; the probe has one of its own, which busy readers
     cannot take.
 
-    ``observe_clock``: is told what a probe has read of the server's clock, if it has one.
+    ``observe_clock``: is told what a probe has read of the server's clock, or of this machine's.
     """
 
     token_key: bytes
@@ -122,7 +122,7 @@ class SqlStore:
 
         place = self._place
 
-        def ask(connection: Connection) -> tuple[Position, tuple[tuple[int, str], ...], ClockReading | None]:
+        def ask(connection: Connection) -> tuple[Position, tuple[tuple[int, str], ...], ClockReading]:
             if place is not None:
                 # Invariant: committed before the reading begins; in one transaction with it, it could be seen too late.
                 place.register(connection, since)
@@ -130,7 +130,7 @@ class SqlStore:
 
         # A commit waits for a disk, perhaps for a standby's too: it is given longer than a reading.
         head, changes, reading = await self._probe.run(ask, self._read_timeout * (1 if place is None else 2))
-        if reading is not None and self.observe_clock is not None:
+        if self.observe_clock is not None:
             self.observe_clock(*reading)
         return head, changes
 
@@ -144,15 +144,14 @@ class SqlStore:
 
     async def fetch_others(self) -> tuple[str, tuple[sql_sidecars.Row, ...]]:
         """
-        Return the epoch, and of every other process its id, position, lease and beat; alone, there are none.
+        Return the epoch, and of every other process its id, position, lease and beat; only after ``join``.
 
         Raises:
             StoreUnavailableError: no answer in time.
         """
-        place = self._place
-        if place is None:
-            return (await self.fetch_position()).epoch, ()
-        return await self._readers.run(place.read_others, self._read_timeout)
+        if self._place is None:
+            raise StoreUnavailableError("this process has not joined the others")
+        return await self._readers.run(self._place.read_others, self._read_timeout)
 
     async def drop_silent(self, silent: Collection[tuple[str, int]]) -> None:
         """

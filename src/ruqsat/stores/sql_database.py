@@ -44,8 +44,8 @@ class Database(Protocol):
         """Bring the tables to our revision."""
         ...
 
-    def read_clock(self, connection: Connection) -> ClockReading | None:
-        """Read the server's clock; None where it is this machine's own."""
+    def read_clock(self, connection: Connection) -> ClockReading:
+        """Read the server's clock; this machine's own where there is no server."""
         ...
 
     def release(self) -> None:

@@ -19,6 +19,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from time import CLOCK_BOOTTIME, clock_gettime_ns
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, event
@@ -27,6 +28,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from ruqsat.errors import OutcomeUnknownError, StoreUnavailableError
 
 T = TypeVar("T")
+
+
+def boottime() -> int:
+    """Return microseconds since boot."""
+    return clock_gettime_ns(CLOCK_BOOTTIME) // 1000
 
 
 class ClockReading(NamedTuple):
@@ -111,7 +117,11 @@ class Lane:
         except TimeoutError as error:
             raise StoreUnavailableError(f"no connection was free within {within_seconds:g} s") from error
         visit = _Visit(self._driver)
-        answer = asyncio.wrap_future(self._submit(visit, work, commit))
+        try:
+            answer = asyncio.wrap_future(self._submit(visit, work, commit))
+        except BaseException:
+            self._free.release()  # no thread could be had: nobody sits there
+            raise
         try:
             await asyncio.wait((answer,), timeout=deadline - loop.time())
             if not answer.done() and visit.give_up():

@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,7 +10,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, delete, inspect, 
 
 from ruqsat.errors import SettingsError
 from ruqsat.stores import migrations
-from ruqsat.stores.sql_lane import Lane
+from ruqsat.stores.sql_lane import ClockReading, Lane, boottime
 from ruqsat.stores.sql_schema import REVISION_TABLE, meta, read_revision, read_token_key
 from ruqsat.stores.sqlite_file import FileLock, make_file, parse_url
 
@@ -108,8 +109,10 @@ class Sqlite:
         if read_revision(connection) != migrations.HEAD:
             migrations.upgrade(connection)
 
-    def read_clock(self, connection: Connection) -> None:
-        """Read nothing: the file's time is this machine's."""
+    def read_clock(self, connection: Connection) -> ClockReading:
+        """Read this machine's clock: nobody else writes to the file."""
+        now = boottime()
+        return ClockReading(time.time_ns() // 1000, now, now)
 
     def release(self) -> None:
         """Let another process have the file."""
