@@ -74,8 +74,11 @@ class Case:
         self.destroyed = False
         for record in self.whom.records if self.whom else ():
             if record.id == self.id:
-                if record.labels is not None:
+                own = record.org is None or said.author_org in (None, record.org)
+                if record.labels is not None and (own or self.labels is not None):
                     self.labels = tuple({*record.labels, *(self.labels or ())})
+                elif record.labels:
+                    self.data_class = None
                 self.blocked = self.blocked or record.blocked
                 self.destroyed = record.destroyed
                 self.conf = max((c for c in (self.conf, record.conf) if c), key=ORDER.index, default=None)

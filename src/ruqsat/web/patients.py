@@ -76,7 +76,9 @@ def _add_list(router: APIRouter, registry: CareRegistry, gate: Gate, name: str, 
     async def listed(request: Request, id_: PathId) -> Response:
         identity = await gate.identify(request)
         org = own_org(identity) if is_desk(identity) else None
-        asked = Asked("search", "search", id_, f"{resource}/all", org, type=resource, data_class=STATUS)
+        asked = Asked(
+            "search", "search", id_, f"{resource}/all", org, type=resource, data_class=STATUS, tells_all=True
+        )
         admitted = await gate.admit(request, identity, asked)
         facts = await registry.find_patient(id_)
         found = () if facts is None else _of(facts, name, org)
@@ -114,8 +116,8 @@ def _add_records(router: APIRouter, registry: CareRegistry, gate: Gate) -> None:
         identity = await gate.identify(request)
         org = own_org(identity) if is_desk(identity) else None
         asked = Asked(
-            "read", "read", patient, f"RecordStatus/{id_}", org, type="RecordStatus", data_class=STATUS
-        )  # fmt: skip
+            "read", "read", patient, f"RecordStatus/{id_}", org, type="RecordStatus", data_class=STATUS, tells_all=True
+        )
         admitted = await gate.admit(request, identity, asked)
         facts = await registry.find_patient(patient)
         found = [each for each in (() if facts is None else _of(facts, "records", org)) if each.id == id_]
