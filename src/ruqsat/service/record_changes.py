@@ -13,6 +13,7 @@ from ruqsat.core.block import BLOCK
 from ruqsat.core.consent_items import Failing, at, needed
 from ruqsat.core.consent_record import Step
 from ruqsat.core.instant import HOUR, Instant, parse_instant, render_instant
+from ruqsat.core.patient_status import STATUS
 from ruqsat.core.registered import GRANT, Body, Kind, RecordRow, moved
 from ruqsat.core.registered_items import CHECKS, DELEGATED_ACTIONS, EMERGENCY_SET, Scene
 from ruqsat.core.world import RepresentationRecord, project_representation
@@ -189,8 +190,8 @@ def resealed(row: RecordRow, seal: RecordSeal) -> RecordRow | None:
     Raises:
         RecordUnreadableError: the sealed part opens under no key.
     """
-    if row.kind == BLOCK or seal.is_current(row.sealed):
-        return None  # of a block nothing names anybody
+    if row.kind in (BLOCK, STATUS) or seal.is_current(row.sealed):
+        return None  # of a block or a statement nothing names anybody
     content = msgspec.json.encode(unsealed(row, seal))
     box = seal.close(content, row.patient, _sealed_as(row.kind, row.id), row.sealed_at)
     return msgspec.structs.replace(row, sealed=box)

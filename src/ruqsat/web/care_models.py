@@ -23,13 +23,18 @@ Reason = Annotated[Word, Field(max_length=64)]
 
 
 class PatientIn(Part):
-    """The status facts of a patient, all of them: what is left out is a mistake, not a no."""
+    """
+    The status facts of a patient, all of them: what is left out is a mistake, not a no.
+
+    ``document_ref`` is the ground of what is said otherwise than it stands of death, incapacity or inability.
+    """
 
     birth_date: Day | None
     deceased_at: Moment | None
     incapacitated: bool
     unable: bool
     egov: bool
+    document_ref: Word | None = None
 
     @model_validator(mode="after")
     def _dies_after_birth(self) -> Self:

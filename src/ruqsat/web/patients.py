@@ -11,13 +11,19 @@ from pydantic import BaseModel
 from ruqsat.core.care import STATUS_FACTS, shown_to_patient, with_record
 from ruqsat.core.facts import PatientFacts, RecordStatus
 from ruqsat.core.instant import parse_instant, render_instant
+from ruqsat.core.patient_status import Statement, stated_anew
 from ruqsat.service.care_registry import CareRegistry, Report
+from ruqsat.service.directory_registry import find_entry
+from ruqsat.service.status_registry import StatusRegistry
 from ruqsat.web.calls import body_of, content_of
 from ruqsat.web.care import STATUS
 from ruqsat.web.care_models import PathId, PatientIn, RecordIn
 from ruqsat.web.consent_models import read_model
 from ruqsat.web.gate import Admitted, Asked, Gate, is_desk, own_org
 from ruqsat.web.problems import Problem, Refusal
+
+_CLASSES = {"deceased_at": "civil_status", "incapacitated": "civil_status", "unable": "capacity"}
+"""By which data class the policy decides who may state a fact that needs a ground."""
 
 _MOMENTS = frozenset({"start", "end", "deceased_at"})
 _LISTS = {"episodes": "Episode", "relationships": "Relationship", "records": "RecordStatus"}
@@ -30,11 +36,12 @@ class Written(BaseModel):
     token: str
 
 
-def build_patients(registry: CareRegistry, gate: Gate) -> APIRouter:
+def build_patients(status: StatusRegistry, gate: Gate) -> APIRouter:
     """Build the routes of patients and of what is known of their records."""
     codes = (400, 401, 403, 404, 409, 413, 422, 503)
     problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in codes}
     router = APIRouter(tags=["patients"], responses=problems)
+    registry = status.care
 
     async def admit(request: Request, action: str, patient: str) -> Admitted:
         asked = Asked(action, action, patient, f"Patient/{patient}", type="Patient", data_class="demographics")
@@ -53,22 +60,58 @@ def build_patients(registry: CareRegistry, gate: Gate) -> APIRouter:
         said = read_model(PatientIn, await content_of(request))
         if said["deceased_at"] is not None:
             said["deceased_at"] = parse_instant(said["deceased_at"])
-        created, told = await registry.put_patient(id_, said)
+        statement = await _statement(request, gate, status, admitted, id_, said)
+        created, told = await status.put(id_, said, statement)
         return _told(told, 201 if created else 200)
 
     @router.get("/v1/patients/{id_}", summary="Read the status facts of a patient.")
     async def read(request: Request, id_: PathId) -> Response:
-        await admit(request, "read", id_)
+        admitted = await admit(request, "read", id_)
         facts = await registry.find_patient(id_)
         if facts is None:
             raise Refusal(404, "unknown-patient", "nobody is on record by this patient id")
         said = {name: msgspec.to_builtins(getattr(facts, name)) for name in STATUS_FACTS}
-        return _told(_plain(said) | {"id": id_, "token": registry.token()})
+        grounds = [each for each in await status.grounds(id_) if _may_see_ground(admitted, each)]
+        return _told(_plain(said) | {"grounds": grounds, "id": id_, "token": registry.token()})
 
     for name, resource in _LISTS.items():
         _add_list(router, registry, gate, name, resource)
     _add_records(router, registry, gate)
     return router
+
+
+async def _statement(
+    request: Request, gate: Gate, status: StatusRegistry, admitted: Admitted, patient: str, said: dict[str, Any]
+) -> Statement | None:
+    """
+    Return the ground of what is said otherwise than it stands and needs one, None for nothing of the kind.
+
+    Raises:
+        Refusal: there is no ground (422), or the policy leaves this to others (403).
+    """
+    names = stated_anew(await status.care.find_patient(patient), said)
+    if not names:
+        return None
+    if said["document_ref"] is None:
+        raise Refusal(
+            422, "malformed-document", "death, incapacity and inability are stated on a document",
+            errors=[{"path": "/document_ref", "code": "missing"}],
+        )  # fmt: skip
+    for data_class in sorted({_CLASSES[name] for name in names if name != "unable" or said["unable"]}):
+        # That somebody can express a will again opens nothing, and waits for nobody.
+        asked = Asked("update", "update", patient, f"Patient/{patient}", type="Patient", data_class=data_class)
+        await gate.admit(request, admitted.identity, asked)
+    subject = admitted.identity.subject.id
+    entry = await find_entry(status.care, subject)
+    org = entry.org if entry is not None and entry.org is not None else own_org(admitted.identity)
+    return Statement(names, said["document_ref"], org, subject)
+
+
+def _may_see_ground(admitted: Admitted, ground: dict[str, Any]) -> bool:
+    """The patient and the privacy office see who stated what on which ground, a desk what its organisation did."""
+    if admitted.basis == "role_admin":
+        return bool(ground["org"] == own_org(admitted.identity))
+    return admitted.basis in ("self", "operator_duty")
 
 
 def _add_list(router: APIRouter, registry: CareRegistry, gate: Gate, name: str, resource: str) -> None:
