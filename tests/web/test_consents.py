@@ -21,6 +21,7 @@ LATER = {"signature.at": "2026-05-01T04:00:00Z"}
 PEOPLE: dict[str, dict[str, Any]] = {
     "reg_saltanat": {"roles": ["registrar"], "org": "h1", "purpose_of_use": "PATADMIN"},
     "reg_zarina": {"roles": ["registrar"], "org": "h2", "purpose_of_use": "PATADMIN"},
+    "reg_aibek": {"roles": ["registrar"], "org": "h1", "purpose_of_use": "PATADMIN"},
     "dpo_assel": {"roles": ["privacy_officer"], "org": "h1", "purpose_of_use": "HCOMPL"},
     "dana": {},
     "dr_aida": {},
@@ -339,6 +340,23 @@ def test_a_representative_gives_in_the_own_name_only(shared: Api) -> None:
     assert problem(shared.record("saule", other)) == (403, "not-the-giver")
     assert problem(shared.record("saule", as_patient)) == (403, "not-the-giver")
     assert problem(shared.record("dana", changed(BY_REPRESENTATIVE))) == (403, "not-the-giver")
+
+
+def test_a_desk_neither_writes_down_nor_verifies_what_the_caller_gives_as_a_representative(shared: Api) -> None:
+    """A registrar who represents the ward gives on the own right, and another of the desk verifies (order §11)."""
+    mine = changed(BY_REPRESENTATIVE | {"patient": "p-child", "given_by.id": "reg_saltanat"})
+    assert problem(shared.record(document=mine)) == (403, "not-yours-to-verify")
+    token = shared.sidecar.token("admin_timur", roles=["sysadmin"], org="h1", purpose_of_use="HSYSADMIN")
+    entry = {"roles": ["registrar"], "org": "h1", "active": True}
+    headers = {"authorization": f"Bearer {token}"}
+    assert shared.client.put("/v1/subjects/reg_aibek", json=entry, headers=headers).is_success
+    draft = shared.record("reg_aibek", mine)
+    path = f"/{draft.json()['consent']}/verify"
+    answers = [
+        shared.call(who, "POST", path, json={"signature": CHECKED}, headers=etag(draft))
+        for who in ("reg_saltanat", "reg_aibek")
+    ]
+    assert problem(answers[0]) == (403, "not-yours-to-verify") and answers[1].is_success
 
 
 def test_one_number_is_one_patient(api: Api) -> None:

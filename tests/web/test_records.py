@@ -23,6 +23,8 @@ from tests.web.test_consents import KEY, etag, problem
 PEOPLE: dict[str, dict[str, Any]] = {
     "reg_saltanat": {"roles": ["registrar"], "org": "h1", "purpose_of_use": "PATADMIN"},
     "reg_zarina": {"roles": ["registrar"], "org": "h2", "purpose_of_use": "PATADMIN"},
+    "reg_aibek": {"roles": ["registrar"], "org": "h1", "purpose_of_use": "PATADMIN"},
+    "admin_timur": {"roles": ["sysadmin"], "org": "h1", "purpose_of_use": "HSYSADMIN"},
     "rec_marzhan": {"roles": ["records_officer"], "org": "h1", "purpose_of_use": "HLEGAL"},
     "dpo_assel": {"roles": ["privacy_officer"], "org": "h1", "purpose_of_use": "HCOMPL"},
     "dpo_aigerim": {"roles": ["privacy_officer"], "org": "h1", "purpose_of_use": "HCOMPL"},
@@ -221,6 +223,27 @@ def test_a_power_opens_once_verified_and_closes_with_its_end(either: Api) -> Non
 
     over = api.act("dana", "representation", id_, "end")
     assert (over.json()["status"], api.may("saule", "labs", "p-dana", "PWATRNY")) == ("ended", False)
+
+
+def test_nobody_writes_down_or_verifies_what_lets_the_caller_act(api: Api) -> None:
+    """A registrar who is named in a power or a delegation leaves it to another of the desk, from first to last."""
+    mine = current("representation") | {"subject": "reg_saltanat"}
+    assert problem(api.write("representation", mine)) == (403, "not-yours")
+    entry = {"roles": ["registrar"], "org": "h1", "active": True}
+    assert api.call("admin_timur", "PUT", "subjects/reg_aibek", json=entry).status_code == 201
+    made = api.write("representation", mine, who="reg_aibek")
+    id_ = made.json()["id"]
+    assert problem(api.act("reg_saltanat", "representation", id_, "verify", CHECK, **etag(made))) == (403, "not-yours")
+
+    delegate = whole("delegation")["delegate"] | {"subject": None}
+    draft = api.delegate(delegate=delegate)
+    itself = CHECK | {"subject": "reg_saltanat"}
+    assert problem(api.act("reg_saltanat", "delegation", "g-new", "verify", itself, **etag(draft))) == (403, "not-yours")
+    named = whole("delegation", id="g-2", consent=api.name("g-2"))
+    named["delegate"]["subject"] = "reg_saltanat"
+    assert problem(api.write("delegation", named, who="reg_saltanat")) == (403, "not-yours")
+    assert api.write("delegation", named).json()["status"] == "active"  # the patient may let a registrar in
+    assert api.act("reg_aibek", "representation", id_, "verify", CHECK, **etag(made)).json()["status"] == "verified"
 
 
 def test_a_representative_delegates_nothing_and_ends_the_own_power(api: Api) -> None:

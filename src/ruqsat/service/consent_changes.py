@@ -149,6 +149,7 @@ def refuse_other_giver(caller: Caller, data: Mapping[str, Any]) -> None:
         RegistryError: the document says otherwise.
     """
     if caller.desk:
+        refuse_own_giver(caller, data)
         return
     expected = "legal_rep" if caller.basis == "legal_rep" else "patient"
     stated, id_ = at(data, "given_by.type"), at(data, "given_by.id")
@@ -156,6 +157,17 @@ def refuse_other_giver(caller: Caller, data: Mapping[str, Any]) -> None:
         raise RegistryError("not-the-giver", "this document says that somebody else than the caller gives it")
     if data["verification"] is not None:
         raise RegistryError("not-yours-to-verify", "nobody verifies the own document: leave `verification` out")
+
+
+def refuse_own_giver(caller: Caller, data: Mapping[str, Any]) -> None:
+    """
+    Let no desk write down or verify what the caller gives as a representative: its powers are for others to verify (§11).
+
+    Raises:
+        RegistryError: the caller is the representative.
+    """
+    if at(data, "given_by.type") == "legal_rep" and at(data, "given_by.id") == caller.subject:
+        raise RegistryError("not-yours-to-verify", "what you give as a representative is verified by somebody else")
 
 
 def repeated(receipt: Receipt, fingerprint: bytes) -> Change:

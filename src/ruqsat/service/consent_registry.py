@@ -34,6 +34,7 @@ from ruqsat.service.consent_changes import (
     new_row,
     owner_tags,
     refuse_other_giver,
+    refuse_own_giver,
     repeated,
     unsealed,
     verified,
@@ -171,6 +172,7 @@ class ConsentRegistry:
         """
         seal = self._required_seal()
         document = unverified_document(unsealed(row, seal)["document"], row.body.attested)
+        refuse_own_giver(caller, document)
         await self._refuse_somebody_else(caller, row.patient, owner_tags(document, seal))
         examined = await examine(self.signatures, document, verification, self.now())
         verification = without_documents({"verification": verification})["verification"]

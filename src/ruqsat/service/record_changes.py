@@ -60,6 +60,17 @@ def person_named(kind: Kind, data: Mapping[str, Any]) -> str | None:
     return found
 
 
+def refuse_own(caller: Caller, *named: str | None) -> None:
+    """
+    Let nobody write down or verify what lets the caller act: whoever gains by it, and whoever says so, are two.
+
+    Raises:
+        RegistryError: one of those *named* is the caller.
+    """
+    if caller.subject in named:
+        raise RegistryError("not-yours", "what lets you act yourself is written down and verified by somebody else")
+
+
 def new_record(
     kind: Kind, new_id: str, data: Mapping[str, Any], scene: Scene, seal: RecordSeal, *, strict: bool
 ) -> RecordRow:

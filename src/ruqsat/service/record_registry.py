@@ -26,6 +26,7 @@ from ruqsat.service.record_changes import (
     describe,
     new_record,
     person_named,
+    refuse_own,
     refuse_stranger,
     reviewed,
     unsealed,
@@ -114,7 +115,10 @@ class RecordRegistry:
             NotConfiguredError: there is no key.
         """
         kind, seal, patient = self.kind, self._required_seal(), data["patient"]
-        names_owner = await self._is_owner(patient, person_named(kind, data))
+        named = person_named(kind, data)
+        names_owner = await self._is_owner(patient, named)
+        if not names_owner:
+            refuse_own(caller, named)
         now, vocabulary = self.now(), self.vocabulary()
         made_id = new_id(now)
         fingerprint = seal.tag("content", kind.name.encode(), call.content)
@@ -138,9 +142,10 @@ class RecordRegistry:
         Write down what was verified: who the delegate is, a power (§11), that a request is the authority's (§13).
 
         Raises:
-            RegistryError: another version or status, or the check itself lacks something.
+            RegistryError: another version or status, the check itself lacks something, or it lets the caller act.
             NotConfiguredError: there is no key.
         """
+        refuse_own(caller, row.body.said.get("subject"), row.body.said.get("delegate"), check.get("subject"))
         seal, names_owner = self._required_seal(), await self._is_owner(row.patient, check.get("subject"))
 
         def changed(now: Instant, before: RecordRow) -> RecordRow:
