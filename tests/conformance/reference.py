@@ -455,7 +455,7 @@ def _operator(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0911, PLR0
             e.org == case.who.org and e.start <= case.now and (e.end is None or case.now < e.end)
             for e in (case.whom.episodes if case.whom else ())
         )
-        if case.is_in("capacity") and there or case.is_in("civil_status") and (there or _is_cared_for(case)):
+        if (case.is_in("capacity") and there) or (case.is_in("civil_status") and (there or _is_cared_for(case))):
             return "role_admin", "role_admin", "notify_subject provenance"
     desk = "registrar" in case.roles and case.all_for("PATADMIN") and case.is_in("consent")
     own = case.said.author_org is not None and case.said.author_org == case.who.org

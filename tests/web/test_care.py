@@ -152,7 +152,9 @@ def test_a_parent_sees_the_care_of_a_child_and_not_of_an_adolescent(tmp_path: Pa
                 record = {"org": "h1", "class": "labs", "labels": ["SEX"]}
                 assert demo.call("mis_h1", "PUT", f"records/{patient}/r-1", record, **PEOPLE["mis1"]).is_success
             for name in ("episodes", "relationships", "records"):
-                child, teen = (demo.call("saule", "GET", f"patients/{p}/{name}", **claims) for p in ("p-child", "p-teen"))
+                child, teen = (
+                    demo.call("saule", "GET", f"patients/{p}/{name}", **claims) for p in ("p-child", "p-teen")
+                )
                 assert child.is_success, name
                 assert problem(teen) == FORBIDDEN, name
             one = [demo.call("saule", "GET", f"records/{p}/r-1", **claims).status_code for p in ("p-child", "p-teen")]

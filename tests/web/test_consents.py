@@ -342,6 +342,17 @@ def test_a_representative_gives_in_the_own_name_only(shared: Api) -> None:
     assert problem(shared.record("dana", changed(BY_REPRESENTATIVE))) == (403, "not-the-giver")
 
 
+def test_a_representative_reads_of_anothers_consent_who_gave_it_and_no_more_of_that_person(shared: Api) -> None:
+    """The other's number, address, paper and certificate are not shown; of the own consent everything is."""
+    own = shared.record("saule", changed(BY_REPRESENTATIVE | {"patient": "p-child"})).json()["consent"]
+    giver = {"patient": "p-child", "given_by.id": "somebody"}
+    other = shared.record(document=changed(BY_REPRESENTATIVE | giver, verified())).json()["consent"]
+    mine, theirs = (shared.call("saule", "GET", f"/{each}") for each in (own, other))
+    assert {"iin", "address", "authority"} <= set(mine.json()["document"]["representative"])
+    assert set(theirs.json()["document"]["representative"]) == {"surname", "given", "patronymic"}
+    assert REPRESENTATIVE in mine.text and REPRESENTATIVE not in theirs.text
+
+
 def test_a_desk_neither_writes_down_nor_verifies_what_the_caller_gives_as_a_representative(shared: Api) -> None:
     """A registrar who represents the ward gives on the own right, and another of the desk verifies (order §11)."""
     mine = changed(BY_REPRESENTATIVE | {"patient": "p-child", "given_by.id": "reg_saltanat"})

@@ -189,6 +189,35 @@ def test_a_delegation_that_no_consent_names_is_void(api: Api) -> None:
     assert not api.may("arman", "vitals", "p-dana", "FAMRQT")
 
 
+def test_an_id_that_was_rejected_is_told_to_be_taken(api: Api) -> None:
+    """The consent names another id: what was rejected stays on record under its own, and the finding says so."""
+    draft = api.delegate(delegate=whole("delegation")["delegate"] | {"subject": None})
+    rejected = api.act("reg_saltanat", "delegation", "g-new", "verify", CHECK | {"ok": False}, **etag(draft))
+    assert rejected.json()["status"] == "rejected"
+    again = whole("delegation", id="g-new", consent=api.name("g-new"))
+    strict = api.write("delegation", again, prefer="handling=strict")
+    assert problem(strict) == (422, "record-incomplete")
+    assert [(each["path"], each["code"]) for each in strict.json()["errors"]] == [("/id", "taken")]
+    kept = api.write("delegation", again)
+    assert (kept.status_code, kept.json()["status"]) == (201, "invalid") and kept.json()["id"] != "g-new"
+
+
+def test_a_representative_reads_the_own_data_and_anothers_name(api: Api) -> None:
+    """A power's holder is told apart by name and kind, not by number, address or paper; the patient reads all."""
+    own, other = (
+        api.write("representation"),
+        api.write("representation", current("representation") | {"subject": "arman"}),
+    )
+    for made in (own, other):
+        api.act("reg_saltanat", "representation", made.json()["id"], "verify", CHECK, **etag(made))
+    mine, theirs = (api.call("saule", "GET", f"representations/{each.json()['id']}").json() for each in (own, other))
+    assert {"iin", "address", "authority"} <= set(mine["document"]["representative"]) and mine["verification"]
+    assert set(theirs["document"]["representative"]) == {"surname", "given", "patronymic"}
+    assert "verification" not in theirs and theirs["kind"] == "poa"
+    whole_record = api.call("dana", "GET", f"representations/{other.json()['id']}").json()
+    assert "iin" in whole_record["document"]["representative"]
+
+
 def test_a_delegate_known_by_a_number_waits_for_the_desk(api: Api) -> None:
     """A draft until the desk says who it is; the desk of another organisation, and the patient, cannot."""
     delegate = whole("delegation")["delegate"] | {"subject": None}
@@ -238,7 +267,10 @@ def test_nobody_writes_down_or_verifies_what_lets_the_caller_act(api: Api) -> No
     delegate = whole("delegation")["delegate"] | {"subject": None}
     draft = api.delegate(delegate=delegate)
     itself = CHECK | {"subject": "reg_saltanat"}
-    assert problem(api.act("reg_saltanat", "delegation", "g-new", "verify", itself, **etag(draft))) == (403, "not-yours")
+    assert problem(api.act("reg_saltanat", "delegation", "g-new", "verify", itself, **etag(draft))) == (
+        403,
+        "not-yours",
+    )
     named = whole("delegation", id="g-2", consent=api.name("g-2"))
     named["delegate"]["subject"] = "reg_saltanat"
     assert problem(api.write("delegation", named, who="reg_saltanat")) == (403, "not-yours")

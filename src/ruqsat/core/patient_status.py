@@ -1,8 +1,8 @@
 """
-Who stated that a patient died, is incapacitated, or cannot express a will: when, for which organisation, by which document.
+Who stated that a patient died, is incapacitated or cannot express a will: when, where, by which document.
 
-Each of these opens or closes what others may do: care without consent (Code 273(4)(1)), a guardian's power (order §11), the
-patient's own account (§28).  One row a patient keeps every statement; decisions see only what stands.
+Each of these opens or closes what others may do: care without consent (Code 273(4)(1)), a guardian's power
+(order §11), the patient's own account (§28).  One row a patient keeps every statement; decisions see what stands.
 """
 
 from collections.abc import Collection, Mapping

@@ -255,25 +255,6 @@ def _resealed(row: RecordRow, part: str, added: Mapping[str, Any], seal: RecordS
     return msgspec.structs.replace(row, sealed=box, sealed_at=row.version)
 
 
-def current(kind: Kind, rows: Mapping[str, RecordRow], id_: str, version: int | None, event: str) -> RecordRow:
-    """
-    Return the record as it is now, if *event* may happen to it.
-
-    Raises:
-        RegistryError: it is gone, of another version than *version*, or in a status that knows no such event.
-    """
-    row = rows.get(id_)
-    if row is None:
-        raise RegistryError("no-full-record", "there is no full record by this id")
-    if version is not None and row.version != version:
-        raise RegistryError("version-conflict", "the record was changed since it was read: read it again")
-    if row.status not in kind.moves[event]:
-        raise RegistryError(
-            "wrong-status", "this cannot happen to a record of this status", allowed=kind.events(row.status)
-        )
-    return row
-
-
 def refuse_stranger(kind: Kind, said: Mapping[str, Any], event: str, caller: Caller) -> None:
     """
     Let end what somebody may end: the own session, another's by review; the own power, or one of attorney by its giver.

@@ -29,7 +29,9 @@ class StatusRegistry:
     changes: Changes
     care: CareRegistry
 
-    async def put(self, patient: str, said: Mapping[str, Any], statement: Statement | None) -> tuple[bool, dict[str, Any]]:
+    async def put(
+        self, patient: str, said: Mapping[str, Any], statement: Statement | None
+    ) -> tuple[bool, dict[str, Any]]:
         """
         Write the status facts of a patient, new or not; return whether it is new, and what the caller is told.
 

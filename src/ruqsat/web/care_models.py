@@ -44,11 +44,11 @@ class PatientIn(Part):
 
 
 class SubjectIn(Part):
-    """A person or machine of the directory; what breaking the glass left there stays."""
+    """A person or machine of the directory; what breaking the glass left there stays, and silence revives nobody."""
 
     roles: Words
+    active: bool
     org: Id | None = None
-    active: bool = True
     patient_id: Id | None = None
     groups: Words = Field(default=[])
     supervised_by: Id | None = None
@@ -59,7 +59,7 @@ class OrganisationIn(Part):
 
     category: Word
     undertaking: bool
-    active: bool = True
+    active: bool
 
 
 class EpisodeIn(Part):

@@ -5,22 +5,23 @@ from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel
 
 from ruqsat.core.care import STATUS_FACTS, shown_to_patient, with_record
 from ruqsat.core.facts import PatientFacts, RecordStatus
 from ruqsat.core.instant import parse_instant, render_instant
 from ruqsat.core.patient_status import Statement, stated_anew
+from ruqsat.core.vocabulary import Vocabulary
 from ruqsat.service.care_registry import CareRegistry, Report
 from ruqsat.service.directory_registry import find_entry
 from ruqsat.service.status_registry import StatusRegistry
-from ruqsat.web.calls import body_of, content_of
+from ruqsat.web.calls import answered, body_of, content_of, problems, refuse_unlisted
 from ruqsat.web.care import STATUS
 from ruqsat.web.care_models import PathId, PatientIn, RecordIn
 from ruqsat.web.consent_models import read_model
 from ruqsat.web.gate import Admitted, Asked, Gate, is_desk, own_org
-from ruqsat.web.problems import Problem, Refusal
+from ruqsat.web.problems import Refusal
 
 _CLASSES = {"deceased_at": "civil_status", "incapacitated": "civil_status", "unable": "capacity"}
 """By which data class the policy decides who may state a fact that needs a ground."""
@@ -38,9 +39,7 @@ class Written(BaseModel):
 
 def build_patients(status: StatusRegistry, gate: Gate) -> APIRouter:
     """Build the routes of patients and of what is known of their records."""
-    codes = (400, 401, 403, 404, 409, 413, 422, 503)
-    problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in codes}
-    router = APIRouter(tags=["patients"], responses=problems)
+    router = APIRouter(tags=["patients"], responses=problems(400, 401, 403, 404, 409, 413, 422, 503))
     registry = status.care
 
     async def admit(request: Request, action: str, patient: str) -> Admitted:
@@ -62,7 +61,7 @@ def build_patients(status: StatusRegistry, gate: Gate) -> APIRouter:
             said["deceased_at"] = parse_instant(said["deceased_at"])
         statement = await _statement(request, gate, status, admitted, id_, said)
         created, told = await status.put(id_, said, statement)
-        return _told(told, 201 if created else 200)
+        return answered(told, 201 if created else 200)
 
     @router.get("/v1/patients/{id_}", summary="Read the status facts of a patient.")
     async def read(request: Request, id_: PathId) -> Response:
@@ -72,7 +71,7 @@ def build_patients(status: StatusRegistry, gate: Gate) -> APIRouter:
             raise Refusal(404, "unknown-patient", "nobody is on record by this patient id")
         said = {name: msgspec.to_builtins(getattr(facts, name)) for name in STATUS_FACTS}
         grounds = [each for each in await status.grounds(id_) if _may_see_ground(admitted, each)]
-        return _told(_plain(said) | {"grounds": grounds, "id": id_, "token": registry.token()})
+        return answered(_plain(said) | {"grounds": grounds, "id": id_, "token": registry.token()})
 
     for name, resource in _LISTS.items():
         _add_list(router, registry, gate, name, resource)
@@ -119,16 +118,14 @@ def _add_list(router: APIRouter, registry: CareRegistry, gate: Gate, name: str, 
     async def listed(request: Request, id_: PathId) -> Response:
         identity = await gate.identify(request)
         org = own_org(identity) if is_desk(identity) else None
-        asked = Asked(
-            "search", "search", id_, f"{resource}/all", org, type=resource, data_class=STATUS, tells_all=True
-        )
+        asked = Asked("search", "search", id_, f"{resource}/all", org, type=resource, data_class=STATUS, tells_all=True)
         admitted = await gate.admit(request, identity, asked)
         facts = await registry.find_patient(id_)
         found = () if facts is None else _of(facts, name, org)
         if admitted.basis == "self" and name == "records":
             found = shown_to_patient(found)
         told = [_plain(msgspec.structs.asdict(each)) for each in found]
-        return _told({name: told, "token": registry.token()})
+        return answered({name: told, "token": registry.token()})
 
 
 def _of(facts: PatientFacts, name: str, org: str | None) -> tuple[Any, ...]:
@@ -149,10 +146,10 @@ def _add_records(router: APIRouter, registry: CareRegistry, gate: Gate) -> None:
             "update", "update", patient, f"RecordStatus/{id_}", said["org"], type="RecordStatus", data_class=STATUS
         )
         await gate.admit(request, identity, asked)
-        _refuse_unknown_words(registry, said)
+        _refuse_unknown_words(registry.vocabulary(), said)
         labels = None if said["labels"] is None else tuple(dict.fromkeys(said["labels"]))
         new = RecordStatus(id_, said["data_class"], labels, said["conf"], org=said["org"])
-        return _told({"id": id_} | await registry.report_one(Report(patient, lambda facts: with_record(facts, new))))
+        return answered({"id": id_} | await registry.report_one(Report(patient, lambda facts: with_record(facts, new))))
 
     @router.get("/v1/records/{patient}/{id_}", summary="Read what is known of a record.")
     async def read_record(request: Request, patient: PathId, id_: PathId) -> Response:
@@ -168,19 +165,12 @@ def _add_records(router: APIRouter, registry: CareRegistry, gate: Gate) -> None:
             found = list(shown_to_patient(found))
         if not found:
             raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
-        return _told(_plain(msgspec.structs.asdict(found[0])) | {"token": registry.token()})
+        return answered(_plain(msgspec.structs.asdict(found[0])) | {"token": registry.token()})
 
 
-def _refuse_unknown_words(registry: CareRegistry, said: dict[str, Any]) -> None:
-    words = registry.vocabulary()
-    errors = [
-        {"path": f"/labels/{index}", "code": "not-listed"}
-        for index, label in enumerate(said["labels"] or ()) if label not in words.labels
-    ]  # fmt: skip
-    if said["data_class"] not in words.classes:
-        errors.append({"path": "/class", "code": "not-listed"})
-    if errors:
-        raise Refusal(422, "malformed-document", "a word stands in no list of the vocabulary", errors=errors)
+def _refuse_unknown_words(words: Vocabulary, said: dict[str, Any]) -> None:
+    unlisted = [f"/labels/{index}" for index, label in enumerate(said["labels"] or ()) if label not in words.labels]
+    refuse_unlisted(unlisted + ["/class"] * (said["data_class"] not in words.classes))
 
 
 def _plain(said: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +178,3 @@ def _plain(said: dict[str, Any]) -> dict[str, Any]:
     if "data_class" in told:
         told["class"] = told.pop("data_class")
     return told
-
-
-def _told(said: dict[str, Any], status: int = 200) -> Response:
-    return JSONResponse(said, status, headers={"Cache-Control": "no-store"})
