@@ -19,6 +19,7 @@ from ruqsat.service.status_registry import StatusRegistry
 from ruqsat.web.calls import answered, body_of, content_of, problems, refuse_unlisted
 from ruqsat.web.care import STATUS
 from ruqsat.web.care_models import PathId, PatientIn, RecordIn
+from ruqsat.web.claims import Identity
 from ruqsat.web.consent_models import read_model
 from ruqsat.web.gate import Admitted, Asked, Gate, is_desk, own_org
 from ruqsat.web.problems import Refusal
@@ -70,7 +71,7 @@ def build_patients(status: StatusRegistry, gate: Gate) -> APIRouter:
         if facts is None:
             raise Refusal(404, "unknown-patient", "nobody is on record by this patient id")
         said = {name: msgspec.to_builtins(getattr(facts, name)) for name in STATUS_FACTS}
-        grounds = [each for each in await status.grounds(id_) if _may_see_ground(admitted, each)]
+        grounds = await _grounds(status, admitted, id_)
         return answered(_plain(said) | {"grounds": grounds, "id": id_, "token": registry.token()})
 
     for name, resource in _LISTS.items():
@@ -100,17 +101,26 @@ async def _statement(
         # That somebody can express a will again opens nothing, and waits for nobody.
         asked = Asked("update", "update", patient, f"Patient/{patient}", type="Patient", data_class=data_class)
         await gate.admit(request, admitted.identity, asked)
-    subject = admitted.identity.subject.id
-    entry = await find_entry(status.care, subject)
-    org = entry.org if entry is not None and entry.org is not None else own_org(admitted.identity)
-    return Statement(names, said["document_ref"], org, subject)
+    org = await _employer(status, admitted.identity)
+    return Statement(names, said["document_ref"], org, admitted.identity.subject.id)
 
 
-def _may_see_ground(admitted: Admitted, ground: dict[str, Any]) -> bool:
+async def _employer(status: StatusRegistry, identity: Identity) -> str | None:
+    """Return the organisation of a caller as decisions see it: the directory's, narrowed by what the token says."""
+    entry, said = await find_entry(status.care, identity.subject.id), own_org(identity)
+    known = None if entry is None else entry.org
+    return said if known is None else known if said in (None, known) else None
+
+
+async def _grounds(status: StatusRegistry, admitted: Admitted, patient: str) -> list[dict[str, Any]]:
     """The patient and the privacy office see who stated what on which ground, a desk what its organisation did."""
-    if admitted.basis == "role_admin":
-        return bool(ground["org"] == own_org(admitted.identity))
-    return admitted.basis in ("self", "operator_duty")
+    if admitted.basis not in ("self", "operator_duty", "role_admin"):
+        return []
+    grounds = await status.grounds(patient)
+    if admitted.basis != "role_admin":
+        return grounds
+    org = await _employer(status, admitted.identity)
+    return [each for each in grounds if org is not None and each["org"] == org]
 
 
 def _add_list(router: APIRouter, registry: CareRegistry, gate: Gate, name: str, resource: str) -> None:
