@@ -26,7 +26,7 @@ FUNCTIONS = {
 }
 SWITCHES = VOCABULARY["policy_defaults"] | {"requests_must_be_registered": False}
 CLASSES = set(VOCABULARY["classes"]) if "classes" in VOCABULARY else set(VOCABULARY["categories"])
-CLASSES |= {"session", "request", "status"}  # the registries' own: sessions, requests of authorities, facts of care
+CLASSES |= {"session", "request", "status", "capacity", "civil_status"}  # the registries' own
 GROUPS = VOCABULARY["class_groups"]
 LABELS = VOCABULARY["labels"]
 ROLES = VOCABULARY["roles"]
@@ -37,6 +37,7 @@ REGISTRIES = {
     "records_officer": {"read,search,create,update": ["request"]},
     "privacy_officer": {"read,search": ["session", "request", "status"], "update": ["session"]},
     "sysadmin": {"create,update": ["directory"]},
+    "registrar": {"update": ["capacity", "civil_status"]},
 }
 """What the roles of those who keep the registries grant beside the design's own list."""
 ORDER = "ULMNRV"
@@ -74,8 +75,11 @@ class Case:
         self.destroyed = False
         for record in self.whom.records if self.whom else ():
             if record.id == self.id:
-                if record.labels is not None:
+                own = record.org is None or said.author_org in (None, record.org)
+                if record.labels is not None and (own or self.labels is not None):
                     self.labels = tuple({*record.labels, *(self.labels or ())})
+                elif record.labels:
+                    self.data_class = None
                 self.blocked = self.blocked or record.blocked
                 self.destroyed = record.destroyed
                 self.conf = max((c for c in (self.conf, record.conf) if c), key=ORDER.index, default=None)
@@ -445,6 +449,13 @@ def _operator(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0911, PLR0
         if case.action in ("read", "search"):
             return "role_admin", "role_admin", "notify_subject"
         if case.action in ("create", "update"):
+            return "role_admin", "role_admin", "notify_subject provenance"
+    if "registrar" in case.roles and case.all_for("PATADMIN") and case.action == "update":
+        there = any(
+            e.org == case.who.org and e.start <= case.now and (e.end is None or case.now < e.end)
+            for e in (case.whom.episodes if case.whom else ())
+        )
+        if (case.is_in("capacity") and there) or (case.is_in("civil_status") and (there or _is_cared_for(case))):
             return "role_admin", "role_admin", "notify_subject provenance"
     desk = "registrar" in case.roles and case.all_for("PATADMIN") and case.is_in("consent")
     own = case.said.author_org is not None and case.said.author_org == case.who.org

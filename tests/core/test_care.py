@@ -78,6 +78,22 @@ def test_a_record_stays_its_organisations_and_blocked() -> None:
             care.with_record(replace(NOBODY, records=(known,)), RecordStatus("r1", "labs", (), org=new))
 
 
+def test_a_block_waits_for_no_room_and_its_record_is_described_later() -> None:
+    """However many records are known; whose system describes it then keeps it, and the block stays."""
+    many = tuple(RecordStatus(f"r{n}", "labs", (), org="h1") for n in range(care.MOST_KEPT))
+    facts = replace(NOBODY, records=many)
+    with pytest.raises(CareRefusedError, match="at most"):
+        care.with_record(facts, RecordStatus("more", "labs", (), org="h1"))
+    blocked = seen(facts, "more", "labs", "blocked")
+    assert blocked.record_by_id["more"].blocked
+    assert seen(facts, "r1", "labs", "blocked").record_by_id["r1"].blocked
+
+    described = care.with_record(blocked, RecordStatus("more", "documents", ("PSY",), org="h2"))
+    assert described.record_by_id["more"] == RecordStatus("more", "documents", ("PSY",), blocked=True, org="h2")
+    with pytest.raises(CareRefusedError):
+        care.with_record(described, RecordStatus("more", "documents", (), org="h1"))
+
+
 def test_what_was_destroyed_is_neither_lifted_nor_blocked() -> None:
     """Each event from each status: those that the table names, and no other."""
     for event, status in itertools.product(MOVES, ("", "blocked", "lifted", "destroyed")):

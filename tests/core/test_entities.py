@@ -122,6 +122,22 @@ def test_what_the_store_knows_of_a_record_only_narrows() -> None:
     assert joined(said, RecordStatus("o1", "labs")).conf == "R"
 
 
+def test_only_a_records_own_organisation_says_that_it_has_no_labels() -> None:
+    """Another's `[]` leaves unknown labels unknown; another's labels alone open nothing; stated ones are added to."""
+
+    def joined(org: str | None, said: tuple[str, ...] | None, *known: str, author: str | None = "h1") -> Any:
+        record = RecordStatus("o1", "labs", known, org=org)
+        whom = PatientFacts("p1", records=(record,))
+        return case(whom=whom, res=ResourceProperties("p1", "labs", said, author_org=author)).res
+
+    assert [joined(org, None).labels for org in ("h1", "h2", None)] == [(), None, ()]
+    assert joined("h2", None, author=None).labels == ()  # nobody says whose it is: whoever reported it is believed
+    assert (joined("h2", None, "PSY").labels, joined("h2", None, "PSY").data_class) == (None, None)
+    assert (joined("h1", None, "PSY").labels, joined("h1", None, "PSY").data_class) == (("PSY",), "labs")
+    assert joined("h2", ()).labels == () and joined("h2", ("HIV",)).labels == ("HIV",)
+    assert {*joined("h2", ("HIV",), "PSY").labels} == {"HIV", "PSY"}
+
+
 RECIPIENT = SubjectFacts("h2", roles=(), organisation=Organisation("provider_medical", True))
 
 

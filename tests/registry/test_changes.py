@@ -14,7 +14,6 @@ from ruqsat.service.consent_changes import (
     Call,
     Caller,
     Circumstances,
-    NotConfiguredError,
     RegistryError,
     current_row,
     in_place_of,
@@ -23,7 +22,7 @@ from ruqsat.service.consent_changes import (
 )
 from ruqsat.service.consent_changes import verified as verified_row
 from ruqsat.service.consent_registry import ConsentRegistry
-from ruqsat.service.record_seal import RecordSeal
+from ruqsat.service.record_seal import NotConfiguredError, RecordSeal
 from ruqsat.web.consent_models import ConsentIn, Verification, read_model
 from tests.conftest import ROOT
 from tests.registry.corpus import BY_REPRESENTATIVE, changed
@@ -53,10 +52,10 @@ def test_an_event_happens_in_the_statuses_that_know_it_and_in_no_other(event: st
     told = "verify" if event in VERIFY else event
     row = msgspec.structs.replace(row_of(consent()), status=status)
     if told in allowed_events(status):
-        assert current_row({"c1": row}, "c1", 1, told) is row
+        assert current_row({"c1": row}, "c1", 1, told, allowed_events) is row
     else:
         with pytest.raises(RegistryError) as refused:
-            current_row({"c1": row}, "c1", 1, told)
+            current_row({"c1": row}, "c1", 1, told, allowed_events)
         assert (refused.value.code, refused.value.allowed) == ("wrong-status", allowed_events(status))
     if status in ("rejected", "superseded", "entered-in-error"):
         assert allowed_events(status) == ()

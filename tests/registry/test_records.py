@@ -11,11 +11,22 @@ import pytest
 from ruqsat.core.consent_items import FIXES, LAWS
 from ruqsat.core.facts import Consent, Delegation, EmergencyGrant, PatientFacts, Provision, Representation
 from ruqsat.core.instant import HOUR, parse_instant
-from ruqsat.core.registered import GRANT, KINDS, REPRESENTATION, VERDICTS, Kind, RecordRow, ended, moved, with_record
+from ruqsat.core.registered import (
+    GRANT,
+    KINDS,
+    REPRESENTATION,
+    VERDICTS,
+    Kind,
+    RecordRow,
+    ended,
+    moved,
+    told_event,
+    with_record,
+)
 from ruqsat.core.registered_items import CHECKS, Scene
 from ruqsat.core.vocabulary import Switches
-from ruqsat.service.consent_changes import Caller, RegistryError
-from ruqsat.service.record_changes import current, new_record, refuse_stranger, reviewed, unsealed, verified
+from ruqsat.service.consent_changes import Caller, RegistryError, current_row
+from ruqsat.service.record_changes import new_record, refuse_stranger, reviewed, unsealed, verified
 from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.service.record_seal import RecordSeal
 from ruqsat.stores.sql_records import CONSENT
@@ -128,10 +139,10 @@ def test_an_event_happens_in_the_statuses_that_know_it_and_in_no_other(kind: Kin
         now = msgspec.structs.replace(row, status=status)
         for event, moves in kind.moves.items():
             if status in moves:
-                assert current(kind, {row.id: now}, row.id, 1, event) is now
+                assert current_row({row.id: now}, row.id, 1, told_event(event), kind.events) is now
                 continue
             with pytest.raises(RegistryError) as refused:
-                current(kind, {row.id: now}, row.id, 1, event)
+                current_row({row.id: now}, row.id, 1, told_event(event), kind.events)
             assert (refused.value.code, refused.value.allowed) == ("wrong-status", kind.events(status))
     opens = {"active", "recorded", "verified", "received", "open"}
     back = {(event, start) for event, moves in kind.moves.items() for start, end in moves.items() if end in opens}

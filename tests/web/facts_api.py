@@ -20,6 +20,7 @@ PEOPLE: dict[str, dict[str, Any]] = {
     "mis1": {"roles": ["system_mis"], "org": "h1"} | DESK,
     "mis2": {"roles": ["system_mis"], "org": "h2"} | DESK,
     "reg1": {"roles": ["registrar"], "org": "h1"} | DESK,
+    "reg2": {"roles": ["registrar"], "org": "h2"} | DESK,
     "dpo1": {"roles": ["privacy_officer"], "org": "h1", "purpose_of_use": "HCOMPL"},
     "ed1": {"roles": ["emergency_clinician"], "org": "h1", "purpose_of_use": "ETREAT"},
     "ed2": {"roles": ["emergency_clinician"], "org": "h2", "purpose_of_use": "ETREAT"},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.sidecar import running_sidecar
-from tests.web.facts_api import STATUS, Api, ago, encounter, episode, serving, tie
+from tests.web.facts_api import PEOPLE, STATUS, Api, ago, encounter, episode, serving, tie
 from tests.web.test_consents import problem
 
 FORBIDDEN = (403, "not_permitted")
@@ -60,7 +60,7 @@ def test_a_patient_is_written_down_by_the_desk_and_reads_the_own_facts(api: Api)
     assert api.call("reg1", "PUT", "patients/p-new", STATUS).status_code == 201
     assert api.call("reg1", "PUT", "patients/p-new", STATUS).status_code == 200
     mine = api.call("anna", "GET", "patients/p-anna")
-    assert mine.json() | {"token": ""} == STATUS | {"id": "p-anna", "token": ""}
+    assert mine.json() | {"token": ""} == STATUS | {"id": "p-anna", "token": "", "grounds": []}
     for path in ("p-berik", "p-unknown", "p-berik/episodes", "p-unknown/relationships", "p-berik/records"):
         assert problem(api.call("anna", "GET", f"patients/{path}")) == FORBIDDEN, path
     assert problem(api.call("reg1", "GET", "patients/p-unknown")) == (404, "unknown-patient")
@@ -89,11 +89,79 @@ def test_writing_status_facts_touches_nothing_else(api: Api) -> None:
     """The episode that was open stays open; what is said of the patient is decided by at once."""
     api.put("mis1", "episodes/e1", episode())
     assert api.may()
-    api.put("reg1", "patients/p-anna", STATUS | {"deceased_at": ago(1)})
+    api.put("reg1", "patients/p-anna", STATUS | {"deceased_at": ago(1), "document_ref": "act-1"})
     assert len(api.call("mis1", "GET", "patients/p-anna/episodes").json()["episodes"]) == 1
     assert not api.may("anna", purpose="PATRQT")
-    api.put("reg1", "patients/p-anna", STATUS)
+    api.put("reg1", "patients/p-anna", STATUS | {"document_ref": "act-2"})
     assert api.may("anna", purpose="PATRQT")
+
+
+def test_inability_opens_nothing_without_a_document_and_an_open_episode_at_the_desks_organisation(either: Api) -> None:
+    """Refused with its place, or as not permitted, and nothing changes; stated, it is kept who did, when, on which ground."""
+    api, unable = either, STATUS | {"unable": True}
+    api.put("mis1", "relationships/t1", tie())
+    for who, body, found in [
+        ("reg1", unable, (422, "malformed-document")), ("reg1", unable | {"document_ref": "d-1"}, FORBIDDEN),
+        ("anna", unable | {"document_ref": "d-1"}, FORBIDDEN),
+    ]:  # fmt: skip
+        assert problem(api.call(who, "PUT", "patients/p-anna", body)) == found, (who, body)
+    api.put("mis2", "episodes/e2", episode(org="h2"))  # open, and not at the desk's organisation
+    assert problem(api.call("reg1", "PUT", "patients/p-anna", unable | {"document_ref": "d-1"})) == FORBIDDEN
+    assert not api.may("ed1", purpose="TREAT")
+
+    api.put("mis1", "episodes/e1", episode(form_of_care="planned"))
+    api.put("reg1", "patients/p-anna", unable | {"document_ref": "d-1"})
+    assert api.may("ed1", purpose="TREAT")
+    api.put("reg1", "patients/p-anna", unable)  # said as it stands: nothing to state
+    api.call("mis1", "POST", "episodes/e1/close", {"patient": "p-anna", "org": "h1"})
+    api.put("reg1", "patients/p-anna", STATUS | {"document_ref": "d-2"})  # the will is back: that waits for no episode
+    assert not api.may("ed1", purpose="TREAT")
+    for who in ("anna", "dpo1", "reg1"):
+        grounds = api.call(who, "GET", "patients/p-anna").json()["grounds"]
+        assert [(each["fact"], each["value"], each["document_ref"], each["org"], each["by"]) for each in grounds] == [
+            ("unable", True, "d-1", "h1", "reg1"), ("unable", False, "d-2", "h1", "reg1"),
+        ], who  # fmt: skip
+    assert api.call("reg2", "GET", "patients/p-anna").json()["grounds"] == []  # another organisation's desk
+
+
+def test_death_and_incapacity_are_stated_on_a_document_where_the_patient_is_cared_for(api: Api) -> None:
+    """A desk that has nothing to do with the patient takes nobody's account away, and gives no guardian power."""
+    for change in ({"deceased_at": ago(5)}, {"incapacitated": True}):
+        body = STATUS | change | {"document_ref": "act-9"}
+        assert problem(api.call("reg1", "PUT", "patients/p-anna", body)) == FORBIDDEN, change
+        assert api.may("anna", purpose="PATRQT")
+        assert problem(api.call("reg1", "PUT", "patients/p-new", body)) == FORBIDDEN, change
+    assert problem(api.call("reg1", "GET", "patients/p-new")) == (404, "unknown-patient")
+    api.put("mis1", "relationships/t1", tie())
+    api.put("reg1", "patients/p-anna", STATUS | {"deceased_at": ago(5), "incapacitated": True, "document_ref": "act-9"})
+    seen = api.call("dpo1", "GET", "patients/p-anna").json()
+    assert [each["fact"] for each in seen["grounds"]] == ["deceased_at", "incapacitated"]
+    assert not api.may("anna", purpose="PATRQT")
+
+
+# ---- representatives -----------------------------------------------------------------------------------------
+
+
+def test_a_parent_sees_the_care_of_a_child_and_not_of_an_adolescent(tmp_path: Path) -> None:
+    """From sixteen on a visit may be the adolescent's own affair, and the lists do not say which (Code 78(2))."""
+    with running_sidecar(tmp_path) as sidecar:
+        demo, claims = Api(sidecar), {"roles": ["legal_representative"], "purpose_of_use": "PWATRNY"}
+        try:
+            for patient in ("p-child", "p-teen"):
+                report = episode(patient=patient, form_of_care="planned")
+                assert demo.call("mis_h1", "PUT", "episodes/e-1", report, **PEOPLE["mis1"]).is_success
+                record = {"org": "h1", "class": "labs", "labels": ["SEX"]}
+                assert demo.call("mis_h1", "PUT", f"records/{patient}/r-1", record, **PEOPLE["mis1"]).is_success
+            for name in ("episodes", "relationships", "records"):
+                child, teen = (
+                    demo.call("saule", "GET", f"patients/{p}/{name}", **claims) for p in ("p-child", "p-teen")
+                )
+                assert child.is_success, name
+                assert problem(teen) == FORBIDDEN, name
+            one = [demo.call("saule", "GET", f"records/{p}/r-1", **claims).status_code for p in ("p-child", "p-teen")]
+            assert one == [200, 403]
+        finally:
+            demo.close()
 
 
 # ---- episodes ------------------------------------------------------------------------------------------------
@@ -237,12 +305,12 @@ def test_two_reports_at_once_for_one_patient_both_stay(either: Api) -> None:
     with ThreadPoolExecutor(10) as pool:
         reports = [pool.submit(either.insist, "mis1", f"episodes/e{n}", episode()) for n in range(10)]
         reports += [pool.submit(either.insist, "mis1", f"relationships/t{n}", tie()) for n in range(10)]
-        reports += [pool.submit(either.insist, "reg1", "patients/p-anna", STATUS | {"incapacitated": True})]
+        reports += [pool.submit(either.insist, "reg1", "patients/p-anna", STATUS | {"egov": False})]
         for each in reports:
             each.result()
     for name in ("episodes", "relationships"):
         assert len(either.call("mis1", "GET", f"patients/p-anna/{name}").json()[name]) == 10
-    assert either.call("reg1", "GET", "patients/p-anna").json()["incapacitated"] is True
+    assert either.call("reg1", "GET", "patients/p-anna").json()["egov"] is False
 
 
 # ---- relationships, records ----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ LATER = {"signature.at": "2026-05-01T04:00:00Z"}
 PEOPLE: dict[str, dict[str, Any]] = {
     "reg_saltanat": {"roles": ["registrar"], "org": "h1", "purpose_of_use": "PATADMIN"},
     "reg_zarina": {"roles": ["registrar"], "org": "h2", "purpose_of_use": "PATADMIN"},
+    "reg_aibek": {"roles": ["registrar"], "org": "h1", "purpose_of_use": "PATADMIN"},
     "dpo_assel": {"roles": ["privacy_officer"], "org": "h1", "purpose_of_use": "HCOMPL"},
     "dana": {},
     "dr_aida": {},
@@ -339,6 +340,34 @@ def test_a_representative_gives_in_the_own_name_only(shared: Api) -> None:
     assert problem(shared.record("saule", other)) == (403, "not-the-giver")
     assert problem(shared.record("saule", as_patient)) == (403, "not-the-giver")
     assert problem(shared.record("dana", changed(BY_REPRESENTATIVE))) == (403, "not-the-giver")
+
+
+def test_a_representative_reads_of_anothers_consent_who_gave_it_and_no_more_of_that_person(shared: Api) -> None:
+    """The other's number, address, paper and certificate are not shown; of the own consent everything is."""
+    own = shared.record("saule", changed(BY_REPRESENTATIVE | {"patient": "p-child"})).json()["consent"]
+    giver = {"patient": "p-child", "given_by.id": "somebody"}
+    other = shared.record(document=changed(BY_REPRESENTATIVE | giver, verified())).json()["consent"]
+    mine, theirs = (shared.call("saule", "GET", f"/{each}") for each in (own, other))
+    assert {"iin", "address", "authority"} <= set(mine.json()["document"]["representative"])
+    assert set(theirs.json()["document"]["representative"]) == {"surname", "given", "patronymic"}
+    assert REPRESENTATIVE in mine.text and REPRESENTATIVE not in theirs.text
+
+
+def test_a_desk_neither_writes_down_nor_verifies_what_the_caller_gives_as_a_representative(shared: Api) -> None:
+    """A registrar who represents the ward gives on the own right, and another of the desk verifies (order §11)."""
+    mine = changed(BY_REPRESENTATIVE | {"patient": "p-child", "given_by.id": "reg_saltanat"})
+    assert problem(shared.record(document=mine)) == (403, "not-yours-to-verify")
+    token = shared.sidecar.token("admin_timur", roles=["sysadmin"], org="h1", purpose_of_use="HSYSADMIN")
+    entry = {"roles": ["registrar"], "org": "h1", "active": True}
+    headers = {"authorization": f"Bearer {token}"}
+    assert shared.client.put("/v1/subjects/reg_aibek", json=entry, headers=headers).is_success
+    draft = shared.record("reg_aibek", mine)
+    path = f"/{draft.json()['consent']}/verify"
+    answers = [
+        shared.call(who, "POST", path, json={"signature": CHECKED}, headers=etag(draft))
+        for who in ("reg_saltanat", "reg_aibek")
+    ]
+    assert problem(answers[0]) == (403, "not-yours-to-verify") and answers[1].is_success
 
 
 def test_one_number_is_one_patient(api: Api) -> None:

@@ -12,8 +12,8 @@ from tests.web.facts_api import FIRST, STATUS, Api, ago, encounter, episode, ser
 from tests.web.test_consents import problem
 
 FORBIDDEN = (403, "not_permitted")
-HOSPITAL = {"category": "provider_medical", "undertaking": True}
-ED = {"roles": ["emergency_clinician"], "org": "h1"}
+HOSPITAL = {"category": "provider_medical", "undertaking": True, "active": True}
+ED = {"roles": ["emergency_clinician"], "org": "h1", "active": True}
 BLOCK = {
     "patient": "p-anna", "record": "x1", "class": "labs", "ground": "violation_reported", "document_ref": "act-17",
 }  # fmt: skip
@@ -54,7 +54,10 @@ def test_a_day_that_begins_with_one_administrator(tmp_path: Path) -> None:
     with serving(tmp_path, known=FIRST) as api:
         assert problem(api.call("mis1", "PUT", "episodes/e1", encounter())) == FORBIDDEN  # nobody knows it yet
         for name, roles in [("mis1", ["system_mis"]), ("reg1", ["registrar"]), ("ed1", ["emergency_clinician"])]:
-            assert api.call("root", "PUT", f"subjects/{name}", {"roles": roles, "org": "h1"}).status_code == 201
+            assert (
+                api.call("root", "PUT", f"subjects/{name}", {"roles": roles, "org": "h1", "active": True}).status_code
+                == 201
+            )
         early = api.call("mis1", "PUT", "episodes/e1", encounter())
         assert problem(early) == (404, "unknown-patient")
         assert api.call("reg1", "PUT", "patients/p-anna", STATUS).status_code == 201
@@ -91,7 +94,9 @@ def test_who_is_taken_out_of_activity_is_denied_at_once(either: Api) -> None:
 def test_what_becomes_of_an_organisation_becomes_of_its_people_at_once(either: Api) -> None:
     """Of another function, or out of activity: nobody there is allowed any more; back again: as before."""
     api = either
-    api.put("root", "subjects/root2", {"roles": ["sysadmin"], "org": "h2"})  # whose right does not hang on h1
+    api.put(
+        "root", "subjects/root2", {"roles": ["sysadmin"], "org": "h2", "active": True}
+    )  # whose right does not hang on h1
     claims: dict[str, Any] = {"roles": ["sysadmin"], "org": "h2", "purpose_of_use": "HSYSADMIN"}
     for gone in (HOSPITAL | {"category": "provider_pharma"}, HOSPITAL | {"active": False}):
         assert api.may()
@@ -140,7 +145,7 @@ def test_staff_and_their_organisation_changed_at_once_agree_in_the_end(either: A
             for call in calls:
                 call.result()
         api.put("mis1", "episodes/e9", episode())
-        api.put("root", "subjects/mis3", {"roles": ["system_mis"], "org": "h3"})
+        api.put("root", "subjects/mis3", {"roles": ["system_mis"], "org": "h3", "active": True})
         claims = {"roles": ["system_mis"], "org": "h3", "purpose_of_use": "PATADMIN"}
         api.call("mis3", "PUT", "episodes/e9", episode(org="h3"), **claims)
         allowed = {api.may(name) for name in names}
@@ -158,7 +163,9 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("subjects/new", ED | {"btg_suspended": False}, ""),
     ("subjects/new", ED | {"organisation": HOSPITAL}, ""),
     ("subjects/880808100001", ED, "/path/id_"),
+    ("subjects/new", {"roles": ["physician"], "org": "h1"}, "/active"),  # silence revives nobody
     ("organisations/new", {}, "/category"),
+    ("organisations/new", {"category": "provider_medical", "undertaking": True}, "/active"),
     ("organisations/new", HOSPITAL | {"category": CANARY}, "/category"),
     ("organisations/new", {"category": "provider_medical"}, "/undertaking"),
     ("organisations/new", HOSPITAL | {"undertaking": 1}, "/undertaking"),

@@ -23,6 +23,8 @@ from tests.web.test_consents import KEY, etag, problem
 PEOPLE: dict[str, dict[str, Any]] = {
     "reg_saltanat": {"roles": ["registrar"], "org": "h1", "purpose_of_use": "PATADMIN"},
     "reg_zarina": {"roles": ["registrar"], "org": "h2", "purpose_of_use": "PATADMIN"},
+    "reg_aibek": {"roles": ["registrar"], "org": "h1", "purpose_of_use": "PATADMIN"},
+    "admin_timur": {"roles": ["sysadmin"], "org": "h1", "purpose_of_use": "HSYSADMIN"},
     "rec_marzhan": {"roles": ["records_officer"], "org": "h1", "purpose_of_use": "HLEGAL"},
     "dpo_assel": {"roles": ["privacy_officer"], "org": "h1", "purpose_of_use": "HCOMPL"},
     "dpo_aigerim": {"roles": ["privacy_officer"], "org": "h1", "purpose_of_use": "HCOMPL"},
@@ -187,6 +189,35 @@ def test_a_delegation_that_no_consent_names_is_void(api: Api) -> None:
     assert not api.may("arman", "vitals", "p-dana", "FAMRQT")
 
 
+def test_an_id_that_was_rejected_is_told_to_be_taken(api: Api) -> None:
+    """The consent names another id: what was rejected stays on record under its own, and the finding says so."""
+    draft = api.delegate(delegate=whole("delegation")["delegate"] | {"subject": None})
+    rejected = api.act("reg_saltanat", "delegation", "g-new", "verify", CHECK | {"ok": False}, **etag(draft))
+    assert rejected.json()["status"] == "rejected"
+    again = whole("delegation", id="g-new", consent=api.name("g-new"))
+    strict = api.write("delegation", again, prefer="handling=strict")
+    assert problem(strict) == (422, "record-incomplete")
+    assert [(each["path"], each["code"]) for each in strict.json()["errors"]] == [("/id", "taken")]
+    kept = api.write("delegation", again)
+    assert (kept.status_code, kept.json()["status"]) == (201, "invalid") and kept.json()["id"] != "g-new"
+
+
+def test_a_representative_reads_the_own_data_and_anothers_name(api: Api) -> None:
+    """A power's holder is told apart by name and kind, not by number, address or paper; the patient reads all."""
+    own, other = (
+        api.write("representation"),
+        api.write("representation", current("representation") | {"subject": "arman"}),
+    )
+    for made in (own, other):
+        api.act("reg_saltanat", "representation", made.json()["id"], "verify", CHECK, **etag(made))
+    mine, theirs = (api.call("saule", "GET", f"representations/{each.json()['id']}").json() for each in (own, other))
+    assert {"iin", "address", "authority"} <= set(mine["document"]["representative"]) and mine["verification"]
+    assert set(theirs["document"]["representative"]) == {"surname", "given", "patronymic"}
+    assert "verification" not in theirs and theirs["kind"] == "poa"
+    whole_record = api.call("dana", "GET", f"representations/{other.json()['id']}").json()
+    assert "iin" in whole_record["document"]["representative"]
+
+
 def test_a_delegate_known_by_a_number_waits_for_the_desk(api: Api) -> None:
     """A draft until the desk says who it is; the desk of another organisation, and the patient, cannot."""
     delegate = whole("delegation")["delegate"] | {"subject": None}
@@ -221,6 +252,30 @@ def test_a_power_opens_once_verified_and_closes_with_its_end(either: Api) -> Non
 
     over = api.act("dana", "representation", id_, "end")
     assert (over.json()["status"], api.may("saule", "labs", "p-dana", "PWATRNY")) == ("ended", False)
+
+
+def test_nobody_writes_down_or_verifies_what_lets_the_caller_act(api: Api) -> None:
+    """A registrar who is named in a power or a delegation leaves it to another of the desk, from first to last."""
+    mine = current("representation") | {"subject": "reg_saltanat"}
+    assert problem(api.write("representation", mine)) == (403, "not-yours")
+    entry = {"roles": ["registrar"], "org": "h1", "active": True}
+    assert api.call("admin_timur", "PUT", "subjects/reg_aibek", json=entry).status_code == 201
+    made = api.write("representation", mine, who="reg_aibek")
+    id_ = made.json()["id"]
+    assert problem(api.act("reg_saltanat", "representation", id_, "verify", CHECK, **etag(made))) == (403, "not-yours")
+
+    delegate = whole("delegation")["delegate"] | {"subject": None}
+    draft = api.delegate(delegate=delegate)
+    itself = CHECK | {"subject": "reg_saltanat"}
+    assert problem(api.act("reg_saltanat", "delegation", "g-new", "verify", itself, **etag(draft))) == (
+        403,
+        "not-yours",
+    )
+    named = whole("delegation", id="g-2", consent=api.name("g-2"))
+    named["delegate"]["subject"] = "reg_saltanat"
+    assert problem(api.write("delegation", named, who="reg_saltanat")) == (403, "not-yours")
+    assert api.write("delegation", named).json()["status"] == "active"  # the patient may let a registrar in
+    assert api.act("reg_aibek", "representation", id_, "verify", CHECK, **etag(made)).json()["status"] == "verified"
 
 
 def test_a_representative_delegates_nothing_and_ends_the_own_power(api: Api) -> None:

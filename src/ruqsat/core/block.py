@@ -20,7 +20,7 @@ BLOCK = "block"
 MOVES: Mapping[str, Mapping[str, str]] = {
     "block": {"": "blocked", "lifted": "blocked", "blocked": "blocked"},
     "lift": {"blocked": "lifted", "lifted": "lifted"},
-    "destroy": {"": "destroyed", "blocked": "destroyed", "lifted": "destroyed", "destroyed": "destroyed"},
+    "destroy": {"blocked": "destroyed", "lifted": "destroyed", "destroyed": "destroyed"},
 }
 """Which event leads from which status to which; what was destroyed stays so."""
 

@@ -80,13 +80,15 @@ def with_record(facts: PatientFacts, new: RecordStatus) -> PatientFacts:
     """
     Return the facts with the class, labels and confidentiality of a record; a block stays what it is.
 
+    One that nobody described yet, such as one that a block made known, is whose that describes it.
+
     Raises:
         CareRefusedError: the record is not on record as this organisation's, was destroyed, or there are too many.
     """
     known = facts.record_by_id.get(new.id)
     if known is None:
         return msgspec.structs.replace(facts, records=_bounded((*facts.records, new)))
-    if known.org != new.org:
+    if known.org != new.org and not _is_undescribed(known):
         raise CareRefusedError("not_permitted", "this is not yours to do, or there is nothing by this id")
     if known.destroyed:
         raise CareRefusedError("destroyed", "the record was destroyed: there is nothing to describe any more")
@@ -94,9 +96,13 @@ def with_record(facts: PatientFacts, new: RecordStatus) -> PatientFacts:
 
 
 def with_record_status(facts: PatientFacts, new: RecordStatus) -> PatientFacts:
-    """Return the facts with all that is known of one record replaced."""
+    """Return the facts with all that is known of one record replaced, however many there are: a block never waits."""
     others = tuple(each for each in facts.records if each.id != new.id)
-    return msgspec.structs.replace(facts, records=_bounded((*others, new)))
+    return msgspec.structs.replace(facts, records=(*others, new))
+
+
+def _is_undescribed(known: RecordStatus) -> bool:
+    return known.org is None and known.labels is None and known.conf is None
 
 
 def shown_to_patient(records: Iterable[RecordStatus]) -> tuple[RecordStatus, ...]:

@@ -9,7 +9,7 @@ both, a label in either, a block in either.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from ruqsat.core.facts import Conf, Facts, PatientFacts, Stated, SubjectFacts, entry_id
+from ruqsat.core.facts import Conf, Facts, PatientFacts, RecordStatus, Stated, SubjectFacts, entry_id
 from ruqsat.core.instant import Now
 from ruqsat.core.request import (
     Action,
@@ -228,13 +228,24 @@ class ResourceView(_View):
         known = patient.record_by_id.get(self.id)
         if known is None:
             return
-        if known.labels is not None:
-            self.labels = known.labels if not self.labels else tuple({*known.labels, *self.labels})
+        self._join_labels(known)
         self.blocked = self.blocked or known.blocked
         self.destroyed = known.destroyed
         self.conf = _higher(self.conf, known.conf)
         if known.data_class != self.data_class:
             # Two classes for one record: nobody knows what would be opened.
+            self.data_class = None
+
+    def _join_labels(self, known: RecordStatus) -> None:
+        """Add labels; that there are no others, of a record whose labels nobody states, is for its own organisation."""
+        if known.labels is None:
+            return
+        if self.labels is not None:
+            self.labels = tuple({*known.labels, *self.labels})
+        elif known.org is None or self.author_org in (None, known.org):
+            self.labels = known.labels
+        elif known.labels:
+            # Neither these alone nor unknown ones: nobody knows what would be opened.
             self.data_class = None
 
 

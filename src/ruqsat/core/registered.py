@@ -52,7 +52,12 @@ class Kind(Struct, frozen=True):
             (('revoke', 'verify'), ())
         """
         events = {event for event, moves in self.moves.items() if status in moves}
-        return tuple(sorted({_TOLD.get(event, event) for event in events}))
+        return tuple(sorted({told_event(event) for event in events}))
+
+
+def told_event(event: str) -> str:
+    """Return the word by which callers know an event: a verification or a review may be several."""
+    return _TOLD.get(event, event)
 
 
 _TOLD = {"reject": "verify", **dict.fromkeys(VERDICTS, "review")}
@@ -152,7 +157,7 @@ def moved(kind: Kind, row: RecordRow, event: str, by: str, now: Instant, said: M
     mark = kind.marks.get(event)
     if mark is not None and row.status in kind.seen:
         known[mark] = min(known["end"], now) if mark == "end" else now
-    step = Step(_TOLD.get(event, event), now, by)
+    step = Step(told_event(event), now, by)
     body = Body(known, row.body.items, (*row.body.steps, step))
     return msgspec.structs.replace(
         row, version=row.version + 1, status=kind.moves[event][row.status], updated_at=now, body=body

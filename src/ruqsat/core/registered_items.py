@@ -42,6 +42,7 @@ class Scene(Struct, frozen=True):
         names_owner: The person that the document names is the patient, as the directory says.
         org: Organisation whose desk or office keeps it.
         mfa: Whoever hands it in has just proved by several factors who it is.
+        taken: Something is on record by the id that it is handed in under, be it rejected.
     """
 
     now: Instant
@@ -52,6 +53,7 @@ class Scene(Struct, frozen=True):
     names_owner: bool = False
     org: str | None = None
     mfa: bool = False
+    taken: bool = False
 
 
 def failing_delegation(data: Data, scene: Scene) -> Findings:
@@ -70,7 +72,7 @@ def failing_delegation(data: Data, scene: Scene) -> Findings:
     last = None if document is None else document.root.end
     if data["end"] and last is not None and parse_instant(data["end"]) > last:
         yield Failing("/end", "R12", "beyond_consent")
-    if any(link.id == data["id"] for link in scene.facts.delegations):
+    if scene.taken or any(link.id == data["id"] for link in scene.facts.delegations):
         yield Failing("/id", "R12", "taken")
     if data["parent"]:
         yield from _link_above(data, scene)

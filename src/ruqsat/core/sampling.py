@@ -308,7 +308,7 @@ class _Maker:
         data_class = self._one((*(self._class,) * 8, self._one(self._classes)))
         return RecordStatus(
             "o1", data_class, self._labels_stated(), self._one((None, None, "N", "R", "V")),
-            blocked=self._rarely(), destroyed=self._rarely(0.03),
+            blocked=self._rarely(), destroyed=self._rarely(0.03), org=self._one((None, "h1", "h2")),
         )  # fmt: skip
 
     def _registered(self) -> StatutoryRequest:

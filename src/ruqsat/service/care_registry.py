@@ -5,13 +5,13 @@ Who may is the policy's business, settled before.  Reports of one call, however 
 one entry of the feed a patient; what changes nothing makes none.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from msgspec import Struct
 
-from ruqsat.core.care import CareRefusedError, with_status
+from ruqsat.core.care import CareRefusedError
 from ruqsat.core.fact_changes import FactChange, Found, Made, Wanted
 from ruqsat.core.facts import Facts, PatientFacts, Position
 from ruqsat.core.instant import Instant
@@ -58,14 +58,16 @@ class CareRegistry:
         """Return what is known of a patient, None for nobody by that id."""
         return (await self.changes.fetch(None, patient)).patient
 
-    async def put_patient(self, patient: str, said: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
+    async def put_patient(
+        self, patient: str, change_status: Callable[[PatientFacts], PatientFacts]
+    ) -> tuple[bool, dict[str, Any]]:
         """Write the status facts of a patient, new or not; return whether it is new, and what the caller is told."""
         created: list[bool] = []
 
         def change(found: Found) -> Made:
             created[:] = [found.created]
             before = found.patients[patient]
-            after = with_status(before, said)
+            after = change_status(before)
             return (), (after,) if found.created or after != before else ()
 
         await self.changes.change_facts(Wanted(patients=(patient,), create=patient), change)

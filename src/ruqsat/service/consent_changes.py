@@ -5,8 +5,8 @@ They run inside the transaction that keeps what they return.
 """
 
 import secrets
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -20,7 +20,6 @@ from ruqsat.core.consent_record import (
     Receipt,
     RecordBody,
     Step,
-    allowed_events,
     first_status,
     read_document,
     thread_of,
@@ -39,7 +38,7 @@ from ruqsat.core.facts import Consent, PatientFacts
 from ruqsat.core.instant import Instant, parse_instant, render_instant
 from ruqsat.core.vocabulary import Switches
 from ruqsat.core.world import formal_defect
-from ruqsat.errors import RequestError, RuqsatError
+from ruqsat.errors import RequestError
 from ruqsat.service.record_seal import RecordSeal
 
 OWN_BASES = ("self", "legal_rep")
@@ -55,12 +54,6 @@ class RegistryError(RequestError):
     ) -> None:
         super().__init__(detail)
         self.code, self.findings, self.allowed = code, findings, allowed
-
-
-class NotConfiguredError(RuqsatError):
-    """Full records need a key, and none is set."""
-
-    code = "records-not-configured"
 
 
 class Caller(Struct, frozen=True):
@@ -149,6 +142,7 @@ def refuse_other_giver(caller: Caller, data: Mapping[str, Any]) -> None:
         RegistryError: the document says otherwise.
     """
     if caller.desk:
+        refuse_own_giver(caller, data)
         return
     expected = "legal_rep" if caller.basis == "legal_rep" else "patient"
     stated, id_ = at(data, "given_by.type"), at(data, "given_by.id")
@@ -156,6 +150,17 @@ def refuse_other_giver(caller: Caller, data: Mapping[str, Any]) -> None:
         raise RegistryError("not-the-giver", "this document says that somebody else than the caller gives it")
     if data["verification"] is not None:
         raise RegistryError("not-yours-to-verify", "nobody verifies the own document: leave `verification` out")
+
+
+def refuse_own_giver(caller: Caller, data: Mapping[str, Any]) -> None:
+    """
+    Let no desk write down or verify what the caller gives as a representative: others verify the powers (§11).
+
+    Raises:
+        RegistryError: the caller is the representative.
+    """
+    if at(data, "given_by.type") == "legal_rep" and at(data, "given_by.id") == caller.subject:
+        raise RegistryError("not-yours-to-verify", "what you give as a representative is verified by somebody else")
 
 
 def repeated(receipt: Receipt, fingerprint: bytes) -> Change:
@@ -279,9 +284,24 @@ def verified(
     )
 
 
-def current_row(rows: Mapping[str, ConsentRow], id_: str, version: int | None, event: str) -> ConsentRow:
+class _Versioned(Protocol):
+    """A row of any registry."""
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def status(self) -> Any: ...
+
+
+Row = TypeVar("Row", bound=_Versioned)
+
+
+def current_row(
+    rows: Mapping[str, Row], id_: str, version: int | None, event: str, events: Callable[[Any], tuple[str, ...]]
+) -> Row:
     """
-    Return the record as it is now, if *event* may happen to it.
+    Return the record as it is now, if *event* is one of the *events* of its status, in the words of callers.
 
     Raises:
         RegistryError: it is gone, of another version than *version*, or in a status that knows no such event.
@@ -291,7 +311,7 @@ def current_row(rows: Mapping[str, ConsentRow], id_: str, version: int | None, e
         raise RegistryError("no-full-record", "there is no full record by this id")
     if version is not None and row.version != version:
         raise RegistryError("version-conflict", "the record was changed since it was read: read it again")
-    allowed = allowed_events(row.status)
+    allowed = events(row.status)
     if event not in allowed:
         raise RegistryError("wrong-status", "this cannot happen to a record of this status", allowed=allowed)
     return row

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ruqsat.core.consent_items import catalogue_of
-from ruqsat.core.consent_record import Change, ConsentRow, Receipt, with_rows
+from ruqsat.core.consent_record import Change, ConsentRow, Receipt, allowed_events, with_rows
 from ruqsat.core.consent_signature import Examined, unverified_document, without_documents
 from ruqsat.core.facts import PatientFacts, Position
 from ruqsat.core.instant import Instant
@@ -23,7 +23,6 @@ from ruqsat.service.consent_changes import (
     Call,
     Caller,
     Circumstances,
-    NotConfiguredError,
     RegistryError,
     answer_of,
     current_row,
@@ -34,13 +33,14 @@ from ruqsat.service.consent_changes import (
     new_row,
     owner_tags,
     refuse_other_giver,
+    refuse_own_giver,
     repeated,
     unsealed,
     verified,
     withdrawn,
 )
 from ruqsat.service.consent_signatures import examine
-from ruqsat.service.record_seal import RecordSeal
+from ruqsat.service.record_seal import RecordSeal, required
 from ruqsat.service.signatures import SignatureVerifier
 
 
@@ -133,7 +133,7 @@ class ConsentRegistry:
     async def _record(
         self, caller: Caller, data: Mapping[str, Any], call: Call, old: ConsentRow | None, version: int | None
     ) -> dict[str, Any]:
-        seal = self._required_seal()
+        seal = required(self.seal)
         refuse_other_giver(caller, data)
         await self._refuse_somebody_else(caller, data["patient"], owner_tags(data, seal))
         examined = await examine(self.signatures, data, data["verification"], self.now())
@@ -149,7 +149,7 @@ class ConsentRegistry:
             row = new_row(id_, data, call.strict, about)
             changed: tuple[ConsentRow, ...] = (row,)
             if old is not None:
-                changed = in_place_of(current_row(rows, old.id, version, "supersede"), row, about)
+                changed = in_place_of(current_row(rows, old.id, version, "supersede", allowed_events), row, about)
                 row = changed[1]
             kept = None if key is None else Receipt(key, fingerprint, answer_of(row), about.now)
             return Change(answer_of(row), changed, with_rows(facts, changed, about.switches), kept)
@@ -169,15 +169,16 @@ class ConsentRegistry:
             RegistryError: not a draft, another version, or the verification itself lacks something.
             NotConfiguredError: there is no key.
         """
-        seal = self._required_seal()
+        seal = required(self.seal)
         document = unverified_document(unsealed(row, seal)["document"], row.body.attested)
+        refuse_own_giver(caller, document)
         await self._refuse_somebody_else(caller, row.patient, owner_tags(document, seal))
         examined = await examine(self.signatures, document, verification, self.now())
         verification = without_documents({"verification": verification})["verification"]
         about = self._circumstances(caller, seal, examined)
 
         def change(facts: PatientFacts, rows: dict[str, ConsentRow], _: Receipt | None) -> Change:
-            changed = verified(current_row(rows, row.id, version, "verify"), verification, about)
+            changed = verified(current_row(rows, row.id, version, "verify", allowed_events), verification, about)
             return Change(answer_of(changed), (changed,), with_rows(facts, (changed,), about.switches))
 
         return self._told(await self.changes.change_records(row.patient, (row.id,), None, change))
@@ -206,7 +207,7 @@ class ConsentRegistry:
         now, switches = self.now(), self.vocabulary().switches
 
         def change(facts: PatientFacts, rows: dict[str, ConsentRow], _: Receipt | None) -> Change:
-            current = current_row(rows, id_, version, event)
+            current = current_row(rows, id_, version, event, allowed_events)
             if current.effect == "deny" and (caller.desk or event == "enter-in-error"):
                 raise RegistryError("refusal-stands", "a refusal is lifted by the patient or the representative alone")
             if current.status == "revoked":
@@ -232,7 +233,7 @@ class ConsentRegistry:
             RecordUnreadableError: the sealed part does not open.
             NotConfiguredError: there is no key.
         """
-        return unsealed(row, self._required_seal())
+        return unsealed(row, required(self.seal))
 
     async def _refuse_somebody_else(self, caller: Caller, patient: str, tags: tuple[bytes, ...]) -> None:
         """
@@ -247,11 +248,6 @@ class ConsentRegistry:
     def _circumstances(self, caller: Caller, seal: RecordSeal, examined: Examined) -> Circumstances:
         vocabulary = self.vocabulary()
         return Circumstances(caller, self.now(), catalogue_of(vocabulary), vocabulary.switches, seal, examined)
-
-    def _required_seal(self) -> RecordSeal:
-        if self.seal is None:
-            raise NotConfiguredError("full records need a key: set RUQSAT_RECORD_KEY or RUQSAT_RECORD_KEY_FILE")
-        return self.seal
 
     def _told(self, made: Change) -> dict[str, Any]:
         return {**msgspec.json.decode(made.answer), "token": self.token()}

@@ -13,6 +13,7 @@ from ruqsat.core.block import BLOCK
 from ruqsat.core.consent_items import Failing, at, needed
 from ruqsat.core.consent_record import Step
 from ruqsat.core.instant import HOUR, Instant, parse_instant, render_instant
+from ruqsat.core.patient_status import STATUS
 from ruqsat.core.registered import GRANT, Body, Kind, RecordRow, moved
 from ruqsat.core.registered_items import CHECKS, DELEGATED_ACTIONS, EMERGENCY_SET, Scene
 from ruqsat.core.world import RepresentationRecord, project_representation
@@ -57,6 +58,17 @@ def person_named(kind: Kind, data: Mapping[str, Any]) -> str | None:
     """Return the subject of the directory that a document lets act, None where it names none."""
     found: str | None = at(data, "delegate.subject" if kind.name == "delegation" else "subject")
     return found
+
+
+def refuse_own(caller: Caller, *named: str | None) -> None:
+    """
+    Let nobody write down or verify what lets the caller act: whoever gains by it, and whoever says so, are two.
+
+    Raises:
+        RegistryError: one of those *named* is the caller.
+    """
+    if caller.subject in named:
+        raise RegistryError("not-yours", "what lets you act yourself is written down and verified by somebody else")
 
 
 def new_record(
@@ -189,8 +201,8 @@ def resealed(row: RecordRow, seal: RecordSeal) -> RecordRow | None:
     Raises:
         RecordUnreadableError: the sealed part opens under no key.
     """
-    if row.kind == BLOCK or seal.is_current(row.sealed):
-        return None  # of a block nothing names anybody
+    if row.kind in (BLOCK, STATUS) or seal.is_current(row.sealed):
+        return None  # of a block or a statement nothing names anybody
     content = msgspec.json.encode(unsealed(row, seal))
     box = seal.close(content, row.patient, _sealed_as(row.kind, row.id), row.sealed_at)
     return msgspec.structs.replace(row, sealed=box)
@@ -241,25 +253,6 @@ def _resealed(row: RecordRow, part: str, added: Mapping[str, Any], seal: RecordS
     content[part].append(dict(added))
     box = seal.close(msgspec.json.encode(content), row.patient, _sealed_as(row.kind, row.id), row.version)
     return msgspec.structs.replace(row, sealed=box, sealed_at=row.version)
-
-
-def current(kind: Kind, rows: Mapping[str, RecordRow], id_: str, version: int | None, event: str) -> RecordRow:
-    """
-    Return the record as it is now, if *event* may happen to it.
-
-    Raises:
-        RegistryError: it is gone, of another version than *version*, or in a status that knows no such event.
-    """
-    row = rows.get(id_)
-    if row is None:
-        raise RegistryError("no-full-record", "there is no full record by this id")
-    if version is not None and row.version != version:
-        raise RegistryError("version-conflict", "the record was changed since it was read: read it again")
-    if row.status not in kind.moves[event]:
-        raise RegistryError(
-            "wrong-status", "this cannot happen to a record of this status", allowed=kind.events(row.status)
-        )
-    return row
 
 
 def refuse_stranger(kind: Kind, said: Mapping[str, Any], event: str, caller: Caller) -> None:

@@ -16,22 +16,22 @@ from ruqsat.core.consent_items import catalogue_of
 from ruqsat.core.consent_record import Change, Receipt
 from ruqsat.core.facts import Facts, PatientFacts, Position
 from ruqsat.core.instant import Instant
-from ruqsat.core.registered import Kind, RecordRow, ended, moved, with_record
+from ruqsat.core.registered import Kind, RecordRow, ended, moved, told_event, with_record
 from ruqsat.core.registered_items import Scene
 from ruqsat.core.vocabulary import Vocabulary
-from ruqsat.service.consent_changes import Call, Caller, NotConfiguredError, new_id, repeated
+from ruqsat.service.consent_changes import Call, Caller, current_row, new_id, repeated
 from ruqsat.service.record_changes import (
     answer_of,
-    current,
     describe,
     new_record,
     person_named,
+    refuse_own,
     refuse_stranger,
     reviewed,
     unsealed,
     verified,
 )
-from ruqsat.service.record_seal import RecordSeal
+from ruqsat.service.record_seal import RecordSeal, required
 
 RecordChange = Callable[[PatientFacts, dict[str, Any], Receipt | None], Change]
 
@@ -113,35 +113,40 @@ class RecordRegistry:
             RegistryError: it is refused, and why; nothing was changed.
             NotConfiguredError: there is no key.
         """
-        kind, seal, patient = self.kind, self._required_seal(), data["patient"]
-        names_owner = await self._is_owner(patient, person_named(kind, data))
+        kind, seal, patient = self.kind, required(self.seal), data["patient"]
+        named = person_named(kind, data)
+        names_owner = await self._is_owner(patient, named)
+        if not names_owner:
+            refuse_own(caller, named)
         now, vocabulary = self.now(), self.vocabulary()
         made_id = new_id(now)
         fingerprint = seal.tag("content", kind.name.encode(), call.content)
         chosen = (kind.name.encode(), caller.subject.encode(), (call.key or "").encode())
         key = None if call.key is None else seal.tag("key", *chosen)
+        wanted = (data["id"],) if data.get("id") else ()
 
-        def change(facts: PatientFacts, _: dict[str, Any], receipt: Receipt | None) -> Change:
+        def change(facts: PatientFacts, rows: dict[str, Any], receipt: Receipt | None) -> Change:
             if receipt is not None:
                 return repeated(receipt, fingerprint)
             words, switches = catalogue_of(vocabulary), vocabulary.switches
-            scene = Scene(now, words, switches, facts, caller.subject, names_owner, org, mfa)
+            scene = Scene(now, words, switches, facts, caller.subject, names_owner, org, mfa, bool(rows))
             row = new_record(kind, made_id, data, scene, seal, strict=call.strict)
             answer = answer_of(row)
             kept = None if key is None else Receipt(key, fingerprint, answer, now)
             return Change(answer, (row,), self._seen(facts, row), kept)
 
-        return self._told(await self.changes.change_records(patient, (), key, change, kind.name))
+        return self._told(await self.changes.change_records(patient, wanted, key, change, kind.name))
 
     async def verify(self, caller: Caller, row: RecordRow, version: int, check: Mapping[str, Any]) -> dict[str, Any]:
         """
         Write down what was verified: who the delegate is, a power (§11), that a request is the authority's (§13).
 
         Raises:
-            RegistryError: another version or status, or the check itself lacks something.
+            RegistryError: another version or status, the check itself lacks something, or it lets the caller act.
             NotConfiguredError: there is no key.
         """
-        seal, names_owner = self._required_seal(), await self._is_owner(row.patient, check.get("subject"))
+        refuse_own(caller, row.body.said.get("subject"), row.body.said.get("delegate"), check.get("subject"))
+        seal, names_owner = required(self.seal), await self._is_owner(row.patient, check.get("subject"))
 
         def changed(now: Instant, before: RecordRow) -> RecordRow:
             return verified(self.kind, before, check, names_owner, caller, now, seal)
@@ -156,7 +161,7 @@ class RecordRegistry:
             RegistryError: the own one, one that still runs, another version or status.
             NotConfiguredError: there is no key.
         """
-        seal = self._required_seal()
+        seal = required(self.seal)
         refuse_stranger(self.kind, row.body.said, "review", caller)
         return await self._change(
             row, version, review["verdict"], lambda now, before: reviewed(before, review, caller, now, seal)
@@ -194,7 +199,7 @@ class RecordRegistry:
         kind, now = self.kind, self.now()
 
         def change(facts: PatientFacts, rows: dict[str, Any], _: Receipt | None) -> Change:
-            before = current(kind, rows, row.id, version, event)
+            before: RecordRow = current_row(rows, row.id, version, told_event(event), kind.events)
             if kind.moves[event][before.status] == before.status and event in kind.marks:
                 return Change(answer_of(before))
             after = changed(now, before)
@@ -224,7 +229,7 @@ class RecordRegistry:
             RecordUnreadableError: the sealed part does not open.
             NotConfiguredError: there is no key.
         """
-        return unsealed(row, self._required_seal())
+        return unsealed(row, required(self.seal))
 
     async def _is_owner(self, patient: str, subject: str | None) -> bool:
         """Tell whether a subject is the patient, as the directory says."""
@@ -232,11 +237,6 @@ class RecordRegistry:
             return subject is not None
         known = (await self.changes.fetch(subject, None)).subject
         return known is not None and known.patient_id == patient
-
-    def _required_seal(self) -> RecordSeal:
-        if self.seal is None:
-            raise NotConfiguredError("full records need a key: set RUQSAT_RECORD_KEY or RUQSAT_RECORD_KEY_FILE")
-        return self.seal
 
     def _told(self, made: Change) -> dict[str, Any]:
         return {**msgspec.json.decode(made.answer), "token": self.token()}

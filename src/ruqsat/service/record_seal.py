@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from ruqsat.errors import SettingsError, StoreUnavailableError
+from ruqsat.errors import RuqsatError, SettingsError, StoreUnavailableError
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -28,6 +28,12 @@ class RecordUnreadableError(StoreUnavailableError):
     """A sealed part does not open: it was changed, moved, or sealed under another key."""
 
     code = "record-unreadable"
+
+
+class NotConfiguredError(RuqsatError):
+    """Full records need a key, and none is set."""
+
+    code = "records-not-configured"
 
 
 def read_record_key(text: bytes) -> bytes:
@@ -106,6 +112,18 @@ class RecordSeal:
     def tags(self, kind: str, *parts: bytes) -> tuple[bytes, ...]:
         """Return the tags of *parts* under each key, the newest first: what is not sealed anew yet has an older one."""
         return tuple(_tag(key, kind, parts) for key in self._tag_keys)
+
+
+def required(seal: RecordSeal | None) -> RecordSeal:
+    """
+    Return the seal.
+
+    Raises:
+        NotConfiguredError: there is none, for there is no key.
+    """
+    if seal is None:
+        raise NotConfiguredError("full records need a key: set RUQSAT_RECORD_KEY or RUQSAT_RECORD_KEY_FILE")
+    return seal
 
 
 def _derive(key: bytes, purpose: bytes) -> bytes:

@@ -1,20 +1,20 @@
 """Blocks on the control API: the privacy office stops the use of a record, lifts it, or notes its destruction."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel
 
 from ruqsat.core.registered import RecordRow
 from ruqsat.service.block_registry import BlockRegistry, describe
-from ruqsat.web.calls import body_of, content_of
+from ruqsat.web.calls import answered, body_of, content_of, problems
 from ruqsat.web.care import STATUS
 from ruqsat.web.care_models import BlockIn, DestroyIn, LiftIn, PathId
 from ruqsat.web.claims import Identity
 from ruqsat.web.consent_models import read_model
 from ruqsat.web.gate import Asked, Gate
-from ruqsat.web.problems import Problem, Refusal
+from ruqsat.web.problems import Refusal
 
 _ENDS: dict[str, tuple[str, type[BaseModel]]] = {"lift": ("block", LiftIn), "destroy": ("delete", DestroyIn)}
 """What may become of a block: the action that it needs, and what is said of it."""
@@ -31,9 +31,7 @@ class BlockWritten(BaseModel):
 
 def build_blocks(registry: BlockRegistry, gate: Gate) -> APIRouter:
     """Build the routes."""
-    codes = (400, 401, 403, 404, 409, 413, 422, 503)
-    problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in codes}
-    router = APIRouter(prefix="/v1/blocks", tags=["blocks"], responses=problems)
+    router = APIRouter(prefix="/v1/blocks", tags=["blocks"], responses=problems(400, 401, 403, 404, 409, 413, 422, 503))
 
     async def reads(request: Request, identity: Identity, patient: str | None, id_: str) -> None:
         asked = Asked("search", "search", patient, f"Block/{id_}", type="Block", data_class=STATUS)
@@ -52,7 +50,7 @@ def build_blocks(registry: BlockRegistry, gate: Gate) -> APIRouter:
         what = known or stated
         asked = Asked("block", "block", patient, record, type="Record", data_class=what or "unknown")
         await gate.admit(request, identity, asked)
-        return _told(await registry.change(patient, record, what or "", "block", said, identity.subject.id))
+        return answered(await registry.change(patient, record, what or "", "block", said, identity.subject.id))
 
     @router.get("", summary="List the blocks of a patient's records, lifted ones among them.")
     async def page(
@@ -64,14 +62,14 @@ def build_blocks(registry: BlockRegistry, gate: Gate) -> APIRouter:
         await reads(request, await gate.identify(request), patient, "all")
         rows = await registry.page(patient, cursor, limit + 1)
         more = rows[limit - 1]["id"] if len(rows) > limit else None
-        return _told({"blocks": rows[:limit], "next": more, "token": registry.care.token()})
+        return answered({"blocks": rows[:limit], "next": more, "token": registry.care.token()})
 
     @router.get("/{id_}", summary="Read a block: who, when, on which ground.")
     async def read(request: Request, id_: PathId) -> Response:
         identity = await gate.identify(request)
         row = await registry.find(id_)
         await reads(request, identity, None if row is None else row.patient, id_)
-        return _told(describe(_found(row)) | {"token": registry.care.token()})
+        return answered(describe(_found(row)) | {"token": registry.care.token()})
 
     for event in _ENDS:
         _add_end(router, registry, gate, event)
@@ -96,14 +94,10 @@ def _add_end(router: APIRouter, registry: BlockRegistry, gate: Gate, event: str)
         await gate.admit(request, identity, asked)
         said = read_model(model, await content_of(request))
         who = identity.subject.id
-        return _told(await registry.change(_found(row).patient, record, what or "", event, said, who))
+        return answered(await registry.change(_found(row).patient, record, what or "", event, said, who))
 
 
 def _found(row: RecordRow | None) -> RecordRow:
     if row is None:
         raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
     return row
-
-
-def _told(said: dict[str, Any]) -> Response:
-    return JSONResponse(said, headers={"Cache-Control": "no-store"})

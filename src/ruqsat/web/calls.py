@@ -1,15 +1,17 @@
 """What the routes of every registry share: reading a call, and answering a change."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
-from ruqsat.service.consent_changes import Call, RegistryError, told_items
-from ruqsat.web.problems import Refusal
+from ruqsat.core.other_representatives import shown_to_representative
+from ruqsat.service.consent_changes import Call, Caller, RegistryError, told_items
+from ruqsat.web.gate import Admitted
+from ruqsat.web.problems import Problem, Refusal
 
 MAX_BODY = 256 * 1024
 
@@ -22,6 +24,56 @@ _STATUS = {
 }  # fmt: skip
 _ETAG = re.compile(r'"([1-9][0-9]{0,8})"')
 _KEY = re.compile(r"[!-~]{8,128}")
+
+
+Row = TypeVar("Row")
+
+
+def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the problem documents of these statuses."""
+    return {code: {"model": Problem} for code in codes}
+
+
+def parts_of(*models: type[BaseModel]) -> dict[str, Any]:
+    """Return the parts that described bodies refer to, for the components of OpenAPI."""
+    found: dict[str, Any] = {}
+    for model in models:
+        found |= model.model_json_schema(ref_template="#/components/schemas/{model}").get("$defs", {})
+    return found
+
+
+def caller_of(admitted: Admitted) -> Caller:
+    """Return who acts, as the registries know it."""
+    return Caller(admitted.identity.subject.id, admitted.desk, admitted.basis)
+
+
+def full(row: Row | None) -> Row:
+    """
+    Return a full record.
+
+    Raises:
+        Refusal: there is none (404).
+    """
+    if row is None:
+        raise Refusal(404, "no-full-record", "there is no full record by this id")
+    return row
+
+
+def opened(admitted: Admitted, content: dict[str, Any]) -> dict[str, Any]:
+    """Return what names people in a record, as far as the caller may read it."""
+    return shown_to_representative(content, admitted.identity.subject.id) if admitted.basis == "legal_rep" else content
+
+
+def refuse_unlisted(places: Iterable[str]) -> None:
+    """
+    Refuse words that stand in no list of the vocabulary.
+
+    Raises:
+        Refusal: there are such *places* (422).
+    """
+    errors = [{"path": place, "code": "not-listed"} for place in places]
+    if errors:
+        raise Refusal(422, "malformed-document", "a word stands in no list of the vocabulary", errors=errors)
 
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:
@@ -80,6 +132,11 @@ async def content_of(request: Request, most: int = MAX_BODY) -> bytes:
         if len(content) > most:
             raise Refusal(413, "too-large", f"expected at most {most} bytes")
     return bytes(content)
+
+
+def answered(said: Mapping[str, Any], status: int = 200) -> Response:
+    """Answer with what nobody may keep."""
+    return JSONResponse(dict(said), status, headers={"Cache-Control": "no-store"})
 
 
 def written(told: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

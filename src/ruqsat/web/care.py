@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from msgspec import Struct
 from pydantic import BaseModel
 
@@ -18,7 +18,7 @@ from ruqsat.core.care import with_episode, with_relationship, without_episode, w
 from ruqsat.core.facts import Episode, PatientFacts, Relationship
 from ruqsat.core.instant import Instant, parse_instant
 from ruqsat.service.care_registry import CareRegistry, Report
-from ruqsat.web.calls import body_of, content_of
+from ruqsat.web.calls import answered, body_of, content_of, problems
 from ruqsat.web.care_models import (
     CloseIn,
     EpisodeIn,
@@ -31,7 +31,7 @@ from ruqsat.web.claims import Identity
 from ruqsat.web.consent_models import read_model
 from ruqsat.web.encounter import read_encounter
 from ruqsat.web.gate import Asked, Gate
-from ruqsat.web.problems import FieldProblem, Problem, Refusal
+from ruqsat.web.problems import FieldProblem, Refusal
 
 MOST_ITEMS = 1_000
 MAX_BULK = 4 * 1024 * 1024
@@ -108,9 +108,9 @@ class BulkReported(BaseModel):
 
 def build_care(registry: CareRegistry, gate: Gate, shape: Shape) -> APIRouter:
     """Build the routes of episodes or of relationships."""
-    codes = (400, 401, 403, 404, 413, 422, 503)
-    problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in codes}
-    router = APIRouter(prefix=f"/v1/{shape.path}", tags=[shape.path], responses=problems)
+    router = APIRouter(
+        prefix=f"/v1/{shape.path}", tags=[shape.path], responses=problems(400, 401, 403, 404, 413, 422, 503)
+    )
 
     async def admit(request: Request, identity: Identity, said: Mapping[str, Any], id_: str) -> None:
         asked = Asked(
@@ -121,7 +121,7 @@ def build_care(registry: CareRegistry, gate: Gate, shape: Shape) -> APIRouter:
 
     async def report(request: Request, identity: Identity, said: dict[str, Any]) -> Response:
         await admit(request, identity, said, said["id"])
-        return _told({"id": said["id"]} | await registry.report_one(_report(shape, said, registry.now())))
+        return answered({"id": said["id"]} | await registry.report_one(_report(shape, said, registry.now())))
 
     @router.put(
         "/{id_}", response_model=Reported, openapi_extra=body_of(shape.model), summary="Report one, new or not."
@@ -151,7 +151,7 @@ def build_care(registry: CareRegistry, gate: Gate, shape: Shape) -> APIRouter:
         now = registry.now()
         at = min(now, _moment(said["end"]) or now)
         done = Report(said["patient"], lambda facts: shape.close(facts, said["org"], id_, at))
-        return _told({"id": id_} | await registry.report_one(done))
+        return answered({"id": id_} | await registry.report_one(done))
 
     @router.post("/bulk", response_model=BulkReported, summary="Report up to 1,000: one transaction.")
     async def bulk(request: Request) -> Response:
@@ -164,7 +164,7 @@ def build_care(registry: CareRegistry, gate: Gate, shape: Shape) -> APIRouter:
         mine = [(index, said) for index, said in read if (said["patient"], said["org"]) in allowed]
         done = await registry.report([_report(shape, said, now) for _, said in mine])
         told = {index: result for (index, _), result in zip(mine, done, strict=True)}
-        return _told(_summary([(told.get(i, "not_permitted"), why) for i, (_, why) in enumerate(results)], registry))
+        return answered(_summary([(told.get(i, "not_permitted"), why) for i, (_, why) in enumerate(results)], registry))
 
     return router
 
@@ -250,7 +250,3 @@ def _summary(results: list[tuple[str, list[dict[str, Any]]]], registry: CareRegi
     ]
     counts = {name: sum(each["result"] == name for each in told) for name in ("written", "unchanged")}
     return counts | {"refused": len(told) - sum(counts.values()), "items": told, "token": registry.token()}
-
-
-def _told(said: dict[str, Any]) -> Response:
-    return JSONResponse(said, headers={"Cache-Control": "no-store"})

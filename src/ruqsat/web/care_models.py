@@ -23,13 +23,18 @@ Reason = Annotated[Word, Field(max_length=64)]
 
 
 class PatientIn(Part):
-    """The status facts of a patient, all of them: what is left out is a mistake, not a no."""
+    """
+    The status facts of a patient, all of them: what is left out is a mistake, not a no.
+
+    ``document_ref`` is the ground of what is said otherwise than it stands of death, incapacity or inability.
+    """
 
     birth_date: Day | None
     deceased_at: Moment | None
     incapacitated: bool
     unable: bool
     egov: bool
+    document_ref: Word | None = None
 
     @model_validator(mode="after")
     def _dies_after_birth(self) -> Self:
@@ -39,11 +44,11 @@ class PatientIn(Part):
 
 
 class SubjectIn(Part):
-    """A person or machine of the directory; what breaking the glass left there stays."""
+    """A person or machine of the directory; what breaking the glass left there stays, and silence revives nobody."""
 
     roles: Words
+    active: bool
     org: Id | None = None
-    active: bool = True
     patient_id: Id | None = None
     groups: Words = Field(default=[])
     supervised_by: Id | None = None
@@ -54,7 +59,7 @@ class OrganisationIn(Part):
 
     category: Word
     undertaking: bool
-    active: bool = True
+    active: bool
 
 
 class EpisodeIn(Part):

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from ruqsat.service.block_registry import BlockRegistry
+from ruqsat.service.status_registry import StatusRegistry
 from ruqsat.web.blocks import build_blocks
 from ruqsat.web.care import SHAPES, build_care
 from ruqsat.web.directory import build_directory
@@ -14,7 +15,7 @@ def build_facts(blocks: BlockRegistry, gate: Gate) -> tuple[APIRouter, ...]:
     """Build all of them."""
     care = blocks.care
     return (
-        build_patients(care, gate),
+        build_patients(StatusRegistry(blocks.store, blocks.changes, care), gate),
         *(build_care(care, gate, shape) for shape in SHAPES),
         build_directory(care, gate, "subjects"),
         build_directory(care, gate, "organisations"),

@@ -8,12 +8,23 @@ from pydantic import BaseModel
 
 from ruqsat.core.consent_items import at
 from ruqsat.core.consent_record import ConsentRow
-from ruqsat.service.consent_changes import WHOLE_BASES, Caller, describe
+from ruqsat.service.consent_changes import WHOLE_BASES, describe
 from ruqsat.service.consent_registry import ConsentRegistry
-from ruqsat.web.calls import body_of, call_of, content_of, version_of, written
+from ruqsat.web.calls import (
+    body_of,
+    call_of,
+    caller_of,
+    content_of,
+    full,
+    opened,
+    parts_of,
+    problems,
+    version_of,
+    written,
+)
 from ruqsat.web.consent_models import ConsentIn, Verification, read_model
 from ruqsat.web.gate import Admitted, Asked, Gate, is_desk, own_org
-from ruqsat.web.problems import FieldProblem, Problem, Refusal
+from ruqsat.web.problems import FieldProblem, Refusal
 
 Id = Annotated[str, Path(min_length=1, max_length=256)]
 
@@ -38,17 +49,14 @@ class Page(BaseModel):
 
 def schemas() -> dict[str, Any]:
     """Return the parts that the described bodies refer to, for the components of OpenAPI."""
-    found: dict[str, Any] = {}
-    for model in (ConsentIn, Verification):
-        found |= model.model_json_schema(ref_template="#/components/schemas/{model}").get("$defs", {})
-    return found
+    return parts_of(ConsentIn, Verification)
 
 
 def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
     """Build the routes."""
-    codes = (400, 401, 403, 404, 409, 412, 413, 422, 428, 503)
-    problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in codes}
-    router = APIRouter(prefix="/v1/consents", tags=["consents"], responses=problems)
+    router = APIRouter(
+        prefix="/v1/consents", tags=["consents"], responses=problems(400, 401, 403, 404, 409, 412, 413, 422, 428, 503)
+    )
 
     async def found(request: Request, consent: str, owner: str, desk: str) -> tuple[Admitted, str, ConsentRow | None]:
         identity = await gate.identify(request)
@@ -71,7 +79,7 @@ def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
         data = read_model(ConsentIn, call.content)
         asked = Asked("consent_manage", "create", data["patient"], "new", at(data, "operator.org"))
         admitted = await gate.admit(request, identity, asked)
-        told = await registry.create(_caller(admitted), data, call)
+        told = await registry.create(caller_of(admitted), data, call)
         return written(told, 201, {"Location": f"/v1/consents/{told['consent']}"})
 
     @router.get("", response_model=Page, response_model_exclude_none=True, summary="List a patient's consents.")
@@ -90,12 +98,11 @@ def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
     @router.get("/{consent}", summary="Read a consent.")
     async def read(request: Request, consent: Id) -> Response:
         admitted, _, row = await found(request, consent, "read", "read")
-        if row is None:
-            raise Refusal(404, "no-full-record", "there is no full record by this id")
-        told = describe(row)
+        row = full(row)
+        said = describe(row)
         if admitted.basis in WHOLE_BASES:
-            told |= registry.open(row)
-        return JSONResponse(told, headers={"ETag": f'"{row.version}"', "Cache-Control": "no-store"})
+            said |= opened(admitted, registry.open(row))
+        return JSONResponse(said, headers={"ETag": f'"{row.version}"', "Cache-Control": "no-store"})
 
     @router.post(
         "/{consent}/verify", response_model=Recorded, openapi_extra=body_of(Verification),
@@ -104,14 +111,14 @@ def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
     async def verify(request: Request, consent: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
         admitted, _, row = await found(request, consent, "update", "update")
         verification = read_model(Verification, await content_of(request))
-        return written(await registry.verify(_caller(admitted), _full(row), version_of(if_match), verification))
+        return written(await registry.verify(caller_of(admitted), full(row), version_of(if_match), verification))
 
     @router.post("/{consent}/withdraw", response_model=Recorded, summary="Withdraw a consent.")
     async def withdraw(request: Request, consent: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
         admitted, patient, _ = await found(request, consent, "consent_manage", "update")
         # A withdrawal need not name a version: nothing that happened meanwhile makes it wrong.
         version = None if if_match is None else version_of(if_match)
-        return written(await registry.withdraw(_caller(admitted), consent, patient, version))
+        return written(await registry.withdraw(caller_of(admitted), consent, patient, version))
 
     @router.post(
         "/{consent}/supersede", status_code=201, response_model=Recorded, openapi_extra=body_of(ConsentIn),
@@ -129,9 +136,9 @@ def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
         data = read_model(ConsentIn, call.content)
         if data["patient"] != patient:
             raise Refusal(409, "other-thread", "the newer document is of another patient, operator or kind")
-        if admitted.desk and at(data, "operator.org") != _full(row).org:
+        if admitted.desk and at(data, "operator.org") != full(row).org:
             raise Refusal(409, "other-thread", "the newer document is of another patient, operator or kind")
-        told = await registry.supersede(_caller(admitted), _full(row), version_of(if_match), data, call)
+        told = await registry.supersede(caller_of(admitted), full(row), version_of(if_match), data, call)
         return written(told, 201, {"Location": f"/v1/consents/{told['consent']}"})
 
     @router.post(
@@ -141,16 +148,6 @@ def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
         request: Request, consent: Id, if_match: Annotated[str | None, Header()] = None
     ) -> Response:
         admitted, _, row = await found(request, consent, "update", "update")
-        return written(await registry.enter_in_error(_caller(admitted), _full(row), version_of(if_match)))
+        return written(await registry.enter_in_error(caller_of(admitted), full(row), version_of(if_match)))
 
     return router
-
-
-def _caller(admitted: Admitted) -> Caller:
-    return Caller(admitted.identity.subject.id, admitted.desk, admitted.basis)
-
-
-def _full(row: ConsentRow | None) -> ConsentRow:
-    if row is None:
-        raise Refusal(404, "no-full-record", "there is no full record by this id")
-    return row

@@ -19,11 +19,12 @@ from ruqsat import __version__
 from ruqsat.errors import RequestError, StoreUnavailableError
 from ruqsat.service.barrier import Barrier
 from ruqsat.service.block_registry import BlockRegistry
-from ruqsat.service.consent_changes import NotConfiguredError, RegistryError
+from ruqsat.service.consent_changes import RegistryError
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.record_registry import RecordRegistry
+from ruqsat.service.record_seal import NotConfiguredError
 from ruqsat.web.calls import refusal_of
 from ruqsat.web.care_routes import build_facts
 from ruqsat.web.consents import build_consents, schemas

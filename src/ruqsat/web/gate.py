@@ -37,10 +37,10 @@ class Asked(Struct, frozen=True):
         owner: What the action needs of a caller who acts on an own right.
         desk: What it needs of the registration desk.
         org: Organisation whose document it is, for the desk's own limits.
-        known: False for a document that nobody has: the answer reads like a denial.
         type: What kind of thing it is, a type of FHIR where there is one.
         data_class: Its data class, by which the policy decides; of the directory no patient is asked about.
         demanded: The patient or the representative demands it (order §24).
+        tells_all: The answer tells of every visit and record, one that an adolescent consented to alone among them.
     """
 
     owner: str
@@ -48,10 +48,10 @@ class Asked(Struct, frozen=True):
     patient: str | None
     id: str
     org: str | None = None
-    known: bool = True
     type: str = "Consent"
     data_class: str = "consent"
     demanded: bool = False
+    tells_all: bool = False
 
 
 class Admitted(Struct, frozen=True):
@@ -101,8 +101,9 @@ class Gate:
         """
         desk = is_desk(identity)
         properties = ResourceProperties(
-            patient=asked.patient, data_class=asked.data_class, labels=(), author_org=asked.org
-        )
+            patient=asked.patient, data_class=asked.data_class, labels=None if asked.tells_all else (),
+            author_org=asked.org, self_consented=asked.tells_all,
+        )  # fmt: skip
         question = EvaluationRequest(
             identity.subject,
             Action(asked.desk if desk else asked.owner),
@@ -116,7 +117,7 @@ class Gate:
         if answer.reason == TRY_LATER:
             raise Refusal(503, TRY_LATER, "this cannot be decided and recorded now; nothing was changed")
         unresolved = asked.patient is None and asked.data_class != DIRECTORY
-        if unresolved or not asked.known or not answer.decision.allowed:
+        if unresolved or not answer.decision.allowed:
             # An unknown document and a forbidden one read the same, whatever the reason was.
             raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
         return Admitted(identity, asked.patient or "", answer.decision.basis, desk)

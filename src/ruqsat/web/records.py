@@ -15,14 +15,25 @@ from pydantic import BaseModel
 from ruqsat.core.consent_items import at
 from ruqsat.core.instant import SECOND
 from ruqsat.core.registered import RecordRow
-from ruqsat.service.consent_changes import OWN_BASES, WHOLE_BASES, Caller
+from ruqsat.service.consent_changes import OWN_BASES, WHOLE_BASES
 from ruqsat.service.record_registry import RecordRegistry
-from ruqsat.web.calls import body_of, call_of, content_of, version_of, written
+from ruqsat.web.calls import (
+    body_of,
+    call_of,
+    caller_of,
+    content_of,
+    full,
+    opened,
+    parts_of,
+    problems,
+    version_of,
+    written,
+)
 from ruqsat.web.claims import Identity
 from ruqsat.web.consent_models import Checked, read_model
 from ruqsat.web.gate import Admitted, Asked, Gate, is_desk, own_org
 from ruqsat.web.identity import LEEWAY_SECONDS
-from ruqsat.web.problems import FieldProblem, Problem, Refusal
+from ruqsat.web.problems import FieldProblem, Refusal
 from ruqsat.web.record_models import (
     CheckedPerson,
     DelegationIn,
@@ -95,20 +106,17 @@ class RecordPage(BaseModel):
 
 def record_schemas() -> dict[str, Any]:
     """Return the parts that the described bodies refer to, for the components of OpenAPI."""
-    found: dict[str, Any] = {}
-    models: list[type[BaseModel]] = [shape.model for shape in SHAPES.values()]
-    models += [CheckedPerson, Checked, Review]
-    for model in models:
-        found |= model.model_json_schema(ref_template="#/components/schemas/{model}").get("$defs", {})
-    return found
+    return parts_of(*(shape.model for shape in SHAPES.values()), CheckedPerson, Checked, Review)
 
 
 def build_records(registry: RecordRegistry, gate: Gate) -> APIRouter:
     """Build the routes of one registry."""
     shape = SHAPES[registry.kind.name]
-    codes = (400, 401, 403, 404, 409, 412, 413, 422, 428, 503)
-    problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in codes}
-    router = APIRouter(prefix=f"/v1/{shape.path}", tags=[shape.path], responses=problems)
+    router = APIRouter(
+        prefix=f"/v1/{shape.path}",
+        tags=[shape.path],
+        responses=problems(400, 401, 403, 404, 409, 412, 413, 422, 428, 503),
+    )
 
     def asked(owner: str, desk: str, patient: str | None, id_: str, org: str | None) -> Asked:
         return Asked(owner, desk, patient, id_, org, type=shape.resource, data_class=shape.data_class)
@@ -136,7 +144,7 @@ def build_records(registry: RecordRegistry, gate: Gate) -> APIRouter:
         question = asked(shape.create, "create", data["patient"], at(data, "parent") or "new", org)
         admitted = await gate.admit(request, identity, question)
         mfa = _refuse_without_step_up(registry, identity) if shape.resource == "EmergencyGrant" else False
-        told = await registry.create(_caller(admitted), data, call, org, mfa=mfa)
+        told = await registry.create(caller_of(admitted), data, call, org, mfa=mfa)
         return written(told, 201, {"Location": f"/v1/{shape.path}/{told['id']}"})
 
     @router.get("", response_model=RecordPage, response_model_exclude_none=True, summary="List a patient's.")
@@ -155,10 +163,10 @@ def build_records(registry: RecordRegistry, gate: Gate) -> APIRouter:
     @router.get("/{id_}", summary="Read one.")
     async def read(request: Request, id_: Id) -> Response:
         admitted, row = await found(request, id_, "read", "read")
-        row = _full(row)
+        row = full(row)
         told = registry.describe(row)
         if _reads_whole(admitted, shape):
-            told |= registry.open(row)
+            told |= opened(admitted, registry.open(row))
         return JSONResponse(told, headers={"ETag": f'"{row.version}"', "Cache-Control": "no-store"})
 
     if shape.check is not None:
@@ -179,7 +187,7 @@ def _add_verify(router: APIRouter, registry: RecordRegistry, shape: Shape, found
     async def verify(request: Request, id_: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
         admitted, row = await found(request, id_, "update", "update")
         check = read_model(model, await content_of(request))
-        return written(await registry.verify(_caller(admitted), _full(row), version_of(if_match), check))
+        return written(await registry.verify(caller_of(admitted), full(row), version_of(if_match), check))
 
 
 def _add_review(router: APIRouter, registry: RecordRegistry, found: Any) -> None:
@@ -189,7 +197,7 @@ def _add_review(router: APIRouter, registry: RecordRegistry, found: Any) -> None
     async def review(request: Request, id_: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
         admitted, row = await found(request, id_, "update", "update")
         said = read_model(Review, await content_of(request))
-        return written(await registry.review(_caller(admitted), _full(row), version_of(if_match), said))
+        return written(await registry.review(caller_of(admitted), full(row), version_of(if_match), said))
 
 
 def _add_end(router: APIRouter, registry: RecordRegistry, shape: Shape, event: str, found: Any) -> None:
@@ -199,17 +207,7 @@ def _add_end(router: APIRouter, registry: RecordRegistry, shape: Shape, event: s
         # An end need not name a version: nothing that happened meanwhile makes it wrong.
         version = None if if_match is None else version_of(if_match)
         what = "renounce" if event == "revoke" and admitted.basis == "delegation" else event
-        return written(await registry.end(_caller(admitted), id_, admitted.patient, row, version, what))
-
-
-def _caller(admitted: Admitted) -> Caller:
-    return Caller(admitted.identity.subject.id, admitted.desk, admitted.basis)
-
-
-def _full(row: RecordRow | None) -> RecordRow:
-    if row is None:
-        raise Refusal(404, "no-full-record", "there is no full record by this id")
-    return row
+        return written(await registry.end(caller_of(admitted), id_, admitted.patient, row, version, what))
 
 
 def _reads_whole(admitted: Admitted, shape: Shape) -> bool:
