@@ -16,7 +16,7 @@ core.register_action("ruqsat", { "http-req" }, function(txn, address)
     ["x-original-host"] = { first(sent, "host") },
   }
   -- All of them, as they came: that one is too many is the sidecar's to say.
-  for _, name in ipairs({ "authorization", "traceparent" }) do
+  for _, name in ipairs({ "authorization", "traceparent", "x-ruqsat-signature", "x-provenance" }) do
     local values = {}
     for index = 0, 7 do
       if sent[name] and sent[name][index] then values[#values + 1] = sent[name][index] end

@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ruqsat.core.admission import Pack
+from ruqsat.core.fhir.meaning import NEW_PATIENT
 from ruqsat.core.fhir.reading import READ_HEADERS, read_target
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.record_signature import DUTY, WRITES, names_target
@@ -228,7 +229,7 @@ def _map(asked: Original, routes: RouteTable, headers: Headers, signed: Signed |
         body = None if signed is None else signed.body
         meaning = read_target(asked.method, target, _fhir_headers(headers), body, routes.fhir)
         mapped, reason = mapped_of(meaning, by_body=signed is not None), f"fhir.{meaning.reason or 'answer_unfiltered'}"
-        is_named = meaning.source == "body"
+        is_named = meaning.source == "body" and NEW_PATIENT not in meaning.patients
     else:
         mapped = routes.match(asked.method, target.segments, target.query)
         is_named = mapped is not None and signed is not None and names_target(signed.body, mapped)

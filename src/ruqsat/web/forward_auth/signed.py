@@ -10,6 +10,7 @@ import binascii
 import re
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -44,8 +45,10 @@ class _Signature(Struct, frozen=True):
     data: str | None = None
 
 
-class _Provenance(Struct, frozen=True, tag_field="resourceType", tag="Provenance"):
+class _Provenance(Struct, frozen=True):
+    resource_type: Literal["Provenance"] = msgspec.field(name="resourceType")
     signature: tuple[_Signature, ...] = ()
+    target: Any = None
 
 
 class Signed(Struct, frozen=True):
@@ -100,12 +103,15 @@ def _in_provenance(value: bytes) -> str | None:
     """Return the one signature of a Provenance; one without says who entered a record, which decides nothing here."""
     try:
         refuse_repeated_members(value)
-        signatures = msgspec.json.decode(value, type=_Provenance).signature
+        told = msgspec.json.decode(value, type=_Provenance)
     except (RequestError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise Refused("signature.malformed") from None
-    if len(signatures) > 1:
+    if told.target is not None:
+        # A server puts there what is written; whatever else it names would get a signature that is none of it.
+        raise Refused("signature.malformed")
+    if len(told.signature) > 1:
         raise Refused("signature.several_signers")
-    return signatures[0].data or "" if signatures else None
+    return told.signature[0].data or "" if told.signature else None
 
 
 def whole_body(headers: Headers) -> None:
