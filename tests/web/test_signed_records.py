@@ -295,7 +295,7 @@ def test_a_body_is_json_by_what_it_says(content_type: tuple[str, ...], passes: b
         assert refusal(routes, line(), content_type=content_type) == "signature.body_format"
 
 
-@pytest.mark.parametrize("dialect", ["nginx", "caddy", "traefik", "haproxy"])
+@pytest.mark.parametrize("dialect", ["nginx", "caddy", "traefik"])
 def test_a_proxy_that_shows_no_body_lets_no_signature_count(dialect: str, routes: RouteTable) -> None:
     """Even if something came along: nobody knows that it is what is forwarded."""
     assert refusal(routes, line(), dialect=dialect) == "signature.body_unseen"

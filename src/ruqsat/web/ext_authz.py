@@ -26,7 +26,7 @@ from ruqsat.errors import SettingsError
 from ruqsat.web.enforcement_points import SECRET, Door, Peer
 from ruqsat.web.forward_auth import ForwardAuth, Verdict
 from ruqsat.web.forward_auth.shared import BadPepRequest, Headers, Original, Refused, original
-from ruqsat.web.forward_auth.signed import MAX_BODY_BYTES, whole_body
+from ruqsat.web.forward_auth.signed import ENVOY, MAX_BODY_BYTES, refuse_part
 from ruqsat.web.listeners import Listen, Tls
 
 SERVICE = "envoy.service.auth.v3.Authorization"
@@ -88,7 +88,7 @@ def _headers(http: AttributeContext.HttpRequest) -> Headers:
 
 async def _body(http: AttributeContext.HttpRequest) -> bytes:
     """Return the body, in whichever of the two forms Envoy was told to send it, as ``ReadBody``."""
-    whole_body(_headers(http))
+    refuse_part(_headers(http), ENVOY)
     if http.body and http.raw_body:
         raise Refused("signature.body_partial")
     body: bytes = http.raw_body or http.body.encode()

@@ -30,7 +30,7 @@ from ruqsat.web.claims import Identity
 from ruqsat.web.enforcement_points import Door, EnforcementPoint
 from ruqsat.web.forward_auth import caddy, envoy, haproxy, nginx, traefik
 from ruqsat.web.forward_auth.shared import BadPepRequest, Dialect, Headers, Original, Receive, Refused, Scope
-from ruqsat.web.forward_auth.signed import ReadBody, Signatures, Signed, read_arriving, read_signed
+from ruqsat.web.forward_auth.signed import MARKS, ReadBody, Signatures, Signed, read_arriving, read_signed
 from ruqsat.web.identity import TokenVerifier, Unauthenticated
 from ruqsat.web.load import Load
 from ruqsat.web.protocol import TARGET
@@ -107,13 +107,13 @@ class ForwardAuth:
         if scope["type"] != "http":
             return
         dialect, read_original = _dialect_of(scope[TARGET])
-        headers = scope["headers"]
+        headers, mark = scope["headers"], MARKS.get(dialect)
         verdict = await self.judge(
             dialect,
             partial(read_original, scope) if read_original is not None else _of_no_dialect,
             headers,
             self._door.enter(scope),
-            partial(read_arriving, receive, headers) if dialect == "envoy" else None,
+            None if mark is None else partial(read_arriving, receive, headers, mark),
         )
         told = [(name.encode("ascii"), value.encode("utf-8")) for name, value in verdict.headers]
         head = {"type": "http.response.start", "status": verdict.status, "headers": [(b"content-length", b"0"), *told]}

@@ -26,7 +26,11 @@ from ruqsat.web.forward_auth.shared import Headers, Receive, Refused
 from ruqsat.web.wire import refuse_repeated_members
 
 SIGNATURE, PROVENANCE = b"x-ruqsat-signature", b"x-provenance"
-PARTIAL = b"x-envoy-auth-partial-body"
+Mark = tuple[bytes, bytes]
+ENVOY: Mark = (b"x-envoy-auth-partial-body", b"false")
+MARKS = {"envoy": ENVOY, "haproxy": (b"x-ruqsat-body", b"whole")}
+"""By which header a proxy says that it shows a body, and the whole of it; no client's header of that name arrives."""
+
 METHODS = frozenset({"POST", "PUT", "PATCH"})
 MAX_BODY_BYTES = 64 * 1024 - 1
 """
@@ -114,21 +118,21 @@ def _in_provenance(value: bytes) -> str | None:
     return told.signature[0].data or "" if told.signature else None
 
 
-def whole_body(headers: Headers) -> None:
+def refuse_part(headers: Headers, mark: Mark) -> None:
     """
-    Let pass what Envoy says is the whole body.
+    Let pass what the proxy says is the whole body.
 
     Raises:
         Refused: it says that it is a part, or does not say it once.
     """
-    said = [value for name, value in headers if name == PARTIAL]
-    if said != [b"false"]:
+    said = [value for name, value in headers if name == mark[0]]
+    if said != [mark[1]]:
         raise Refused("signature.body_partial" if said else "signature.body_unseen")
 
 
-async def read_arriving(receive: Receive, headers: Headers) -> bytes:
-    """Return the body of Envoy's question over HTTP, as ``ReadBody``."""
-    whole_body(headers)
+async def read_arriving(receive: Receive, headers: Headers, mark: Mark) -> bytes:
+    """Return the body of a question over HTTP, as ``ReadBody``."""
+    refuse_part(headers, mark)
     body, more = bytearray(), True
     while more:
         message = await receive()
