@@ -22,7 +22,7 @@ from ruqsat.signatures.cms_verifier import CmsVerifier
 from ruqsat.signatures.plug_in import PlugIn
 from ruqsat.signatures.trust import RevocationLists, Trust
 from ruqsat.web.forward_auth import ForwardAuth
-from ruqsat.web.forward_auth.signed import MAX_BODY_BYTES, Signatures
+from ruqsat.web.forward_auth.signed import Signatures
 from ruqsat.web.protocol import TARGET
 from tests.signatures.bad import gost
 from tests.signatures.fake_gost import Fake
@@ -136,9 +136,11 @@ def test_without_a_signature_nothing_is_carried_out(routes: RouteTable) -> None:
 
 
 def test_what_is_no_write_is_not_helped_by_a_signature(routes: RouteTable) -> None:
-    """Reading and destroying, whatever header comes with it."""
+    """Reading and destroying, and what is posted to be looked up, whatever header comes with it."""
     for method in ("GET", "HEAD", "DELETE"):
         assert write(routes, line(), method=method).duties == frozenset()
+    for by in (TRUSTING, None):
+        assert write(routes, line(), method="POST", target="/fhir/CodeSystem/$lookup", by=by).duties == frozenset()
 
 
 def test_a_provenance_of_fhir_carries_the_signature_too(routes: RouteTable) -> None:
@@ -272,7 +274,7 @@ def test_a_body_that_is_not_surely_whole_is_not_judged(
 
 def test_a_body_is_read_in_pieces_and_to_its_end(routes: RouteTable) -> None:
     """However it comes; what ends early, is empty or too large is refused."""
-    largest = RECORD[:-1] + b" " * (MAX_BODY_BYTES - len(RECORD)) + b"}"
+    largest = RECORD[:-1] + b" " * (65_535 - len(RECORD)) + b"}"
 
     assert write(routes, line(), pieces=9).status == 200
     assert write(routes, line(largest), body=largest, pieces=5).status == 200
