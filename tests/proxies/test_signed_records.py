@@ -266,3 +266,20 @@ def test_a_header_of_any_size_gets_nothing_in(showing: Site) -> None:
         assert reply.status in (400, 403)
         assert showing.seen == []
     assert put(showing, signed()).status == 200
+
+
+def test_haproxy_shows_all_of_a_body_or_nothing(tmp_path: Path) -> None:
+    """Never what its buffer happens to hold of a larger one; and the word for it is its own."""
+    with (
+        running_records() as asked,
+        running_records() as records,
+        running_front("haproxy", tmp_path, asked.server_port, records.server_port) as front,
+    ):
+        for body in (RECORD, padded(40_000)):
+            ask(
+                front.port, "PUT", O1, "X-Ruqsat-Signature: AA", "X-Ruqsat-Body: whole", "X-Ruqsat-Body: whole",
+                f"Content-Length: {len(body)}", body=body,
+            )  # fmt: skip
+
+    told = [(each["headers"].get("x-ruqsat-body"), each["body"].encode()) for each in asked.seen]
+    assert told == [("whole", RECORD), (None, b"")]

@@ -255,7 +255,7 @@ def test_a_plug_in_that_hangs_is_a_denial_in_time(routes: RouteTable) -> None:
     """The proxy hears it before it gives up by itself."""
     door = threading.Event()
     try:
-        hanging = with_plug_in(lambda: gost_finding() if door.wait(30) else None)
+        hanging = with_plug_in(lambda: (door.wait(15), gost_finding())[1])
         assert refusal(routes, gost_line(), by=hanging, seconds=0.05) == "signature.verifier_failed"
     finally:
         door.set()
