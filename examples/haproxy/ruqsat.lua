@@ -16,7 +16,10 @@ core.register_action("ruqsat", { "http-req" }, function(txn, address)
     ["x-original-host"] = { first(sent, "host") },
   }
   -- All of them, as they came: that one is too many is the sidecar's to say.
-  for _, name in ipairs({ "authorization", "traceparent" }) do
+  local told = {
+    "authorization", "traceparent", "x-ruqsat-signature", "x-provenance", "content-type", "if-none-exist", "prefer",
+  }
+  for _, name in ipairs(told) do
     local values = {}
     for index = 0, 7 do
       if sent[name] and sent[name][index] then values[#values + 1] = sent[name][index] end
@@ -24,8 +27,20 @@ core.register_action("ruqsat", { "http-req" }, function(txn, address)
     if #values > 0 then headers[name] = values end
   end
 
+  -- A signed record (docs/signatures.md), if `option http-buffer-request` holds it back; never a part of it.
+  local body
+  local length = sent["content-length"]
+  if (headers["x-ruqsat-signature"] or headers["x-provenance"]) and length and not length[1] then
+    local held = txn.sf:req_body()
+    if held and #held > 0 and tostring(#held) == length[0] then
+      body = held
+      headers["x-ruqsat-body"] = { "whole" }
+    end
+  end
+
   local client = core.httpclient()
-  local answer = client:get({ url = "http://" .. address .. "/authz/haproxy", headers = headers, timeout = 1000 })
+  local question = { url = "http://" .. address .. "/authz/haproxy", headers = headers, timeout = 1000, body = body }
+  local answer = body and client:post(question) or client:get(question)
   if not answer or not answer.status then return end
 
   txn:set_var("txn.ruqsat_decision", first(answer.headers, "x-ruqsat-decision"))

@@ -14,11 +14,15 @@ from ruqsat.core.routes import RouteTable
 from ruqsat.errors import SettingsError
 from ruqsat.rehearsal import Rehearsal
 from ruqsat.service.decision_point import DecisionPoint
+from ruqsat.service.ports import Clock
 from ruqsat.service.search import Search
+from ruqsat.service.signatures import SignatureVerifier
+from ruqsat.service.verifications import Verifications
 from ruqsat.settings import BLOCKING_DUTIES, Settings
 from ruqsat.web.authzen import AuthZen, build_metadata
 from ruqsat.web.enforcement_points import App, Door, EnforcementPoints, Guarded, read_points
 from ruqsat.web.forward_auth import ForwardAuth
+from ruqsat.web.forward_auth.signed import Signatures
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.listeners import Companion, Listen, Listener, Tls, is_local, parse_listen
 from ruqsat.web.load import Load
@@ -45,12 +49,16 @@ class Doors(Struct, frozen=True):
             stack.push_async_callback(cancelled, started(self.published.refresh_forever()))
 
     def forward_auth(
-        self, decision_point: DecisionPoint, routes: RouteTable, policy_set: PolicySet
-    ) -> ForwardAuth | None:
-        """Return what proxies ask; None where no token could be verified."""
+        self, decision_point: DecisionPoint, routes: RouteTable, policy_set: PolicySet,
+        verifier: SignatureVerifier | None, clock: Clock,
+    ) -> ForwardAuth | None:  # fmt: skip
+        """Return what proxies ask; None where no token could be verified.  *verifier* is that of signed records."""
         if self.verifier is None:
             return None
-        return ForwardAuth(decision_point, self.verifier, routes, policy_set, self.points.door("auth"), self.load)
+        signatures = Signatures(None if verifier is None else Verifications(verifier), lambda: clock.now().lo)
+        return ForwardAuth(
+            decision_point, self.verifier, routes, policy_set, self.points.door("auth"), self.load, signatures
+        )
 
     def authzen(self, decision_point: DecisionPoint, search: Search) -> AuthZen:
         """Return what applications ask."""

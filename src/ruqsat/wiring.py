@@ -157,7 +157,7 @@ async def open_process(
         decides, present = (evaluate, clock) if stage is None else (stage.decide, stage)
         decision_point = DecisionPoint(policy_set, information, freshness, journal, present, metrics, decides)
         decision_point.begin()
-        auth = doors.forward_auth(decision_point, routes, policy_set)
+        auth = doors.forward_auth(decision_point, routes, policy_set, signatures, present)
         administration.adopt = partial(_put_in_force, decision_point, auth)
         look_at_policy = await _watch_policy(stack, settings, administration, information, released)
         barrier = Barrier(

@@ -16,7 +16,7 @@ from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.sampling import NOON
 from ruqsat.core.world import World
 from ruqsat.errors import JournalError, StoreUnavailableError
-from ruqsat.service.decision_point import Answer, DecisionPoint, Origin
+from ruqsat.service.decision_point import Answer, DecisionPoint, Origin, SignedBy
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.metrics import Metrics
 from tests.clocks import FixedClock
@@ -100,6 +100,18 @@ def point(policy_set: PolicySet, known: Known, journal: Any) -> DecisionPoint:
 def decide(decision_point: DecisionPoint, request: EvaluationRequest) -> Answer:
     """Decide once."""
     return asyncio.run(decision_point.decide(request, ORIGIN))
+
+
+def test_the_entry_tells_by_which_signature_a_record_was_entered(policy_set: PolicySet, asked: Any) -> None:
+    """Which one, under which certificate, when; an entry of a decision without one says nothing of it."""
+    journal, signed = Paper(), SignedBy("ab" * 32, "7", "2026-11-26T00:00:00Z")
+    decides = point(policy_set, Known(asked[1]), journal)
+
+    asyncio.run(decides.decide(asked[0], msgspec.structs.replace(ORIGIN, signature=signed)))
+    decide(decides, asked[0])
+
+    assert journal.entries[0]["signature"] == {"sha256": "ab" * 32, "serial": "7", "at": "2026-11-26T00:00:00Z"}
+    assert "signature" not in journal.entries[1]
 
 
 def test_an_allow_carries_reason_duties_and_entry(policy_set: PolicySet, asked: Any) -> None:

@@ -103,17 +103,21 @@ class RouteTable:
         return found
 
 
-def mapped_of(meaning: Meaning) -> Mapped | None:
+def mapped_of(meaning: Meaning, *, by_body: bool = False) -> Mapped | None:
     """
     Return the one question that a FHIR request comes to, for an enforcement point that can only let it pass or not.
 
     None where it takes more: a look-up, the body, the stored version, a rewritten request, a filtered answer, or
     several questions.
+
+    Args:
+        by_body: The body was seen whole; what it creates may say whose it is.
     """
     more = (
         meaning.filtered, meaning.strip, meaning.put, meaning.also, meaning.stored, meaning.diverted, meaning.entries
     )  # fmt: skip
-    known = meaning.answer in ("public", "decide") and meaning.source in ("none", "named")
+    sources = ("none", "named", "body") if by_body and meaning.action == "create" else ("none", "named")
+    known = meaning.answer in ("public", "decide") and meaning.source in sources
     if not known or meaning.action is None or any(more) or len(meaning.patients) > 1:
         return None
     if len(meaning.classes) != 1 or len(meaning.types) != 1:

@@ -47,6 +47,21 @@ DIGEST_SHOWN = 16
 """Hexadecimal digits of the policy digest in answers and entries; the whole one stands in the policy's own entry."""
 
 
+class SignedBy(Struct, frozen=True):
+    """
+    A verified signature of a record by the subject itself, as the journal keeps it (order §29).
+
+    Attributes:
+        sha256: Digest of the signature, lower-case hexadecimal: it tells which one it was, and nothing of the record.
+        serial: Serial number of the signer's certificate.
+        at: When the signer says that it was signed.
+    """
+
+    sha256: str
+    serial: str
+    at: str
+
+
 class Origin(Struct, frozen=True):
     """
     Who asks, and by which way.
@@ -54,11 +69,12 @@ class Origin(Struct, frozen=True):
     Attributes:
         listener: ``json``, ``control`` or the dialect of a proxy.
         explain: The enforcement point is registered to see exact reasons.
-        capabilities: Blocking duties that it can carry out; a proxy can carry out none.
+        capabilities: Blocking duties that it can carry out; a proxy can carry out none itself.
         traceparent: The caller's W3C trace context, for the journal.
         actors: Who acts for the subject by its token, the present one first; for the journal.
         point: Name of the registered enforcement point; empty where nobody is registered.
         issued_at: When the subject's token was issued, if a token says who asks.
+        signature: The record's, if it came with one that was verified here.
     """
 
     listener: str
@@ -68,6 +84,7 @@ class Origin(Struct, frozen=True):
     actors: tuple[str, ...] = ()
     point: str = ""
     issued_at: Instant | None = None
+    signature: SignedBy | None = None
 
 
 class Obligation(Struct, frozen=True):
@@ -126,6 +143,7 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     actors: tuple[str, ...] = ()
     point: str = ""
     degraded: bool = False
+    signature: SignedBy | None = None
 
 
 class PolicyEntry(Struct, frozen=True, omit_defaults=True):
@@ -501,6 +519,7 @@ class DecisionPoint:
                 origin.actors,
                 origin.point,
                 _is_degraded(facts),
+                origin.signature,
             )
         )
 

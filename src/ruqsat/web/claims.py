@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from ruqsat.core.identification import is_identification_number
 from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.request import Subject, SubjectProperties
 
@@ -39,6 +40,7 @@ class Identity(Struct, frozen=True):
         auth_time: When it proved by several factors who it is, in seconds since 1970 (OpenID Connect;
             ``amr`` of RFC 8176); None if the token does not say so.
         issued_at: When its token was issued, if it says so.
+        iin: Its individual identification number, if the token says it (``iin``); it leaves this process nowhere.
     """
 
     subject: Subject
@@ -49,6 +51,7 @@ class Identity(Struct, frozen=True):
     actors: tuple[str, ...] = ()
     auth_time: int | None = None
     issued_at: Instant | None = None
+    iin: str | None = None
 
 
 class BadClaimsError(Exception):
@@ -81,6 +84,7 @@ def read_identity(claims: Mapping[str, Any]) -> Identity:
         _actors(claims.get("act")),
         _stepped_up_at(claims),
         _issued_at(claims.get("iat")),
+        _number_or_none(claims.get("iin")),
     )
 
 
@@ -151,6 +155,13 @@ def _word(value: object) -> str:
 
 def _word_or_none(value: object) -> str | None:
     return None if value is None else _word(value)
+
+
+def _number_or_none(value: object) -> str | None:
+    """Return an identification number; a text that is none names nobody."""
+    if not (value is None or isinstance(value, str)):
+        raise BadClaimsError
+    return value if value is not None and is_identification_number(value) else None
 
 
 def _words(value: object) -> tuple[str, ...] | None:

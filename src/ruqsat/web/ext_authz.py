@@ -9,6 +9,7 @@ to refuse (``failure_mode_allow: false``).
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 import grpc
@@ -24,11 +25,13 @@ from grpc_health.v1.health import aio as health
 from ruqsat.errors import SettingsError
 from ruqsat.web.enforcement_points import SECRET, Door, Peer
 from ruqsat.web.forward_auth import ForwardAuth, Verdict
-from ruqsat.web.forward_auth.shared import BadPepRequest, Headers, Original, original
+from ruqsat.web.forward_auth.shared import BadPepRequest, Headers, Original, Refused, original
+from ruqsat.web.forward_auth.signed import ENVOY, MAX_BODY_BYTES, refuse_part
 from ruqsat.web.listeners import Listen, Tls
 
 SERVICE = "envoy.service.auth.v3.Authorization"
-MAX_MESSAGE_BYTES = 64 * 1024
+MAX_MESSAGE_BYTES = 128 * 1024
+"""The body of a signed record, which is held to 64 KiB elsewhere, and what comes with it."""
 MAX_AT_ONCE = 1024
 PERMISSION_DENIED, UNAUTHENTICATED = 7, 16
 UPSTREAM = ("x-ruqsat-subject", "x-ruqsat-decision")
@@ -49,7 +52,11 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[mi
         try:
             http = request.attributes.request.http
             verdict = await self._forward_auth.judge(
-                "envoy-grpc", lambda: read_original(http), _headers(http), self._door.find(*_proofs(context))
+                "envoy-grpc",
+                lambda: read_original(http),
+                _headers(http),
+                self._door.find(*_proofs(context)),
+                partial(_body, http),
             )
             return build_response(verdict)
         except Exception:  # noqa: BLE001 - the edge of the hot path: no permit, no detail
@@ -77,6 +84,17 @@ def _headers(http: AttributeContext.HttpRequest) -> Headers:
     listed = [(each.key, each.raw_value or each.value.encode()) for each in http.header_map.headers]
     joined = [(name, value.encode()) for name, value in http.headers.items()]
     return [(name.lower().encode(), value) for name, value in (*listed, *joined)]
+
+
+async def _body(http: AttributeContext.HttpRequest) -> bytes:
+    """Return the body, in whichever of the two forms Envoy was told to send it, as ``ReadBody``."""
+    refuse_part(_headers(http), ENVOY)
+    if http.body and http.raw_body:
+        raise Refused("signature.body_partial")
+    body: bytes = http.raw_body or http.body.encode()
+    if len(body) > MAX_BODY_BYTES:
+        raise Refused("signature.body_too_large")
+    return body
 
 
 def _proofs(context: Any) -> tuple[Peer, list[bytes]]:

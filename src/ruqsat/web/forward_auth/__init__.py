@@ -16,8 +16,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ruqsat.core.admission import Pack
+from ruqsat.core.fhir.meaning import NEW_PATIENT
 from ruqsat.core.fhir.reading import READ_HEADERS, read_target
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.record_signature import DUTY, WRITES, names_target
 from ruqsat.core.request import Action as AskedAction
 from ruqsat.core.request import EvaluationRequest, RequestContext, Resource, ResourceProperties
 from ruqsat.core.routes import Mapped, RouteTable, mapped_of
@@ -27,13 +29,13 @@ from ruqsat.service.decision_point import Answer, Origin
 from ruqsat.web.claims import Identity
 from ruqsat.web.enforcement_points import Door, EnforcementPoint
 from ruqsat.web.forward_auth import caddy, envoy, haproxy, nginx, traefik
-from ruqsat.web.forward_auth.shared import BadPepRequest, Dialect, Headers, Original, Scope
+from ruqsat.web.forward_auth.shared import BadPepRequest, Dialect, Headers, Original, Receive, Refused, Scope
+from ruqsat.web.forward_auth.signed import MARKS, ReadBody, Signatures, Signed, read_arriving, read_signed
 from ruqsat.web.identity import TokenVerifier, Unauthenticated
 from ruqsat.web.load import Load
 from ruqsat.web.protocol import TARGET
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _MAX_TRACEPARENT = 64
 _log = logging.getLogger("ruqsat.auth")
@@ -49,14 +51,6 @@ class Decides(Protocol):
     async def record_refusal(self, reason: str, origin: Origin, subject: str | None = None) -> str:
         """Journal a refusal that was settled before any evaluation; return its id."""
         ...
-
-
-class _Refused(Exception):  # noqa: N818 - a refusal is an answer, not an error of ours
-    """Refused before any evaluation."""
-
-    def __init__(self, reason: str, status: int = 403, challenge: str = "", subject: str | None = None) -> None:
-        super().__init__(reason)
-        self.reason, self.status, self.challenge, self.subject = reason, status, challenge, subject
 
 
 class Verdict(Struct, frozen=True):
@@ -88,34 +82,38 @@ class ForwardAuth:
     What every dialect asks, and the ASGI application of the forward-auth listener.
 
     A caller through a proxy asserts nothing but its token, method, path and
-    query; a proxy can carry out no duty.
+    query; a proxy can carry out no duty.  The one that a signature carries out
+    is Ruqsat's own: it verifies the signature of a record (order §29).
     """
 
     def __init__(
         self, decision_point: Decides, verifier: TokenVerifier, routes: RouteTable,
         policy_set: PolicySet | None = None, door: Door | None = None, load: Load | None = None,
+        signatures: Signatures | None = None,
     ) -> None:  # fmt: skip
         self._decision_point = decision_point
         self._verifier = verifier
         self._door = door or Door.opened()
         self._load = load or Load()
+        self._signatures = signatures or Signatures(None, lambda: 0)
         self._in_force = (routes, policy_set)
 
     def put_in_force(self, pack: Pack) -> None:
         """Read requests by the routes of *pack* from now on, and have them decided by its rules."""
         self._in_force = (pack.routes, pack.policy_set)
 
-    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of a proxy."""
         if scope["type"] != "http":
             return
         dialect, read_original = _dialect_of(scope[TARGET])
-        headers = scope["headers"]
+        headers, mark = scope["headers"], MARKS.get(dialect)
         verdict = await self.judge(
             dialect,
             partial(read_original, scope) if read_original is not None else _of_no_dialect,
             headers,
             self._door.enter(scope),
+            None if mark is None else partial(read_arriving, receive, headers, mark),
         )
         told = [(name.encode("ascii"), value.encode("utf-8")) for name, value in verdict.headers]
         head = {"type": "http.response.start", "status": verdict.status, "headers": [(b"content-length", b"0"), *told]}
@@ -123,27 +121,35 @@ class ForwardAuth:
         await send({"type": "http.response.body", "body": b""})
 
     async def judge(
-        self, dialect: str, read_original: Callable[[], Original], headers: Headers, point: EnforcementPoint | None
-    ) -> Verdict:
+        self, dialect: str, read_original: Callable[[], Original], headers: Headers, point: EnforcementPoint | None,
+        read_body: ReadBody | None = None,
+    ) -> Verdict:  # fmt: skip
         """
         Decide; the only way to 200 is an allowed decision, and whatever goes wrong stays 403.
 
         Args:
             read_original: Returns the request that a client sent to the proxy; raises BadPepRequest.
-            headers: Its headers, names in lower case; the token, the trace and what a FHIR server would read are read.
+            headers: Its headers, names in lower case; the token, the trace, a signature and what a FHIR server would
+                read are read.
             point: Who asks; None for nobody that is registered here.
+            read_body: Returns its body, where the proxy shows it.
         """
         origin = Origin(dialect, traceparent=_traceparent(headers), point="" if point is None else point.name)
+        who: Identity | None = None
         try:
             if point is None:
-                raise _Refused("bad_pep_request")
+                raise Refused("bad_pep_request")
             asked, who = await self._read(read_original, headers)
             if who.actors or who.issued_at is not None:
                 origin = replace(origin, actors=who.actors, issued_at=who.issued_at)
+            signed = await read_signed(asked.method, headers, read_body)
             routes, policy_set = self._in_force
-            return await self._decided(_question(who, _map(asked, who, routes, headers)), origin, policy_set)
-        except _Refused as refusal:
-            decision = await self._recorded(refusal, origin)
+            mapped = _map(asked, routes, headers, signed)
+            if mapped.action not in WRITES:
+                signed = None
+            return await self._decided(_question(who, mapped), who, origin, policy_set, signed)
+        except Refused as refusal:
+            decision = await self._recorded(refusal, origin, None if who is None else who.subject.id)
             return Verdict(refusal.status, decision, "not_permitted", challenge=refusal.challenge)
         except RequestError:
             return Verdict(reason="not_permitted")
@@ -154,11 +160,17 @@ class ForwardAuth:
             _log.exception("forward_auth_failed")
         return Verdict()
 
-    async def _decided(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet | None) -> Verdict:
+    async def _decided(
+        self, request: EvaluationRequest, who: Identity, origin: Origin, policy_set: PolicySet | None,
+        signed: Signed | None,
+    ) -> Verdict:  # fmt: skip
         # Under way from here on: whoever waits for a key of the issuer's takes nobody's place.
         if not self._load.enter():
             return Verdict(reason="overloaded")
         try:
+            if signed is not None:
+                found = await self._signatures.verify(signed, who)
+                origin = replace(origin, capabilities=frozenset({DUTY}), signature=found)
             answer = await self._decision_point.decide(request, origin, policy_set)
         finally:
             self._load.leave()
@@ -167,18 +179,18 @@ class ForwardAuth:
         return Verdict(403, answer.id, answer.reason)
 
     async def _read(self, read_original: Callable[[], Original], headers: Headers) -> tuple[Original, Identity]:
-        """Return the request that a client sent to the proxy, and who asks; raises _Refused."""
+        """Return the request that a client sent to the proxy, and who asks; raises Refused."""
         try:
             asked = read_original()
             return asked, await self._verifier.identify([value for name, value in headers if name == b"authorization"])
         except BadPepRequest:
-            raise _Refused("bad_pep_request") from None
+            raise Refused("bad_pep_request") from None
         except Unauthenticated as error:
-            raise _Refused("unauthenticated", 401, error.code) from None
+            raise Refused("unauthenticated", 401, error.code) from None
 
-    async def _recorded(self, refusal: _Refused, origin: Origin) -> str:
+    async def _recorded(self, refusal: Refused, origin: Origin, subject: str | None) -> str:
         try:
-            return await self._decision_point.record_refusal(refusal.reason, origin, refusal.subject)
+            return await self._decision_point.record_refusal(refusal.reason, origin, subject)
         except asyncio.CancelledError:
             # The process stops and waits no longer: the refusal stands.
             return ""
@@ -206,20 +218,26 @@ def _of_no_dialect() -> Original:
     raise BadPepRequest
 
 
-def _map(asked: Original, who: Identity, routes: RouteTable, headers: Headers) -> Mapped:
+def _map(asked: Original, routes: RouteTable, headers: Headers, signed: Signed | None) -> Mapped:
     try:
         target = parse_target(asked.target, None)
     except TargetRejected:
-        raise _Refused("bad_target", subject=who.subject.id) from None
+        raise Refused("bad_target") from None
     reason = "unmapped.route"
     if routes.fhir is not None and routes.fhir.server_of(target.segments) is not None:
-        # No proxy shows its client's body here, none can filter an answer: what needs either is refused.
-        meaning = read_target(asked.method, target, _fhir_headers(headers), None, routes.fhir)
-        mapped, reason = mapped_of(meaning), f"fhir.{meaning.reason or 'answer_unfiltered'}"
+        # No body is read that is not signed, and no proxy can filter an answer: what needs either is refused.
+        body = None if signed is None else signed.body
+        meaning = read_target(asked.method, target, _fhir_headers(headers), body, routes.fhir)
+        mapped, reason = mapped_of(meaning, by_body=signed is not None), f"fhir.{meaning.reason or 'answer_unfiltered'}"
+        is_named = meaning.source == "body" and NEW_PATIENT not in meaning.patients
     else:
         mapped = routes.match(asked.method, target.segments, target.query)
+        is_named = mapped is not None and signed is not None and names_target(signed.body, mapped)
     if mapped is None:
-        raise _Refused(reason, subject=who.subject.id)
+        raise Refused(reason)
+    if signed is not None and mapped.action in WRITES and not is_named:
+        # Signed once, it would be as good a record of another patient, or another record of this one.
+        raise Refused("signature.target_unnamed")
     return mapped
 
 

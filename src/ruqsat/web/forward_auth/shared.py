@@ -1,12 +1,13 @@
 """What every dialect shares: what a proxy must tell of the original request, and when it has not told it."""
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from msgspec import Struct
 
 Scope = MutableMapping[str, Any]
 Headers = list[tuple[bytes, bytes]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 MAX_METHOD = 16
 
@@ -21,6 +22,14 @@ class Original(Struct, frozen=True):
 
 class BadPepRequest(Exception):  # noqa: N818 - a refusal is an answer, not an error of ours
     """The enforcement point did not say, or said twice, what the original request was."""
+
+
+class Refused(Exception):  # noqa: N818 - a refusal is an answer, not an error of ours
+    """Refused before any evaluation; the reason is for the journal."""
+
+    def __init__(self, reason: str, status: int = 403, challenge: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.status, self.challenge = reason, status, challenge
 
 
 Dialect = Callable[[Scope], Original]
