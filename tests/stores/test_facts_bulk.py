@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import itertools
 import os
 import random
 import subprocess
@@ -9,12 +10,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import pytest
 from bench.population import people, run_import, write_file
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import select
+from tests.core.strategies import Maker
 from tests.process.starter import environment
 from tests.sidecar import Sidecar, running_sidecar
 
@@ -23,14 +28,17 @@ from ruqsat.core.consent_record import Change, ConsentRow, RecordBody, with_rows
 from ruqsat.core.facts import (
     Consent,
     Delegation,
+    Episode,
     Grantee,
     Organisation,
     PatientFacts,
     Position,
     Provision,
+    Relationship,
     Representation,
     StatutoryRequest,
     SubjectFacts,
+    entry_id,
 )
 from ruqsat.core.facts_lines import Words, render_header, render_line
 from ruqsat.core.registered import Body, RecordRow
@@ -43,6 +51,7 @@ from ruqsat.stores.facts_bulk import Imported, opened_bulk
 from ruqsat.stores.facts_file import FactsFile, written
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import upgrade_database
+from ruqsat.stores.sql_facts import DOCUMENTS
 from ruqsat.stores.sql_schema import document, facts_import, facts_import_run, feed, patient_facts
 
 PERMIT = Consent("c1", "t1", "active", 10, Provision("permit", start=1, end=99))
@@ -148,6 +157,85 @@ def test_a_population_comes_out_as_it_went_in(url: str, tmp_path: Path, words: W
     assert again.taken is not None and (again.taken.unchanged, again.taken.position) == (4_050, None)
     assert export(url, tmp_path / "out2.jsonl") == out
     assert position(url).seq == before.seq + 1
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(situations=st.lists(st.integers(0, 2**48), min_size=1, max_size=4))
+def test_whatever_is_exported_is_imported_again(situations: list[int], truths: Callable[[], str], words: Words) -> None:
+    """Into an empty database, from which the same lines come out: people, organisations, things, and every document."""
+    with TemporaryDirectory() as name:
+        first, second, folder = truths(), truths(), Path(name)
+        subjects, patients = everything(situations)
+        asked(first, lambda store: store.record_facts(subjects, patients))
+        out = export(first, folder / "out.jsonl")
+
+        report = take(second, folder / "out.jsonl", with_properties(words))
+
+        assert (report.findings, report.taken and report.taken.new) == ((), len(subjects) + len(patients))
+        assert export(second, folder / "again.jsonl") == out
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def truths(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """A maker of empty databases, of each kind in turn."""
+    numbers = itertools.count()
+
+    def make() -> str:
+        if request.param == "postgres":
+            url = request.getfixturevalue("postgres").new_database()
+        else:
+            url = f"sqlite:///{tmp_path}/{next(numbers)}.db"
+        asyncio.run(upgrade_database(url))
+        return str(url)
+
+    return make
+
+
+def with_properties(words: Words) -> Words:
+    """Return the words of a pack that declares some, and a type of things."""
+    return msgspec.structs.replace(
+        words, types=frozenset({"Dashboard"}), of_subjects={"in_training": "yes-no"}, of_resources={"level": "number"}
+    )
+
+
+def everything(seeds: list[int]) -> tuple[list[SubjectFacts], list[PatientFacts]]:
+    """Return random people, one patient a seed, with what the strategies do not make; employers say what people have."""
+    employer = Organisation("provider_medical", undertaking=True)
+    subjects = [
+        SubjectFacts("h1", roles=(), organisation=employer),
+        SubjectFacts("h2", active=False, roles=(), organisation=employer),
+        SubjectFacts(
+            entry_id("Dashboard", '7 \\ "'), active=False, resource_type="Dashboard", properties={"level": 2.5}
+        ),
+    ]
+    patients = []
+    for number, seed in enumerate(seeds):
+        _, facts, _ = Maker(seed).situation()
+        assert facts.subject is not None and facts.patient is not None
+        told = {"h1": employer}.get(facts.subject.org or "")
+        subjects.append(
+            msgspec.structs.replace(
+                facts.subject, id=f"s{number}", organisation=told, properties={"in_training": not seed % 2}
+            )
+        )
+        patients.append(renamed(facts.patient, number))
+    return subjects, patients
+
+
+def renamed(who: PatientFacts, number: int) -> PatientFacts:
+    """Return a patient whose documents have ids of their own; two organisations' episodes and ties may share one."""
+    ids = {
+        field: tuple(msgspec.structs.replace(each, id=f"{each.id}-{number}") for each in getattr(who, field))
+        for field in DOCUMENTS.values()
+    }
+    ids["requests"] = (StatutoryRequest(f"q-{number}", "court", ("labs",), 99, revoked_at=number),)
+    return msgspec.structs.replace(
+        who, id=f"p{number}", **ids,
+        episodes=tuple(Episode("e1", org, "planned", number, number + 5) for org in ("h1", "h2")),
+        relationships=(
+            *who.relationships, *(Relationship("order", None, org, id="t1") for org in ("h1", "h2", None)),
+        ),
+    )  # fmt: skip
 
 
 def test_packed_files_hold_the_same(url: str, tmp_path: Path, words: Words) -> None:
@@ -488,6 +576,21 @@ def test_one_patient_is_exported_alone(url: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError):
         export(url, tmp_path / "none", "p3")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("none")] == []
+
+
+def test_an_export_follows_no_link_and_leaves_what_others_put_there(url: str, tmp_path: Path) -> None:
+    """Whatever stands where a part could be written: what it points at keeps its text, and only our user reads the file."""
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    (tmp_path / "out.part").symlink_to(victim)
+    asked(url, lambda store: store.record_facts((), (PatientFacts("p1"),)))
+    with opened_bulk(url) as bulk, written(tmp_path / "out") as out:
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("out.*.part")}
+        bulk.export(out, None, lambda *_: None)
+
+    assert list(modes.values()) == [0o600]
+    assert (victim.read_text(), (tmp_path / "out").stat().st_mode & 0o777) == ("kept", 0o600)
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out", "out.part"]
 
 
 def test_two_imports_at_once_are_refused(
