@@ -111,6 +111,13 @@ def test_what_was_destroyed_is_neither_lifted_nor_blocked() -> None:
     assert "destroyed" not in {**MOVES["block"], **MOVES["lift"]}
 
 
+def test_a_destruction_that_was_only_imported_is_not_undone_by_a_block() -> None:
+    """Of it there is no row; blocked and lifted, the record is destroyed all the same."""
+    facts = replace(NOBODY, records=(RecordStatus("r1", "labs", destroyed=True),))
+    for status in ("blocked", "lifted"):
+        assert seen(facts, "r1", "labs", status).record_by_id["r1"].destroyed
+
+
 def test_people_take_from_their_employer_what_it_is_while_it_is_active() -> None:
     """Nothing of one that is not active; others' people nothing."""
     hospital = SubjectFacts("h1", roles=(), organisation=Organisation("provider_medical"))

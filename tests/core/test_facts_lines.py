@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from ruqsat.core import facts as all_facts
-from ruqsat.core.facts import Consent, Facts, PatientFacts, Provision
+from ruqsat.core.facts import Consent, Facts, PatientFacts, Provision, SubjectFacts, entry_id
 from ruqsat.core.facts_lines import (
     INSTANTS,
     LineError,
@@ -54,6 +54,16 @@ def consent(**fields: Any) -> dict[str, Any]:
 def patient(**fields: Any) -> bytes:
     """Return the line of a patient."""
     return json.dumps({"patient": {"id": "p1"} | fields}).encode()
+
+
+def request(**fields: Any) -> dict[str, Any]:
+    """Return a request of a court."""
+    return {"id": "q1", "authority": "court", "categories": ["labs"], "end": "2027-01-01T00:00:00Z"} | fields
+
+
+def episode(**fields: Any) -> dict[str, Any]:
+    """Return an episode of care."""
+    return {"id": "e1", "org": "h1", "form_of_care": "planned", "start": "2026-01-01T00:00:00Z"} | fields
 
 
 def test_everybody_of_the_world_is_read_back_as_written(world: World, policy_set: PolicySet, words: Words) -> None:
@@ -104,6 +114,17 @@ WRONG: list[tuple[str, bytes, str]] = [
     ("an unknown role", b'{"subject":{"id":"s","roles":["doktor"]}}', "subject.roles: a word that the vocabulary does not have"),
     ("a document twice", patient(consents=[consent(), consent()]), "patient.consents: an id stands twice"),
     ("a field twice", b'{"patient":{"id":"p1","egov":false,"egov":true}}', "a field is written twice in one object"),
+    ("a request twice", patient(requests=[request(), request(revoked_at="2026-01-02T00:00:00Z")]), "patient.requests: an id stands twice"),
+    ("a request without an id", patient(requests=[request(id="")]), "patient.requests[0].id: expected an id"),
+    ("a request for a class that nobody knows", patient(requests=[request(categories=["lab"])]), "patient.requests[0].categories: a word that the vocabulary does not have"),
+    ("an episode twice at one organisation", patient(episodes=[episode(), episode()]), "patient.episodes: an id stands twice"),
+    ("a tie twice at one organisation", patient(relationships=[{"kind": "order", "org": "h1", "id": "t"}, {"kind": "encounter", "org": "h1", "id": "t"}]), "patient.relationships: an id stands twice"),
+    ("no root", patient(consents=[consent(root=None)]), "patient.consents[0].root: expected `object`, got `null`"),
+    ("no root, and silent about its soundness", patient(consents=[{k: v for k, v in consent(root=None).items() if k != "defect"}]), "patient.consents[0].root: expected `object`, got `null`"),
+    ("a root that is a list", patient(consents=[consent(root=[])]), "patient.consents[0].root: expected `object`, got `array`"),
+    ("a property that nobody declared", b'{"subject":{"id":"s","properties":{"' + CANARY.encode() + b'":true}}}', "subject.properties: a word that the vocabulary does not have"),
+    ("a thing of no type", b'{"subject":{"id":"x\\u001fy","resource_type":"x"}}', "subject.resource_type: a word that the vocabulary does not have"),
+    ("a thing's id for a person", b'{"subject":{"id":"x\\u001fy"}}', "subject.id: expected an id"),
     ("no id", patient(id=""), "patient.id: expected an id"),
     ("a control character", patient(id="p1\u0000"), "patient.id: expected an id"),
     ("a control character elsewhere", b'{"subject":{"id":"s","org":"h\\n1"}}', "subject: a text holds a control character"),
@@ -124,6 +145,58 @@ def test_what_is_wrong_is_said_with_its_place_and_without_its_value(line: bytes,
     assert str(caught.value) == said
     assert caught.value.do
     assert CANARY not in str(caught.value) + caught.value.do
+
+
+DECLARED = Words(
+    *[frozenset()] * 6, frozenset({"Dashboard"}), {"in_training": "yes-no", "unit": "text"}, {"level": "number"}
+)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("in_training", "no", "yes-no"), ("in_training", 0, "yes-no"), ("unit", True, "text"),
+        ("unit", "x" * 257, "text"),
+    ],
+)  # fmt: skip
+def test_a_property_of_another_kind_than_declared_is_refused(name: str, value: Any, kind: str) -> None:
+    """The text "no" would be a yes wherever a rule asks."""
+    line = json.dumps({"subject": {"id": "s", "properties": {name: value}}}).encode()
+
+    with pytest.raises(LineError) as caught:
+        parse_line(line, DECLARED)
+
+    assert str(caught.value) == f"subject.properties.{name}: expected a value of kind {kind}"
+
+
+def test_properties_are_those_of_people_or_of_things() -> None:
+    """A person says what is declared of subjects, a thing what is declared of resources; neither the other's."""
+    person = SubjectFacts("s", properties={"in_training": False, "unit": "ward"})
+    thing = SubjectFacts(entry_id("Dashboard", "7"), active=False, properties={"level": 2}, resource_type="Dashboard")
+    for facts in (person, thing):
+        assert parse_line(render_line(facts), DECLARED) == facts
+
+    for facts, other in ((person, thing), (thing, person)):
+        wrong = msgspec.structs.replace(facts, properties=other.properties)
+        with pytest.raises(LineError, match=r"^subject\.properties: a word"):
+            parse_line(render_line(wrong), DECLARED)
+
+
+@pytest.mark.parametrize("id_", ["Dashboard", "Dashboard\x1f", "7", "Other\x1f7", "Dashboard\x1f7\x1f8"])
+def test_a_thing_stands_under_its_type_and_id(id_: str) -> None:
+    """As the directory looks it up; under anything else nobody would find it, or somebody else."""
+    with pytest.raises(LineError, match="expected an id"):
+        parse_line(render_line(SubjectFacts(id_, resource_type="Dashboard")), DECLARED)
+
+
+def test_organisations_may_give_episodes_and_ties_the_same_id(words: Words) -> None:
+    """Each counts its own; and ties that nobody reported have none."""
+    line = patient(
+        episodes=[episode(), episode(org="h2")],
+        relationships=[{"kind": "order", "org": org, "id": id_} for org in ("h1", "h2") for id_ in ("t", None)],
+    )
+
+    assert isinstance(parse_line(line, words), PatientFacts)
 
 
 def test_a_quarantined_refusal_may_say_words_that_nobody_knows(words: Words) -> None:

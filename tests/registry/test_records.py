@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -220,6 +221,40 @@ def test_what_only_decisions_know_is_ended_by_whom_its_record_would_be() -> None
     assert [each.representations[0].revoked_at for each in changed] == [NOW, NOW]
 
 
+@pytest.mark.parametrize(
+    ("consent", "patient", "kind", "keeper"),
+    [
+        ("c-family", "p-dana", "delegation", "h1"), ("c-family", "p-other", "delegation", None),
+        ("c-imported", "p-dana", "delegation", None), ("c-family", "p-dana", "representation", None),
+    ],
+)  # fmt: skip
+def test_a_delegation_without_a_record_is_kept_by_the_office_of_its_consent(
+    consent: str, patient: str, kind: str, keeper: str | None
+) -> None:
+    """Where that has a full record, of the same patient; of anything else no office is known."""
+    link = msgspec.structs.replace(OLD, consent=consent)
+
+    class Store:
+        """Holds one consent of Dana's."""
+
+        async def find_registered(self, kind: str, id_: str) -> Any:
+            """Return it by its id."""
+            return SimpleNamespace(org="h1", patient="p-dana") if (kind, id_) == ("consent", "c-family") else None
+
+    class Changes:
+        """Knows one delegation."""
+
+        async def fetch(self, _: None, wanted: str) -> Any:
+            """Return the facts of its patient."""
+            return SimpleNamespace(patient=PatientFacts(wanted, delegations=(link,)))
+
+    registry: Any = RecordRegistry(
+        KINDS[kind], Store(), Changes(), None, vocabulary=None, token=None, now=None,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+    assert asyncio.run(registry.keeper_of(patient, "g-arman")) == keeper
+
+
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_a_review_ends_what_is_over_and_waits_for_what_runs(verdict: str) -> None:
     """Closed, revoked or run out: reviewed; still open: not; unclear is reviewed again, a verdict stands."""
@@ -319,9 +354,11 @@ def test_what_decisions_see_names_nobody() -> None:
 
 
 def test_what_is_on_record_for_decisions_alone_can_be_ended_once() -> None:
-    """The first end keeps its instant; nothing else of the facts changes."""
+    """The first end keeps its instant, one to come gives way; nothing else of the facts changes."""
     facts = PatientFacts("p", delegations=(OLD,), grants=(EmergencyGrant("s", "x", 0, 9, "unconscious", 20),))
     first = ended(KINDS["delegation"], facts, "g-arman", NOW)
     assert first.delegations[0].revoked_at == NOW and first.grants == facts.grants
     assert ended(KINDS["delegation"], first, "g-arman", NOW + 1) == first
     assert ended(KINDS["delegation"], facts, "no-such", NOW) == facts
+    later = PatientFacts("p", delegations=(msgspec.structs.replace(OLD, revoked_at=NOW + 9),))
+    assert ended(KINDS["delegation"], later, "g-arman", NOW).delegations[0].revoked_at == NOW

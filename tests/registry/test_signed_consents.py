@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 import json
+import threading
 import time
 from base64 import b64encode, encodebytes
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -324,6 +326,33 @@ def test_a_verifier_that_takes_too_long_verifies_nothing(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(consent_signatures, "SECONDS", 0.01)
     assert ("/signature/cms", "R9.10", "verifier_failed") in codes(recorded(signed(), verifier=Slow()))
+
+
+def test_verifiers_that_hang_leave_other_work_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many: what else waits for a thread of the process gets one."""
+    released = threading.Event()
+
+    class Hanging:
+        """A verifier that waits for somebody who does not answer."""
+
+        def verify(self, *_: Any) -> Finding:
+            """Wait."""
+            released.wait(60)
+            return Finding("verifier_failed")
+
+    async def scenario() -> bool:
+        data = signed()
+        await asyncio.gather(*(examine(Hanging(), data, None, NOW) for _ in range(40)))
+        return await asyncio.wait_for(asyncio.to_thread(lambda: not released.is_set()), 20)
+
+    monkeypatch.setattr(consent_signatures, "SECONDS", 0.05)
+    own = ThreadPoolExecutor(2)
+    monkeypatch.setattr(consent_signatures, "_THREADS", own)
+    try:
+        assert asyncio.run(scenario())
+    finally:
+        released.set()
+        own.shutdown()
 
 
 PLANTED = {

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from ruqsat.core.signature_finding import SignedContent
+from tests.registry.documents import BIN
 from tests.signatures.der import NULL, algorithm, explicit, integer, octets, oid, seq, set_of, tlv
 from tests.signatures.pki import (
     CONTENT_TYPE,
@@ -298,6 +299,8 @@ BAD: dict[str, Bad] = {
         lambda: Cms(sid=seq(signer().certificate.issuer.public_bytes(), integer(5))).der(),
     ),
     "another key identifier": Bad("certificate_missing", lambda: _with_key_identifier(bytes(20))),
+    "a certificate of two people": Bad("several_holders", lambda: Cms(by=person(parts={"serial_": "IIN010101700016"})).der()),
+    "a certificate of two organisations": Bad("several_holders", lambda: Cms(by=person(parts={"unit": f"BIN{BIN}", "unit_": "BIN010101700016"})).der()),
     "its own authority": Bad("not_trusted", lambda: _by(issue(name("CANARY", serial="IIN880808100001"), rsa_key("signer"), None))),
     "a root that brings itself": Bad("not_trusted", lambda: _by(person(issuer=_foreign()), _foreign())),
     "a root of the same name": Bad("not_trusted", lambda: _by(person(issuer=_impostor()), _impostor())),

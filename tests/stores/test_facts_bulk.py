@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import itertools
 import os
 import random
 import subprocess
@@ -9,19 +10,38 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import pytest
 from bench.population import people, run_import, write_file
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import select
+from tests.core.strategies import Maker
 from tests.process.starter import environment
 from tests.sidecar import Sidecar, running_sidecar
 
 from ruqsat.cli.facts import _words
 from ruqsat.core.consent_record import Change, ConsentRow, RecordBody, with_rows
-from ruqsat.core.facts import Consent, Grantee, PatientFacts, Position, Provision, SubjectFacts
+from ruqsat.core.facts import (
+    Consent,
+    Delegation,
+    Episode,
+    Grantee,
+    Organisation,
+    PatientFacts,
+    Position,
+    Provision,
+    Relationship,
+    Representation,
+    StatutoryRequest,
+    SubjectFacts,
+    entry_id,
+)
 from ruqsat.core.facts_lines import Words, render_header, render_line
+from ruqsat.core.registered import Body, RecordRow
 from ruqsat.core.vocabulary import Switches
 from ruqsat.core.world import ConsentRecord, Giver, Signature
 from ruqsat.errors import RequestError, SettingsError, StoreLockedError
@@ -31,6 +51,7 @@ from ruqsat.stores.facts_bulk import Imported, opened_bulk
 from ruqsat.stores.facts_file import FactsFile, written
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import upgrade_database
+from ruqsat.stores.sql_facts import DOCUMENTS
 from ruqsat.stores.sql_schema import document, facts_import, facts_import_run, feed, patient_facts
 
 PERMIT = Consent("c1", "t1", "active", 10, Provision("permit", start=1, end=99))
@@ -136,6 +157,85 @@ def test_a_population_comes_out_as_it_went_in(url: str, tmp_path: Path, words: W
     assert again.taken is not None and (again.taken.unchanged, again.taken.position) == (4_050, None)
     assert export(url, tmp_path / "out2.jsonl") == out
     assert position(url).seq == before.seq + 1
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(situations=st.lists(st.integers(0, 2**48), min_size=1, max_size=4))
+def test_whatever_is_exported_is_imported_again(situations: list[int], truths: Callable[[], str], words: Words) -> None:
+    """Into an empty database, from which the same lines come out: people, organisations, things, and every document."""
+    with TemporaryDirectory() as name:
+        first, second, folder = truths(), truths(), Path(name)
+        subjects, patients = everything(situations)
+        asked(first, lambda store: store.record_facts(subjects, patients))
+        out = export(first, folder / "out.jsonl")
+
+        report = take(second, folder / "out.jsonl", with_properties(words))
+
+        assert (report.findings, report.taken and report.taken.new) == ((), len(subjects) + len(patients))
+        assert export(second, folder / "again.jsonl") == out
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def truths(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """A maker of empty databases, of each kind in turn."""
+    numbers = itertools.count()
+
+    def make() -> str:
+        if request.param == "postgres":
+            url = request.getfixturevalue("postgres").new_database()
+        else:
+            url = f"sqlite:///{tmp_path}/{next(numbers)}.db"
+        asyncio.run(upgrade_database(url))
+        return str(url)
+
+    return make
+
+
+def with_properties(words: Words) -> Words:
+    """Return the words of a pack that declares some, and a type of things."""
+    return msgspec.structs.replace(
+        words, types=frozenset({"Dashboard"}), of_subjects={"in_training": "yes-no"}, of_resources={"level": "number"}
+    )
+
+
+def everything(seeds: list[int]) -> tuple[list[SubjectFacts], list[PatientFacts]]:
+    """Return random people, one patient a seed, with what the strategies do not make; employers say what people have."""
+    employer = Organisation("provider_medical", undertaking=True)
+    subjects = [
+        SubjectFacts("h1", roles=(), organisation=employer),
+        SubjectFacts("h2", active=False, roles=(), organisation=employer),
+        SubjectFacts(
+            entry_id("Dashboard", '7 \\ "'), active=False, resource_type="Dashboard", properties={"level": 2.5}
+        ),
+    ]
+    patients = []
+    for number, seed in enumerate(seeds):
+        _, facts, _ = Maker(seed).situation()
+        assert facts.subject is not None and facts.patient is not None
+        told = {"h1": employer}.get(facts.subject.org or "")
+        subjects.append(
+            msgspec.structs.replace(
+                facts.subject, id=f"s{number}", organisation=told, properties={"in_training": not seed % 2}
+            )
+        )
+        patients.append(renamed(facts.patient, number))
+    return subjects, patients
+
+
+def renamed(who: PatientFacts, number: int) -> PatientFacts:
+    """Return a patient whose documents have ids of their own; two organisations' episodes and ties may share one."""
+    ids = {
+        field: tuple(msgspec.structs.replace(each, id=f"{each.id}-{number}") for each in getattr(who, field))
+        for field in DOCUMENTS.values()
+    }
+    ids["requests"] = (StatutoryRequest(f"q-{number}", "court", ("labs",), 99, revoked_at=number),)
+    return msgspec.structs.replace(
+        who, id=f"p{number}", **ids,
+        episodes=tuple(Episode("e1", org, "planned", number, number + 5) for org in ("h1", "h2")),
+        relationships=(
+            *who.relationships, *(Relationship("order", None, org, id="t1") for org in ("h1", "h2", None)),
+        ),
+    )  # fmt: skip
 
 
 def test_packed_files_hold_the_same(url: str, tmp_path: Path, words: Words) -> None:
@@ -295,6 +395,166 @@ def test_a_document_of_the_registry_stands_as_it_is_there(
     assert b"CANARY" not in old + export(url, tmp_path / "new.jsonl")
 
 
+def draft(store: SqlStore, row: ConsentRow | RecordRow, kind: str = "consent") -> Any:
+    """Write a record down that is in force nowhere."""
+    return store.change_records(row.patient, (), None, lambda *_: Change(b"", (row,)), kind)
+
+
+DRAFT = msgspec.structs.replace(record("active"), status="draft")
+REJECTED = RecordRow("representation", "w9", "p1", 1, "rejected", "h1", 5, 5, Body({}), b"CANARY-sealed", 1)
+STATED = {
+    "consents": (msgspec.structs.replace(PERMIT, id="c9"),),
+    "representations": (Representation("w9", "saule", "guardian", verified=True),),
+}
+
+
+def test_a_record_that_is_not_in_force_is_not_put_in_force(url: str, words: Words, write: Callable[..., Path]) -> None:
+    """A draft and a rejected one, stated as if they were; the same ids of other kinds are others."""
+    asked(url, lambda store: store.record_facts((), (PatientFacts("p1"),)))
+    asked(url, lambda store: draft(store, DRAFT))
+    asked(url, lambda store: draft(store, REJECTED, "representation"))
+    other = Delegation("w9", "c9", "aunt", 99, ("labs",), ("FAMRQT",))
+
+    report = take(url, write(PatientFacts("p1", delegations=(other,), **STATED)), words)
+
+    assert report.taken is not None and (report.taken.merged, report.taken.set_aside) == (1, 2)
+    assert asked(url, lambda store: store.fetch_facts(None, "p1"))[1] == PatientFacts("p1", delegations=(other,))
+
+
+@pytest.mark.parametrize("field", STATED)
+def test_a_record_of_somebody_else_that_is_not_in_force_is_refused(
+    url: str, words: Words, write: Callable[..., Path], field: str
+) -> None:
+    """Its id is taken, though no decision sees it."""
+    asked(url, lambda store: store.record_facts((), (PatientFacts("p1"),)))
+    asked(url, lambda store: draft(store, DRAFT))
+    asked(url, lambda store: draft(store, REJECTED, "representation"))
+
+    report = take(url, write(PatientFacts("p2", **{field: STATED[field]})), words)
+
+    assert [each.found for each in report.findings] == ["the id of a document is taken by another patient on record"]
+
+
+def test_powers_and_requests_are_found_by_their_ids(url: str, words: Words, write: Callable[..., Path]) -> None:
+    """Imported new or into what is on record, so that they can be ended; and gone when they are."""
+    power = STATED["representations"]
+    request = StatutoryRequest("q9", "court", ("labs",), 99)
+    asked(url, lambda store: store.record_facts((), (PatientFacts("p1"),)))
+
+    take(url, write(PatientFacts("p1", representations=power), PatientFacts("p2", requests=(request,))), words)
+
+    assert asked(url, lambda store: store.find_document("representation", "w9")) == "p1"
+    assert asked(url, lambda store: store.find_document("request", "q9")) == "p2"
+    taken = take(url, write(PatientFacts("p3", requests=(request,))), words)
+    assert [each.line for each in taken.findings] == [2]
+    take(url, write(PatientFacts("p1")), words)
+    assert asked(url, lambda store: store.find_document("representation", "w9")) is None
+
+
+def test_two_powers_of_one_id_hold_up_nobody(url: str) -> None:
+    """They may be there from before they were listed: both patients can still be changed, and the first is found."""
+    for patient in ("p1", "p2", "p1"):
+        facts = PatientFacts(patient, **STATED | {"consents": ()})
+        asked(url, lambda store, facts=facts: store.record_facts((), (facts,)))
+
+    assert asked(url, lambda store: store.find_document("representation", "w9")) == "p1"
+
+
+CLINIC = Organisation("provider_medical", undertaking=True)
+
+
+def test_who_was_deactivated_is_not_brought_back(url: str, words: Words, write: Callable[..., Path]) -> None:
+    """Told with the line; what else the file says of the person is taken."""
+    asked(url, lambda store: store.record_facts((SubjectFacts("dr", active=False),), ()))
+
+    report = take(url, write(SubjectFacts("dr", roles=("nurse",))), words)
+
+    assert report.taken is not None and (report.taken.set_aside, report.taken.lines) == (1, (2,))
+    found = asked(url, lambda store: store.fetch_facts("dr", None))[0]
+    assert found == SubjectFacts("dr", active=False, roles=("nurse",))
+
+
+def test_people_have_what_their_employers_entry_says(url: str, words: Words, write: Callable[..., Path]) -> None:
+    """An employer that the file changes, one that was deactivated here, one that has no entry; and once is enough."""
+    old = Organisation("provider_medical")
+    asked(
+        url,
+        lambda store: store.record_facts(
+            (
+                SubjectFacts("h1", organisation=old), SubjectFacts("a-h1", org="h1", organisation=old),
+                SubjectFacts("h2", active=False, organisation=CLINIC), SubjectFacts("z-h2", org="h2"),
+            ),
+            (),
+        ),
+    )  # fmt: skip
+    path = write(
+        SubjectFacts("h1", organisation=CLINIC), SubjectFacts("new-h1", org="h1", organisation=old),
+        SubjectFacts("new-h2", org="h2", organisation=CLINIC), SubjectFacts("z-h2", org="h2", organisation=CLINIC),
+        SubjectFacts("new-h3", org="h3", organisation=CLINIC),
+    )  # fmt: skip
+    since = position(url)
+
+    take(url, path, words)
+
+    found = {
+        who: asked(url, lambda store, who=who: store.fetch_facts(who, None))[0].organisation
+        for who in ("a-h1", "new-h1", "new-h2", "z-h2", "new-h3")
+    }
+    assert found == {"a-h1": CLINIC, "new-h1": CLINIC, "new-h2": None, "z-h2": None, "new-h3": CLINIC}
+    _, changes = asked(url, lambda store: store.fetch_changes(since))
+    assert sorted(key for _, key in changes) == [
+        f"subject:{who}" for who in ("a-h1", "h1", "new-h1", "new-h2", "new-h3")
+    ]
+    again = take(url, path, words)
+    assert again.taken is not None and (again.taken.unchanged, again.taken.position) == (5, None)
+
+
+def test_an_organisation_that_becomes_a_person_employs_nobody(
+    url: str, words: Words, write: Callable[..., Path]
+) -> None:
+    """Its people take nothing from it any more, as from any entry that is no organisation's."""
+    people = (SubjectFacts("h1", organisation=CLINIC), SubjectFacts("dr", org="h1", organisation=CLINIC))
+    asked(url, lambda store: store.record_facts(people, ()))
+
+    take(url, write(SubjectFacts("h1", roles=("nurse",))), words)
+
+    assert asked(url, lambda store: store.fetch_facts("dr", None))[0] == SubjectFacts("dr", org="h1")
+
+
+def test_what_was_nothing_new_in_a_trial_is_merged_if_it_was_changed_since(
+    url: str, words: Words, write: Callable[..., Path]
+) -> None:
+    """The file is held against what is on record when it is taken over, and so is what it has to set aside."""
+    before = PatientFacts("p1", egov=True, consents=(PERMIT,))
+    asked(url, lambda store: store.record_facts((), (before, PatientFacts("p2", deceased_at=5))))
+    path = write(before, PatientFacts("p2"))
+    take(url, path, words, trial=True)
+    withdrawn = msgspec.structs.replace(PERMIT, status="revoked", revoked_at=20)
+    asked(url, lambda store: store.record_facts((), (PatientFacts("p1", consents=(withdrawn,)),)))
+
+    report = take(url, path, words)
+
+    assert report.taken is not None and report.resumed_at == 3
+    assert (report.taken.merged, report.taken.unchanged) == (1, 1)
+    assert (report.taken.set_aside, report.taken.lines) == (2, (2, 3))
+    found = asked(url, lambda store: store.fetch_facts(None, "p1"))[1]
+    assert found == PatientFacts("p1", egov=True, consents=(withdrawn,))
+
+
+def test_what_was_prepared_under_other_words_is_not_taken_over(
+    url: str, words: Words, write: Callable[..., Path]
+) -> None:
+    """A role that the pack has dropped since then is an error of the second run; the same words go on."""
+    path = write(SubjectFacts("s1", roles=("nurse",)))
+    take(url, path, words, trial=True)
+
+    fewer = take(url, path, msgspec.structs.replace(words, roles=words.roles - {"nurse"}))
+
+    assert [each.line for each in fewer.findings] == [2]
+    take(url, path, words, trial=True)
+    assert take(url, path, words).resumed_at == 2
+
+
 def test_few_changes_are_told_by_name(url: str, words: Words, write: Callable[..., Path]) -> None:
     """So that a nightly file that changes two people costs nobody's memory but theirs."""
     first = [PatientFacts(f"p{number}") for number in range(1_200)]
@@ -316,6 +576,21 @@ def test_one_patient_is_exported_alone(url: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError):
         export(url, tmp_path / "none", "p3")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("none")] == []
+
+
+def test_an_export_follows_no_link_and_leaves_what_others_put_there(url: str, tmp_path: Path) -> None:
+    """Whatever stands where a part could be written: what it points at keeps its text, and only our user reads the file."""
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    (tmp_path / "out.part").symlink_to(victim)
+    asked(url, lambda store: store.record_facts((), (PatientFacts("p1"),)))
+    with opened_bulk(url) as bulk, written(tmp_path / "out") as out:
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("out.*.part")}
+        bulk.export(out, None, lambda *_: None)
+
+    assert list(modes.values()) == [0o600]
+    assert (victim.read_text(), (tmp_path / "out").stat().st_mode & 0o777) == ("kept", 0o600)
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out", "out.part"]
 
 
 def test_two_imports_at_once_are_refused(
@@ -453,5 +728,6 @@ def test_memory_does_not_grow_with_the_file(truth: str, tmp_path: Path) -> None:
 
 def test_the_names_of_the_tables_are_what_the_import_fills() -> None:
     """The columns of what is copied in are those of the rows that are made."""
-    assert [column.name for column in facts_import.columns] == ["subject", "id", "line", "state", "set_aside", "body"]
+    names = ["subject", "id", "line", "state", "set_aside", "version", "body"]
+    assert [column.name for column in facts_import.columns] == names
     assert sql_import.Line._fields == ("number", "facts")

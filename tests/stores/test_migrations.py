@@ -4,20 +4,29 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Table, create_engine, insert
+from sqlalchemy import Connection, Table, create_engine, insert, select
 from sqlalchemy.schema import CreateTable
 from tests.ground import PostgresServer
 from tests.process.starter import run_cli
 
-from ruqsat.core.facts import PatientFacts, Position
+from ruqsat.core.facts import PatientFacts, Position, Representation, StatutoryRequest
 from ruqsat.errors import SettingsError
 from ruqsat.stores import migrations
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import open_database, upgrade_database
-from ruqsat.stores.sql_schema import REVISION_TABLE, feed_head, meta, metadata
+from ruqsat.stores.sql_schema import (
+    REVISION_TABLE,
+    document,
+    facts_import_run,
+    feed_head,
+    meta,
+    metadata,
+    patient_facts,
+)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -141,6 +150,38 @@ def test_the_command_line_upgrades_and_serving_says_that_it_must(tmp_path: Path,
         == f"the database is at revision {migrations.HEAD}\n"
     )
     postgres.drop_database(url)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_powers_and_requests_from_before_are_listed_by_their_ids(
+    kind: str, tmp_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two patients with one id the first is; what an import had prepared, which was checked less, is dropped."""
+    url = postgres.new_database() if kind == "postgres" else f"sqlite:///{tmp_path}/truth.db"
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "HEAD", "0006")
+        asyncio.run(upgrade_database(url))
+    power, request = Representation("w1", "saule", "guardian"), StatutoryRequest("q1", "court", (), 99)
+    there = [
+        PatientFacts("p1", representations=(power,), requests=(request,)), PatientFacts("p2", representations=(power,)),
+    ]  # fmt: skip
+
+    def put(connection: Connection) -> None:
+        rows = [{"id": each.id, "version": 1, "body": msgspec.json.encode(each)} for each in there]
+        connection.execute(insert(patient_facts), rows)
+        run = {"id": 1, "source": b"", "place": 9, "line": 9, "subjects": 9, "patients": 9}
+        connection.execute(insert(facts_import_run), run)
+
+    run_once(url, put)
+    asyncio.run(upgrade_database(url))
+
+    def listed(connection: Connection) -> object:
+        tables = (document, facts_import_run)
+        return [{tuple(row) for row in connection.execute(select(table))} for table in tables]
+
+    assert run_once(url, listed) == [{("w1", "p1", "representation"), ("q1", "p1", "request")}, set()]
+    if kind == "postgres":
+        postgres.drop_database(url)
 
 
 def test_a_restored_database_is_another_epoch(url: str, tmp_path: Path) -> None:

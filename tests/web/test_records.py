@@ -380,6 +380,36 @@ def test_who_may_not_break_the_glass_opens_nothing(shared: Api) -> None:
     assert problem(answer) == (403, "not_permitted")
 
 
+@pytest.mark.parametrize(
+    ("kind", "id_", "strangers", "entitled"),
+    [
+        ("delegation", "g-arman", ("rec_marzhan", "dr_aida", "kamal"), "reg_zarina"),
+        ("representation", "q-dias", ("rec_marzhan", "dana", "arman"), "reg_saltanat"),
+        ("representation", "q-dias", ("rec_marzhan", "dana", "arman"), "saule"),
+        ("request", "rq-court", ("reg_saltanat", "dana", "dpo_assel"), "rec_marzhan"),
+    ],
+)  # fmt: skip
+def test_what_no_organisation_keeps_is_ended_by_any_office_whose_duty_it_is(
+    api: Api, kind: str, id_: str, strangers: tuple[str, ...], entitled: str
+) -> None:
+    """On record for decisions alone, imported say: it closes with the answer; for others it reads like nothing at all."""
+
+    def opens() -> bool:
+        if kind == "request":
+            return api.may("rec_marzhan", "labs", "p-dana", "HLEGAL", **court(id_))
+        who, patient, purpose = (
+            ("arman", "p-dana", "FAMRQT") if kind == "delegation" else ("saule", "p-dias", "PWATRNY")
+        )
+        return api.may(who, "labs", patient, purpose)
+
+    assert opens()
+    for who in strangers:
+        assert problem(api.act(who, kind, id_, ENDS[kind])) == (403, "not_permitted"), who
+    assert opens()
+    over = api.act(entitled, kind, id_, ENDS[kind])
+    assert (over.status_code, opens()) == (200, False), over.text
+
+
 # ---- whose is it ---------------------------------------------------------------------------------------------
 
 STRANGERS = {

@@ -64,8 +64,7 @@ def moved(
 
 
 def seen(facts: PatientFacts, record: str, data_class: str, status: str) -> PatientFacts:
-    """Return the facts with what decisions see of the record now."""
+    """Return the facts with what decisions see of the record now; a destruction that was only imported stays."""
     known = facts.record_by_id.get(record) or RecordStatus(record, data_class)
-    return with_record_status(
-        facts, msgspec.structs.replace(known, blocked=status == "blocked", destroyed=status == "destroyed")
-    )
+    destroyed = known.destroyed or status == "destroyed"
+    return with_record_status(facts, msgspec.structs.replace(known, blocked=status == "blocked", destroyed=destroyed))

@@ -22,8 +22,9 @@ import msgspec
 from msgspec import Struct
 
 from ruqsat.core.diagnostics import nearest
-from ruqsat.core.facts import NEVER_IN_FORCE, Consent, PatientFacts, Provision, SubjectFacts
+from ruqsat.core.facts import NEVER_IN_FORCE, Consent, PatientFacts, Provision, SubjectFacts, entry_id
 from ruqsat.core.instant import Instant, parse_instant, render_instant
+from ruqsat.core.stated import is_of_kind, stated_kinds
 from ruqsat.core.vocabulary import Vocabulary
 
 VERSION = 1
@@ -32,6 +33,7 @@ INSTANTS = frozenset({"start", "end", "granted_at", "revoked_at", "deceased_at",
 
 KINDS: Mapping[str, type[SubjectFacts] | type[PatientFacts]] = {"subject": SubjectFacts, "patient": PatientFacts}
 
+_SEE_VOCABULARY = "see `policies/vocabulary.toml` of the pack"
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -53,7 +55,13 @@ class LineError(Exception):
 
 
 class Words(Struct, frozen=True):
-    """The words that a vocabulary lets facts use."""
+    """
+    The words that a vocabulary lets facts use.
+
+    Attributes:
+        types: Of resources that concern nobody.
+        of_subjects, of_resources: Words that may be stated of either as properties, each with its kind.
+    """
 
     roles: frozenset[str]
     actions: frozenset[str]
@@ -61,6 +69,9 @@ class Words(Struct, frozen=True):
     purposes: frozenset[str]
     labels: frozenset[str]
     organisations: frozenset[str]
+    types: frozenset[str] = frozenset()
+    of_subjects: Mapping[str, str] = {}
+    of_resources: Mapping[str, str] = {}
 
 
 def words_of(vocabulary: Vocabulary) -> Words:
@@ -72,6 +83,9 @@ def words_of(vocabulary: Vocabulary) -> Words:
         frozenset(vocabulary.purposes),
         frozenset(vocabulary.labels),
         frozenset(vocabulary.organisation_categories),
+        frozenset(vocabulary.types),
+        stated_kinds(vocabulary, "sub"),
+        stated_kinds(vocabulary, "res"),
     )
 
 
@@ -126,7 +140,8 @@ def parse_line(line: bytes, words: Words) -> SubjectFacts | PatientFacts:
         _check_patient(facts, words)
     else:
         _check_subject(facts, words)
-    if b"\\" in line and _holds_controls(facts):
+    # A resource's id, which was looked at, holds one that separates its type.
+    if b"\\" in line and _holds_controls(msgspec.structs.replace(facts, id="")):
         raise LineError(kind, "a text holds a control character", "take it out")
     return facts
 
@@ -210,7 +225,8 @@ def _settle(data: Any, struct: type[Struct], path: str) -> None:
                 _settle(item, part, f"{path}.{name}[{index}]")
         elif inner is not None:
             _settle(inner, part, f"{path}.{name}")
-    if struct is Consent and "defect" not in data and data.get("root", {}).get("effect") == "permit":
+    root = data.get("root")
+    if struct is Consent and "defect" not in data and isinstance(root, dict) and root.get("effect") == "permit":
         do = "write null if the items of order §9 are whole and the signature was verified, else what is wrong"
         raise LineError(path, "a permit does not state its `defect`", do)
 
@@ -255,20 +271,27 @@ def _holds_controls(facts: SubjectFacts | PatientFacts) -> bool:
 
 
 def _check_subject(who: SubjectFacts, words: Words) -> None:
-    _named(who.id, "subject.id")
+    kinds = words.of_subjects
+    if who.resource_type is None:
+        _named(who.id, "subject.id")
+    else:
+        kinds = words.of_resources
+        _known((who.resource_type,), words.types, "subject.resource_type")
+        # The rest of the id, or nothing where it does not begin with the type.
+        prefix = entry_id(who.resource_type, "")
+        _named(who.id.removeprefix(prefix) if who.id.startswith(prefix) else "", "subject.id")
     _known(who.roles or (), words.roles, "subject.roles")
     if who.organisation is not None and who.organisation.category is not None:
         _known((who.organisation.category,), words.organisations, "subject.organisation.category")
+    _known(who.properties or (), frozenset(kinds), "subject.properties")
+    for name, value in (who.properties or {}).items():
+        if not is_of_kind(value, kinds[name]):
+            raise LineError(f"subject.properties.{name}", f"expected a value of kind {kinds[name]}", _SEE_VOCABULARY)
 
 
 def _check_patient(who: PatientFacts, words: Words) -> None:
     _named(who.id, "patient.id")
-    for kind in ("consents", "delegations", "representations", "grants", "episodes", "records"):
-        items = getattr(who, kind)
-        for index, item in enumerate(items):
-            _named(item.id, f"patient.{kind}[{index}].id")
-        if len({item.id for item in items}) != len(items):
-            raise LineError(f"patient.{kind}", "an id stands twice", "leave one of the two out")
+    _check_ids(who)
     for index, consent in enumerate(who.consents):
         # A quarantined refusal closes everything because of its unknown words; what is never in force opens nothing.
         if consent.status != "quarantined" and consent.status not in NEVER_IN_FORCE:
@@ -280,6 +303,24 @@ def _check_patient(who: PatientFacts, words: Words) -> None:
     for index, record in enumerate(who.records):
         _known((record.data_class,), words.classes, f"patient.records[{index}].data_class")
         _known(record.labels or (), words.labels, f"patient.records[{index}].labels")
+    for index, request in enumerate(who.requests):
+        _known(request.categories, words.classes, f"patient.requests[{index}].categories")
+
+
+_DOCUMENTS = ("consents", "delegations", "representations", "grants", "records", "requests")
+_TIES = ("episodes", "relationships")
+
+
+def _check_ids(who: PatientFacts) -> None:
+    """An episode or tie of care is known by organisation and id; a tie that nobody reported has no id."""
+    for kind in (*_DOCUMENTS, *_TIES):
+        items = getattr(who, kind)
+        for index, item in enumerate(items):
+            if item.id is not None:
+                _named(item.id, f"patient.{kind}[{index}].id")
+        ids = [(item.org if kind in _TIES else None, item.id) for item in items if item.id is not None]
+        if len(set(ids)) != len(ids):
+            raise LineError(f"patient.{kind}", "an id stands twice", "leave one of the two out")
 
 
 def _check_provision(node: Provision, words: Words, path: str) -> None:
@@ -300,7 +341,7 @@ def _check_scope(node: Any, words: Words, path: str) -> None:
 
 def _known(found: Iterable[str], known: frozenset[str], path: str) -> None:
     if not known.issuperset(found):
-        raise LineError(path, "a word that the vocabulary does not have", "see `policies/vocabulary.toml` of the pack")
+        raise LineError(path, "a word that the vocabulary does not have", _SEE_VOCABULARY)
 
 
 def _named(id_: str, path: str) -> None:

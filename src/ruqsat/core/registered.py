@@ -171,11 +171,14 @@ def with_record(kind: Kind, facts: PatientFacts, row: RecordRow) -> PatientFacts
 
 
 def ended(kind: Kind, facts: PatientFacts, id_: str, now: Instant) -> PatientFacts:
-    """Return the facts with one document ended that is on record for decisions alone; an end that stands stays."""
+    """Return the facts with one document ended that is on record for decisions alone; an end that is past stays."""
     found = [each for each in getattr(facts, kind.facts) if each.id == id_]
     return _with(
         kind, facts, id_,
-        (each if each.revoked_at is not None else msgspec.structs.replace(each, revoked_at=now) for each in found),
+        (
+            msgspec.structs.replace(each, revoked_at=now if each.revoked_at is None else min(each.revoked_at, now))
+            for each in found
+        ),
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ FAILURES = {
     "certificate_expired": "a certificate that was still valid when it signed",
     "certificate_expired_since": "a signature handed in while its certificate is valid: "
     "nothing else proves when it was made",
+    "several_holders": "a certificate of one person, and of one organisation at most",
     "key_usage": "a certificate whose key may sign documents (nonRepudiation)",
     "revoked": "a certificate that is not revoked",
     "revocation_unknown": "a current list of revoked certificates by this issuer in RUQSAT_SIGNATURE_CRLS",

@@ -73,6 +73,27 @@ def _request_type(words: Words) -> type[EvaluationRequest]:
     return kind
 
 
+def stated_kinds(vocabulary: Vocabulary, entity: str) -> dict[str, str]:
+    """Return the stated words of an entity, each with its kind."""
+    words: dict[str, Any] = dict(vocabulary.attributes.get(entity, {}))  # type: ignore[call-overload]
+    return {name: word.kind for name, word in words.items() if word.stated}
+
+
+def is_of_kind(value: object, kind: str) -> bool:
+    """
+    Tell whether a value of JSON is of a kind of stated words.
+
+    Examples:
+        >>> is_of_kind(False, "yes-no"), is_of_kind("no", "yes-no")
+        (True, False)
+    """
+    try:
+        msgspec.convert(value, KINDS[kind])
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
 def check_stored(world: World, vocabulary: Vocabulary) -> None:
     """
     See to it that what a world stores are words of the vocabulary, each of its kind.
@@ -83,14 +104,12 @@ def check_stored(world: World, vocabulary: Vocabulary) -> None:
     stored = [("sub", f"subjects.{name}", who.properties) for name, who in world.subjects.items()]
     stored += [("res", f"resources.{name}", thing.properties) for name, thing in world.resources.items()]
     for entity, where, properties in stored:
-        words: dict[str, Any] = dict(vocabulary.attributes.get(entity, {}))  # type: ignore[call-overload]
+        kinds = stated_kinds(vocabulary, entity)
         for name, value in (properties or {}).items():
-            if name not in words or not words[name].stated:
+            if name not in kinds:
                 raise ValueError(f"`{where}.properties.{name}` is no word that the vocabulary declares as stated")
-            try:
-                msgspec.convert(value, KINDS[words[name].kind])
-            except msgspec.ValidationError:
-                raise ValueError(f"`{where}.properties.{name}` is no {words[name].kind}") from None
+            if not is_of_kind(value, kinds[name]):
+                raise ValueError(f"`{where}.properties.{name}` is no {kinds[name]}")
     for name, thing in world.resources.items():
         if thing.type not in vocabulary.types:
             raise ValueError(f"`resources.{name}` is of no type that concerns nobody: `[types]` lists them")

@@ -100,6 +100,17 @@ class RecordRegistry:
         row = None if consent is None else await self.store.find_registered("consent", consent)
         return row.org if row is not None and row.patient == patient else None
 
+    async def keeper_of(self, patient: str, id_: str) -> str | None:
+        """
+        Return whose desk keeps what only decisions know, None if nobody's in particular.
+
+        A delegation belongs to the office of the consent that names it; of anything else no organisation is known.
+        """
+        facts = (await self.changes.fetch(None, patient)).patient
+        delegations = () if facts is None or self.kind.name != "delegation" else facts.delegations
+        consent = next((each.consent for each in delegations if each.id == id_), None)
+        return await self.office_of(patient, consent)
+
     async def create(
         self, caller: Caller, data: Mapping[str, Any], call: Call, org: str | None = None, *, mfa: bool = False
     ) -> dict[str, Any]:

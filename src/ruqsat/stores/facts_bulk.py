@@ -7,14 +7,17 @@ transaction takes everything over and moves the position once.  Until that
 commit nobody sees anything of the file, after it everybody sees all of it.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, NamedTuple
 
+import msgspec
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError
 
+from ruqsat import __version__
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.core.facts_lines import (
     Header,
@@ -261,7 +264,9 @@ class _Preparation:
         self._findings: list[Finding] = []
         self._batch: list[Line] = []
         self._bytes = 0
-        self._progress = Progress(file.digest)
+        # Other words, or another version of the checks, might find what was prepared wrong.
+        checked_by = __version__.encode() + msgspec.json.encode(words, order="deterministic")
+        self._progress = Progress(hashlib.sha256(checked_by + file.digest).digest())
 
     def run(self) -> Imported:
         """Prepare the rest of the file; once something is wrong, only read it to tell what else is."""
@@ -292,7 +297,7 @@ class _Preparation:
     def _find_place(self) -> None:
         with self._bulk.transaction() as connection:
             found = sql_import.read_progress(connection)
-            if found is not None and found.source == self._file.digest:
+            if found is not None and found.source == self._progress.source:
                 self._progress = found
             else:
                 sql_import.forget_prepared(connection)  # of another file, which was never taken over
@@ -309,7 +314,7 @@ class _Preparation:
                 self._bytes += len(line.text)
                 subjects += isinstance(facts, SubjectFacts)
                 patients += isinstance(facts, PatientFacts)
-        self._progress = Progress(self._file.digest, line.end, line.number, subjects, patients)
+        self._progress = Progress(self._progress.source, line.end, line.number, subjects, patients)
         if len(self._batch) >= BATCH_LINES or self._bytes >= BATCH_BYTES:
             self._flush()
 

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,11 +98,12 @@ def written(path: Path) -> Iterator[IO[bytes]]:
     if str(path) == "-":
         yield sys.stdout.buffer
         return
-    part = path.with_name(path.name + ".part")
     try:
-        raw = os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb")
+        # New, of a name that nobody could prepare, no link, and with mode 0600 from its first moment.
+        handle, name = tempfile.mkstemp(".part", path.name + ".", path.parent)
     except OSError as error:
-        raise SettingsError(f"`{part}` cannot be written: {error.strerror}") from error
+        raise SettingsError(f"`{path}` cannot be written: {error.strerror}") from error
+    raw, part = os.fdopen(handle, "wb"), Path(name)
     try:
         with raw:
             if path.suffix == ".gz":

@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
+from ruqsat.core.registered import KINDS
 from ruqsat.errors import RequestError, StoreUnavailableError
 from ruqsat.stores.sql_schema import document, feed, feed_head, patient_facts, subject_facts, timeline
 
@@ -28,6 +29,12 @@ FEED_PAGE = 1_000
 FEED_KEPT = 100_000
 TRIM_EVERY = 100
 TRIM_MOST = 5_000
+
+DOCUMENTS = {"consent": "consents"} | {kind.name: kind.facts for kind in KINDS.values()}
+"""The kinds of documents that are listed by their id, and where the facts hold them."""
+
+_LISTED_LATER = ("representation", "request")
+"""Kinds that were not listed once: two patients may have one id.  The first is listed, and neither is held up."""
 
 FactsT = TypeVar("FactsT", SubjectFacts, PatientFacts)
 
@@ -145,7 +152,7 @@ def read_subject_to_change(connection: Connection, subject: str) -> SubjectFacts
 
 
 def find_document(connection: Connection, kind: str, wanted: str) -> str | None:
-    """Return whose document it is; *kind* is ``consent``, ``delegation`` or ``grant``."""
+    """Return whose document it is; *kind* is one of ``DOCUMENTS``."""
     owner: str | None = connection.execute(_DOCUMENT, {"wanted_kind": kind, "wanted": wanted}).scalar_one_or_none()
     return owner
 
@@ -209,16 +216,16 @@ def _list_documents(connection: Connection, patients: Collection[PatientFacts]) 
     listed = [
         {"id": item.id, "patient": patient.id, "kind": kind}
         for patient in patients
-        for kind, items in (
-            ("consent", patient.consents),
-            ("delegation", patient.delegations),
-            ("grant", patient.grants),
-        )
-        for item in items
+        for kind, field in DOCUMENTS.items()
+        for item in getattr(patient, field)
     ]
+    listed.sort(key=itemgetter("kind", "id"))
+    fresh = postgresql.insert(document) if connection.dialect.name == "postgresql" else sqlite.insert(document)
     try:
-        if listed:
-            connection.execute(insert(document), sorted(listed, key=itemgetter("kind", "id")))
+        for statement, is_later in ((insert(document), False), (fresh.on_conflict_do_nothing(), True)):
+            rows = [row for row in listed if (row["kind"] in _LISTED_LATER) == is_later]
+            if rows:
+                connection.execute(statement, rows)
     except IntegrityError:
         # Its words name the id, so they go no further.
         raise RequestError("the id of a consent, delegation or grant is already taken, expected a new one") from None

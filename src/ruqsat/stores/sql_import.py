@@ -8,10 +8,12 @@ that a sidecar forgets what it read before, and only what it read before.
 
 Patients who are new are put in place by the database itself.  Those on record
 are merged one by one (``core.facts_merge``), under a lock each, and those
-of whom the file states nothing new are not touched.
+of whom the file states nothing new are not touched, unless they were changed
+since the file was prepared.  What an organisation's people take from its entry
+is written once more, as by any change of the directory.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -31,6 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from ruqsat.core.directory import as_employer, is_organisation
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.core.facts_merge import merge_patient, merge_subject
 from ruqsat.errors import RequestError
@@ -48,6 +51,9 @@ from ruqsat.stores.sql_schema import (
 
 CHUNK = 1_000
 """So many ids are asked for at once."""
+
+LINES_TOLD = 10
+"""So many lines are named of which something was set aside."""
 
 _encode = msgspec.json.Encoder().encode
 _read_subject = msgspec.json.Decoder(SubjectFacts).decode
@@ -67,7 +73,7 @@ class Progress(NamedTuple):
     How far a file is prepared.
 
     Attributes:
-        source: The digest of the file.
+        source: The digest of the file, and of what it was checked by.
         place: Bytes of its text that are done.
         line: Lines that are done, the header among them.
     """
@@ -132,8 +138,8 @@ def prepare_batch(connection: Connection, lines: Sequence[Line], progress: Progr
         is_subject = isinstance(facts, SubjectFacts)
         result, set_aside = standing.merge(facts)
         state = State.NEW if result is None else State.NOTHING if result == standing.of(facts) else State.KNOWN
-        body = b"" if state is State.NOTHING else _encode(facts)
-        rows.append((int(is_subject), facts.id, number, int(state), set_aside, body))
+        about = (int(is_subject), facts.id, number, int(state), set_aside, standing.version_of(facts))
+        rows.append((*about, _encode(facts)))
         if isinstance(facts, PatientFacts):
             documents += [(id_, facts.id, kind, number) for kind, id_ in _documents(facts)]
     _fill(connection, facts_import, rows)
@@ -143,8 +149,8 @@ def prepare_batch(connection: Connection, lines: Sequence[Line], progress: Progr
 
 
 def _documents(facts: PatientFacts) -> Iterator[tuple[str, str]]:
-    for kind, items in (("consent", facts.consents), ("delegation", facts.delegations), ("grant", facts.grants)):
-        for item in items:
+    for kind, field in sql_facts.DOCUMENTS.items():
+        for item in getattr(facts, field):
             yield kind, item.id
 
 
@@ -163,32 +169,52 @@ def _fill(connection: Connection, table: Table, rows: list[tuple[Any, ...]]) -> 
 
 
 class _Standing:
-    """What is on record of some subjects and patients, and which of their documents the registry holds."""
+    """What is on record of some subjects and patients, and which of their documents the registries hold."""
 
     def __init__(self, connection: Connection, facts: Sequence[SubjectFacts | PatientFacts], *, lock: bool) -> None:
         subjects = sorted(each.id for each in facts if isinstance(each, SubjectFacts))
         patients = sorted(each.id for each in facts if isinstance(each, PatientFacts))
+        employers = sorted({each.org for each in facts if isinstance(each, SubjectFacts) and each.org is not None})
+        self._employers = _read(connection, subject_facts, employers, _read_subject, lock=False)
         self._subjects = _read(connection, subject_facts, subjects, _read_subject, lock)
         self._patients = _read(connection, patient_facts, patients, _read_patient, lock)
-        self._registered: dict[str, set[str]] = {}
-        for table in (consent_record, record):
-            question = select(table.c.patient, table.c.id)
-            for patient, id_ in _each(connection, question, table.c.patient, sorted(self._patients)):
-                self._registered.setdefault(patient, set()).add(id_)
+        self._registered: dict[str, dict[str, set[str]]] = {}
+        for table, kind in ((consent_record, literal("consent")), (record, record.c.kind)):
+            question = select(table.c.patient, kind, table.c.id)
+            for patient, name, id_ in _each(connection, question, table.c.patient, sorted(self._patients)):
+                if name in sql_facts.DOCUMENTS:
+                    fields = self._registered.setdefault(patient, {})
+                    fields.setdefault(sql_facts.DOCUMENTS[name], set()).add(id_)
 
     def of(self, given: SubjectFacts | PatientFacts) -> SubjectFacts | PatientFacts | None:
         """Return what is on record of the same person."""
-        return self._subjects.get(given.id) if isinstance(given, SubjectFacts) else self._patients.get(given.id)
+        found: SubjectFacts | PatientFacts | None = self._found(given)[1]
+        return found
+
+    def version_of(self, given: SubjectFacts | PatientFacts) -> int:
+        """Return the version of what is on record of the same person, 0 for nothing."""
+        return self._found(given)[0]
+
+    def _found(self, given: SubjectFacts | PatientFacts) -> tuple[int, Any]:
+        return (self._subjects if isinstance(given, SubjectFacts) else self._patients).get(given.id, (0, None))
 
     def merge(self, given: SubjectFacts | PatientFacts) -> tuple[SubjectFacts | PatientFacts | None, int]:
         """Return what *given* makes of it, None for nobody on record; and how much of it was set aside."""
         before = self.of(given)
         if isinstance(before, SubjectFacts) and isinstance(given, SubjectFacts):
-            return merge_subject(before, given), 0
+            entry = merge_subject(before, _employed(given, self._employers))
+            return entry.facts, entry.set_aside
         if isinstance(before, PatientFacts) and isinstance(given, PatientFacts):
-            merged = merge_patient(before, given, self._registered.get(given.id, ()))
+            merged = merge_patient(before, given, self._registered.get(given.id, {}))
             return merged.facts, merged.set_aside
         return None, 0
+
+
+def _employed(person: SubjectFacts, employers: Mapping[str, tuple[int, SubjectFacts]]) -> SubjectFacts:
+    """Return a person with what its employer's entry says; where there is none, nothing gainsays the person's own."""
+    if person.org is None or person.org == person.id or person.org not in employers:
+        return person
+    return msgspec.structs.replace(person, organisation=as_employer(employers[person.org][1]))
 
 
 def _each(connection: Connection, question: Select[Any], column: Any, ids: Sequence[str]) -> Iterator[Any]:
@@ -198,11 +224,13 @@ def _each(connection: Connection, question: Select[Any], column: Any, ids: Seque
 
 def _read(
     connection: Connection, table: Table, ids: Sequence[str], decode: Callable[[bytes], Any], lock: bool
-) -> dict[str, Any]:
-    question = select(table.c.id, table.c.body)
+) -> dict[str, tuple[int, Any]]:
+    """Return the version and the facts of whoever of them is on record."""
+    question = select(table.c.id, table.c.version, table.c.body)
     if lock:
         question = question.order_by(table.c.id).with_for_update()  # in the order of every writer
-    return {id_: sql_facts.decode_body(id_, body, decode) for id_, body in _each(connection, question, table.c.id, ids)}
+    rows = _each(connection, question, table.c.id, ids)
+    return {id_: (version, sql_facts.decode_body(id_, body, decode)) for id_, version, body in rows}
 
 
 def find_clashes(connection: Connection, limit: int) -> list[Clash]:
@@ -216,13 +244,18 @@ def find_clashes(connection: Connection, limit: int) -> list[Clash]:
         .limit(limit)
         for table, key, what in ((facts_import, people, "person"), (facts_import_document, papers, "document"))
     ]
-    taken = (
+    # A record may be in force nowhere, and so not among the documents, and yet its patient's.
+    taken = [
         select(facts_import_document.c.line, literal(0), literal("document"))
-        .join(document, (document.c.kind == papers[0]) & (document.c.id == papers[1]))
-        .where(document.c.patient != facts_import_document.c.patient)
+        .join(table, (kind == papers[0]) & (table.c.id == papers[1]))
+        .where(table.c.patient != facts_import_document.c.patient)
         .limit(limit)
-    )
-    return sorted(Clash(*row) for question in (*twice, taken) for row in connection.execute(question))[:limit]
+        for table, kind in (
+            (document, document.c.kind), (record, record.c.kind), (consent_record, literal("consent")),
+        )
+    ]  # fmt: skip
+    found = {Clash(*row) for question in (*twice, *taken) for row in connection.execute(question)}
+    return sorted(found)[:limit]
 
 
 def take_over(connection: Connection, tell: Callable[[int], None], before_last: Callable[[], None]) -> Taken:
@@ -236,28 +269,37 @@ def take_over(connection: Connection, tell: Callable[[int], None], before_last: 
     Raises:
         RequestError: somebody took the id of a person or a document meanwhile; try again.
     """
-    set_aside, lines = _set_aside(connection)
-    unchanged = sum(_count(connection, _of(subject, State.NOTHING)) for subject in (1, 0))
-    for subject, table in ((1, subject_facts), (0, patient_facts)):
-        _notice_known(connection, subject, table)
     touched = _Touched()
+    for subject, table in ((1, subject_facts), (0, patient_facts)):
+        _notice_changed(connection, subject, table)
+    unchanged = sum(_count(connection, _of(subject, State.NOTHING)) for subject in (1, 0))
+    touched.set_aside(connection.execute(_ASIDE_UNTOUCHED))
+    # An organisation is held before its people, as by whoever changes the directory.
+    employers = _employers(connection)
+    _read(connection, subject_facts, sorted(employers), _read_subject, lock=True)
     try:
-        new = sum(_put_new(connection, subject, touched) for subject in (1, 0))
-        merged = sum(_merge_known(connection, subject, touched, tell) for subject in (1, 0))
+        new = _put_new(connection, 1, touched)
+        merged = _merge_known(connection, 1, touched, tell)
+        _tell_staff(connection, employers | touched.organisations, touched)
+        new += _put_new(connection, 0, touched)
+        merged += _merge_known(connection, 0, touched, tell)
         _list_new_documents(connection)
     except IntegrityError:
         raise RequestError("somebody else took an id of the file meanwhile, expected to try again") from None
     forget_prepared(connection)
     before_last()
-    position = sql_facts.advance_feed(connection, touched.entries)[0] if touched.entries else None
-    return Taken(position, new, merged, unchanged, set_aside, lines)
+    position = sql_facts.advance_feed(connection, list(touched.entries))[0] if touched.entries else None
+    return Taken(position, new, merged, unchanged, touched.aside, tuple(touched.lines))
 
 
 class _Touched:
-    """Who was changed, as far as the feed tells names."""
+    """Who was changed, as far as the feed tells names; what was set aside, and the first lines of it."""
 
     def __init__(self) -> None:
-        self.entries: list[sql_facts.Touched] = []
+        self.entries: dict[sql_facts.Touched, None] = {}
+        self.organisations: set[str] = set()
+        self.aside = 0
+        self.lines: list[int] = []
 
     def add(self, subject: int, ids: Iterable[str]) -> None:
         """Remember some of one kind."""
@@ -265,7 +307,14 @@ class _Touched:
         for id_ in ids:
             if len(self.entries) > sql_facts.BULK:
                 return
-            self.entries.append((kind, f"{word}:{id_}"))
+            self.entries[kind, f"{word}:{id_}"] = None
+
+    def set_aside(self, of_lines: Iterable[Any]) -> None:
+        """Count what was set aside of some lines."""
+        for line, count in of_lines:
+            if count:
+                self.aside += count
+                self.lines = sorted((*self.lines, line))[:LINES_TOLD]
 
 
 def _of(subject: int, state: State) -> ColumnElement[bool]:
@@ -276,17 +325,47 @@ def _count(connection: Connection, those: ColumnElement[bool]) -> int:
     return connection.execute(select(func.count()).select_from(facts_import).where(those)).scalar_one()
 
 
-def _set_aside(connection: Connection) -> tuple[int, tuple[int, ...]]:
-    some = facts_import.c.set_aside > 0
-    total = connection.execute(select(func.sum(facts_import.c.set_aside)).where(some)).scalar_one()
-    lines = connection.execute(select(facts_import.c.line).where(some).order_by(facts_import.c.line).limit(10))
-    return total or 0, tuple(lines.scalars())
+_ASIDE_UNTOUCHED = select(facts_import.c.line, facts_import.c.set_aside).where(
+    facts_import.c.state == int(State.NOTHING), facts_import.c.set_aside > 0
+)
 
 
-def _notice_known(connection: Connection, subject: int, table: Table) -> None:
-    """Mark who has come on record since the file was prepared."""
-    there = exists(select(table.c.id).where(table.c.id == facts_import.c.id))
-    connection.execute(update(facts_import).where(_of(subject, State.NEW), there).values(state=int(State.KNOWN)))
+def _notice_changed(connection: Connection, subject: int, table: Table) -> None:
+    """Mark who has come on record since the file was prepared, and who was changed."""
+    there = select(table.c.id).where(table.c.id == facts_import.c.id)
+    changed = there.where(table.c.version != facts_import.c.version)
+    known = {"state": int(State.KNOWN)}
+    connection.execute(update(facts_import).where(_of(subject, State.NEW), exists(there)).values(known))
+    connection.execute(update(facts_import).where(_of(subject, State.NOTHING), exists(changed)).values(known))
+
+
+def _employers(connection: Connection) -> set[str]:
+    """Return the organisations that the file changes, and those of people whom it changes."""
+    question = select(facts_import.c.body).where(facts_import.c.subject == 1, facts_import.c.state != State.NOTHING)
+    found = set()
+    for body in connection.execute(question, execution_options={"yield_per": CHUNK}).scalars():
+        entry = _read_subject(body)
+        if entry.org is not None or is_organisation(entry):
+            found.add(entry.org or entry.id)
+    return found
+
+
+def _tell_staff(connection: Connection, employers: set[str], touched: _Touched) -> None:
+    """Write what people take from these organisations' entries, on record before or of the file."""
+    entries = _read(connection, subject_facts, sorted(employers), _read_subject, lock=False)
+    if not entries:
+        return
+    rows = connection.execute(select(subject_facts.c.id, subject_facts.c.body), execution_options={"yield_per": CHUNK})
+    stale = []
+    for id_, body in rows:
+        if b'"org":' in body and _employed(entry := sql_facts.decode_body(id_, body, _read_subject), entries) != entry:
+            stale.append(id_)
+    stale.sort()
+    for first in range(0, len(stale), CHUNK):
+        people = _read(connection, subject_facts, stale[first : first + CHUNK], _read_subject, lock=True)
+        told = [_employed(entry, entries) for _, entry in people.values()]
+        sql_facts.write_facts(connection, told, ())
+        touched.add(1, people)
 
 
 def _put_new(connection: Connection, subject: int, touched: _Touched) -> int:
@@ -300,16 +379,21 @@ def _put_new(connection: Connection, subject: int, touched: _Touched) -> int:
 
 def _merge_known(connection: Connection, subject: int, touched: _Touched, tell: Callable[[int], None]) -> int:
     decode: Callable[[bytes], Any] = _read_subject if subject else _read_patient
-    question = select(facts_import.c.body).where(_of(subject, State.KNOWN)).order_by(facts_import.c.id)
+    question = select(facts_import.c.line, facts_import.c.body).where(_of(subject, State.KNOWN))
     merged = 0
-    rows = connection.execute(question, execution_options={"yield_per": CHUNK})
-    for part in rows.scalars().partitions():
-        given = [decode(body) for body in part]
-        standing = _Standing(connection, given, lock=True)
-        results = [(each, standing.merge(each)[0] or each) for each in given]
-        changed: list[Any] = [result for each, result in results if result != standing.of(each)]
+    rows = connection.execute(question.order_by(facts_import.c.id), execution_options={"yield_per": CHUNK})
+    for part in rows.partitions():
+        given = [(line, decode(body)) for line, body in part]
+        standing = _Standing(connection, [each for _, each in given], lock=True)
+        results = [(line, each, *standing.merge(each)) for line, each in given]
+        changed: list[Any] = [result or each for _, each, result, _ in results if result != standing.of(each)]
         sql_facts.write_facts(connection, changed if subject else (), () if subject else changed)
         touched.add(subject, (each.id for each in changed))
+        touched.set_aside((line, aside) for line, _, _, aside in results)
+        befores = map(standing.of, (each for _, each in given))
+        touched.organisations |= {
+            each.id for each in befores if isinstance(each, SubjectFacts) and is_organisation(each)
+        }
         merged += len(changed)
         tell(merged)
     return merged

@@ -180,6 +180,7 @@ facts_import = Table(
     Column("line", _NUMBER, nullable=False),
     Column("state", Integer, nullable=False),
     Column("set_aside", Integer, nullable=False),
+    Column("version", _NUMBER, nullable=False),
     Column("body", LargeBinary, nullable=False),
     sqlite_strict=True,
 )

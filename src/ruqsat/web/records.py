@@ -121,10 +121,15 @@ def build_records(registry: RecordRegistry, gate: Gate) -> APIRouter:
     def asked(owner: str, desk: str, patient: str | None, id_: str, org: str | None) -> Asked:
         return Asked(owner, desk, patient, id_, org, type=shape.resource, data_class=shape.data_class)
 
-    async def found(request: Request, id_: str, owner: str, desk: str) -> tuple[Admitted, RecordRow | None]:
+    async def found(
+        request: Request, id_: str, owner: str, desk: str, *, ends: bool = False
+    ) -> tuple[Admitted, RecordRow | None]:
         identity = await gate.identify(request)
         patient, row = await registry.find(id_)
         org = row.org if row is not None else None
+        if row is None and patient is not None and ends:
+            # What no organisation keeps is ended by any whose duty such records are: that can only close.
+            org = await registry.keeper_of(patient, id_) or own_org(identity)
         return await gate.admit(request, identity, asked(owner, desk, patient, id_, org)), row
 
     @router.post(
@@ -203,7 +208,7 @@ def _add_review(router: APIRouter, registry: RecordRegistry, found: Any) -> None
 def _add_end(router: APIRouter, registry: RecordRegistry, shape: Shape, event: str, found: Any) -> None:
     @router.post(f"/{{id_}}/{event}", response_model=RecordWritten, summary="End it at once.", name=event)
     async def end(request: Request, id_: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
-        admitted, row = await found(request, id_, shape.change, "update")
+        admitted, row = await found(request, id_, shape.change, "update", ends=True)
         # An end need not name a version: nothing that happened meanwhile makes it wrong.
         version = None if if_match is None else version_of(if_match)
         what = "renounce" if event == "revoke" and admitted.basis == "delegation" else event
