@@ -34,6 +34,7 @@ from ruqsat.service.block_registry import BlockRegistry
 from ruqsat.service.care_registry import CareRegistry
 from ruqsat.service.clock import ServerClock
 from ruqsat.service.consent_registry import ConsentRegistry
+from ruqsat.service.consent_signatures import SECONDS as CONSENT_SECONDS
 from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.freshness_metrics import watch_freshness
@@ -44,6 +45,7 @@ from ruqsat.service.record_seal import RecordSeal, read_record_key
 from ruqsat.service.search import Search
 from ruqsat.service.sharing import Sharing
 from ruqsat.service.signatures import SignatureVerifier
+from ruqsat.service.verifications import Verifications
 from ruqsat.settings import Settings
 from ruqsat.signatures.cms_verifier import CmsVerifier
 from ruqsat.signatures.plug_in import load_plug_in
@@ -175,7 +177,7 @@ async def open_process(
             "now": clock.stamp if stage is None else lambda: stage.now().lo,
         }
         registries = Registries(
-            ConsentRegistry(store, information, seal, **about, signatures=signatures),
+            ConsentRegistry(store, information, seal, **about, signatures=_bounded(signatures)),
             tuple(RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()),
             BlockRegistry(store, information, CareRegistry(information, **about)),
             barrier,
@@ -315,6 +317,10 @@ def record_seal(settings: Settings) -> RecordSeal | None:
         newest = read_record_key(key)
     with naming("RUQSAT_RECORD_KEY_PREVIOUS"):
         return RecordSeal(newest) if before is None else RecordSeal(newest, read_record_key(before))
+
+
+def _bounded(verifier: SignatureVerifier | None) -> Verifications | None:
+    return None if verifier is None else Verifications(verifier, CONSENT_SECONDS)
 
 
 def _signatures(settings: Settings) -> SignatureVerifier | None:

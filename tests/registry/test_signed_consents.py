@@ -4,9 +4,7 @@ import asyncio
 import hashlib
 import json
 import threading
-import time
 from base64 import b64encode, encodebytes
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -19,13 +17,13 @@ from ruqsat.core.consent_signature import unverified_document, without_documents
 from ruqsat.core.facts import PatientFacts
 from ruqsat.core.signature_finding import Finding, SignedContent
 from ruqsat.core.vocabulary import Switches, parse_vocabulary
-from ruqsat.service import consent_signatures
 from ruqsat.service.consent_changes import Call, Caller, Circumstances, RegistryError, describe, new_row, unsealed
 from ruqsat.service.consent_changes import verified as verified_row
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.consent_signatures import examine
 from ruqsat.service.record_seal import RecordSeal
 from ruqsat.service.signatures import SignatureVerifier
+from ruqsat.service.verifications import Verifications
 from ruqsat.signatures.cms_verifier import CmsVerifier
 from ruqsat.web.consent_models import ConsentIn, Verification, read_model
 from tests.conftest import ROOT
@@ -66,12 +64,21 @@ def about(examined: Any, caller: Caller = DESK) -> Circumstances:
     return Circumstances(caller, NOW, CATALOGUE, Switches(), SEAL, examined)
 
 
+def bounded(verifier: SignatureVerifier | None, seconds: float = 20.0) -> Verifications | None:
+    """Return a verifier as a registry asks it."""
+    return None if verifier is None else Verifications(verifier, seconds)
+
+
 def recorded(
-    document: dict[str, Any], caller: Caller = DESK, verifier: SignatureVerifier | None = VERIFIER, strict: bool = False
+    document: dict[str, Any],
+    caller: Caller = DESK,
+    verifier: SignatureVerifier | None = VERIFIER,
+    strict: bool = False,
+    seconds: float = 20.0,
 ) -> ConsentRow:
     """Return the first version of a record, its signature examined."""
     data = read_model(ConsentIn, json.dumps(document).encode())
-    examined = asyncio.run(examine(verifier, data, data["verification"], NOW))
+    examined = asyncio.run(examine(bounded(verifier, seconds), data, data["verification"], NOW))
     return new_row("c1", without_documents(data), strict, about(examined, caller))
 
 
@@ -79,7 +86,7 @@ def checked(row: ConsentRow, verifier: SignatureVerifier | None = VERIFIER, **pa
     """Return what becomes of a record when the desk verifies it with these parts."""
     verification = read_model(Verification, json.dumps(parts).encode())
     document = unverified_document(unsealed(row, SEAL)["document"], row.body.attested)
-    examined = asyncio.run(examine(verifier, document, verification, NOW))
+    examined = asyncio.run(examine(bounded(verifier), document, verification, NOW))
     return verified_row(row, without_documents({"verification": verification})["verification"], about(examined))
 
 
@@ -313,23 +320,8 @@ def test_a_refusal_waits_for_no_signature() -> None:
     assert (row.status, codes(row)) == ("active", [])
 
 
-def test_a_verifier_that_takes_too_long_verifies_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verifier_that_takes_too_long_verifies_nothing() -> None:
     """The call is answered all the same."""
-
-    class Slow:
-        """A verifier that thinks."""
-
-        def verify(self, signature: bytes, content: SignedContent, at: int) -> Finding:
-            """Find nothing in time."""
-            time.sleep(0.3)
-            return VERIFIER.verify(signature, content, at)
-
-    monkeypatch.setattr(consent_signatures, "SECONDS", 0.01)
-    assert ("/signature/cms", "R9.10", "verifier_failed") in codes(recorded(signed(), verifier=Slow()))
-
-
-def test_verifiers_that_hang_leave_other_work_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many: what else waits for a thread of the process gets one."""
     released = threading.Event()
 
     class Hanging:
@@ -340,19 +332,9 @@ def test_verifiers_that_hang_leave_other_work_its_threads(monkeypatch: pytest.Mo
             released.wait(60)
             return Finding("verifier_failed")
 
-    async def scenario() -> bool:
-        data = signed()
-        await asyncio.gather(*(examine(Hanging(), data, None, NOW) for _ in range(40)))
-        return await asyncio.wait_for(asyncio.to_thread(lambda: not released.is_set()), 20)
-
-    monkeypatch.setattr(consent_signatures, "SECONDS", 0.05)
-    own = ThreadPoolExecutor(2)
-    monkeypatch.setattr(consent_signatures, "_THREADS", own)
-    try:
-        assert asyncio.run(scenario())
-    finally:
-        released.set()
-        own.shutdown()
+    found = codes(recorded(signed(), verifier=Hanging(), seconds=0.05))
+    released.set()
+    assert ("/signature/cms", "R9.10", "verifier_failed") in found
 
 
 PLANTED = {
@@ -391,7 +373,7 @@ def test_the_registry_asks_its_verifier() -> None:
         (VERIFIER, "active"),
         (CmsVerifier(msgspec.structs.replace(trust(), roots=())), "invalid"),
     ):
-        registry = ConsentRegistry(store, store, SEAL, lambda: vocabulary, str, lambda: NOW, verifier)
+        registry = ConsentRegistry(store, store, SEAL, lambda: vocabulary, str, lambda: NOW, bounded(verifier))
         data = read_model(ConsentIn, json.dumps(signed()).encode())
         assert asyncio.run(registry.create(DESK, data, Call()))["status"] == status
 

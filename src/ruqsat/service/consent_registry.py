@@ -41,7 +41,7 @@ from ruqsat.service.consent_changes import (
 )
 from ruqsat.service.consent_signatures import examine
 from ruqsat.service.record_seal import RecordSeal, required
-from ruqsat.service.signatures import SignatureVerifier
+from ruqsat.service.verifications import Verifications
 
 
 class RecordStore(Protocol):
@@ -100,7 +100,7 @@ class ConsentRegistry:
     vocabulary: Callable[[], Vocabulary]
     token: Callable[[], str]
     now: Callable[[], Instant]
-    signatures: SignatureVerifier | None = None
+    signatures: Verifications | None = None
 
     async def find(self, id_: str) -> tuple[str | None, ConsentRow | None]:
         """Return whose consent it is, None for nobody's, and its full record, if there is one."""

@@ -1,29 +1,21 @@
 """Has the verifier look at the signatures that come with a consent or its verification."""
 
-import asyncio
 import base64
 import binascii
-import logging
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ruqsat.core.consent_signature import Examined
 from ruqsat.core.instant import Instant
 from ruqsat.core.signature_finding import Finding, SignedContent
-from ruqsat.service.signatures import SignatureVerifier
-
-_log = logging.getLogger(__name__)
+from ruqsat.service.verifications import Verifications
 
 SECONDS = 10.0
-"""How long a verifier may take; ours needs milliseconds, a plug-in may ask somebody."""
-
-_THREADS = ThreadPoolExecutor(4, thread_name_prefix="ruqsat-signature")
-"""Of verifiers alone: one that hangs keeps its thread, and must not take those of other work."""
+"""How long the verifier of a registry may take; ours needs milliseconds, a plug-in may ask somebody."""
 
 
 async def examine(
-    verifier: SignatureVerifier | None, data: Mapping[str, Any], verification: Mapping[str, Any] | None, now: Instant
+    verifier: Verifications | None, data: Mapping[str, Any], verification: Mapping[str, Any] | None, now: Instant
 ) -> Examined:
     """
     Return what is found of the signatures at hand: the document's own, those of a verification.
@@ -49,17 +41,10 @@ async def examine(
     )
 
 
-async def _found(
-    verifier: SignatureVerifier, cms: str, document: str | None, digest: str | None, now: Instant
-) -> Finding:
+async def _found(verifier: Verifications, cms: str, document: str | None, digest: str | None, now: Instant) -> Finding:
     content = SignedContent(None if document is None else _bytes(document), None if digest is None else _hash(digest))
     signature = cms.encode("ascii", "replace") if cms.lstrip().startswith("-----") else _bytes(cms)
-    try:
-        work = asyncio.get_running_loop().run_in_executor(_THREADS, verifier.verify, signature, content, now)
-        return await asyncio.wait_for(work, SECONDS)
-    except TimeoutError:
-        _log.warning("signature_verifier_failed error=no finding in time")
-        return Finding("verifier_failed")
+    return await verifier.find(signature, content, now)
 
 
 def _bytes(text: str) -> bytes:
