@@ -14,6 +14,7 @@ from ruqsat.core.routes import RouteTable
 from ruqsat.errors import SettingsError
 from ruqsat.rehearsal import Rehearsal
 from ruqsat.service.decision_point import DecisionPoint
+from ruqsat.service.record_lookup import RecordLookup
 from ruqsat.service.search import Search
 from ruqsat.settings import BLOCKING_DUTIES, Settings
 from ruqsat.web.authzen import AuthZen, build_metadata
@@ -45,12 +46,14 @@ class Doors(Struct, frozen=True):
             stack.push_async_callback(cancelled, started(self.published.refresh_forever()))
 
     def forward_auth(
-        self, decision_point: DecisionPoint, routes: RouteTable, policy_set: PolicySet
-    ) -> ForwardAuth | None:
+        self, decision_point: DecisionPoint, routes: RouteTable, policy_set: PolicySet,
+        lookups: Mapping[str, RecordLookup],
+    ) -> ForwardAuth | None:  # fmt: skip
         """Return what proxies ask; None where no token could be verified."""
         if self.verifier is None:
             return None
-        return ForwardAuth(decision_point, self.verifier, routes, policy_set, self.points.door("auth"), self.load)
+        door = self.points.door("auth")
+        return ForwardAuth(decision_point, self.verifier, routes, policy_set, door, self.load, lookups)
 
     def authzen(self, decision_point: DecisionPoint, search: Search) -> AuthZen:
         """Return what applications ask."""

@@ -24,6 +24,7 @@ from ruqsat.core.stated import check_stored
 from ruqsat.core.verdict import Verdict
 from ruqsat.core.world import project_world
 from ruqsat.errors import PolicyError, StoreUnavailableError
+from ruqsat.fhir_lookups import open_lookups
 from ruqsat.listening import cancelled, find_doors, naming, started
 from ruqsat.policy_following import PolicyFromDatabase
 from ruqsat.process_state import ProcessState
@@ -157,7 +158,7 @@ async def open_process(
         decides, present = (evaluate, clock) if stage is None else (stage.decide, stage)
         decision_point = DecisionPoint(policy_set, information, freshness, journal, present, metrics, decides)
         decision_point.begin()
-        auth = doors.forward_auth(decision_point, routes, policy_set)
+        auth = doors.forward_auth(decision_point, routes, policy_set, open_lookups(settings, routes, metrics, stack))
         administration.adopt = partial(_put_in_force, decision_point, auth)
         look_at_policy = await _watch_policy(stack, settings, administration, information, released)
         barrier = Barrier(

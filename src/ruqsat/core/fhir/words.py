@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Literal
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ruqsat.core.fhir.meaning import EVERYTHING
 
@@ -139,6 +140,11 @@ class FhirWords(Struct, frozen=True, dict=True):
             if segments[: len(root)] == root:
                 return server
         return None
+
+    def with_url(self, url: str) -> "FhirWords":
+        """Return these words, by which *url* is one more address of the first server; patients' ids are one space."""
+        first = self.servers[0]
+        return replace(self, servers=(replace(first, urls=(*first.urls, url)), *self.servers[1:]))
 
     @cached_property
     def _roots(self) -> tuple[tuple[tuple[str, ...], Server], ...]:

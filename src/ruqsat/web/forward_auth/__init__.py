@@ -8,22 +8,26 @@ permission, and 5xx as a reason to use its failure mode.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ruqsat.core.admission import Pack
+from ruqsat.core.fhir.meaning import Meaning
 from ruqsat.core.fhir.reading import READ_HEADERS, read_target
+from ruqsat.core.fhir.records import lookups_of, with_records
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import Action as AskedAction
-from ruqsat.core.request import EvaluationRequest, RequestContext, Resource, ResourceProperties
+from ruqsat.core.request import EvaluationRequest, RequestContext, Resource
 from ruqsat.core.routes import Mapped, RouteTable, mapped_of
 from ruqsat.core.target import TargetRejected, parse_target
-from ruqsat.errors import RequestError
+from ruqsat.errors import RequestError, StoreUnavailableError
 from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.service.record_lookup import RecordLookup
 from ruqsat.web.claims import Identity
 from ruqsat.web.enforcement_points import Door, EnforcementPoint
 from ruqsat.web.forward_auth import caddy, envoy, haproxy, nginx, traefik
@@ -94,11 +98,13 @@ class ForwardAuth:
     def __init__(
         self, decision_point: Decides, verifier: TokenVerifier, routes: RouteTable,
         policy_set: PolicySet | None = None, door: Door | None = None, load: Load | None = None,
+        lookups: Mapping[str, RecordLookup] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         self._decision_point = decision_point
         self._verifier = verifier
         self._door = door or Door.opened()
         self._load = load or Load()
+        self._lookups = lookups
         self._in_force = (routes, policy_set)
 
     def put_in_force(self, pack: Pack) -> None:
@@ -141,7 +147,7 @@ class ForwardAuth:
             if who.actors or who.issued_at is not None:
                 origin = replace(origin, actors=who.actors, issued_at=who.issued_at)
             routes, policy_set = self._in_force
-            return await self._decided(_question(who, _map(asked, who, routes, headers)), origin, policy_set)
+            return await self._decided(who, _mean(asked, who, routes, headers), origin, routes, policy_set)
         except _Refused as refusal:
             decision = await self._recorded(refusal, origin)
             return Verdict(refusal.status, decision, "not_permitted", challenge=refusal.challenge)
@@ -154,17 +160,38 @@ class ForwardAuth:
             _log.exception("forward_auth_failed")
         return Verdict()
 
-    async def _decided(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet | None) -> Verdict:
+    async def _decided(
+        self, who: Identity, meant: "Mapped | _OfRecord", origin: Origin, routes: RouteTable,
+        policy_set: PolicySet | None,
+    ) -> Verdict:  # fmt: skip
         # Under way from here on: whoever waits for a key of the issuer's takes nobody's place.
         if not self._load.enter():
             return Verdict(reason="overloaded")
         try:
-            answer = await self._decision_point.decide(request, origin, policy_set)
+            mapped = meant if isinstance(meant, Mapped) else await self._looked_up(who, meant, routes)
+            answer = await self._decision_point.decide(_question(who, mapped), origin, policy_set)
         finally:
             self._load.leave()
         if answer.decision.allowed is True:
-            return Verdict(200, answer.id, answer.reason, request.subject.id)
-        return Verdict(403, answer.id, answer.reason)
+            if isinstance(meant, _OfRecord) and mapped.action not in ("read", "search"):
+                self._lookups[meant.base].forget(mapped.resource_type, mapped.resource_id)
+            return Verdict(200, answer.id, answer.reason, who.subject.id)
+        # Whoever names a record and no patient must not learn from a refusal whether it is there, and of whom.
+        return Verdict(403, answer.id, answer.reason if isinstance(meant, Mapped) else "not_permitted")
+
+    async def _looked_up(self, who: Identity, meant: "_OfRecord", routes: RouteTable) -> Mapped:
+        """Return what a request for a record means, once its server was asked whose it is; raises _Refused."""
+        lookup = self._lookups.get(meant.base)
+        if lookup is None or routes.fhir is None:
+            raise _Refused("fhir.lookup", subject=who.subject.id)
+        try:
+            meaning = with_records(meant.meaning, await lookup.find(lookups_of(meant.meaning), routes.fhir))
+        except StoreUnavailableError:
+            raise _Refused("fhir.lookup_failed", subject=who.subject.id) from None
+        mapped = mapped_of(meaning)
+        if mapped is None:
+            raise _Refused(f"fhir.{meaning.reason or 'answer_unfiltered'}", subject=who.subject.id)
+        return mapped
 
     async def _read(self, read_original: Callable[[], Original], headers: Headers) -> tuple[Original, Identity]:
         """Return the request that a client sent to the proxy, and who asks; raises _Refused."""
@@ -206,15 +233,25 @@ def _of_no_dialect() -> Original:
     raise BadPepRequest
 
 
-def _map(asked: Original, who: Identity, routes: RouteTable, headers: Headers) -> Mapped:
+class _OfRecord(Struct, frozen=True):
+    """A request for one record under a FHIR base, of which its server must say whose it is."""
+
+    base: str
+    meaning: Meaning
+
+
+def _mean(asked: Original, who: Identity, routes: RouteTable, headers: Headers) -> Mapped | _OfRecord:
     try:
         target = parse_target(asked.target, None)
     except TargetRejected:
         raise _Refused("bad_target", subject=who.subject.id) from None
     reason = "unmapped.route"
-    if routes.fhir is not None and routes.fhir.server_of(target.segments) is not None:
+    server = None if routes.fhir is None else routes.fhir.server_of(target.segments)
+    if server is not None and routes.fhir is not None:
         # No proxy shows its client's body here, none can filter an answer: what needs either is refused.
         meaning = read_target(asked.method, target, _fhir_headers(headers), None, routes.fhir)
+        if lookups_of(meaning):
+            return _OfRecord(server.base, meaning)
         mapped, reason = mapped_of(meaning), f"fhir.{meaning.reason or 'answer_unfiltered'}"
     else:
         mapped = routes.match(asked.method, target.segments, target.query)
@@ -233,11 +270,10 @@ def _fhir_headers(headers: Headers) -> list[tuple[str, str]]:
 
 
 def _question(who: Identity, mapped: Mapped) -> EvaluationRequest:
-    properties = ResourceProperties(patient=mapped.patient, data_class=mapped.data_class)
     return EvaluationRequest(
         who.subject,
         AskedAction(mapped.action),
-        Resource(mapped.resource_type, mapped.resource_id, properties),
+        Resource(mapped.resource_type, mapped.resource_id, mapped.properties()),
         RequestContext(
             purpose=who.purpose if who.purpose is not None else mapped.purpose,
             smart_scopes=who.smart_scopes,
