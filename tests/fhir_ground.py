@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: FhirServer
 
-    def do_GET(self) -> None:  # noqa: N802 - the library's name
+    def do_GET(self) -> None:
         """Answer."""
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.seen.append((self.path, headers))

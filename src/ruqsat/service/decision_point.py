@@ -59,6 +59,7 @@ class Origin(Struct, frozen=True):
         actors: Who acts for the subject by its token, the present one first; for the journal.
         point: Name of the registered enforcement point; empty where nobody is registered.
         issued_at: When the subject's token was issued, if a token says who asks.
+        jti: The token's own id, for the journal: by it an entry is tied to what the issuer knows.
     """
 
     listener: str
@@ -68,6 +69,7 @@ class Origin(Struct, frozen=True):
     actors: tuple[str, ...] = ()
     point: str = ""
     issued_at: Instant | None = None
+    jti: str | None = None
 
 
 class Obligation(Struct, frozen=True):
@@ -126,6 +128,7 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     actors: tuple[str, ...] = ()
     point: str = ""
     degraded: bool = False
+    jti: str | None = None
 
 
 class PolicyEntry(Struct, frozen=True, omit_defaults=True):
@@ -359,7 +362,7 @@ class DecisionPoint:
         entry = Entry(
             "refusal", answer.id, render_instant(self._clock.now().hi), origin.listener, False,
             answer.decision.reason, answer.policy, subject, traceparent=origin.traceparent,
-            actors=origin.actors, point=origin.point,
+            actors=origin.actors, point=origin.point, jti=origin.jti,
         )  # fmt: skip
         self._metrics.decided(origin.listener, answer.decision.reason, 0.0)
         try:
@@ -501,6 +504,7 @@ class DecisionPoint:
                 origin.actors,
                 origin.point,
                 _is_degraded(facts),
+                origin.jti,
             )
         )
 

@@ -122,7 +122,7 @@ class Operation(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FhirWords(Struct, frozen=True, dict=True):
-    """All of it, checked."""
+    """All of it, checked; with *shared_patients* an id names the same patient at every server."""
 
     servers: tuple[Server, ...]
     types: dict[str, TypeEntry]
@@ -133,6 +133,7 @@ class FhirWords(Struct, frozen=True, dict=True):
     operations: tuple[Operation, ...]
     class_order: tuple[str, ...]
     impersonal: frozenset[str] = field(default_factory=frozenset)
+    shared_patients: bool = False
 
     def server_of(self, segments: tuple[str, ...]) -> Server | None:
         """Return the server whose base the path begins with."""

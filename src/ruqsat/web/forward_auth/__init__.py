@@ -144,8 +144,8 @@ class ForwardAuth:
             if point is None:
                 raise _Refused("bad_pep_request")
             asked, who = await self._read(read_original, headers)
-            if who.actors or who.issued_at is not None:
-                origin = replace(origin, actors=who.actors, issued_at=who.issued_at)
+            if who.actors or who.issued_at is not None or who.jti is not None:
+                origin = replace(origin, actors=who.actors, issued_at=who.issued_at, jti=who.jti)
             routes, policy_set = self._in_force
             return await self._decided(who, _mean(asked, who, routes, headers), origin, routes, policy_set)
         except _Refused as refusal:
