@@ -74,7 +74,8 @@ def is_in_scope(
         False
         >>> is_in_scope(("user/*.cruds",), "Consent", "consent", "consent_manage", False)
         False
-        >>> coded, narrow = frozenset({("Observation", "laboratory", "labs")}), "user/Observation.rs?category=laboratory"
+        >>> narrow = "user/Observation.rs?category=laboratory"
+        >>> coded = frozenset({("Observation", "laboratory", "labs")})
         >>> is_in_scope((narrow,), "Observation", "labs", "search", False, coded)
         True
         >>> is_in_scope((narrow,), "Observation", "vitals", "search", False, coded)

@@ -97,8 +97,8 @@ def _shared(words: FhirWords, _: Vocabulary) -> Iterator[Finding]:
         yield (
             ("fhir", "server", 1), "patient-unclear",
             "several servers, and nothing says that an id names the same patient at each of them",
-            "write `shared_patients = true` under [fhir] if one register gives out their ids; if not, give each server a "
-            "sidecar of its own",
+            "write `shared_patients = true` under [fhir] if one register gives out their ids; if not, give each server "
+            "a sidecar of its own",
         )  # fmt: skip
 
 

@@ -24,7 +24,13 @@ from ruqsat.core.target import Parameters, Target, TargetRejected, merged, parse
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
-READ_HEADERS = OVERRIDES | {"content-type", "if-none-exist", "prefer"}
+REFUSED_HEADERS = frozenset({"x-cascade", "x-meta-snapshot-mode", "x-provenance", "x-rewrite-history"})
+"""
+Headers by which servers do more than the request says: delete what refers to a record (as ``_cascade`` does), take
+labels away, store a second record (``Provenance``), write over versions.
+"""
+
+READ_HEADERS = OVERRIDES | REFUSED_HEADERS | {"content-type", "if-none-exist", "prefer"}
 """Headers that change what a FHIR request means; an enforcement point hands them over, however they are spelt."""
 
 _CAPABILITIES = frozenset({("metadata",), (".well-known", "smart-configuration")})
@@ -253,6 +259,8 @@ def _headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         key = name.lower().replace("_", "-")
         if key in OVERRIDES:
             raise Refused("method_override")
+        if key in REFUSED_HEADERS:
+            raise Refused("refused_header")
         if key in READ_HEADERS and key in found:
             raise Refused("header_twice")
         found[key] = value.lower() if key != "if-none-exist" else value
