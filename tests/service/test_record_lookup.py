@@ -17,6 +17,7 @@ from ruqsat.service.metrics import Metrics
 from ruqsat.service.record_lookup import OUTCOMES, WAITING, LookupCounts, LookupLimits, RecordLookup
 from ruqsat.stores.fhir_server import HttpFhirServer, read_servers
 from tests.fhir_ground import TOKEN, FhirServer, Reply, observation, running_fhir, servers_file
+from tests.process.starter import NotStartedError, serving
 
 O1 = Lookup("Observation", "o1")
 SEEN = Seen("Observation", "o1", "p-dana", ("labs",))
@@ -391,3 +392,13 @@ def test_a_certificate_that_is_none_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SettingsError):
         HttpFhirServer(read_servers(file)["/fhir"])
+
+
+@pytest.mark.parametrize("base", ["/fhirx", "/", "fhir", "/fhir/Observation"])
+def test_a_server_of_no_base_of_the_routes_stops_the_start(base: str, tmp_path: Path) -> None:
+    """A misspelt base would be asked for nothing, without a word."""
+    file = servers_file(tmp_path, "http://127.0.0.1:9/fhir")
+    file.write_text(file.read_text().replace('["/fhir"]', f'["{base}"]'))
+
+    with pytest.raises(NotStartedError, match="RUQSAT_FHIR_SERVERS"), serving(tmp_path, fhir_servers=str(file)):
+        pass
