@@ -4,10 +4,13 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ruqsat.core.fhir.meaning import Lookup, Meaning, Refused
 from ruqsat.core.fhir.reading import FhirRequest, read_request
 from ruqsat.core.fhir.records import MAX_RECORD_BYTES, Seen, elements_of, lookups_of, read_record, with_records
+from ruqsat.core.fhir.references import is_id
 from ruqsat.core.fhir.words import FhirWords
 from ruqsat.core.routes import mapped_of
 from tests.fhir_ground import LAB, observation
@@ -239,3 +242,43 @@ def test_labels_of_a_category_that_several_systems_say_are_kept_apart(fhir_words
     vital = [{"coding": [{"system": LAB[0]["coding"][0]["system"], "code": "vital-signs"}]}]
 
     assert read(fhir_words, observation("o1", category=LAB + vital)).classes == ("vitals", "labs")
+
+
+KEYS = st.sampled_from(["subject", "reference", "type", "identifier", "system", "value", "meta", "security", "code", "coding", "category", "id",
+                        "versionId", "participant", "actor", "securityLabel", "confidentiality", "contained", "display", "x", ""])  # fmt: skip
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.text(max_size=5),
+    st.sampled_from(["Patient/p1", "Patient/p2", "HIV", "o1", CONFIDENTIALITY, "R"]),
+)
+JSON = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    kind=st.sampled_from(["Observation", "DocumentReference", "Composition", "Appointment", "Patient"]),
+    more=st.dictionaries(KEYS, JSON, max_size=6),
+)
+def test_whatever_a_server_tells_is_read_or_refused(kind: str, more: dict[str, Any], fhir_words: FhirWords) -> None:
+    """Nothing else is raised; what is seen names one patient by an id, and never fewer classes than its categories say."""
+    record = {"resourceType": kind, "id": "o1", "subject": {"reference": "Patient/p1"}} | more
+    try:
+        seen = read(fhir_words, record, Lookup(kind, "o1"))
+    except Refused:
+        return
+    assert is_id(seen.patient) and seen.classes and set(seen.classes) <= set(fhir_words.types[kind].classes)
+    assert set(map(type, seen.labels)) <= {str}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_whatever_bytes_a_server_sends_are_refused(fhir_words: FhirWords, body: bytes) -> None:
+    """Noise is no record."""
+    with pytest.raises(Refused):
+        read(fhir_words, body)
