@@ -15,11 +15,14 @@ core.register_action("ruqsat", { "http-req" }, function(txn, address)
     ["x-original-uri"] = { txn.sf:url() },
     ["x-original-host"] = { first(sent, "host") },
   }
-  -- All of them, as they came: that one is too many is the sidecar's to say.
-  local told = {
-    "authorization", "traceparent", "x-ruqsat-signature", "x-provenance", "content-type", "if-none-exist", "prefer",
-  }
-  for _, name in ipairs(told) do
+  -- All of them, as they came: that one is too many is the sidecar's to say.  Those after the first two, but the last, change the
+  -- meaning of a FHIR request: of what it is not told, the sidecar cannot refuse anything.
+  for _, name in ipairs({
+    "authorization", "traceparent",
+    "content-type", "if-none-exist", "prefer", "x-cascade", "x-http-method", "x-http-method-override",
+    "x-meta-snapshot-mode", "x-method-override", "x-provenance", "x-rewrite-history",
+    "x-ruqsat-signature",
+  }) do
     local values = {}
     for index = 0, 7 do
       if sent[name] and sent[name][index] then values[#values + 1] = sent[name][index] end

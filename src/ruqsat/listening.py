@@ -15,13 +15,14 @@ from ruqsat.errors import SettingsError
 from ruqsat.rehearsal import Rehearsal
 from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.ports import Clock
+from ruqsat.service.record_lookup import RecordLookup
 from ruqsat.service.search import Search
 from ruqsat.service.signatures import SignatureVerifier
 from ruqsat.service.verifications import Verifications
 from ruqsat.settings import BLOCKING_DUTIES, Settings
 from ruqsat.web.authzen import AuthZen, build_metadata
 from ruqsat.web.enforcement_points import App, Door, EnforcementPoints, Guarded, read_points
-from ruqsat.web.forward_auth import ForwardAuth
+from ruqsat.web.forward_auth import Aids, ForwardAuth
 from ruqsat.web.forward_auth.signed import Signatures
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.listeners import Companion, Listen, Listener, Tls, is_local, parse_listen
@@ -50,14 +51,15 @@ class Doors(Struct, frozen=True):
 
     def forward_auth(
         self, decision_point: DecisionPoint, routes: RouteTable, policy_set: PolicySet,
-        verifier: SignatureVerifier | None, clock: Clock,
+        verifier: SignatureVerifier | None, clock: Clock, lookups: Mapping[str, RecordLookup],
     ) -> ForwardAuth | None:  # fmt: skip
         """Return what proxies ask; None where no token could be verified.  *verifier* is that of signed records."""
         if self.verifier is None:
             return None
         signatures = Signatures(None if verifier is None else Verifications(verifier), lambda: clock.now().lo)
+        door = self.points.door("auth")
         return ForwardAuth(
-            decision_point, self.verifier, routes, policy_set, self.points.door("auth"), self.load, signatures
+            decision_point, self.verifier, routes, policy_set, door, self.load, Aids(signatures, lookups)
         )
 
     def authzen(self, decision_point: DecisionPoint, search: Search) -> AuthZen:

@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     enforcement_points: Path | None = Field(
         None, description="file of the enforcement points: who may ask, how it proves to be the one, what it can do"
     )
+    fhir_servers: Path | None = Field(
+        None, description="file of the FHIR servers that are asked whose a record is, by base; none: none are asked"
+    )
     tls_certificate: Path | None = Field(None, description="certificate chain of the TCP listeners, PEM")
     tls_key: Path | None = Field(None, description="its private key, PEM")
     tls_client_ca: Path | None = Field(None, description="authorities of client certificates, which are then demanded")

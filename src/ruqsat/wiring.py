@@ -24,6 +24,7 @@ from ruqsat.core.stated import check_stored
 from ruqsat.core.verdict import Verdict
 from ruqsat.core.world import project_world
 from ruqsat.errors import PolicyError, StoreUnavailableError
+from ruqsat.fhir_lookups import open_lookups
 from ruqsat.listening import cancelled, find_doors, naming, started
 from ruqsat.policy_following import PolicyFromDatabase
 from ruqsat.process_state import ProcessState
@@ -159,7 +160,9 @@ async def open_process(
         decides, present = (evaluate, clock) if stage is None else (stage.decide, stage)
         decision_point = DecisionPoint(policy_set, information, freshness, journal, present, metrics, decides)
         decision_point.begin()
-        auth = doors.forward_auth(decision_point, routes, policy_set, signatures, present)
+        auth = doors.forward_auth(
+            decision_point, routes, policy_set, signatures, present, open_lookups(settings, routes, metrics, stack)
+        )
         administration.adopt = partial(_put_in_force, decision_point, auth)
         look_at_policy = await _watch_policy(stack, settings, administration, information, released)
         barrier = Barrier(
@@ -176,29 +179,19 @@ async def open_process(
             "token": lambda: freshness.issue_token(information.newest),
             "now": clock.stamp if stage is None else lambda: stage.now().lo,
         }
-        registries = Registries(
-            ConsentRegistry(store, information, seal, **about, signatures=_bounded(signatures)),
-            tuple(RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()),
-            BlockRegistry(store, information, CareRegistry(information, **about)),
-            barrier,
-        )
-        control = build_control(decision_point, registries, doors.verifier, metrics, state.status, state.readiness)
+        registries = _registries(store, information, seal, about, _bounded(signatures), barrier)
+        search = Search(
+            decision_point, store, information, clock, token_key=store.token_key,
+            per_minute=settings.search_candidates_per_minute,
+        )  # fmt: skip
         apps = {
-            "json": doors.authzen(
-                decision_point,
-                Search(
-                    decision_point,
-                    store,
-                    information,
-                    clock,
-                    token_key=store.token_key,
-                    per_minute=settings.search_candidates_per_minute,
-                ),
-            )
+            "json": doors.authzen(decision_point, search)
             if stage is None or rehearsal is None
             else build_json_for_tests(decision_point, stage, information, freshness, administration, rehearsal),
             "auth": auth,
-            "control": doors.guarded(control),
+            "control": doors.guarded(
+                build_control(decision_point, registries, doors.verifier, metrics, state.status, state.readiness)
+            ),
         }
         _settle_garbage()
         yield Process(
@@ -248,6 +241,18 @@ async def _watch_policy(
         task.add_done_callback(reloads.discard)
 
     return reload
+
+
+def _registries(
+    store: SqlStore, information: InformationPoint, seal: RecordSeal | None, about: dict[str, Any],
+    signatures: Verifications | None, barrier: Barrier,
+) -> Registries:  # fmt: skip
+    return Registries(
+        ConsentRegistry(store, information, seal, **about, signatures=signatures),
+        tuple(RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()),
+        BlockRegistry(store, information, CareRegistry(information, **about)),
+        barrier,
+    )
 
 
 def _share(store: SqlStore, clock: ServerClock, settings: Settings, *, is_alone: bool) -> Instant:

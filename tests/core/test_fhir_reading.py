@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ruqsat.core.fhir.meaning import NEW_PATIENT, Lookup, Meaning, with_patients
+from ruqsat.core.fhir.meaning import NEW_PATIENT, Lookup, Meaning
 from ruqsat.core.fhir.reading import FhirRequest, read_request
 from ruqsat.core.fhir.words import FhirWords, Server
 
@@ -458,19 +458,6 @@ def test_a_document_is_of_one_patient(fhir_words: FhirWords) -> None:
     for parts in ((observation(), letter), (letter, observation(subject={"reference": "Patient/p2"})), (letter, {"resourceType": "Basic"}),
                   (letter, patient | {"id": "p2"}), ({"resourceType": "Composition"},), (letter, {"resourceType": "PaymentNotice"})):  # fmt: skip
         assert document(*parts).answer == "deny"
-
-
-def test_a_look_up_decides_or_denies(fhir_words: FhirWords) -> None:
-    """Once it is known whose the records are, the request is decided; a record of nobody denies it."""
-    deferred = ask(fhir_words, "GET", "/fhir/Observation?_id=o1,o2")
-    first, second = deferred.lookups
-
-    assert with_patients(deferred, {first: "p1", second: "p2"}).patients == ("p1", "p2")
-    for found in ({}, {first: "p1"}, {first: "p1", second: None}, {first: "", second: "p1"}):
-        assert with_patients(deferred, found).answer == "deny"
-    unbounded = ask(fhir_words, "GET", "/fhir/Patient?name=A")
-    assert with_patients(unbounded, {}) == unbounded
-    assert with_patients(ask(fhir_words, "GET", "/fhir?_getpages=a"), {}).answer == "deny"
 
 
 def test_categories_that_hold_at_once_narrow_nothing(fhir_words: FhirWords) -> None:

@@ -20,6 +20,9 @@ SLIPS = {
     "a base without a root": ('[[fhir.server]]\nbase = "fhir"\n', "bad-path", 2),
     "a base with a placeholder": ('[[fhir.server]]\nbase = "/{id}"\n', "bad-path", 2),
     "two servers in each other": ('[[fhir.server]]\nbase = "/a"\n[[fhir.server]]\nbase = "/a/b"\n', "route-under-fhir", 4),
+    "two servers whose patients may be others": ('[[fhir.server]]\nbase = "/a"\n[[fhir.server]]\nbase = "/b"\n', "patient-unclear", 3),
+    "two servers whose patients are others": ('[fhir]\nshared_patients = false\n[[fhir.server]]\nbase = "/a"\n[[fhir.server]]\nbase = "/b"\n', "patient-unclear", 5),
+    "patients shared by a word": ('[fhir]\nshared_patients = "yes"\n', "bad-route", 2),
     "a URL that is no base": ('[[fhir.server]]\nbase = "/a"\nurls = ["https://h/a/"]\n', "bad-path", 3),
     "a job without an id": ('[[fhir.server]]\nbase = "/a"\njobs = ["/jobs"]\n', "bad-path", 3),
     "a class that is none": ('[fhir.types]\nPatient = { classes = ["demographic"] }\n', "unknown-class", 2),
@@ -94,3 +97,12 @@ def test_a_file_with_a_piece_changed_is_read_or_refused(
         assert all(finding.span.file == FILE for finding in findings)
         refused += bool(findings)
     assert refused > 5
+
+
+def test_servers_that_share_their_patients_are_accepted(policy_set: PolicySet) -> None:
+    """One register gives out the ids of all: the file says so; a single server needs no such word."""
+    two = '[[fhir.server]]\nbase = "/a"\n[[fhir.server]]\nbase = "/b"\n'
+
+    for text in ("[fhir]\nshared_patients = true\n" + two, '[[fhir.server]]\nbase = "/a"\n'):
+        table, findings = parse_routes(text, FILE, policy_set.vocabulary)
+        assert table is not None, [render(finding) for finding in findings]

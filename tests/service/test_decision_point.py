@@ -397,11 +397,13 @@ def test_a_permit_that_was_held_back_is_tested_again_and_taken_back(
 def test_a_refusal_names_the_point_and_who_acts(policy_set: PolicySet, asked: tuple[EvaluationRequest, Facts]) -> None:
     """Whoever probes through a registered proxy, or for a person, can be traced."""
 
-    async def story() -> dict[str, Any]:
+    async def story() -> list[dict[str, Any]]:
         paper = Paper()
         point = DecisionPoint(policy_set, Known(asked[1]), Freshness(bytes(32)), paper, FixedClock(NOON), Metrics())
-        await point.record_refusal("unmapped.route", Origin("nginx", actors=("portal-app",), point="front"), "dr_aida")
-        return paper.entries[0]
+        origin = Origin("nginx", actors=("portal-app",), point="front", jti="t-1")
+        await point.record_refusal("unmapped.route", origin, "dr_aida")
+        await point.decide(asked[0], origin)
+        return paper.entries
 
-    entry = asyncio.run(story())
-    assert (entry["point"], entry["actors"], entry["subject"]) == ("front", ["portal-app"], "dr_aida")
+    for entry in asyncio.run(story()):
+        assert (entry["point"], entry["actors"], entry["jti"]) == ("front", ["portal-app"], "t-1")

@@ -139,6 +139,18 @@ def test_what_the_token_narrows_and_who_acts_reaches_the_decision(routes: RouteT
     assert point.origins[0].actors == ("portal", "bot")
 
 
+def test_the_tokens_own_id_reaches_the_journal(routes: RouteTable) -> None:
+    """A token that has one is named by it; one whose id is no text of a line is none."""
+    point = Scripted(ALLOW)
+    app = ForwardAuth(point, VERIFIER, routes)
+
+    for said, jti in ((token(jti="t-1"), "t-1"), (token(), None)):
+        call(app, "/authz/nginx", [(b"authorization", said), *truth("nginx")])
+        assert point.origins[-1].jti == jti
+    for odd in (7, "", "a\nb", "x" * 257, ["t"]):
+        assert call(app, "/authz/nginx", [(b"authorization", token(jti=odd)), *truth("nginx")])[0] == 401
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_denial_is_403_and_names_nobody(dialect: str, routes: RouteTable) -> None:
     """A denied request is 403 with a coarse reason; every header that a proxy copies is there, empty."""

@@ -21,7 +21,7 @@ from ruqsat.service.verifications import Verifications
 from ruqsat.signatures.cms_verifier import CmsVerifier
 from ruqsat.signatures.plug_in import PlugIn
 from ruqsat.signatures.trust import RevocationLists, Trust
-from ruqsat.web.forward_auth import ForwardAuth
+from ruqsat.web.forward_auth import Aids, ForwardAuth
 from ruqsat.web.forward_auth.signed import Signatures
 from ruqsat.web.protocol import TARGET
 from tests.signatures.bad import gost
@@ -71,7 +71,7 @@ def write(
     """Send a write as Envoy hands it on."""
     point = Scripted(outcome)
     verifications = None if by is None else Verifications(by, seconds)
-    app = ForwardAuth(point, VERIFIER, routes, signatures=Signatures(verifications, now))
+    app = ForwardAuth(point, VERIFIER, routes, aids=Aids(Signatures(verifications, now)))
     headers: Lines = [(b"host", b"records"), (b"authorization", token(**{"iin": DOCTOR} | (claims or {})))]
     headers += [(b"content-type", each.encode()) for each in content_type]
     headers += [(b"x-envoy-auth-partial-body", each.encode()) for each in partial]

@@ -16,7 +16,7 @@ from ruqsat.core.cases import CaseFile, PolicyCase, read_world, run_cases, set_f
 from ruqsat.core.diagnostics import has_errors
 from ruqsat.core.laws import Law
 from ruqsat.core.pack import Parts, compile_parts, read_parts, variants_of
-from ruqsat.core.vocabulary import Vocabulary
+from ruqsat.core.vocabulary import WrittenVocabulary
 from ruqsat.core.world import World
 from ruqsat.errors import PolicyError
 from ruqsat.stores.policy_folder import load_texts
@@ -24,7 +24,7 @@ from ruqsat.wiring import find_pack
 
 Folder = Annotated[Path | None, typer.Argument(help="Folder with model.conf and policies/ (default: the pack in use).")]
 
-SCHEMAS = {"vocabulary": Vocabulary, "laws": dict[str, Law], "cases": CaseFile, "out-of-reach": OutOfReach}
+SCHEMAS = {"vocabulary": WrittenVocabulary, "laws": dict[str, Law], "cases": CaseFile, "out-of-reach": OutOfReach}
 """The TOML files of a pack, by what their JSON Schema is called."""
 
 

@@ -10,6 +10,7 @@ from ruqsat.cli.output import AsJson, Format, console, print_findings, print_jso
 from ruqsat.core.admission import load_routes
 from ruqsat.core.fhir.meaning import Meaning
 from ruqsat.core.fhir.reading import read_target
+from ruqsat.core.fhir.records import lookups_of
 from ruqsat.core.pack import load_pack
 from ruqsat.core.routes import Mapped, RouteTable, mapped_of
 from ruqsat.core.target import TargetRejected, parse_target
@@ -40,9 +41,11 @@ def read(
     else:
         _print(shown, "")
     if isinstance(meaning, Meaning):
-        proxy = mapped_of(meaning) is not None
+        proxy = "asked" if mapped_of(meaning) is not None else "refused"
+        if lookups_of(meaning):
+            proxy = "asked, once its server has said whose it is (RUQSAT_FHIR_SERVERS)"
         if not as_json:
-            console().print(f"behind a proxy: {'asked' if proxy else 'refused'}", highlight=False)
+            console().print(f"behind a proxy: {proxy}", highlight=False)
         raise typer.Exit(1 if meaning.answer == "deny" else 0)
     raise typer.Exit(1 if isinstance(meaning, str) else 0)
 

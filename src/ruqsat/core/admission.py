@@ -11,13 +11,12 @@ from msgspec import Struct
 
 from ruqsat.core.cases import PolicyCase, parse_cases, read_world, run_cases
 from ruqsat.core.diagnostics import Diagnostic, Span, has_errors, in_order
-from ruqsat.core.pack import load_pack, read_parts, variants_of
+from ruqsat.core.pack import ROUTES, load_pack, read_parts, variants_of
 from ruqsat.core.policy_set import PolicySet, Rule
 from ruqsat.core.routes import RouteTable, parse_routes
 from ruqsat.core.stated import check_stored
 
 WORLD = "policies/fixtures/world.toml"
-ROUTES = "policies/routes.toml"
 CASES = ".test.toml"
 
 

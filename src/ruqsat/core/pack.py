@@ -21,11 +21,13 @@ from ruqsat.core.laws import Law, parse_laws
 from ruqsat.core.model_conf import Model, parse_model
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.rows import Row, parse_rows
+from ruqsat.core.scopes import read_coded
 from ruqsat.core.vocabulary import Vocabulary, parse_vocabulary, with_switches
 
 Parsed = TypeVar("Parsed")
 
 MODEL, VOCABULARY, LAWS = "model.conf", "policies/vocabulary.toml", "policies/laws.toml"
+ROUTES = "policies/routes.toml"
 
 
 class Parts(Struct, frozen=True):
@@ -68,6 +70,7 @@ def read_parts(texts: Mapping[str, bytes]) -> tuple[Parts | None, list[Diagnosti
             findings += found
     rows = tuple(row for file in files.values() for row in file)
     hierarchies = hierarchies_of(rows)
+    vocabulary = msgspec.structs.replace(vocabulary, coded=read_coded(texts.get(ROUTES, b"").decode(errors="replace")))
     functions = build_functions(vocabulary, hierarchies)
     findings = in_order([*findings, *check_pack(model, files, vocabulary, laws, functions, hierarchies)])
     if has_errors(findings):

@@ -9,14 +9,16 @@ is denied by the caller of this module.
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from msgspec import Struct
 
 from ruqsat.core.diagnostics import Diagnostic, nearest
 from ruqsat.core.fhir.check import Finding, parse_fhir
 from ruqsat.core.fhir.meaning import Meaning
-from ruqsat.core.fhir.words import FhirWords
+from ruqsat.core.fhir.words import FhirWords, segments_of
 from ruqsat.core.places import Path, Places, convert_each
+from ruqsat.core.request import ResourceProperties
 from ruqsat.core.validity import IMPERSONAL
 from ruqsat.core.vocabulary import Vocabulary, parse_toml
 
@@ -49,7 +51,14 @@ class Route(Struct, frozen=True, forbid_unknown_fields=True, rename={"data_class
 
 
 class Mapped(Struct, frozen=True):
-    """What a request means."""
+    """
+    What a request means.
+
+    Attributes:
+        beside: Further classes of the record; each must be permitted as well.
+        labels: Labels that were seen on it: it has at least these.
+        conf: Its confidentiality, if more than normal was seen.
+    """
 
     route: str
     action: str
@@ -58,6 +67,26 @@ class Mapped(Struct, frozen=True):
     data_class: str
     patient: str | None
     purpose: str | None
+    beside: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    conf: Literal["R", "V"] | None = None
+
+    def properties(self) -> ResourceProperties:
+        """
+        Return what is said of the resource.
+
+        Where it takes several answers, they are parts of which all must be permitted: one for each class, and, since
+        labels that were seen are never known to be all, one with them and one without.
+        """
+        if not self.beside and not self.labels:
+            return ResourceProperties(patient=self.patient, data_class=self.data_class, conf=self.conf)
+        parts = tuple(
+            {"id": self.resource_id, "class": name, "labels": labels}
+            for name in (self.data_class, *self.beside)
+            for labels in ((None, self.labels) if self.labels else (None,))
+        )
+        alone = None if self.beside else self.data_class
+        return ResourceProperties(patient=self.patient, data_class=alone, conf=self.conf, parts=parts, atomic=True)
 
 
 class RouteTable:
@@ -67,8 +96,8 @@ class RouteTable:
 
     def __init__(self, routes: Iterable[Route], classes: frozenset[str], fhir: FhirWords | None = None) -> None:
         self.fhir = fhir
-        ordered = sorted(routes, key=lambda route: [part.startswith("{") for part in _parts(route.path)])
-        self._routes = tuple((route, _parts(route.path)) for route in ordered)
+        ordered = sorted(routes, key=lambda route: [part.startswith("{") for part in segments_of(route.path)])
+        self._routes = tuple((route, segments_of(route.path)) for route in ordered)
         self._classes = classes
         # A path that names a patient speaks of that patient's data: its sender must not get to call them public.
         self._personal = classes - IMPERSONAL
@@ -120,11 +149,11 @@ def mapped_of(meaning: Meaning, *, by_body: bool = False) -> Mapped | None:
     known = meaning.answer in ("public", "decide") and meaning.source in sources
     if not known or meaning.action is None or any(more) or len(meaning.patients) > 1:
         return None
-    if len(meaning.classes) != 1 or len(meaning.types) != 1:
+    if not meaning.classes or len(meaning.types) != 1:
         return None
     return Mapped(
         f"fhir {meaning.interaction}", meaning.action, meaning.types[0], meaning.id, meaning.classes[0],
-        meaning.patients[0] if meaning.patients else None, None,
+        meaning.patients[0] if meaning.patients else None, None, meaning.classes[1:], meaning.labels, meaning.conf,
     )  # fmt: skip
 
 
@@ -152,7 +181,7 @@ def _findings(routes: tuple[Route, ...], fhir: FhirWords | None, vocabulary: Voc
         path: Path = ("route", number)
         for key, code, message, hint in _check(route, vocabulary):
             yield (*path, key), code, f"route `{route.id}`: {message}", hint
-        shape = tuple("{}" if part.startswith("{") else part for part in _parts(route.path))
+        shape = tuple("{}" if part.startswith("{") else part for part in segments_of(route.path))
         for method in route.methods:
             other = shapes.setdefault((method, shape), route.id)
             if other != route.id:
@@ -164,7 +193,7 @@ def _findings(routes: tuple[Route, ...], fhir: FhirWords | None, vocabulary: Voc
                 )
         for server in fhir.servers if fhir is not None else ():
             # A longer path begins with the base; a shorter one could only be a part of it, which is read as a route.
-            over = list(zip(_parts(route.path), server.root, strict=False))
+            over = list(zip(segments_of(route.path), server.root, strict=False))
             if len(over) == len(server.root) and all(part == root or part.startswith("{") for part, root in over):
                 yield (
                     (*path, "path"), "route-under-fhir",
@@ -174,7 +203,7 @@ def _findings(routes: tuple[Route, ...], fhir: FhirWords | None, vocabulary: Voc
 
 
 def _check(route: Route, vocabulary: Vocabulary) -> Iterator[tuple[str, str, str, str]]:
-    parts = _parts(route.path)
+    parts = segments_of(route.path)
     holders = [part[1:-1] for part in parts if part.startswith("{")]
     if not route.path.startswith("/") or any(not _is_part(part) for part in parts):
         yield (
@@ -204,10 +233,6 @@ def _check(route: Route, vocabulary: Vocabulary) -> Iterator[tuple[str, str, str
                 "methods", "unknown-method", f"method `{method}` is not one of {', '.join(METHODS)}",
                 nearest(method.upper(), METHODS) or "write it in capitals",
             )  # fmt: skip
-
-
-def _parts(path: str) -> tuple[str, ...]:
-    return tuple(path.strip("/").split("/")) if path.strip("/") else ()
 
 
 def _is_part(part: str) -> bool:

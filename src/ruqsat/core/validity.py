@@ -55,7 +55,7 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
         if purpose not in vocabulary.purposes:
             return _UNKNOWN_PURPOSE
     if ctx.smart_scopes is not None and not is_in_scope(
-        ctx.smart_scopes, res.type, res.data_class, case.act.name, _is_launched_for(case)
+        ctx.smart_scopes, res.type, res.data_class, case.act.name, _is_launched_for(case), vocabulary.coded
     ):
         return _SCOPE
     if res.data_class in IMPERSONAL:

@@ -120,9 +120,9 @@ class Switches(Struct, frozen=True, forbid_unknown_fields=True):
     btg: BreakGlass = field(default_factory=BreakGlass)
 
 
-class Vocabulary(Struct, frozen=True, forbid_unknown_fields=True):
+class WrittenVocabulary(Struct, frozen=True, forbid_unknown_fields=True):
     """
-    All words, by kind.
+    All words of ``vocabulary.toml``, by kind.
 
     ``reserved`` names those that stand by on purpose and that no rule uses; ``types`` are
     the types of resources that concern nobody, and the class of each, which need not be stated.
@@ -146,13 +146,25 @@ class Vocabulary(Struct, frozen=True, forbid_unknown_fields=True):
     reserved: tuple[str, ...] = ()
 
 
+class Vocabulary(WrittenVocabulary, frozen=True, forbid_unknown_fields=True):
+    """
+    All words that decisions know.
+
+    ``coded`` are the categories that SMART scopes may name, read from ``routes.toml``: a type of resource, the
+    category's code with its system or without, and the data class.
+    """
+
+    coded: frozenset[tuple[str, str, str]] = frozenset()
+
+
 def parse_vocabulary(text: str, file: str) -> tuple[Vocabulary | None, list[Diagnostic]]:
     """Read ``vocabulary.toml``; None with findings if it cannot be used."""
     data, findings = parse_toml(text, file)
     if data is None:
         return None, findings
     try:
-        return msgspec.convert(data, Vocabulary), []
+        written = msgspec.convert(data, WrittenVocabulary)
+        return Vocabulary(**{name: getattr(written, name) for name in written.__struct_fields__}), []
     except msgspec.ValidationError as error:
         return None, [Diagnostic(Span(file), "bad-vocabulary", _sentence(error), "see the comments of the file")]
 

@@ -75,6 +75,7 @@ class Origin(Struct, frozen=True):
         point: Name of the registered enforcement point; empty where nobody is registered.
         issued_at: When the subject's token was issued, if a token says who asks.
         signature: The record's, if it came with one that was verified here.
+        jti: The token's own id, for the journal: by it an entry is tied to what the issuer knows.
     """
 
     listener: str
@@ -85,6 +86,7 @@ class Origin(Struct, frozen=True):
     point: str = ""
     issued_at: Instant | None = None
     signature: SignedBy | None = None
+    jti: str | None = None
 
 
 class Obligation(Struct, frozen=True):
@@ -144,6 +146,7 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     point: str = ""
     degraded: bool = False
     signature: SignedBy | None = None
+    jti: str | None = None
 
 
 class PolicyEntry(Struct, frozen=True, omit_defaults=True):
@@ -377,7 +380,7 @@ class DecisionPoint:
         entry = Entry(
             "refusal", answer.id, render_instant(self._clock.now().hi), origin.listener, False,
             answer.decision.reason, answer.policy, subject, traceparent=origin.traceparent,
-            actors=origin.actors, point=origin.point,
+            actors=origin.actors, point=origin.point, jti=origin.jti,
         )  # fmt: skip
         self._metrics.decided(origin.listener, answer.decision.reason, 0.0)
         try:
@@ -520,6 +523,7 @@ class DecisionPoint:
                 origin.point,
                 _is_degraded(facts),
                 origin.signature,
+                origin.jti,
             )
         )
 

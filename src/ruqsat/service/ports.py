@@ -4,11 +4,10 @@ What the use cases need of the world, as shapes.
 Stores match these by shape and never import this module.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from typing import Protocol
 
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
-from ruqsat.core.fhir.meaning import Lookup
 from ruqsat.core.instant import Instant, Now
 
 
@@ -53,18 +52,18 @@ class FactsStore(Protocol):
         ...
 
 
-class PatientLookup(Protocol):
-    """Whose records are, as a FHIR server or the registry knows it; for requests that are deferred."""
+class RecordServer(Protocol):
+    """A FHIR server, asked for one record at a time."""
 
-    async def fetch_patients(self, lookups: tuple[Lookup, ...]) -> Mapping[Lookup, str | None]:
+    async def fetch_record(self, kind: str, name: str, version: str, elements: tuple[str, ...]) -> bytes | None:
         """
-        Return the patient of each record or identifier, None where there is none or several.
+        Return the record (its newest version if *version* is empty) in bytes, None where the server has none.
 
-        What it leaves out, and what it cannot find in time, denies
-        (:func:`ruqsat.core.fhir.meaning.with_patients`).
+        Args:
+            elements: What is needed of it; a server may send more.
 
         Raises:
-            StoreUnavailableError: nobody answered.
+            StoreUnavailableError: it answered otherwise, or not at all.
         """
         ...
 

@@ -33,7 +33,7 @@ class Identity(Struct, frozen=True):
 
     Attributes:
         purpose: The purposes that its token states.
-        jti: The token's own id.
+        jti: The token's own id (RFC 7519 §4.1.7); for the journal.
         smart_scopes: SMART scopes; None for a caller that is no SMART application.
         launch_patient: The patient that a SMART application was started for.
         actors: Who acts for the subject, the present one first; for the journal.
@@ -71,14 +71,14 @@ def read_identity(claims: Mapping[str, Any]) -> Identity:
         _agreed(_words(claims.get("roles")), _codes(iua.get("subject_role"), _ROLES)) or (),
         _agreed(_word_or_none(claims.get("org")), _word_or_none(iua.get("subject_organization_id"))),
     )
-    kind, jti, purpose = claims.get("subject_type", "user"), claims.get("jti"), claims.get("purpose_of_use")
-    if kind not in _SUBJECT_TYPES or not (jti is None or isinstance(jti, str)):
+    kind, purpose = claims.get("subject_type", "user"), claims.get("purpose_of_use")
+    if kind not in _SUBJECT_TYPES:
         raise BadClaimsError
     stated = _word(purpose) if isinstance(purpose, str) else _words(purpose)
     return Identity(
         Subject(kind, _word(claims.get("sub")), said),
         _agreed(stated, _codes(iua.get("purpose_of_use"), {})),
-        jti,
+        _word_or_none(claims.get("jti")),
         _smart_scopes(claims.get("scope")),
         _word_or_none(claims.get("patient")),
         _actors(claims.get("act")),

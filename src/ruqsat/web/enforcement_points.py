@@ -8,7 +8,7 @@ machine only.  Every proof that a point's entry states must hold.
 
 import hmac
 import tomllib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from ruqsat.errors import SettingsError
+from ruqsat.web.forwarded_certificates import XFCC, Hops, MalformedError, read_names
 
 PEER = "ruqsat.peer"
 """Key of the scope that holds what the connection itself proves."""
@@ -33,6 +34,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 ListenerName = Literal["json", "auth", "control", "grpc"]
 _DIGEST = 64
+_NAMES = {False: ("dns:", "uri:", "ip:"), True: ("dns:", "uri:", "hash:")}
+_FORWARDED = frozenset({"json", "control"})
 
 
 class Peer(Struct, frozen=True):
@@ -60,6 +63,9 @@ class EnforcementPoint(Struct, frozen=True, forbid_unknown_fields=True):
         secret_sha256: Digest, in hexadecimal, of what it sends as ``X-Ruqsat-Secret``.
         certificate: Names, of which its client certificate holds one.
         uid: Users, as one of which it runs behind a Unix socket.
+        forwards: It is an Envoy that speaks for whoever is behind it, by ``x-forwarded-client-cert``, and never for
+            itself: ``one`` where it alone writes that header, ``last`` where it adds to what others wrote.
+        behind: The entry of the Envoy that it asks through; ``certificate`` is what that one tells of it then.
         explain: It may see exact reasons (JSON listener).
         capabilities: Blocking duties that it can carry out (JSON listener).
         search: It may search, and so learn who has access to what (JSON listener).
@@ -69,6 +75,8 @@ class EnforcementPoint(Struct, frozen=True, forbid_unknown_fields=True):
     secret_sha256: str | None = None
     certificate: tuple[str, ...] = ()
     uid: tuple[int, ...] = ()
+    forwards: Hops | None = None
+    behind: str | None = None
     explain: bool = False
     capabilities: tuple[str, ...] = ()
     search: bool = False
@@ -96,8 +104,11 @@ class Door:
     """
 
     def __init__(self, points: tuple[EnforcementPoint, ...], anybody: EnforcementPoint | None = None) -> None:
-        self.points = points if anybody is None else (anybody,)
-        self._points, self._anybody = points, anybody
+        # A forwarder asks nothing itself.
+        self.points = tuple(each for each in points if each.forwards is None) if anybody is None else (anybody,)
+        self._direct = tuple(each for each in self.points if each.behind is None)
+        self._forwarders = tuple(each for each in points if each.forwards is not None)
+        self._anybody = anybody
 
     @classmethod
     def opened(cls, *, explain: bool = False, capabilities: tuple[str, ...] = (), search: bool = False) -> Self:
@@ -113,13 +124,35 @@ class Door:
         """Return the point that asks; None for nobody that is registered here."""
         if self._anybody is not None:
             return self._anybody
-        return self.find(scope.get(PEER, NOBODY), [value for name, value in scope["headers"] if name == SECRET])
+        headers = scope["headers"]
+        secrets = [value for name, value in headers if name == SECRET]
+        told = [value for name, value in headers if name == XFCC] if self._forwarders else []
+        return self.find(scope.get(PEER, NOBODY), secrets, told)
 
-    def find(self, peer: Peer, secrets: list[bytes]) -> EnforcementPoint | None:
-        """Return the first point whose proofs are all there."""
+    def find(self, peer: Peer, secrets: list[bytes], told: Sequence[bytes] = ()) -> EnforcementPoint | None:
+        """
+        Return the first point whose proofs are all there.
+
+        Args:
+            told: Certificates as the peer tells them; read only if it is a registered forwarder, which then asks
+                for whoever they name and for nobody else.
+        """
         if self._anybody is not None:
             return self._anybody
-        return next((point for point in self._points if point.is_proven(peer, secrets)), None)
+        for forwarder in self._forwarders:
+            if forwarder.is_proven(peer, []):
+                return self._find_behind(forwarder, secrets, list(told))
+        return next((point for point in self._direct if point.is_proven(peer, secrets)), None)
+
+    def _find_behind(
+        self, forwarder: EnforcementPoint, secrets: list[bytes], told: list[bytes]
+    ) -> EnforcementPoint | None:
+        try:
+            peer = Peer(read_names(told, forwarder.forwards or "one"))
+        except MalformedError:
+            return None
+        behind = (point for point in self.points if point.behind == forwarder.name)
+        return next((point for point in behind if point.is_proven(peer, secrets)), None)
 
 
 class EnforcementPoints:
@@ -139,7 +172,9 @@ class EnforcementPoints:
 
     def needs_certificates(self, listener: str) -> bool:
         """Tell whether some point proves itself there by a certificate."""
-        return any(point.certificate for point in self._points.values() if listener in point.listeners)
+        return any(
+            point.certificate for point in self._points.values() if listener in point.listeners and point.behind is None
+        )
 
 
 class Guarded:
@@ -187,6 +222,7 @@ def read_points(file: Path | None, known_duties: tuple[str, ...]) -> Enforcement
         raise SettingsError("holds no entry: register a point, or leave the setting out")
     for name, point in found.items():
         _check(name, point, known_duties)
+        _check_forwarding(name, point, found)
     return EnforcementPoints({name: msgspec.structs.replace(point, name=name) for name, point in found.items()})
 
 
@@ -200,14 +236,35 @@ def _check(name: str, point: EnforcementPoint, known_duties: tuple[str, ...]) ->
         wrong = "it proves itself by nothing: give `secret_sha256`, `certificate` or `uid`"
     elif point.secret_sha256 is not None and not _is_digest(point.secret_sha256):
         wrong = "`secret_sha256` is no digest: 64 hexadecimal digits, lower case (`printf %s SECRET | sha256sum`)"
-    elif any(not each.startswith(("dns:", "uri:", "ip:")) for each in point.certificate):
-        wrong = "`certificate` lists names of a certificate: `dns:…`, `uri:…` or `ip:…`"
+    elif any(not each.startswith(_NAMES[point.behind is not None]) for each in point.certificate):
+        wrong = (
+            "`certificate` lists names of a certificate: `dns:…`, `uri:…`, `ip:…`; behind an Envoy `hash:…`, not `ip:…`"
+        )
     elif point.uid and "grpc" in point.listeners:
         wrong = "the grpc listener cannot tell users of processes: give `secret_sha256` or `certificate` there"
     elif not set(point.capabilities) <= set(known_duties):
         wrong = f"`capabilities` are some of {', '.join(known_duties)}"
     elif (point.explain or point.capabilities or point.search) and point.listeners != ("json",):
         wrong = "`explain`, `capabilities` and `search` are of the JSON listener alone: a proxy can carry out nothing"
+    if wrong:
+        raise SettingsError(f"[{name}] {wrong}")
+
+
+def _check_forwarding(name: str, point: EnforcementPoint, found: dict[str, EnforcementPoint]) -> None:
+    wrong = ""
+    if point.forwards is not None:
+        if not set(point.listeners) <= _FORWARDED:
+            wrong = "an Envoy forwards to the json and control listeners; at the others the certificate is a client's"
+        elif point.behind is not None or point.explain or point.capabilities or point.search:
+            wrong = "it only forwards: give what it may see and do to whoever is behind it"
+        elif point.secret_sha256 is not None or not (point.certificate or point.uid):
+            wrong = "an Envoy that forwards proves itself by `certificate` or `uid`: a secret could be its client's"
+    elif point.behind is not None:
+        forwarder = found.get(point.behind)
+        if forwarder is None or forwarder.forwards is None or not set(point.listeners) <= set(forwarder.listeners):
+            wrong = "`behind` names an entry that `forwards`, at the same listeners"
+        elif point.uid or not point.certificate:
+            wrong = "behind an Envoy it proves itself by `certificate`, as the Envoy tells it"
     if wrong:
         raise SettingsError(f"[{name}] {wrong}")
 

@@ -141,4 +141,4 @@ def _origin(request: Request, identity: Identity | None = None) -> Origin:
     )
     if identity is None:
         return origin
-    return replace(origin, actors=identity.actors, issued_at=identity.issued_at)
+    return replace(origin, actors=identity.actors, issued_at=identity.issued_at, jti=identity.jti)

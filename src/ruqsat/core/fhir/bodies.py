@@ -15,15 +15,15 @@ _PROTECTED = frozenset({"", "id", "resourcetype", "meta", "implicitrules", "cont
 _PATCHES = frozenset({"add", "remove", "replace", "move", "copy"})
 
 
-def read_json(body: bytes) -> dict[str, Any] | list[Any]:
+def read_json(body: bytes, most: int = MAX_BODY_BYTES) -> dict[str, Any] | list[Any]:
     """
-    Read a body.
+    Read a body of at most *most* bytes.
 
     Raises:
         Refused: it is no JSON object or array of UTF-8, is too large or too deep, or has a key twice in whatever case;
             then two readers could read two things.  Numbers are kept as they are written.
     """
-    if len(body) > MAX_BODY_BYTES:
+    if len(body) > most:
         raise Refused("body_too_large")
     try:
         text = body.decode("utf-8")

@@ -19,7 +19,7 @@ from ruqsat.core.places import Path, Places, convert_each, convert_mapping, name
 from ruqsat.core.validity import IMPERSONAL
 from ruqsat.core.vocabulary import Vocabulary
 
-_PARTS = {"server", "types", "unmapped", "categories", "parameters", "includes", "operation"}
+_PARTS = {"shared_patients", "server", "types", "unmapped", "categories", "parameters", "includes", "operation"}
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 Finding = tuple[Path, str, str, str]
 
@@ -48,8 +48,11 @@ def parse_fhir(raw: Any, places: Places, vocabulary: Vocabulary) -> tuple[FhirWo
         tuple(
             convert_each(raw.get("operation"), Operation, ("fhir", "operation"), places, "operation", findings).values()
         ),
-        tuple(vocabulary.classes), IMPERSONAL,
+        tuple(vocabulary.classes), IMPERSONAL, raw.get("shared_patients", False),
     )  # fmt: skip
+    if not isinstance(words.shared_patients, bool):
+        findings.append(places.finding(("fhir", "shared_patients"), "bad-route", "`shared_patients` is a yes or a no",
+                                       "write `shared_patients = true`, or leave it out"))  # fmt: skip
     if not findings:
         findings = [places.finding(*found) for check in _CHECKS for found in check(words, vocabulary)]
     return (None if findings else words), findings
@@ -87,6 +90,16 @@ def _servers(words: FhirWords, _: Vocabulary) -> Iterator[Finding]:
                     f"`{url}` is no absolute URL of a base",
                     "such as `https://host/fhir`",
                 )
+
+
+def _shared(words: FhirWords, _: Vocabulary) -> Iterator[Finding]:
+    if len(words.servers) > 1 and not words.shared_patients:
+        yield (
+            ("fhir", "server", 1), "patient-unclear",
+            "several servers, and nothing says that an id names the same patient at each of them",
+            "write `shared_patients = true` under [fhir] if one register gives out their ids; if not, give each server "
+            "a sidecar of its own",
+        )  # fmt: skip
 
 
 def _types(words: FhirWords, vocabulary: Vocabulary) -> Iterator[Finding]:
@@ -227,7 +240,7 @@ def _whose(operation: Operation, words: FhirWords) -> str:
     return ""
 
 
-_CHECKS = (_servers, _types, _categories, _parameters, _includes, _operations)
+_CHECKS = (_servers, _shared, _types, _categories, _parameters, _includes, _operations)
 
 
 def _classes(path: Path, classes: tuple[str, ...], vocabulary: Vocabulary, with_all: bool) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
 """What a request means, and how far that can be said before the record or the answer is seen."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -21,11 +21,12 @@ NEW_PATIENT = "urn:ruqsat:new-patient"
 
 
 class Lookup(Struct, frozen=True, order=True):
-    """A question to the server of records: whose is this record, or who has this identifier?"""
+    """A question to the server of records: whose is this record (or this version of it), or who has this identifier?"""
 
     type: str
     value: str
     by: Literal["id", "identifier"] = "id"
+    version: str = ""
 
 
 class Meaning(Struct, frozen=True):
@@ -46,6 +47,8 @@ class Meaning(Struct, frozen=True):
         put: Parameters to set before the request goes on.
         also: Actions that must be permitted besides.
         diverted: The request goes to a service of ours, never to the FHIR server.
+        labels: Labels seen on the record itself: it has at least these.
+        conf: Its confidentiality, where what was seen says more than normal.
         reason: Why it is denied or deferred, of a closed list; nothing of the request.
         entries: Of a batch or transaction: what each entry means.
     """
@@ -65,6 +68,8 @@ class Meaning(Struct, frozen=True):
     put: tuple[tuple[str, str], ...] = ()
     also: tuple[str, ...] = ()
     diverted: bool = False
+    labels: tuple[str, ...] = ()
+    conf: Literal["R", "V"] | None = None
     reason: str = ""
     entries: tuple["Meaning", ...] = ()
 
@@ -132,25 +137,3 @@ def impersonal(meaning: Meaning, public: bool, problems: Iterable[str] = ()) -> 
         meaning, source="none", patients=(), lookups=(), filtered=False, strip=(), put=(), stored=None
     )
     return msgspec.structs.replace(nobody, answer="public" if public else "decide")
-
-
-def with_patients(meaning: Meaning, found: Mapping[Lookup, str | None]) -> Meaning:
-    """
-    Return what a deferred request means once *found* says whose the records are.
-
-    A look-up without an answer, or a record of nobody, denies.
-
-    Examples:
-        >>> asked = Meaning("read", "read", "defer", ("labs",), source="lookup", lookups=(Lookup("Observation", "o1"),))
-        >>> with_patients(asked, {Lookup("Observation", "o1"): "p1"}).answer
-        'decide'
-        >>> with_patients(asked, {}).reason
-        'unresolved'
-    """
-    if meaning.source != "lookup" or meaning.answer != "defer":
-        return meaning
-    patients = {found.get(lookup) for lookup in meaning.lookups}
-    known = tuple(sorted(patient for patient in patients if patient))
-    if not known or len(known) != len(patients):
-        return refused(meaning, "unresolved")
-    return msgspec.structs.replace(meaning, source="named", patients=known, answer="decide", reason="")

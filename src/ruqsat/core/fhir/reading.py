@@ -9,6 +9,7 @@ from ruqsat.core.fhir.call import Call, answered, json_of, whose_record
 from ruqsat.core.fhir.meaning import (
     EVERYTHING,
     INVALID,
+    Lookup,
     Meaning,
     Refused,
     Whose,
@@ -23,7 +24,13 @@ from ruqsat.core.target import Parameters, Target, TargetRejected, merged, parse
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
-READ_HEADERS = OVERRIDES | {"content-type", "if-none-exist", "prefer"}
+REFUSED_HEADERS = frozenset({"x-cascade", "x-meta-snapshot-mode", "x-provenance", "x-rewrite-history"})
+"""
+Headers by which servers do more than the request says: delete what refers to a record (as ``_cascade`` does), take
+labels away, store a second record (``Provenance``), write over versions.
+"""
+
+READ_HEADERS = OVERRIDES | REFUSED_HEADERS | {"content-type", "if-none-exist", "prefer"}
 """Headers that change what a FHIR request means; an enforcement point hands them over, however they are spelt."""
 
 _CAPABILITIES = frozenset({("metadata",), (".well-known", "smart-configuration")})
@@ -144,7 +151,7 @@ def _at_type(words: FhirWords, call: Call, kind: str, rest: tuple[str, ...]) -> 
         case (name, "_history") if call.method == "GET":
             return _read(words, call, kind, name, "history-instance")
         case (name, "_history", version) if call.method == "GET" and is_id(version):
-            return _read(words, call, kind, name, "vread")
+            return _read(words, call, kind, name, "vread", version)
         case (name, operation) if operation.startswith("$"):
             return read_operation(words, call, kind, name, operation)
         case (name, part) if call.method == "GET" and (part == "*" or words.is_type(part)):
@@ -154,7 +161,7 @@ def _at_type(words: FhirWords, call: Call, kind: str, rest: tuple[str, ...]) -> 
     return INVALID
 
 
-def _read(words: FhirWords, call: Call, kind: str, name: str, interaction: str) -> Meaning:
+def _read(words: FhirWords, call: Call, kind: str, name: str, interaction: str, version: str = "") -> Meaning:
     history = interaction == "history-instance"
     accepted = words.parameters.history if history else words.parameters.read
     strip, put = rewritten(words, call.parameters, (kind,))
@@ -163,7 +170,11 @@ def _read(words: FhirWords, call: Call, kind: str, name: str, interaction: str) 
         filtered=history or not words.is_own(kind), strip=strip, put=put,
     )  # fmt: skip
     problems = {*unexpected_parameters(words, call.parameters, accepted), words.refusal(kind, "read")}
-    return answered(words, meaning, whose_record(words, kind, name), problems)
+    whose = whose_record(words, kind, name)
+    if version and whose.lookups:
+        # A version may be another patient's than the record is now: both are asked for.
+        whose = Whose("lookup", (), (*whose.lookups, Lookup(kind, name, version=version)))
+    return answered(words, meaning, whose, problems)
 
 
 def _history(words: FhirWords, call: Call, kind: str | None) -> Meaning:
@@ -248,6 +259,8 @@ def _headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         key = name.lower().replace("_", "-")
         if key in OVERRIDES:
             raise Refused("method_override")
+        if key in REFUSED_HEADERS:
+            raise Refused("refused_header")
         if key in READ_HEADERS and key in found:
             raise Refused("header_twice")
         found[key] = value.lower() if key != "if-none-exist" else value

@@ -98,7 +98,7 @@ def rewritten(
         if name == "_summary" and value in _SHORT_SUMMARIES:
             strip.add(name)
         if name == "_elements" and all(part.isascii() and part.isalpha() for part in value.split(",")):
-            put = ((name, ",".join(sorted({*value.split(","), *_needed(words, types)}))),)
+            put = ((name, ",".join(sorted({*value.split(","), *elements_needed(words, types)}))),)
     return tuple(sorted(strip)), put
 
 
@@ -235,8 +235,8 @@ def _included(words: FhirWords, name: str, value: str) -> tuple[set[str], set[st
     return brought, set()
 
 
-def _needed(words: FhirWords, types: Iterable[str]) -> set[str]:
-    """Return the elements without which an answer cannot be filtered: labels, patient, category."""
+def elements_needed(words: FhirWords, types: Iterable[str]) -> set[str]:
+    """Return the elements without which a record cannot be judged: labels, patient, category."""
     needed = {"meta"}
     for name in types:
         if name in words.types:

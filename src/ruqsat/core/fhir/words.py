@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Literal
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ruqsat.core.fhir.meaning import EVERYTHING
 
@@ -121,7 +122,7 @@ class Operation(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FhirWords(Struct, frozen=True, dict=True):
-    """All of it, checked."""
+    """All of it, checked; with *shared_patients* an id names the same patient at every server."""
 
     servers: tuple[Server, ...]
     types: dict[str, TypeEntry]
@@ -132,6 +133,7 @@ class FhirWords(Struct, frozen=True, dict=True):
     operations: tuple[Operation, ...]
     class_order: tuple[str, ...]
     impersonal: frozenset[str] = field(default_factory=frozenset)
+    shared_patients: bool = False
 
     def server_of(self, segments: tuple[str, ...]) -> Server | None:
         """Return the server whose base the path begins with."""
@@ -139,6 +141,11 @@ class FhirWords(Struct, frozen=True, dict=True):
             if segments[: len(root)] == root:
                 return server
         return None
+
+    def with_url(self, url: str) -> "FhirWords":
+        """Return these words, by which *url* is one more address of the first server; patients' ids are one space."""
+        first = self.servers[0]
+        return replace(self, servers=(replace(first, urls=(*first.urls, url)), *self.servers[1:]))
 
     @cached_property
     def _roots(self) -> tuple[tuple[tuple[str, ...], Server], ...]:

@@ -8,29 +8,32 @@ permission, and 5xx as a reason to use its failure mode.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ruqsat.core.admission import Pack
-from ruqsat.core.fhir.meaning import NEW_PATIENT
+from ruqsat.core.fhir.meaning import NEW_PATIENT, Meaning
 from ruqsat.core.fhir.reading import READ_HEADERS, read_target
+from ruqsat.core.fhir.records import lookups_of, with_records
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.record_signature import DUTY, WRITES, names_target
 from ruqsat.core.request import Action as AskedAction
-from ruqsat.core.request import EvaluationRequest, RequestContext, Resource, ResourceProperties
+from ruqsat.core.request import EvaluationRequest, RequestContext, Resource
 from ruqsat.core.routes import Mapped, RouteTable, mapped_of
 from ruqsat.core.target import TargetRejected, parse_target
-from ruqsat.errors import RequestError
+from ruqsat.errors import RequestError, StoreUnavailableError
 from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.service.record_lookup import RecordLookup
 from ruqsat.web.claims import Identity
 from ruqsat.web.enforcement_points import Door, EnforcementPoint
 from ruqsat.web.forward_auth import caddy, envoy, haproxy, nginx, traefik
 from ruqsat.web.forward_auth.shared import BadPepRequest, Dialect, Headers, Original, Receive, Refused, Scope
-from ruqsat.web.forward_auth.signed import MARKS, ReadBody, Signatures, Signed, read_arriving, read_signed
+from ruqsat.web.forward_auth.signed import MARKS, PROVENANCE, ReadBody, Signatures, Signed, read_arriving, read_signed
 from ruqsat.web.identity import TokenVerifier, Unauthenticated
 from ruqsat.web.load import Load
 from ruqsat.web.protocol import TARGET
@@ -77,6 +80,22 @@ class Verdict(Struct, frozen=True):
         return told
 
 
+class Aids(NamedTuple):
+    """
+    What is done here because no proxy does it.
+
+    Attributes:
+        signatures: Verifies the signatures of records; without a verifier none is good.
+        lookups: By FHIR base, asks whose a record is; a base without one is never asked.
+    """
+
+    signatures: Signatures = Signatures(None, lambda: 0)
+    lookups: Mapping[str, RecordLookup] = MappingProxyType({})
+
+
+_NO_AIDS = Aids()
+
+
 class ForwardAuth:
     """
     What every dialect asks, and the ASGI application of the forward-auth listener.
@@ -89,13 +108,13 @@ class ForwardAuth:
     def __init__(
         self, decision_point: Decides, verifier: TokenVerifier, routes: RouteTable,
         policy_set: PolicySet | None = None, door: Door | None = None, load: Load | None = None,
-        signatures: Signatures | None = None,
+        aids: Aids = _NO_AIDS,
     ) -> None:  # fmt: skip
         self._decision_point = decision_point
         self._verifier = verifier
         self._door = door or Door.opened()
         self._load = load or Load()
-        self._signatures = signatures or Signatures(None, lambda: 0)
+        self._signatures, self._lookups = aids
         self._in_force = (routes, policy_set)
 
     def put_in_force(self, pack: Pack) -> None:
@@ -140,14 +159,14 @@ class ForwardAuth:
             if point is None:
                 raise Refused("bad_pep_request")
             asked, who = await self._read(read_original, headers)
-            if who.actors or who.issued_at is not None:
-                origin = replace(origin, actors=who.actors, issued_at=who.issued_at)
+            if who.actors or who.issued_at is not None or who.jti is not None:
+                origin = replace(origin, actors=who.actors, issued_at=who.issued_at, jti=who.jti)
             signed = await read_signed(asked.method, headers, read_body)
             routes, policy_set = self._in_force
-            mapped = _map(asked, routes, headers, signed)
-            if mapped.action not in WRITES:
+            meant = _mean(asked, routes, headers, signed)
+            if isinstance(meant, _OfRecord) or meant.action not in WRITES:
                 signed = None
-            return await self._decided(_question(who, mapped), who, origin, policy_set, signed)
+            return await self._decided(who, meant, origin, routes, policy_set, signed)
         except Refused as refusal:
             decision = await self._recorded(refusal, origin, None if who is None else who.subject.id)
             return Verdict(refusal.status, decision, "not_permitted", challenge=refusal.challenge)
@@ -161,8 +180,8 @@ class ForwardAuth:
         return Verdict()
 
     async def _decided(
-        self, request: EvaluationRequest, who: Identity, origin: Origin, policy_set: PolicySet | None,
-        signed: Signed | None,
+        self, who: Identity, meant: "Mapped | _OfRecord", origin: Origin, routes: RouteTable,
+        policy_set: PolicySet | None, signed: Signed | None,
     ) -> Verdict:  # fmt: skip
         # Under way from here on: whoever waits for a key of the issuer's takes nobody's place.
         if not self._load.enter():
@@ -171,12 +190,30 @@ class ForwardAuth:
             if signed is not None:
                 found = await self._signatures.verify(signed, who)
                 origin = replace(origin, capabilities=frozenset({DUTY}), signature=found)
-            answer = await self._decision_point.decide(request, origin, policy_set)
+            mapped = meant if isinstance(meant, Mapped) else await self._looked_up(meant, routes)
+            answer = await self._decision_point.decide(_question(who, mapped), origin, policy_set)
         finally:
             self._load.leave()
         if answer.decision.allowed is True:
-            return Verdict(200, answer.id, answer.reason, request.subject.id)
-        return Verdict(403, answer.id, answer.reason)
+            if isinstance(meant, _OfRecord) and mapped.action not in ("read", "search"):
+                self._lookups[meant.base].forget(mapped.resource_type, mapped.resource_id)
+            return Verdict(200, answer.id, answer.reason, who.subject.id)
+        # Whoever names a record and no patient must not learn from a refusal whether it is there, and of whom.
+        return Verdict(403, answer.id, answer.reason if isinstance(meant, Mapped) else "not_permitted")
+
+    async def _looked_up(self, meant: "_OfRecord", routes: RouteTable) -> Mapped:
+        """Return what a request for a record means, once its server was asked whose it is; raises Refused."""
+        lookup = self._lookups.get(meant.base)
+        if lookup is None or routes.fhir is None:
+            raise Refused("fhir.lookup")
+        try:
+            meaning = with_records(meant.meaning, await lookup.find(lookups_of(meant.meaning), routes.fhir))
+        except StoreUnavailableError:
+            raise Refused("fhir.lookup_failed") from None
+        mapped = mapped_of(meaning)
+        if mapped is None:
+            raise Refused(f"fhir.{meaning.reason or 'answer_unfiltered'}")
+        return mapped
 
     async def _read(self, read_original: Callable[[], Original], headers: Headers) -> tuple[Original, Identity]:
         """Return the request that a client sent to the proxy, and who asks; raises Refused."""
@@ -218,16 +255,26 @@ def _of_no_dialect() -> Original:
     raise BadPepRequest
 
 
-def _map(asked: Original, routes: RouteTable, headers: Headers, signed: Signed | None) -> Mapped:
+class _OfRecord(Struct, frozen=True):
+    """A request for one record under a FHIR base, of which its server must say whose it is."""
+
+    base: str
+    meaning: Meaning
+
+
+def _mean(asked: Original, routes: RouteTable, headers: Headers, signed: Signed | None) -> Mapped | _OfRecord:
     try:
         target = parse_target(asked.target, None)
     except TargetRejected:
         raise Refused("bad_target") from None
     reason = "unmapped.route"
-    if routes.fhir is not None and routes.fhir.server_of(target.segments) is not None:
+    server = None if routes.fhir is None else routes.fhir.server_of(target.segments)
+    if server is not None and routes.fhir is not None:
         # No body is read that is not signed, and no proxy can filter an answer: what needs either is refused.
         body = None if signed is None else signed.body
-        meaning = read_target(asked.method, target, _fhir_headers(headers), body, routes.fhir)
+        meaning = read_target(asked.method, target, _fhir_headers(headers, signed), body, routes.fhir)
+        if lookups_of(meaning):
+            return _OfRecord(server.base, meaning)
         mapped, reason = mapped_of(meaning, by_body=signed is not None), f"fhir.{meaning.reason or 'answer_unfiltered'}"
         is_named = meaning.source == "body" and NEW_PATIENT not in meaning.patients
     else:
@@ -241,21 +288,24 @@ def _map(asked: Original, routes: RouteTable, headers: Headers, signed: Signed |
     return mapped
 
 
-def _fhir_headers(headers: Headers) -> list[tuple[str, str]]:
-    """Return the client's headers that change what a FHIR request means, as far as the proxy hands them on."""
+def _fhir_headers(headers: Headers, signed: Signed | None) -> list[tuple[str, str]]:
+    """
+    Return the client's headers that change what a FHIR request means, as far as the proxy hands them on.
+
+    A Provenance that brought the signature was read: it changes no more than who has signed.
+    """
     return [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in headers
-        if name.replace(b"_", b"-").decode("latin-1") in READ_HEADERS
+        if name.replace(b"_", b"-").decode("latin-1") in READ_HEADERS and not (signed and name == PROVENANCE)
     ]
 
 
 def _question(who: Identity, mapped: Mapped) -> EvaluationRequest:
-    properties = ResourceProperties(patient=mapped.patient, data_class=mapped.data_class)
     return EvaluationRequest(
         who.subject,
         AskedAction(mapped.action),
-        Resource(mapped.resource_type, mapped.resource_id, properties),
+        Resource(mapped.resource_type, mapped.resource_id, mapped.properties()),
         RequestContext(
             purpose=who.purpose if who.purpose is not None else mapped.purpose,
             smart_scopes=who.smart_scopes,
