@@ -166,7 +166,7 @@ def test_a_provenance_of_fhir_carries_the_signature_too(routes: RouteTable) -> N
     ([("x-ruqsat-signature", f"{signature()},{signature()}")], "malformed"),
     ([("x-ruqsat-signature", b64encode(b"\x30" * 200_000).decode())], "too_large"),
     ([line(content=RECORD)], "not_detached"),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_a_header_that_holds_no_one_signature_is_refused(
     lines: list[tuple[str, str]], reason: str, routes: RouteTable
 ) -> None:
