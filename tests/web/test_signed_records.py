@@ -323,8 +323,19 @@ def test_what_is_signed_says_itself_of_which_record_it_is(
         assert refusal(routes, line(body), **asked) == "signature.target_unnamed"
 
 
+def test_a_signed_resource_of_no_category_needs_a_permit_for_each_class_that_it_may_be(routes: RouteTable) -> None:
+    """All of them or none: they are parts of one question that cannot be cut."""
+    resource = {"resourceType": "Observation", "subject": {"reference": "Patient/p-dana"}}
+    body = json.dumps(resource).encode()
+    sent = write(routes, line(body), body=body, method="POST", target="/fhir/Observation")
+    properties = sent.point.asked[0].resource.properties
+
+    assert (sent.status, properties.patient, properties.data_class, properties.atomic) == (200, "p-dana", None, True)
+    assert {each["class"] for each in properties.parts} > {"labs", "vitals"}
+
+
 @pytest.mark.parametrize(("resource", "reason"), [
-    ({}, None), ({"category": None}, "fhir.answer_unfiltered"), ({"subject": None}, "fhir.no_patient"),
+    ({}, None), ({"subject": None}, "fhir.no_patient"),
     ({"subject": {"reference": "Patient?identifier=1"}}, "fhir.conditional_reference"),
     ({"subject": {"identifier": {"system": "urn:kz:iin", "value": "1"}}}, "fhir.lookup"),
     ({"resourceType": "Condition"}, "fhir.body_of_another_type"),
