@@ -12,8 +12,9 @@ from journal_helpers import decision, ids_in, on_loop, story_of
 from simulated_disk import GatedDisk, Moment, Refusal, SimulatedDisk, UnsyncedDisk, lay_out, power_cuts
 
 from ruqsat.errors import JournalError
-from ruqsat.stores.journal_folder import list_segments, verify_folder
+from ruqsat.stores.journal_folder import list_segments
 from ruqsat.stores.journal_segment import WAITING_BYTES, DurableJournal
+from ruqsat.stores.journal_verification import verify_folder
 
 
 async def live_through(disk: SimulatedDisk, folder: Path) -> list[int]:

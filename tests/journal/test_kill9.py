@@ -16,8 +16,9 @@ import pytest
 from journal_helpers import on_loop
 
 import ruqsat
-from ruqsat.stores.journal_folder import list_segments, verify_folder
+from ruqsat.stores.journal_folder import list_segments
 from ruqsat.stores.journal_segment import DurableJournal
+from ruqsat.stores.journal_verification import verify_folder
 
 KILLS = 200
 KILLS_IN_ONE_FOLDER = 20

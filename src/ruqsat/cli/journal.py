@@ -11,7 +11,9 @@ import msgspec
 import typer
 from rich.console import Console
 
-from ruqsat.stores.journal_folder import MISSING_FOLDER, FolderFinding, FolderReport, as_text, verify_folder
+from ruqsat.stores.journal_claims import FolderFinding
+from ruqsat.stores.journal_folder import as_text
+from ruqsat.stores.journal_verification import MISSING_FOLDER, FolderReport, verify_folder
 
 INTACT, ALTERED, USAGE = 0, 1, 2
 

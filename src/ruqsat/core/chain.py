@@ -18,7 +18,7 @@ folder.  Both take a signed checkpoint kept elsewhere.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 
 import msgspec
@@ -40,6 +40,7 @@ UNKNOWN_FORMAT = "unknown-format"
 MORE_FINDINGS = "more-findings"
 
 _BODY = len('{"hash":"",') + 64
+_HASH = slice(len('{"hash":"'), len('{"hash":"') + 64)
 _FRAME = re.compile(rb'\{"hash":"([0-9a-f]{64})","prev":"([0-9a-f]{64})","n":(0|[1-9][0-9]{0,17}),')
 _FRESH = sha256()  # copying one costs half of asking for a new one
 
@@ -123,7 +124,18 @@ def build_line(prev: bytes, number: int, entry: bytes) -> tuple[bytes, bytes]:
     return b'{"hash":"%b",%b\n' % (digest, body), digest
 
 
-def scan_segment(lines: Iterable[bytes], *, segment: int, prev: bytes | None, last: bool) -> SegmentScan:
+def ignore(digest: bytes) -> None:
+    """Pass by the hash of a line."""
+
+
+def scan_segment(
+    lines: Iterable[bytes],
+    *,
+    segment: int,
+    prev: bytes | None,
+    last: bool,
+    each: Callable[[bytes], object] = ignore,
+) -> SegmentScan:
     """
     Read one segment line by line and report everything that is not as it was written.
 
@@ -136,6 +148,7 @@ def scan_segment(lines: Iterable[bytes], *, segment: int, prev: bytes | None, la
         prev: The hash the header must follow; None if it is not known.
         last: Whether this is the last segment, the only one whose last line may be
             unfinished (``torn-tail``); elsewhere such a line is ``altered``.
+        each: Called with the hash of every line that is as it was written, in order.
 
     Examples:
         >>> header, first = build_line(NO_HASH, 0, msgspec.json.encode(SegmentHeader(segment=1)))
@@ -148,8 +161,14 @@ def scan_segment(lines: Iterable[bytes], *, segment: int, prev: bytes | None, la
     """
     reader = _Reader(segment, prev, last)
     for line in lines:
-        reader.take(line)
+        if reader.take(line):
+            each(line[_HASH])
     return reader.scan()
+
+
+def hash_of(line: bytes) -> bytes:
+    """Return the hash that a line of ours bears, unverified."""
+    return line[_HASH]
 
 
 def _digest(body: bytes | memoryview) -> bytes:
@@ -172,8 +191,8 @@ class _Reader:
         self._total = 0
         self._findings: list[Finding] = []
 
-    def take(self, line: bytes) -> None:
-        """Judge the next *line*."""
+    def take(self, line: bytes) -> bool:
+        """Judge the next *line*, and tell whether it is as it was written."""
         self._line += 1
         flaw = self._judge(line) if line.endswith(b"\n") else self._judge_unfinished()
         if flaw is not None:
@@ -183,6 +202,7 @@ class _Reader:
         self._total += len(line)
         if line.endswith(b"\n"):
             self._complete = self._total
+        return flaw is None
 
     def scan(self) -> SegmentScan:
         """Return what was found."""

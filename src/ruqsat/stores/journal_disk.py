@@ -1,5 +1,5 @@
 """
-The five calls by which the journal touches a disk.
+The calls by which the journal touches a disk.
 
 They stand apart so that a test can put a disk in their place that loses, tears
 and refuses; nothing else in the journal writes.
@@ -7,6 +7,8 @@ and refuses; nothing else in the journal writes.
 
 import os
 from pathlib import Path
+
+from ruqsat.stores.journal_folder import UNFINISHED
 
 
 class Disk:
@@ -34,6 +36,17 @@ class Disk:
     def truncate(self, descriptor: int, size: int) -> None:
         """Cut the file to *size* bytes."""
         os.ftruncate(descriptor, size)
+
+    def replace(self, path: Path, data: bytes) -> None:
+        """Let *path* hold *data* and nothing else, whole or not at all, once ``sync_dir`` has returned."""
+        unfinished = path.with_name(path.name + UNFINISHED)
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        unfinished.replace(path)
 
     def sync_dir(self, folder: Path) -> None:
         """Return once the names in *folder* are on stable storage."""

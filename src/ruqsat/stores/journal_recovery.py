@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ruqsat.core.chain import NO_HASH, TORN_TAIL, SegmentScan
 from ruqsat.errors import StoreLockedError
 from ruqsat.stores.journal_disk import Disk
-from ruqsat.stores.journal_folder import LOCK_NAME, list_segments, read_segment
+from ruqsat.stores.journal_folder import LOCK_NAME, list_checkpoints, list_segments, read_segment
 
 _log = logging.getLogger("ruqsat.journal")
 
@@ -79,10 +79,11 @@ def recover(folder: Path, disk: Disk) -> Recovered:
     """
     segments = list_segments(folder)
     disk.sync_dir(folder)
-    last = segments[-1].number if segments else 0
+    # A segment that was signed and is gone keeps its number: it must not be written, and signed, a second time.
+    last = max((each.number for each in (*segments, *list_checkpoints(folder))), default=0)
     cut_bytes, damaged = 0, False
     for segment in reversed(segments):
-        scan = read_segment(segment, prev=None, last=segment.number == last)
+        scan = read_segment(segment, prev=None, last=segment == segments[-1])
         if scan is None or any(found.code != TORN_TAIL for found in scan.findings):
             damaged = True
             _log.error("journal_damage_met file=%s", segment.path.name)

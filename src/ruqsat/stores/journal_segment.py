@@ -22,7 +22,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
 
+from ruqsat.core.signed_note import SigningKey
 from ruqsat.errors import JournalError
+from ruqsat.stores.journal_checkpoints import CHECKPOINT_SECONDS, CheckpointWriter
 from ruqsat.stores.journal_disk import Disk
 from ruqsat.stores.journal_file import Outcome, SegmentFile
 from ruqsat.stores.journal_groups import Group, Groups, Place
@@ -56,6 +58,7 @@ class _Journal:
         self.failed = 0
         self.cut_bytes = recovered.cut_bytes
         self.sync_seconds_observer: Callable[[float], None] = _ignore
+        self.checkpoints: CheckpointWriter | None = None
         self._file = file
         self._lock = lock
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -75,7 +78,15 @@ class _Journal:
         )
 
     @classmethod
-    def open(cls, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, disk: Disk | None = None) -> Self:
+    def open(
+        cls,
+        folder: Path,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        key: SigningKey | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        disk: Disk | None = None,
+    ) -> Self:
         """
         Take over *folder*, settle what a crash left there, and begin a new segment.
 
@@ -87,6 +98,8 @@ class _Journal:
         Args:
             folder: For this journal alone.
             segment_bytes: A segment that has grown to this size is followed by a new one.
+            key: Who signs checkpoints; without, none are written, nor of a journal that may lose.
+            checkpoint_seconds: How often the open segment is signed, if it has grown.
             disk: Another one than the real, for tests.
 
         Raises:
@@ -104,7 +117,11 @@ class _Journal:
                 os.close(lock)
             raise JournalError(f"the journal at `{folder}` cannot be opened: {problem.strerror}") from problem
         journal = cls(SegmentFile(folder, disk, syncs=cls._syncs), lock, recovered, segment_bytes)
+        if key is not None and cls._syncs:
+            journal.checkpoints = CheckpointWriter(folder, disk, key, checkpoint_seconds)
         journal._begin()
+        if journal.checkpoints is not None:
+            journal.checkpoints.start()
         return journal
 
     async def aclose(self) -> None:
@@ -126,7 +143,9 @@ class _Journal:
     def _begin(self) -> None:
         self._groups.begin_segment()
         if (group := self._groups.hand_over()) is not None:
-            self._conclude(group, self._file.commit(group.segment, group.lines))
+            outcome = self._file.commit(group.segment, group.lines)
+            self._count_in(group, outcome)
+            self._conclude(group, outcome)
 
     def _release(self) -> None:
         if self._lock < 0:
@@ -134,6 +153,8 @@ class _Journal:
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()
+        if self.checkpoints is not None:
+            self.checkpoints.close()
         problem = self._file.close()
         if problem is not None:
             self._note_failure(problem.strerror or str(problem))
@@ -154,6 +175,11 @@ class _Journal:
                 loop.call_soon_threadsafe(self._settle, group, outcome)
             except RuntimeError:  # the loop was closed under us; nobody waits any more
                 return
+            self._count_in(group, outcome)
+
+    def _count_in(self, group: Group, outcome: Outcome) -> None:
+        if self.checkpoints is not None and outcome.problem is None:
+            self.checkpoints.take(group.segment, group.lines)
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         """Write soon; until then others may join the group."""
