@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from ruqsat.stores.journal_segment import DurableJournal
 
@@ -20,9 +21,9 @@ SEGMENT_BYTES = 30_000
 class HastyJournal(DurableJournal):
     """The planted bug: it answers before the entry is written, let alone synced."""
 
-    def append(self, entry: bytes) -> asyncio.Future[None]:
+    def append(self, entry: bytes, *rest: Any, **more: Any) -> asyncio.Future[None]:
         """Append *entry* and claim at once that it is kept."""
-        super().append(entry)
+        super().append(entry, *rest, **more)
         answer = asyncio.get_running_loop().create_future()
         answer.set_result(None)
         return answer

@@ -134,6 +134,14 @@ class SimulatedDisk(UnsyncedDisk):
         self._pending[name].append(size)
         self._remember()
 
+    def rename(self, path: Path, to: Path) -> None:
+        self._enter("rename", to.name)
+        super().rename(path, to)
+
+    def allocate(self, path: Path, size: int) -> None:
+        self._enter("allocate", path.name)
+        super().allocate(path, size)
+
     def sync_dir(self, folder: Path) -> None:
         self._enter("sync_dir", folder.name)
         self._listed.update(path.name for path in folder.iterdir())

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ruqsat.core.chain import hash_of
 from ruqsat.core.checkpoint import Checkpoint, leaf_of, origin_of, read_checkpoint
+from ruqsat.core.line import hash_of
 from ruqsat.core.merkle import Frontier
 from ruqsat.core.signed_note import SigningKey, split_note
 from ruqsat.stores.journal_claims import Tally

@@ -14,7 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from ruqsat.core.chain import SegmentScan, ignore, scan_segment
+from ruqsat.core.personal import lifted
 from ruqsat.errors import JournalError
 
 LOCK_NAME = "journal.lock"
@@ -48,6 +51,13 @@ def segment_path(folder: Path, number: int) -> Path:
     return folder / f"segment-{number:08d}.jsonl"
 
 
+def _lifted(line: bytes) -> bytes:
+    try:
+        return msgspec.json.encode(lifted(line))
+    except msgspec.DecodeError:
+        return line
+
+
 def checkpoint_path(folder: Path, number: int) -> Path:
     """Return where the newest checkpoint of segment *number* lies."""
     return folder / f"segment-{number:08d}.checkpoint"
@@ -61,6 +71,16 @@ def list_segments(folder: Path) -> list[SegmentPath]:
         OSError: the folder cannot be read.
     """
     return _numbered(folder, "jsonl")
+
+
+def last_begun(segments: list[SegmentPath]) -> SegmentPath | None:
+    """
+    Return the last of *segments* that has a byte, which is the only one whose end may be torn.
+
+    Raises:
+        OSError: a file has gone meanwhile.
+    """
+    return next((each for each in reversed(segments) if each.path.stat().st_size), None)
 
 
 def list_checkpoints(folder: Path) -> list[SegmentPath]:
@@ -109,7 +129,7 @@ def read_segment(
 
 def read_entries(folder: Path) -> Iterator[bytes]:
     """
-    Yield every whole line of a journal, oldest first, without verifying it.
+    Yield every whole line of a journal, oldest first, with what its personal parts say, without verifying it.
 
     Raises:
         JournalError: the folder cannot be read.
@@ -117,6 +137,6 @@ def read_entries(folder: Path) -> Iterator[bytes]:
     try:
         for segment in list_segments(folder):
             with segment.path.open("rb") as lines:
-                yield from (line for line in lines if line.endswith(b"\n"))
+                yield from (_lifted(line) for line in lines if line.endswith(b"\n"))
     except OSError as error:
         raise JournalError(f"`{folder}` cannot be read: {error.strerror}") from error

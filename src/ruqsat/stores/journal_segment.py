@@ -27,8 +27,9 @@ from ruqsat.errors import JournalError
 from ruqsat.stores.journal_checkpoints import CHECKPOINT_SECONDS, CheckpointWriter
 from ruqsat.stores.journal_disk import Disk
 from ruqsat.stores.journal_file import Outcome, SegmentFile
-from ruqsat.stores.journal_groups import Group, Groups, Place
+from ruqsat.stores.journal_groups import Group, Groups, Place, Urgent
 from ruqsat.stores.journal_recovery import Recovered, create_folder, lock_folder, recover
+from ruqsat.stores.journal_reserve import NO_SPACE, Reserve
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 WAITING_BYTES = 16 * 1024 * 1024
@@ -58,7 +59,9 @@ class _Journal:
         self.failed = 0
         self.cut_bytes = recovered.cut_bytes
         self.sync_seconds_observer: Callable[[float], None] = _ignore
+        self.in_reserve = 0
         self.checkpoints: CheckpointWriter | None = None
+        self._reserve: Reserve | None = None
         self._file = file
         self._lock = lock
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -85,6 +88,7 @@ class _Journal:
         segment_bytes: int = SEGMENT_BYTES,
         key: SigningKey | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        reserve_bytes: int = 0,
         disk: Disk | None = None,
     ) -> Self:
         """
@@ -100,6 +104,7 @@ class _Journal:
             segment_bytes: A segment that has grown to this size is followed by a new one.
             key: Who signs checkpoints; without, none are written, nor of a journal that may lose.
             checkpoint_seconds: How often the open segment is signed, if it has grown.
+            reserve_bytes: So much of the disk is held for emergencies; 0: nothing, as in a journal that may lose.
             disk: Another one than the real, for tests.
 
         Raises:
@@ -119,6 +124,9 @@ class _Journal:
         journal = cls(SegmentFile(folder, disk, syncs=cls._syncs), lock, recovered, segment_bytes)
         if key is not None and cls._syncs:
             journal.checkpoints = CheckpointWriter(folder, disk, key, checkpoint_seconds)
+        if reserve_bytes and cls._syncs:
+            journal._reserve = Reserve(folder, disk, reserve_bytes)
+            journal._reserve.refill()
         journal._begin()
         if journal.checkpoints is not None:
             journal.checkpoints.start()
@@ -155,9 +163,10 @@ class _Journal:
             self._thread.join()
         if self.checkpoints is not None:
             self.checkpoints.close()
-        problem = self._file.close()
-        if problem is not None:
-            self._note_failure(problem.strerror or str(problem))
+        for file in (self._file, self._reserve):
+            problem = file.close() if file is not None else None
+            if problem is not None:
+                self._note_failure(problem.strerror or str(problem))
         os.close(self._lock)
         self._lock = -1
 
@@ -170,12 +179,15 @@ class _Journal:
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         while (group := self._queue.get()) is not None:
-            outcome = self._file.commit(group.segment, group.lines)
+            file = self._reserve if group.is_reserve and self._reserve is not None else self._file
+            outcome = file.commit(group.segment, group.lines)
             try:
                 loop.call_soon_threadsafe(self._settle, group, outcome)
             except RuntimeError:  # the loop was closed under us; nobody waits any more
                 return
             self._count_in(group, outcome)
+            if self._reserve is not None and outcome.problem is None and not group.is_reserve:
+                self._reserve.refill()
 
     def _count_in(self, group: Group, outcome: Outcome) -> None:
         if self.checkpoints is not None and outcome.problem is None:
@@ -217,7 +229,8 @@ class _Journal:
         self._groups.waiting_bytes -= outcome.size
         self.entries += group.entries
         self.groups += group.entries > 0
-        if not self.healthy:
+        self.in_reserve += group.entries if group.is_reserve else 0
+        if not self.healthy and not group.is_reserve:
             self.healthy = True
             _log.warning("journal_recovered segment=%d", group.segment)
         for waiter in group.waiters:
@@ -225,16 +238,31 @@ class _Journal:
                 waiter.set_result(None)
 
     def _fail(self, group: Group, outcome: Outcome) -> None:
-        """Refuse *group* and everything linked after it, and go back to what is durable."""
+        """Refuse *group* and everything linked after it, but for emergencies, and go back to what is durable."""
         refused = [group, *self._groups.waiting()]
         if outcome.is_spoiled:
             self._kept = self._kept._replace(room=0, because="sync-failure")
         self._groups.return_to(self._kept)
-        self.failed += sum(each.entries for each in refused)
         reason = getattr(outcome.problem, "strerror", None) or "no memory"
         self._note_failure(reason)
+        rescued = self._rescue(group, refused, outcome)
+        self.failed += sum(each.entries for each in refused) - len(rescued)
         for waiter in chain.from_iterable(each.waiters for each in refused):
-            _refuse(waiter, f"an entry could not be made durable: {reason}")
+            if waiter not in rescued:
+                _refuse(waiter, f"an entry could not be made durable: {reason}")
+
+    def _rescue(self, failed: Group, refused: list[Group], outcome: Outcome) -> frozenset[asyncio.Future[None]]:
+        """Link the emergencies of *refused* into the reserve, if it is space that is missing; return who waits on."""
+        urgent = [each for group in refused for each in group.urgent]
+        number = getattr(outcome.problem, "errno", None)
+        is_hopeless = failed.is_reserve or number not in NO_SPACE or self._file.is_dirty
+        if self._reserve is None or is_hopeless or not urgent:
+            return frozenset()
+        segment = self._reserve.segment_after(self._kept.segment, self._file.segment)
+        if segment is None:
+            return frozenset()
+        self._groups.fall_back(segment, urgent)
+        return frozenset(each.waiter for each in urgent)
 
     def _note_failure(self, reason: str) -> None:
         self.last_error = reason
@@ -254,13 +282,17 @@ class DurableJournal(_Journal):
         groups: In how many groups.
         failed: How many were refused.
         cut_bytes: How much of an unfinished line was cut when the journal was opened.
+        in_reserve: How many entries of emergencies were kept in the reserve.
+        checkpoints: What signs, if a key was given.
         sync_seconds_observer: Called on the event loop with the seconds of every sync.
     """
 
     _syncs = True
     _gathering_seconds = 0.0
 
-    def append(self, entry: bytes) -> asyncio.Future[None]:
+    def append(
+        self, entry: bytes, personal: tuple[bytes, ...] = (), *, emergency: bool = False
+    ) -> asyncio.Future[None]:
         """
         Append *entry*, a JSON object as msgspec encodes it; its place is the order of calls.
 
@@ -269,8 +301,12 @@ class DurableJournal(_Journal):
         A refused entry is not in the journal, nor will it be, unless the process
         dies on a disk that would not even cut it off again.
 
+        Args:
+            personal: What of it names people: JSON objects, each of which can be erased for itself.
+            emergency: When the disk is full it may be kept in the reserve, as long as that lasts.
+
         Raises:
-            ValueError: at once, if *entry* is not such an object.
+            ValueError: at once, if *entry* or a part is not such an object.
             JournalError: through the future; the entry could not be made durable.
         """
         loop = self._loop or self._start()
@@ -281,7 +317,10 @@ class DurableJournal(_Journal):
             self.failed += 1
             self._note_failure(_BEHIND)
             return _refuse(waiter, _BEHIND)
-        self._groups.take(entry).waiters.append(waiter)
+        group = self._groups.take(entry, personal)
+        group.waiters.append(waiter)
+        if emergency:
+            group.urgent.append(Urgent(entry, personal, waiter))
         if not self._is_writing:
             self._schedule(loop)
         return waiter
@@ -298,7 +337,9 @@ class LossyJournal(_Journal):
     _syncs = False
     _gathering_seconds = FLUSH_SECONDS
 
-    def append(self, entry: bytes) -> Awaitable[None]:
+    def append(
+        self, entry: bytes, personal: tuple[bytes, ...] = (), *, emergency: bool = False
+    ) -> Awaitable[None]:  # fmt: skip
         """
         Accept *entry*, a JSON object as msgspec encodes it; what is returned is done already.
 
@@ -316,7 +357,7 @@ class LossyJournal(_Journal):
             self.failed += 1
             self._note_failure(_BEHIND)
             return _ACCEPTED
-        self._groups.take(entry)
+        self._groups.take(entry, personal)
         if not self._is_writing:
             self._schedule(loop)
         return _ACCEPTED

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from ruqsat.core.chain import NO_HASH, TORN_TAIL, SegmentScan
 from ruqsat.stores.journal_claims import NO_TRUST, Claims, FolderFinding, Tally, Trust, about
-from ruqsat.stores.journal_folder import SegmentPath, as_text, list_segments, list_strangers, read_segment
+from ruqsat.stores.journal_folder import SegmentPath, as_text, last_begun, list_segments, list_strangers, read_segment
 
 MISSING_FOLDER = "missing-folder"
 EMPTY_JOURNAL = "empty-journal"
@@ -65,11 +65,11 @@ def verify_folder(folder: Path, trust: Trust = NO_TRUST, *, first: int = 1, fina
     claims = Claims(folder, trust)  # before the lines, which only become more
     segments = list_segments(folder)
     asked = [each for each in segments if first <= each.number and (final is None or each.number <= final)]
-    walk = _Walk(claims, first)
+    walk, torn = _Walk(claims, first), last_begun(segments)
     for name in list_strangers(folder):
         walk.findings.append(about(as_text(name), UNKNOWN_FILE, "this file does not belong to a journal"))
     for segment in asked:
-        walk.visit(segment, last=segment == segments[-1])
+        walk.visit(segment, last=torn is None or segment.number >= torn.number)
     walk.look_for_missing(first, final)
     return FolderReport(len(asked), walk.entries, tuple(walk.findings), walk.signed)
 
