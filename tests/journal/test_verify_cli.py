@@ -78,6 +78,7 @@ def test_json_says_the_same_in_one_object(folder: Path) -> None:
         "entries": 2,
         "findings": [],
         "signed": 0,
+        "erased": 0,
     }
     assert json.loads(altered.output)["findings"] == [
         {

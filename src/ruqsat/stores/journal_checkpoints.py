@@ -47,7 +47,7 @@ class CheckpointWriter:
         self._segment = 0
         self._tree = Frontier()
         self._signed_size = 0
-        self._ended: list[Checkpoint] = []
+        self._ended: dict[int, Checkpoint] = {}
         self._wake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -76,16 +76,16 @@ class CheckpointWriter:
     def sign_due(self) -> None:
         """Sign the segments that ended, and the open one if it has grown."""
         with self._lock:
-            due, self._ended = self._ended, []
+            due, self._ended = [*self._ended.values()], {}
             if self._tree.size > self._signed_size:
                 due.append(self._checkpoint())
         for checkpoint in due:
-            if not self._write(checkpoint):
-                with self._lock:
-                    self._ended += [checkpoint] if checkpoint.segment != self._segment else []
-                continue
+            is_written = self._write(checkpoint)
             with self._lock:
-                self._signed_size = checkpoint.size if checkpoint.segment == self._segment else self._signed_size
+                if checkpoint.segment == self._segment:
+                    self._signed_size = checkpoint.size if is_written else self._signed_size
+                elif not is_written:  # unless the segment ended meanwhile, and is to be signed further
+                    self._ended.setdefault(checkpoint.segment, checkpoint)
 
     def settle(self) -> None:
         """
@@ -110,7 +110,7 @@ class CheckpointWriter:
 
     def _end_segment(self, following: int) -> None:
         if self._tree.size > self._signed_size:
-            self._ended.append(self._checkpoint())
+            self._ended[self._segment] = self._checkpoint()
             self._wake.set()
         self._segment, self._tree, self._signed_size = following, Frontier(), 0
 

@@ -6,6 +6,7 @@ One that was kept elsewhere shows more: that the folder as a whole was put back,
 written anew, whoever did it.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ BAD_SIGNATURE = "bad-signature"
 CONTRADICTED = "checkpoint-contradicted"
 ROLLED_BACK = "rolled-back"
 UNSIGNED_SEGMENT = "unsigned-segment"
+
+_YOUNG, _PATIENCE, _PAUSE = 10.0, 1.0, 0.05
+"""In seconds: a segment that ended this lately may be signed in a moment; how long that is waited for; how often."""
 
 
 class FolderFinding(Struct, frozen=True):
@@ -102,6 +106,7 @@ class Claims:
             OSError: the folder cannot be listed.
         """
         self.findings: list[FolderFinding] = []
+        self._patience = _PATIENCE
         self._folder, self._keys, self._signed_from = folder, trust.keys, trust.signed_from
         self._claims: dict[int, list[tuple[str, Checkpoint]]] = defaultdict(list)
         for segment in list_checkpoints(folder):
@@ -127,12 +132,22 @@ class Claims:
         found = [finding for source, claim in claims if (finding := _contradiction(file, source, claim, tally))]
         if not self._keys or found:
             return found, False
-        # Read again: a segment that ended since the folder was listed may be signed only now.
-        newest = self._read(checkpoint_path(self._folder, segment), segment) if tally.size else None
-        signed = isinstance(newest, Checkpoint) and (newest.size, newest.root) == (tally.size, tally.whole())
+        signed = self._is_signed(segment, tally)
+        while not signed and not last and self._is_young(file):
+            self._patience -= _PAUSE
+            time.sleep(_PAUSE)
+            signed = self._is_signed(segment, tally)
         if tally.size and not signed and not last and segment >= self._signed_from:
             found.append(about(file, UNSIGNED_SEGMENT, "no checkpoint vouches for this segment to its end"))
         return found, signed
+
+    def _is_signed(self, segment: int, tally: Tally) -> bool:
+        newest = self._read(checkpoint_path(self._folder, segment), segment) if tally.size else None
+        return isinstance(newest, Checkpoint) and (newest.size, newest.root) == (tally.size, tally.whole())
+
+    def _is_young(self, file: str) -> bool:
+        """Tell whether the segment may have ended only now, and be signed in a moment."""
+        return self._patience > 0 and time.time() - (self._folder / file).stat().st_mtime < _YOUNG
 
     def missing(self, segment: int) -> list[FolderFinding]:
         """Return what is claimed of a segment that is not there."""

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Generator
 from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Self
+from typing import Any, Self
 
 from ruqsat.core.signed_note import SigningKey
 from ruqsat.errors import JournalError
@@ -131,6 +131,20 @@ class _Journal:
         if journal.checkpoints is not None:
             journal.checkpoints.start()
         return journal
+
+    @property
+    def has_reserve(self) -> bool:
+        """Whether blocks are held for emergencies, of which none is used yet."""
+        return self._reserve is not None and self._reserve.is_ready
+
+    def status(self) -> dict[str, Any]:
+        """Return how the journal fares, for operators."""
+        newest = self.checkpoints.newest if self.checkpoints is not None else None
+        return {
+            "healthy": self.healthy, "entries": self.entries, "groups": self.groups,
+            "reserve": {"ready": self.has_reserve, "entries": self.in_reserve},
+            "checkpoint": {"origin": newest.origin, "size": newest.size} if newest is not None else None,
+        }  # fmt: skip
 
     async def aclose(self) -> None:
         """

@@ -19,6 +19,7 @@ EMPTY_JOURNAL = "empty-journal"
 MISSING_SEGMENT = "missing-segment"
 UNKNOWN_FILE = "unknown-file"
 UNREADABLE_FILE = "unreadable-file"
+ERASED_WITHOUT_ACT = "erased-without-act"
 
 _READINGS = 3
 
@@ -32,12 +33,14 @@ class FolderReport(Struct, frozen=True):
         entries: How many lines hold what was written, headers not counted.
         findings: In order of place.
         signed: How many segments a believed checkpoint vouches for to their end.
+        erased: How many personal parts are erased, by acts that stand in the journal.
     """
 
     segments: int
     entries: int
     findings: tuple[FolderFinding, ...]
     signed: int = 0
+    erased: int = 0
 
     @property
     def intact(self) -> bool:
@@ -71,7 +74,9 @@ def verify_folder(folder: Path, trust: Trust = NO_TRUST, *, first: int = 1, fina
     for segment in asked:
         walk.visit(segment, last=torn is None or segment.number >= torn.number)
     walk.look_for_missing(first, final)
-    return FolderReport(len(asked), walk.entries, tuple(walk.findings), walk.signed)
+    if final is None:  # an act stands after what it erases
+        walk.look_for_acts()
+    return FolderReport(len(asked), walk.entries, tuple(walk.findings), walk.signed, len(walk.erased))
 
 
 class _Walk:
@@ -81,6 +86,8 @@ class _Walk:
         self.entries = 0
         self.signed = 0
         self.findings: list[FolderFinding] = [*claims.findings]
+        self.erased: dict[str, tuple[str, int]] = {}
+        self._acts: set[str] = set()
         self._claims = claims
         self._lines_met = False
         self._visited: set[int] = set()
@@ -102,12 +109,21 @@ class _Walk:
             return
         for found in scan.findings:
             self.findings.append(FolderFinding(name, found.line, found.offset, found.code, found.sentence))
+        self.erased |= {part: (name, line) for part, line in scan.erased}
+        self._acts.update(scan.acts)
         contradictions, signed = self._claims.judge(name, segment.number, tally, last=last)
         self.findings += contradictions
         self.signed += signed
         self.entries += scan.entries
         self._lines_met = self._lines_met or scan.total_bytes > 0
         self._end = scan.end
+
+    def look_for_acts(self) -> None:
+        """Report what was erased without an act."""
+        for part, (file, line) in self.erased.items():
+            if part not in self._acts:
+                sentence = f"part {part} is erased, and no act in the journal says so"
+                self.findings.append(FolderFinding(file, line, None, ERASED_WITHOUT_ACT, sentence))
 
     def look_for_missing(self, first: int, final: int | None) -> None:
         """Report what should have been met and was not."""
