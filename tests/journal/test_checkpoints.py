@@ -93,8 +93,9 @@ def test_checkpoint_is_written_at_intervals_and_only_if_there_is_news(tmp_path: 
         assert journal.checkpoints is not None
         for size in (2, 3):
             await journal.append(decision(size))
-            while not checkpoint_path(tmp_path, 1).exists() or checkpoint_in(tmp_path).size < size:  # noqa: ASYNC110
+            while journal.checkpoints.newest is None or journal.checkpoints.newest.size < size:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+            assert checkpoint_in(tmp_path).size == size
         before = journal.checkpoints.written
         await asyncio.sleep(0.1)
         assert journal.checkpoints.written == before

@@ -45,6 +45,7 @@ def verify(
     kept: Kept = None,
     segments: Annotated[str, typer.Option(help="Only these: `3`, `3-5` or `3-`.")] = "",
     signed_from: Annotated[int, typer.Option(help="With a key: the first segment that must be signed.")] = 1,
+    stopped: Annotated[bool, typer.Option("--stopped", help="With a key: the last one too, it was closed.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """
@@ -65,7 +66,7 @@ def verify(
         _verify_proof(target, keys, [each for _, each in checkpoints])
         return
     try:
-        report = verify_folder(target, Trust(keys, tuple(checkpoints), signed_from), first=first, final=final)
+        report = verify_folder(target, Trust(keys, tuple(checkpoints), signed_from, stopped), first=first, final=final)
     except OSError as problem:
         _fail("unreadable-folder", f"`{target}` cannot be read: {problem.strerror}")
     if as_json:
@@ -84,9 +85,7 @@ def _verify_proof(path: Path, keys: tuple[VerifierKey, ...], kept: list[Checkpoi
         if isinstance(proof, Receipt):
             entry, checkpoint = verify_receipt(proof, keys)
             out.print(msgspec.json.encode(entry).decode())
-            out.print(
-                f"true: line {proof.index} of `{checkpoint.origin}`, under a signed checkpoint of {checkpoint.size}"
-            )
+            out.print(f"true: line {proof.index} of `{checkpoint.origin}`, of which {checkpoint.size} are signed")
             return
         if len(kept) != 1:
             _fail("unusable-option", "a proof of consistency is held against one checkpoint: expected --kept")
@@ -96,9 +95,11 @@ def _verify_proof(path: Path, keys: tuple[VerifierKey, ...], kept: list[Checkpoi
     except ValueError as problem:
         typer.echo(f"error[false-proof]: {problem}", err=True)
         raise typer.Exit(ALTERED) from None
-    out.print(
-        f"true: the journal only grew since `{kept[0].origin}` {kept[0].size}, to `{newest.origin}` {newest.size}"
-    )
+    out.print(f"true: the journal only grew, from {_told(kept[0])} to {_told(newest)}")
+
+
+def _told(checkpoint: Checkpoint) -> str:
+    return f"{plural(checkpoint.size, 'line')} of `{checkpoint.origin}`"
 
 
 def _range(segments: str) -> tuple[int, int | None]:
@@ -149,9 +150,7 @@ def _print_limits(out: Console, keys: tuple[VerifierKey, ...], kept: list[tuple[
     if kept:
         out.print(f"and holds whatever {plural(len(kept), 'kept checkpoint')} vouched for", style="green")
     elif keys:
-        out.print(
-            "(a journal put back as a whole, signatures and all, shows only against a kept checkpoint)", style="dim"
-        )
+        out.print("(a journal put back as a whole shows only against a checkpoint kept elsewhere)", style="dim")
     else:
         out.print("(lines dropped from the very end show only against a signed checkpoint)", style="dim")
 

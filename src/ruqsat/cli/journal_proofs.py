@@ -69,11 +69,14 @@ def erase(
     *,
     patient: Annotated[list[str], typer.Option(help="Whose personal parts are written over; may be repeated.")],
     act: Annotated[str, typer.Option(help="How the act of destruction is filed; stays for good, names nobody.")],
+    key_file: Annotated[Path | None, typer.Option(help="Sign the act at once, with this private key.")] = None,
+    name: Annotated[str, typer.Option(help="The journal's name, with a key.")] = "",
 ) -> None:
     """
     Write over what names a patient (order §24); the chain, the checkpoints and the proofs stay whole.
 
     The sidecar that writes this journal must be stopped for it.
     """
-    done = asyncio.run(erase_patients(folder, patient, act, datetime.now(UTC).isoformat(timespec="seconds")))
+    signing, at = load_signing_key(key_file, name) if key_file else None, datetime.now(UTC)
+    done = asyncio.run(erase_patients(folder, patient, act, at.isoformat(timespec="seconds"), key=signing))
     console().print(f"{plural(done.parts, 'personal part')} erased in {plural(done.lines, 'line')}")

@@ -61,11 +61,14 @@ class Trust(NamedTuple):
         keys: Whose checkpoints are believed; with none, signatures are not looked at.
         kept: Checkpoints that were kept elsewhere, already opened, each under the name it is told by.
         signed_from: With keys, every segment from this one on must be signed to its end, except the last.
+        stopped: The last one too: the journal was closed, and nothing writes there.  Otherwise lines after
+            the newest checkpoint are taken for what will be signed in a moment, whoever wrote them.
     """
 
     keys: tuple[VerifierKey, ...] = ()
     kept: tuple[tuple[str, Checkpoint], ...] = ()
     signed_from: int = 1
+    stopped: bool = False
 
 
 NO_TRUST = Trust()
@@ -108,6 +111,7 @@ class Claims:
         self.findings: list[FolderFinding] = []
         self._patience = _PATIENCE
         self._folder, self._keys, self._signed_from = folder, trust.keys, trust.signed_from
+        self._stopped = trust.stopped
         self._claims: dict[int, list[tuple[str, Checkpoint]]] = defaultdict(list)
         for segment in list_checkpoints(folder):
             found = self._read(segment.path, segment.number)
@@ -133,11 +137,12 @@ class Claims:
         if not self._keys or found:
             return found, False
         signed = self._is_signed(segment, tally)
-        while not signed and not last and self._is_young(file):
+        may_be_open = last and not self._stopped
+        while not signed and not may_be_open and self._is_young(file):
             self._patience -= _PAUSE
             time.sleep(_PAUSE)
             signed = self._is_signed(segment, tally)
-        if tally.size and not signed and not last and segment >= self._signed_from:
+        if tally.size and not signed and not may_be_open and segment >= self._signed_from:
             found.append(about(file, UNSIGNED_SEGMENT, "no checkpoint vouches for this segment to its end"))
         return found, signed
 

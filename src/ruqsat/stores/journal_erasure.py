@@ -16,6 +16,7 @@ import msgspec
 from ruqsat.core.chain import ErasureEntry, part_name
 from ruqsat.core.line import read_line
 from ruqsat.core.personal import erased, parts_to_erase
+from ruqsat.core.signed_note import SigningKey
 from ruqsat.errors import JournalError
 from ruqsat.stores.journal_disk import Disk
 from ruqsat.stores.journal_folder import list_segments
@@ -40,8 +41,14 @@ class _Piece(NamedTuple):
 
 
 async def erase_patients(
-    folder: Path, patients: Collection[str], act: str, at: str, disk: Disk | None = None
-) -> Erased:  # fmt: skip
+    folder: Path,
+    patients: Collection[str],
+    act: str,
+    at: str,
+    *,
+    key: SigningKey | None = None,
+    disk: Disk | None = None,
+) -> Erased:
     """
     Write over every personal part that names one of *patients*, by the act of destruction called *act*.
 
@@ -50,13 +57,14 @@ async def erase_patients(
     Args:
         act: How the operator files the act (order §24); it stands in the journal for good and must name nobody.
         at: When, for people.
+        key: Signs the segment of the act at once; without, the next start of the sidecar does.
 
     Raises:
         StoreLockedError: another writer has the folder.
         JournalError: it cannot be read or written; erasing again goes on from there.
     """
     disk = disk or Disk()
-    journal = DurableJournal.open(folder, disk=disk)
+    journal = DurableJournal.open(folder, key=key, disk=disk)
     try:
         pieces = list(_find(folder, frozenset(patients)))
         names = [each.name for each in pieces]
