@@ -187,8 +187,8 @@ def by_definition(leaves: list[bytes]) -> bytes:
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("return sha256(b\"\\x00\" + data).digest()", "return sha256(data).digest()"),
-        ("return sha256(b\"\\x01\" + left + right).digest()", "return sha256(left + right).digest()"),
+        ('sha256(b"\\x00"), sha256(b"\\x01")', 'sha256(), sha256(b"\\x01")'),
+        ('sha256(b"\\x00"), sha256(b"\\x01")', 'sha256(b"\\x00"), sha256()'),
         ("return [*_path(right, index - middle), root(left)]", "return [*_path(right, index - middle), root(right)]"),
         ("    return last == 0 and above == expected", "    return above == expected"),
         ("return (old, new) if last == 0 else None", "return (old, new)"),

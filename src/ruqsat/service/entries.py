@@ -14,6 +14,8 @@ from ruqsat.core.facts import Position
 
 Encode = Callable[[Struct], bytes]
 
+_NOBODY = b"{}"
+
 
 class Entry(Struct, frozen=True, omit_defaults=True):
     """One line of the journal: what was asked and decided, by which rule, on which ground (order §16, §28)."""
@@ -75,13 +77,12 @@ def personal_parts(encode: Encode, named: Named) -> tuple[bytes, ...]:
 
     Then who asked stands apart, and each patient: one of them may be erased alone.
     """
-    beside = named.patients_beside
-    if not beside:
-        parts = [encode(named)]
-    else:
-        parts = [
-            encode(Named(named.subject, named.actors, named.traceparent)),
-            encode(Named(None, (), None, named.patient, named.resource, named.applied)),
-            *[encode(Named(patients_beside=(patient,))) for patient in beside],
-        ]
-    return tuple([part for part in parts if part != b"{}"])
+    if not named.patients_beside:
+        part = encode(named)
+        return (part,) if part != _NOBODY else ()
+    parts = [
+        encode(Named(named.subject, named.actors, named.traceparent)),
+        encode(Named(None, (), None, named.patient, named.resource, named.applied)),
+        *[encode(Named(patients_beside=(patient,))) for patient in named.patients_beside],
+    ]
+    return tuple([part for part in parts if part != _NOBODY])

@@ -111,7 +111,7 @@ class Groups:
         return self._link(entry, personal)
 
     def _link(self, entry: bytes, personal: tuple[bytes, ...]) -> Group:
-        parts = [salted(self._salts.draw(), part) for part in personal]
+        parts = [salted(self._salts.draw(), part) for part in personal] if personal else ()
         line, self._hash = build_line(self._hash, self._number, entry, parts)
         self._number += 1
         self._room -= len(line)
