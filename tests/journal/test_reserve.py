@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from journal_helpers import decision, headers_in, ids_in, on_loop
-from simulated_disk import Refusal, SimulatedDisk, UnsyncedDisk, lay_out, power_cuts
+from simulated_disk import FullDisk, Refusal, SimulatedDisk, UnsyncedDisk, lay_out, power_cuts
 from tests.mutants import plant
 
 import ruqsat
@@ -21,35 +21,6 @@ from ruqsat.stores.journal_verification import verify_folder
 
 RESERVE = 8192
 SOURCES = Path(ruqsat.__file__).parents[1]
-
-
-class FullDisk(UnsyncedDisk):
-    """A disk that has no space left but for what was allocated before; it counts what goes there."""
-
-    def __init__(self) -> None:
-        self.is_full = False
-        self.number = errno.ENOSPC
-        self._own: dict[int, int] = {}
-        self._allocated: dict[int, int] = {}
-
-    def allocate(self, path: Path, size: int) -> None:
-        """Allocate, unless the disk is full."""
-        self._refuse()
-        super().allocate(path, size)
-        self._allocated[path.stat().st_ino] = size
-
-    def write(self, descriptor: int, data: bytes | memoryview) -> int:
-        """Write into allocated blocks, or if there is space."""
-        inode = os.fstat(descriptor).st_ino
-        if self._allocated.get(inode, 0) < len(data):
-            self._refuse()
-        else:
-            self._allocated[inode] -= len(data)
-        return super().write(descriptor, data)
-
-    def _refuse(self) -> None:
-        if self.is_full:
-            raise OSError(self.number, os.strerror(self.number))
 
 
 async def kept(journal: DurableJournal, number: int, *, emergency: bool = False) -> bool:
