@@ -95,6 +95,8 @@ def test_reserve_is_bounded_and_filled_again(tmp_path: Path, monkeypatch: pytest
 
     on_loop(main)
 
+    for each in list_segments(tmp_path):
+        assert each.path.stat().st_blocks * 512 <= each.path.stat().st_size + 4096
     sizes = [each.path.stat().st_size for each in list_segments(tmp_path)]
     assert max(sizes) <= RESERVE
     assert verify_folder(tmp_path).intact
@@ -235,6 +237,9 @@ async def main(folder):
         try:
             with (folder / "filler").open("ab", buffering=0) as file: file.write(b"x" * 512)
         except OSError: break
+    await journal.aclose()
+    journal = DurableJournal.open(folder / "journal", reserve_bytes=65536)  # a start on the full disk finds the reserve
+    assert not journal.healthy and journal.has_reserve
     emergencies = 0
     while await kept(journal, 10_000 + emergencies, True):
         assert not await kept(journal, 1)

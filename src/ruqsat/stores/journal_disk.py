@@ -48,8 +48,12 @@ class Disk:
         path.rename(to)
 
     def allocate(self, path: Path, size: int) -> None:
-        """Make *path* an empty file that owns blocks for *size* bytes to come; nothing is left if that fails."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        """
+        Make *path* an empty file that owns blocks for *size* bytes to come; nothing is left if that fails.
+
+        One that owns them already is left as it is: on a full disk it would not get them again.
+        """
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if _libc.fallocate(descriptor, _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)):
                 number = ctypes.get_errno()

@@ -9,6 +9,7 @@ the journal goes on in an ordinary segment, and a new reserve is made.
 
 import errno
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class Reserve(SegmentFile):
         if self.is_ready or time.monotonic() - self._looked_at < REFILL_SECONDS:
             return
         try:
+            self._give_back()
             self._disk.allocate(self._path, self._size)
             self._disk.sync_dir(self._folder)
             self.is_ready, self._is_missed = True, False
@@ -63,6 +65,13 @@ class Reserve(SegmentFile):
         if self.segment and kept == self.segment and not self._is_spoiled:
             return kept
         return max(kept, others) + 1 if self.is_ready else None
+
+    def _give_back(self) -> None:
+        """Let go of what the segment that the reserve has become did not use, and of the segment."""
+        if self._descriptor >= 0:
+            self._disk.truncate(self._descriptor, self._kept)
+            os.close(self._descriptor)
+            self._descriptor, self._segment = -1, 0
 
     def _make(self, path: Path) -> int:
         self._disk.rename(self._path, path)
