@@ -29,7 +29,7 @@ LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 KILLS = min(200, 60 * LONGER)
 KILLS_IN_ONE_FOLDER = 20
 HASTY_KILLS = 20
-LONGEST_LIFE = 0.02
+LONGEST_LIFE = 0.03
 """In seconds after the child begins to open the journal, which takes it a few milliseconds."""
 
 KEY = signing_key()
