@@ -44,6 +44,8 @@ TOKENS = {"token_issuer": "i", "token_audience": "a", "token_key": SECRET}
         ({**OFF, "cache_entries": 0}, "RUQSAT_CACHE_ENTRIES"), ({**OFF, "lease_seconds": 1}, "twice probe_seconds"),
         ({**OFF, "json_capabilities": ["fly"]}, "RUQSAT_JSON_CAPABILITIES"), ({**OFF, "database_url": "mysql://x"}, "RUQSAT_DATABASE_URL"),
         ({**TOKENS, "token_algorithm": "none"}, "RUQSAT_TOKEN_ALGORITHM"), ({**OFF, "no_such": 1}, "NO_SUCH"),
+        ({**OFF, "journal_name": "clinic.example/a"}, "journal_key_file and journal_name go together"),
+        ({**OFF, "journal_name": "two words", "journal_key_file": "x"}, "RUQSAT_JOURNAL_NAME"),
     ],
     ids=str,
 )  # fmt: skip

@@ -80,8 +80,7 @@ class ProcessState:
             "epoch": position.epoch,
             "applied": position.seq,
             "lease_age_seconds": age if math.isfinite(age := self._lease_age()) else None,
-            "journal": {"mode": self._settings.journal, "healthy": self._journal.healthy,
-                        "entries": self._journal.entries, "groups": self._journal.groups},
+            "journal": {"mode": self._settings.journal, **self._journal.status()},
             "cache": {"hits": self._information.hits, "misses": self._information.misses,
                       "fills": self._information.fills, "forgotten": self._information.forgotten},
             "redis": self._shared(),
@@ -142,6 +141,8 @@ class ProcessState:
         metrics.counter("ruqsat_policy_reloads", "Packs put in force since the start", lambda: policy.reloads)
         metrics.counter("ruqsat_journal_entries", "Entries appended", lambda: journal.entries)
         metrics.counter("ruqsat_journal_groups", "Groups written and synced", lambda: journal.groups)
+        metrics.counter("ruqsat_journal_in_reserve", "Emergencies kept in the reserve", lambda: journal.in_reserve)
+        metrics.gauge("ruqsat_journal_reserve_ready", "1 if the reserve is whole", lambda: journal.has_reserve)
         metrics.gauge("ruqsat_requests_under_way", "Requests being decided", lambda: self.load.now)
         metrics.counter("ruqsat_requests_shed", "Requests turned away: too many under way", lambda: self.load.shed)
         metrics.counter("ruqsat_probes_failed", "Probes without an answer", lambda: information.failed_probes)

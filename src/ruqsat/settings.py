@@ -51,6 +51,23 @@ class Settings(BaseSettings):
     redis_encrypt: bool = Field(True, description="what Redis holds is encrypted, not only sealed")
     journal_dir: Path = Field(Path("var/journal"), description="folder of the journal's segments")
     journal: Literal["durable", "lossy"] = Field("durable", description="`durable`, or `lossy` for measurements only")
+    journal_name: str | None = Field(
+        None,
+        pattern=r"^[^\s+]{1,200}$",
+        description="name in its checkpoints, such as `clinic.example/a`",
+    )
+    journal_key_file: Path | None = Field(
+        None, description="Ed25519 private key, PEM, that signs the journal's checkpoints; none: none are written"
+    )
+    journal_checkpoint_seconds: float = Field(
+        60.0, ge=0.1, le=86_400, description="how often the open segment of the journal is signed"
+    )
+    journal_reserve_bytes: int = Field(
+        1_048_576,
+        ge=0,
+        le=1 << 30,
+        description="how much of the disk is held for entries of emergencies; 0: nothing",
+    )
     json_listen: str = Field("127.0.0.1:8181", description="AuthZEN JSON: `host:port`, `unix:/path` or `off`")
     auth_listen: str = Field("127.0.0.1:8182", description="forward-auth: `host:port`, `unix:/path` or `off`")
     grpc_listen: str = Field("off", description="Envoy's ext_authz over gRPC: `host:port`, `unix:/path` or `off`")
@@ -179,6 +196,8 @@ class Settings(BaseSettings):
             )
         if self.signature_crls and not self.signature_trust:
             raise ValueError("signature_crls without signature_trust revokes what nothing trusts: set both")
+        if (self.journal_key_file is None) != (self.journal_name is None):
+            raise ValueError("checkpoints are half configured: journal_key_file and journal_name go together")
         if missing and (self.auth_listen != "off" or self.grpc_listen != "off"):
             raise ValueError(
                 "the forward-auth listener needs token_issuer, token_audience and one of token_key, "

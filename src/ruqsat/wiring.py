@@ -51,6 +51,7 @@ from ruqsat.settings import Settings
 from ruqsat.signatures.cms_verifier import CmsVerifier
 from ruqsat.signatures.plug_in import load_plug_in
 from ruqsat.signatures.trust import RevocationLists, Trust, load_trust
+from ruqsat.stores.journal_key import load_signing_key
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.policy_examiner import examine_in_child
 from ruqsat.stores.policy_releases import Releases
@@ -305,7 +306,14 @@ async def _start_journal(settings: Settings, metrics: Metrics, stack: AsyncExitS
 def _open_journal(settings: Settings) -> DurableJournal | LossyJournal:
     if settings.journal == "lossy":
         return LossyJournal.open(settings.journal_dir)
-    return DurableJournal.open(settings.journal_dir)
+    key = None
+    if settings.journal_key_file is not None and settings.journal_name is not None:
+        with naming("RUQSAT_JOURNAL_KEY_FILE"):
+            key = load_signing_key(settings.journal_key_file, settings.journal_name)
+    return DurableJournal.open(
+        settings.journal_dir, key=key, checkpoint_seconds=settings.journal_checkpoint_seconds,
+        reserve_bytes=settings.journal_reserve_bytes,
+    )  # fmt: skip
 
 
 def record_seal(settings: Settings) -> RecordSeal | None:

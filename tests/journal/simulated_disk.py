@@ -6,6 +6,7 @@ what a power cut would leave: for each file the bytes that were synced, and the 
 and cuts that were not, of which any beginning may have reached the disk.
 """
 
+import errno
 import os
 import shutil
 import threading
@@ -42,6 +43,35 @@ class GatedDisk(UnsyncedDisk):
     def datasync(self, descriptor: int) -> None:
         assert self.gate.wait(10)
         self.steps.append("datasync")
+
+
+class FullDisk(UnsyncedDisk):
+    """A disk that has no space left but for what was allocated before; it counts what goes there."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+        self.number = errno.ENOSPC
+        self._own: dict[int, int] = {}
+        self._allocated: dict[int, int] = {}
+
+    def allocate(self, path: Path, size: int) -> None:
+        """Allocate, unless the disk is full."""
+        self._refuse()
+        super().allocate(path, size)
+        self._allocated[path.stat().st_ino] = size
+
+    def write(self, descriptor: int, data: bytes | memoryview) -> int:
+        """Write into allocated blocks, or if there is space."""
+        inode = os.fstat(descriptor).st_ino
+        if self._allocated.get(inode, 0) < len(data):
+            self._refuse()
+        else:
+            self._allocated[inode] -= len(data)
+        return super().write(descriptor, data)
+
+    def _refuse(self) -> None:
+        if self.is_full:
+            raise OSError(self.number, os.strerror(self.number))
 
 
 class Refusal:
@@ -133,6 +163,14 @@ class SimulatedDisk(UnsyncedDisk):
         super().truncate(descriptor, size)
         self._pending[name].append(size)
         self._remember()
+
+    def rename(self, path: Path, to: Path) -> None:
+        self._enter("rename", to.name)
+        super().rename(path, to)
+
+    def allocate(self, path: Path, size: int) -> None:
+        self._enter("allocate", path.name)
+        super().allocate(path, size)
 
     def sync_dir(self, folder: Path) -> None:
         self._enter("sync_dir", folder.name)

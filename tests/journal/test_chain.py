@@ -21,9 +21,9 @@ from ruqsat.core.chain import (
     WRONG_SEGMENT,
     SegmentHeader,
     SegmentScan,
-    build_line,
     scan_segment,
 )
+from ruqsat.core.line import build_line
 
 unhurried = settings(deadline=None)
 
@@ -213,7 +213,7 @@ def test_segment_cannot_begin_without_its_own_header() -> None:
     plain, _ = build_line(NO_HASH, 0, b'{"kind":"decision"}')
     nested, _ = build_line(NO_HASH, 0, b'{"kind":"segment","segment":' + b"[" * 5000 + b"]" * 5000 + b"}")
     garbled, _ = build_line(NO_HASH, 0, b'{"kind":"segment","segment":1,"writer":"\xff"}')
-    newer, _ = build_line(NO_HASH, 0, msgspec.json.encode(SegmentHeader(1, format=2)))
+    newer, _ = build_line(NO_HASH, 0, msgspec.json.encode(SegmentHeader(1, format=3)))
 
     assert codes([plain]) == codes([nested]) == codes([garbled]) == [NO_HEADER]
     assert codes(build_segment(0, segment=6)) == [WRONG_SEGMENT]

@@ -16,8 +16,9 @@ from ruqsat.core.chain import ALTERED, BROKEN_LINK, TORN_TAIL
 from ruqsat.errors import JournalError, StoreLockedError
 from ruqsat.service.ports import Journal
 from ruqsat.stores.journal_disk import Disk
-from ruqsat.stores.journal_folder import UNREADABLE_FILE, list_segments, verify_folder
+from ruqsat.stores.journal_folder import list_segments
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
+from ruqsat.stores.journal_verification import UNREADABLE_FILE, verify_folder
 
 
 def test_journal_matches_the_port_by_shape(tmp_path: Path) -> None:

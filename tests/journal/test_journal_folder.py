@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,17 +19,16 @@ from ruqsat.core.chain import (
     scan_segment,
 )
 from ruqsat.stores import journal_folder
-from ruqsat.stores.journal_folder import (
+from ruqsat.stores.journal_folder import list_segments, segment_path
+from ruqsat.stores.journal_segment import DurableJournal
+from ruqsat.stores.journal_verification import (
     EMPTY_JOURNAL,
     MISSING_FOLDER,
     MISSING_SEGMENT,
     UNKNOWN_FILE,
     FolderReport,
-    list_segments,
-    segment_path,
     verify_folder,
 )
-from ruqsat.stores.journal_segment import DurableJournal
 
 COUNT = 4
 """How many segments the journal of these tests has, with two entries each."""
@@ -153,8 +153,8 @@ def test_line_that_is_just_being_written_is_no_finding(folder: Path, monkeypatch
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
 
-    def scan_while_writing(lines: Iterable[bytes], *, segment: int, prev: bytes | None, last: bool) -> SegmentScan:
-        scan = scan_segment(lines, segment=segment, prev=prev, last=last)
+    def scan_while_writing(lines: Iterable[bytes], *, segment: int, last: bool, **rest: Any) -> SegmentScan:
+        scan = scan_segment(lines, segment=segment, last=last, **rest)
         if last:
             path.write_bytes(whole)
         return scan

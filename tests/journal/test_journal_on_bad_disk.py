@@ -5,15 +5,19 @@ import errno
 import gc
 import logging
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from journal_helpers import decision, ids_in, on_loop, story_of
 from simulated_disk import GatedDisk, Moment, Refusal, SimulatedDisk, UnsyncedDisk, lay_out, power_cuts
+from tests.mutants import plant
 
 from ruqsat.errors import JournalError
-from ruqsat.stores.journal_folder import list_segments, verify_folder
+from ruqsat.stores import journal_base, journal_file
+from ruqsat.stores.journal_folder import list_segments
 from ruqsat.stores.journal_segment import WAITING_BYTES, DurableJournal
+from ruqsat.stores.journal_verification import verify_folder
 
 
 async def live_through(disk: SimulatedDisk, folder: Path) -> list[int]:
@@ -349,3 +353,43 @@ def test_refused_future_that_nobody_looks_at_is_silent(tmp_path: Path, caplog: p
         on_loop(main)
 
     assert [record.name for record in caplog.records if record.levelno >= logging.ERROR] == ["ruqsat.journal"]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("            self._disk.sync_dir(self._folder)\n", "            pass\n"),
+        ("        if self._syncs:\n            self._sync()\n        self._kept", "        self._kept"),
+        ("            self._disk.truncate(self._descriptor, self._kept)\n", "            pass\n"),
+    ],
+    ids=["the folder is not synced", "answered before the sync", "what failed is not cut off"],
+)
+def test_planted_mistakes_of_the_file_lose_what_was_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: str, wrong: str
+) -> None:
+    """A file that skips a sync, of itself or of the folder, or leaves a failed group, is found by the same power cuts."""
+    monkeypatch.setattr(journal_base, "SegmentFile", plant(journal_file, right, wrong).SegmentFile)
+    full = Refusal(write=errno.ENOSPC)
+    disk = SimulatedDisk(full)
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path / "journal", disk=disk, segment_bytes=900)
+        for number in range(6):
+            full.is_on = number == 2
+            with suppress(JournalError):
+                await journal.append(decision(number))
+                disk.acknowledged.append(number)
+        await journal.aclose()
+        for moment in disk.moments:
+            await check_power_cut(moment, tmp_path / "image", every=50)
+
+    with pytest.raises(AssertionError):
+        on_loop(main)
+
+
+def test_planted_reading_of_the_checks_is_fair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same life with the true file loses nothing, so it is the mistakes that the test above finds."""
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        test_planted_mistakes_of_the_file_lose_what_was_acknowledged(
+            tmp_path, monkeypatch, "self._segment = 0", "self._segment = 0"
+        )

@@ -9,8 +9,8 @@ from journal_helpers import decision, ids_in, on_loop
 from simulated_disk import Refusal, SimulatedDisk
 
 from ruqsat.errors import JournalError
-from ruqsat.stores.journal_folder import verify_folder
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
+from ruqsat.stores.journal_verification import verify_folder
 
 
 def test_lossy_journal_acknowledges_at_once_and_never_syncs_on_the_way(tmp_path: Path) -> None:

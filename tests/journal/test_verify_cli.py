@@ -77,6 +77,8 @@ def test_json_says_the_same_in_one_object(folder: Path) -> None:
         "segments": 1,
         "entries": 2,
         "findings": [],
+        "signed": 0,
+        "erased": 0,
     }
     assert json.loads(altered.output)["findings"] == [
         {

@@ -1,18 +1,18 @@
 """The checker of every test that ends a process: is what callers were told in the journal, as they were told it?"""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ruqsat.core.personal import lifted
 from ruqsat.stores.journal_folder import list_segments
 from tests.process.load import Heard
 
 
 def entries_in(journal: Path) -> list[dict[str, Any]]:
-    """Return every whole line of a journal, headers included, in order."""
+    """Return every whole line of a journal with what its personal parts say, headers included, in order."""
     texts = [segment.path.read_bytes() for segment in list_segments(journal)]
-    return [json.loads(line) for text in texts for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
+    return [lifted(line) for text in texts for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
 
 
 def not_as_told(journal: Path, heard: Heard) -> list[str]:

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ruqsat.cli.main import app
-from ruqsat.stores.journal_folder import list_segments, verify_folder
+from ruqsat.stores.journal_folder import list_segments
+from ruqsat.stores.journal_verification import verify_folder
 from tests.process.checker import not_as_told
 from tests.process.load import Heard
 from tests.process.starter import MODULE, Sidecar, environment, serving

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ruqsat.stores.journal_folder import verify_folder
+from ruqsat.stores.journal_verification import verify_folder
 from tests.process.checker import entries_in, not_as_told
 from tests.process.load import ALLOWED, Heard, Reply, connected, http
 from tests.process.starter import LISTENERS, Sidecar, serving

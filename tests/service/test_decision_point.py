@@ -11,12 +11,14 @@ import pytest
 from ruqsat.core.admission import Changes
 from ruqsat.core.cases import PolicyCase, situation
 from ruqsat.core.facts import Facts, Position
+from ruqsat.core.personal import lifted
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.sampling import NOON
 from ruqsat.core.world import World
 from ruqsat.errors import JournalError, StoreUnavailableError
-from ruqsat.service.decision_point import Answer, DecisionPoint, Origin, SignedBy
+from ruqsat.service.decision_point import Answer, DecisionPoint, Origin
+from ruqsat.service.entries import SignedBy
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.metrics import Metrics
 from tests.clocks import FixedClock
@@ -65,12 +67,16 @@ class Paper:
 
     def __init__(self, failure: BaseException | None = None, held: bool = False) -> None:
         self.entries: list[dict[str, Any]] = []
+        self.emergencies: list[bool] = []
         self.failure, self.held = failure, held
         self.waiting: list[asyncio.Future[None]] = []
 
-    def append(self, entry: bytes) -> asyncio.Future[None]:
-        """Take an entry."""
-        self.entries.append(json.loads(entry))
+    def append(
+        self, entry: bytes, personal: tuple[bytes, ...] = (), *, emergency: bool = False
+    ) -> asyncio.Future[None]:
+        """Take an entry, and read it with its personal parts."""
+        self.emergencies.append(emergency)
+        self.entries.append(lifted(b'{"personal":[%b],%b' % (b",".join(personal), entry[1:])))
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.failure is not None:
             future.set_exception(self.failure)
@@ -137,8 +143,8 @@ def test_no_allow_is_returned_before_its_entry_is_durable(policy_set: PolicySet,
     """The answer waits for the journal; a journal that answers early would be noticed here."""
 
     class Hasty(Paper):
-        def append(self, entry: bytes) -> asyncio.Future[None]:
-            future = super().append(entry)
+        def append(self, entry: bytes, *rest: Any, **more: Any) -> asyncio.Future[None]:
+            future = super().append(entry, *rest, **more)
             future.set_result(None)
             return future
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from itertools import cycle, islice
+from typing import Any
 
 import pytest
 
@@ -26,9 +27,9 @@ SWAPS = 1000
 class Late(Paper):
     """A journal that is durable some turns of the loop later, so that a set is exchanged under an open decision."""
 
-    def append(self, entry: bytes) -> asyncio.Future[None]:
+    def append(self, entry: bytes, *rest: Any, **more: Any) -> asyncio.Future[None]:
         """Take an entry; it is durable three turns later."""
-        future = super().append(entry)
+        future = super().append(entry, *rest, **more)
         late: asyncio.Future[None] = future.get_loop().create_future()
 
         async def settle() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ruqsat.core.personal import lifted
 from ruqsat.errors import SettingsError
 from ruqsat.web.enforcement_points import read_points
 from tests.process.starter import Sidecar, question, serving
@@ -99,7 +100,7 @@ def test_the_journal_tells_the_searches_of_the_point(sidecar: Sidecar) -> None:
 
 def _searches(sidecar: Sidecar) -> list[dict[str, Any]]:
     lines = [line for file in sorted(sidecar.journal.glob("*.jsonl")) for line in file.read_text().splitlines()]
-    entries = [json.loads(line) for line in lines]
+    entries = [lifted(line.encode()) for line in lines]
     return [entry for entry in (each.get("entry", each) for each in entries) if entry.get("kind") == "search"]
 
 

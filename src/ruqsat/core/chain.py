@@ -1,15 +1,9 @@
 """
-The line of the journal, how lines are linked, and how an altered one is found out.
+How the lines of the journal are linked, and how an altered one is found out.
 
-A line is one JSON object::
-
-    {"hash":"<64 hex>","prev":"<64 hex>","n":3,"kind":"decision",...}\\n
-
-``hash`` is the SHA-256 of everything after its comma, to the closing brace, byte
-by byte: of the hash before it (``prev``), of the number in the segment (``n``)
-and of the entry.  Line 0 of a segment is its header, and the header's ``prev`` is
-the hash of the last line of the segment before, so that one chain runs through
-all segments.
+Each line bears the hash of the one before it (see :mod:`ruqsat.core.line`).  Line 0 of a
+segment is its header, and the header's ``prev`` is the hash of the last line of the
+segment before, so that one chain runs through all segments.
 
 What the chain shows: any line changed, removed, added or moved, as long as one
 line after it is left.  What it cannot show: whole lines dropped from the very
@@ -17,13 +11,17 @@ end, and a chain computed anew from some line on by someone who may write to the
 folder.  Both take a signed checkpoint kept elsewhere.
 """
 
-import re
-from collections.abc import Iterable
-from hashlib import sha256
+from collections.abc import Callable, Iterable
 
 import msgspec
 
-FORMAT = 1
+from ruqsat.core.line import Line, hash_of, read_line
+from ruqsat.core.personal import is_erased
+
+FORMAT = 2
+FORMATS = (1, FORMAT)
+"""Lines of format 1 have no personal parts; everything stands in the entry."""
+
 NO_HASH = b"0" * 64
 """What the very first line of a journal follows."""
 
@@ -37,11 +35,8 @@ TORN_TAIL = "torn-tail"
 NO_HEADER = "no-header"
 WRONG_SEGMENT = "wrong-segment"
 UNKNOWN_FORMAT = "unknown-format"
+BAD_ACT = "bad-act"
 MORE_FINDINGS = "more-findings"
-
-_BODY = len('{"hash":"",') + 64
-_FRAME = re.compile(rb'\{"hash":"([0-9a-f]{64})","prev":"([0-9a-f]{64})","n":(0|[1-9][0-9]{0,17}),')
-_FRESH = sha256()  # copying one costs half of asking for a new one
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, tag_field="kind", tag="segment"):
@@ -54,7 +49,8 @@ class SegmentHeader(msgspec.Struct, frozen=True, tag_field="kind", tag="segment"
             segment and ``n`` it names an entry for good, even if a folder is lost
             and numbers begin again.
         because: Why a new segment was begun: ``start``, ``rotation``, ``sync-failure``,
-            or ``damage`` when the process started and found the segment before damaged.
+            ``damage`` when the process started and found the segment before damaged, or
+            ``reserve`` when the disk was full and an emergency was written all the same.
         cut_bytes: The length of the unfinished line that was cut off the segment before.
     """
 
@@ -63,6 +59,21 @@ class SegmentHeader(msgspec.Struct, frozen=True, tag_field="kind", tag="segment"
     because: str = "start"
     cut_bytes: int = 0
     format: int = FORMAT
+
+
+class ErasureEntry(msgspec.Struct, frozen=True, tag_field="kind", tag="erasure"):
+    """
+    The entry that goes before an erasure: by which act, and which parts of which lines.
+
+    Attributes:
+        at: When, for people.
+        act: The act of destruction (order §24), as the operator files it; it names nobody.
+        parts: Of each part the segment, the line's number and the part's place: ``3:17:0``.
+    """
+
+    at: str
+    act: str
+    parts: tuple[str, ...]
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -85,6 +96,8 @@ class SegmentScan(msgspec.Struct, frozen=True):
             must follow; what the reader began with when no line is readable.
         complete_bytes: Length up to the last newline.
         total_bytes: Length, the unfinished line included.
+        erased: Parts that are erased, and their lines, as an act names them: with the line of the file.
+        acts: Parts that acts in this segment name.
     """
 
     entries: int
@@ -92,38 +105,33 @@ class SegmentScan(msgspec.Struct, frozen=True):
     end: bytes | None
     complete_bytes: int
     total_bytes: int
+    erased: tuple[tuple[str, int], ...] = ()
+    acts: tuple[str, ...] = ()
 
 
-def build_line(prev: bytes, number: int, entry: bytes) -> tuple[bytes, bytes]:
+def part_name(segment: int, number: int, part: int) -> str:
     """
-    Return the line that puts *entry* after the line whose hash is *prev*, and its own hash.
-
-    Args:
-        prev: 64 hexadecimal digits; ``NO_HASH`` before the very first line.
-        number: The place in the segment; 0 is the header's.
-        entry: A JSON object as msgspec encodes it, with none of the members
-            ``hash``, ``prev`` and ``n``: those belong to the line.
-
-    Raises:
-        ValueError: *entry* is empty, not an object, or longer than one line.
+    Return how an act names a part.
 
     Examples:
-        >>> line, digest = build_line(NO_HASH, 0, b'{"kind":"segment"}')
-        >>> line.endswith(b'"n":0,"kind":"segment"}\\n') and digest in line
-        True
-        >>> build_line(digest, 1, b'{}')
-        Traceback (most recent call last):
-        ...
-        ValueError: an entry is a JSON object with at least one member, on one line
+        >>> part_name(3, 17, 0)
+        '3:17:0'
     """
-    if b"\n" in entry or not entry.startswith(b'{"') or not entry.endswith(b"}"):
-        raise ValueError("an entry is a JSON object with at least one member, on one line")
-    body = b'"prev":"%b","n":%d,%b' % (prev, number, entry[1:])
-    digest = _digest(body)
-    return b'{"hash":"%b",%b\n' % (digest, body), digest
+    return f"{segment}:{number}:{part}"
 
 
-def scan_segment(lines: Iterable[bytes], *, segment: int, prev: bytes | None, last: bool) -> SegmentScan:
+def ignore(digest: bytes) -> None:
+    """Pass by the hash of a line."""
+
+
+def scan_segment(
+    lines: Iterable[bytes],
+    *,
+    segment: int,
+    prev: bytes | None,
+    last: bool,
+    each: Callable[[bytes], object] = ignore,
+) -> SegmentScan:
     """
     Read one segment line by line and report everything that is not as it was written.
 
@@ -136,8 +144,10 @@ def scan_segment(lines: Iterable[bytes], *, segment: int, prev: bytes | None, la
         prev: The hash the header must follow; None if it is not known.
         last: Whether this is the last segment, the only one whose last line may be
             unfinished (``torn-tail``); elsewhere such a line is ``altered``.
+        each: Called with the hash of every line that bears its own, in order.
 
     Examples:
+        >>> from ruqsat.core.line import build_line
         >>> header, first = build_line(NO_HASH, 0, msgspec.json.encode(SegmentHeader(segment=1)))
         >>> entry, end = build_line(first, 1, b'{"allowed":false}')
         >>> scan_segment([header, entry], segment=1, prev=NO_HASH, last=True).findings
@@ -148,14 +158,9 @@ def scan_segment(lines: Iterable[bytes], *, segment: int, prev: bytes | None, la
     """
     reader = _Reader(segment, prev, last)
     for line in lines:
-        reader.take(line)
+        if reader.take(line):
+            each(hash_of(line))
     return reader.scan()
-
-
-def _digest(body: bytes | memoryview) -> bytes:
-    digest = _FRESH.copy()
-    digest.update(body)
-    return digest.hexdigest().encode()
 
 
 class _Reader:
@@ -171,11 +176,14 @@ class _Reader:
         self._complete = 0
         self._total = 0
         self._findings: list[Finding] = []
+        self._erased: list[tuple[str, int]] = []
+        self._acts: list[str] = []
 
-    def take(self, line: bytes) -> None:
-        """Judge the next *line*."""
+    def take(self, line: bytes) -> bool:
+        """Judge the next *line*, and tell whether it bears its own hash."""
         self._line += 1
-        flaw = self._judge(line) if line.endswith(b"\n") else self._judge_unfinished()
+        found = read_line(line)
+        flaw = self._judge(line, found) if line.endswith(b"\n") else self._judge_unfinished()
         if flaw is not None:
             self._report(*flaw)
         elif self._line > 1:
@@ -183,10 +191,14 @@ class _Reader:
         self._total += len(line)
         if line.endswith(b"\n"):
             self._complete = self._total
+        return found is not None and found.holds
 
     def scan(self) -> SegmentScan:
         """Return what was found."""
-        return SegmentScan(self._entries, tuple(self._findings), self._end, self._complete, self._total)
+        return SegmentScan(
+            self._entries, tuple(self._findings), self._end, self._complete, self._total,
+            tuple(self._erased), tuple(self._acts),
+        )  # fmt: skip
 
     def _report(self, code: str, sentence: str) -> None:
         if len(self._findings) == MAX_FINDINGS:
@@ -194,21 +206,34 @@ class _Reader:
         if len(self._findings) <= MAX_FINDINGS:
             self._findings.append(Finding(self._line, self._total, code, sentence))
 
-    def _judge(self, line: bytes) -> tuple[str, str] | None:
+    def _judge(self, line: bytes, found: Line | None) -> tuple[str, str] | None:
         expected, follows = self._expected, self._end
         self._expected += 1
-        frame = _FRAME.match(line)
-        if frame is None:
+        if found is None:
             return ALTERED, "this is not a line of the journal; it was damaged or put here from elsewhere"
-        self._end, prev, number = frame[1], frame[2], int(frame[3])
-        if _digest(memoryview(line)[_BODY:-1]) != self._end:
-            return ALTERED, "the line and its hash disagree; one of them was changed after it was written"
-        self._expected = number + 1
-        if follows is not None and prev != follows:
-            return BROKEN_LINK, f"{_what(number)} does not follow {_after(expected)}; {_LOST}"
-        if number != expected:
-            return WRONG_NUMBER, f"{_what(number)} stands where number {expected} belongs"
-        return self._judge_header(line) if self._line == 1 else None
+        self._end = found.hash
+        if not found.holds and found.flaw is not None:
+            return ALTERED, found.flaw
+        self._expected = found.number + 1
+        if follows is not None and found.prev != follows:
+            return BROKEN_LINK, f"{_what(found.number)} does not follow {_after(expected)}; {_LOST}"
+        if found.number != expected:
+            return WRONG_NUMBER, f"{_what(found.number)} stands where number {expected} belongs"
+        if found.flaw is not None:
+            return ALTERED, found.flaw
+        return self._judge_header(line) if self._line == 1 else self._judge_erasure(line, found)
+
+    def _judge_erasure(self, line: bytes, found: Line) -> tuple[str, str] | None:
+        for part, text in enumerate(found.parts):
+            if is_erased(text):
+                self._erased.append((part_name(self._segment, found.number, part), self._line))
+        if b'"kind":"erasure"' not in line:
+            return None
+        try:
+            self._acts += msgspec.json.decode(line, type=ErasureEntry).parts
+        except msgspec.MsgspecError:
+            return BAD_ACT, "the act of an erasure cannot be read"
+        return None
 
     def _judge_header(self, line: bytes) -> tuple[str, str] | None:
         try:
@@ -217,8 +242,8 @@ class _Reader:
             return NO_HEADER, "the segment does not begin with its header"
         if header.segment != self._segment:
             return WRONG_SEGMENT, f"this is segment {header.segment}, its name says {self._segment}"
-        if header.format != FORMAT:
-            return UNKNOWN_FORMAT, f"the format is {header.format}, this version reads {FORMAT}"
+        if header.format not in FORMATS:
+            return UNKNOWN_FORMAT, f"the format is {header.format}, this version reads up to {FORMAT}"
         return None
 
     def _judge_unfinished(self) -> tuple[str, str]:

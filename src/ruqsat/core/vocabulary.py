@@ -46,11 +46,13 @@ class BasisWord(Struct, frozen=True, forbid_unknown_fields=True):
     A legal basis of a permit, and the reason code that a permit on it carries.
 
     ``without_store``: a permit on it may be given by last known facts, while the store is away.
+    ``in_reserve``: while the disk is full, its entry may go into what the journal holds in reserve.
     """
 
     means: str
     reason: str
     without_store: bool = False
+    in_reserve: bool = False
 
 
 class CategoryWord(Struct, frozen=True, forbid_unknown_fields=True):

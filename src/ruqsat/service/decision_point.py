@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from functools import lru_cache
 from itertools import count
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -26,6 +26,7 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import JournalError, StoreUnavailableError
 from ruqsat.service.degraded import UNAVAILABLE, is_young, narrowed
+from ruqsat.service.entries import Entry, Named, PolicyEntry, SignedBy, personal_parts
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.ports import Clock, Journal
 
@@ -45,21 +46,6 @@ SETS_IN_HAND = 8
 
 DIGEST_SHOWN = 16
 """Hexadecimal digits of the policy digest in answers and entries; the whole one stands in the policy's own entry."""
-
-
-class SignedBy(Struct, frozen=True):
-    """
-    A verified signature of a record by the subject itself, as the journal keeps it (order §29).
-
-    Attributes:
-        sha256: Digest of the signature, lower-case hexadecimal: it tells which one it was, and nothing of the record.
-        serial: Serial number of the signer's certificate.
-        at: When the signer says that it was signed.
-    """
-
-    sha256: str
-    serial: str
-    at: str
 
 
 class Origin(Struct, frozen=True):
@@ -113,57 +99,6 @@ class Answer(Struct, frozen=True):
     token: str
     degraded: bool = False
     rests_on: "tuple[PolicySet, Facts | None, tuple[Reading, ...]] | None" = None
-
-
-class Entry(Struct, frozen=True, omit_defaults=True):
-    """One line of the journal: who asked what of whom, by which rule, on which ground (order §16, §28)."""
-
-    kind: str
-    id: str
-    at: str
-    listener: str
-    allowed: bool
-    reason: str
-    policy: str
-    subject: str | None = None
-    roles: tuple[str, ...] | None = None
-    org: str | None = None
-    action: str | None = None
-    purpose: str | tuple[str, ...] | None = None
-    patient: str | None = None
-    resource_type: str | None = None
-    resource: str | None = None
-    data_class: str | None = None
-    basis: str | None = None
-    rule: str | None = None
-    law: tuple[str, ...] = ()
-    duties: tuple[str, ...] = ()
-    applied: tuple[str, ...] = ()
-    as_of: Position | None = None
-    traceparent: str | None = None
-    patients_beside: tuple[str, ...] = ()
-    actors: tuple[str, ...] = ()
-    point: str = ""
-    degraded: bool = False
-    signature: SignedBy | None = None
-    jti: str | None = None
-
-
-class PolicyEntry(Struct, frozen=True, omit_defaults=True):
-    """
-    A line of the journal: this policy set is in force from here on, with its switches in these positions.
-
-    ``before`` is the digest of the set before; empty where the process began.
-    """
-
-    kind: str
-    at: str
-    before: str
-    policy: str
-    switches: dict[str, Any]
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
 
 
 class Weighed(Struct, frozen=True):
@@ -274,7 +209,7 @@ class DecisionPoint:
         if self._untold is not None:
             self._tell(self._untold)
         try:
-            await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
+            await self._append("decision", answer, request, origin, facts, now)
             # The last test before a permit is sent: nothing changed while its entry was written, and the lease holds.
             if not self.may_send(request, answer):
                 answer = await self._again(asked, request, origin, answer)
@@ -301,8 +236,8 @@ class DecisionPoint:
         """Journal that a permit was never sent, and return the denial in its place."""
         answer, now = self._answer(deny("deny.stale"), self.policy_set), self._clock.now()
         try:
-            await self._journal.append(self._entry("not_sent", unsent, request, origin, None, now))
-            await self._journal.append(self._entry("decision", answer, request, origin, None, now))
+            await self._append("not_sent", unsent, request, origin, None, now)
+            await self._append("decision", answer, request, origin, None, now)
         except JournalError:
             self._metrics.unjournaled += 1
         return answer
@@ -321,11 +256,11 @@ class DecisionPoint:
             decision = UNAVAILABLE
         return Weighed(decision, lambda: self._may_answer(policy_set) and self._still_usable(request, facts, beside))
 
-    async def record(self, entry: Struct) -> None:
+    async def record(self, entry: Struct, named: Named) -> None:
         """Append an entry that is no decision; raises JournalError if it is not on stable storage."""
         if self._untold is not None:
             self._tell(self._untold)
-        await self._journal.append(self._encode(entry))
+        await self._journal.append(self._encode(entry), personal_parts(self._encode, named))
 
     def put_in_force(self, policy_set: PolicySet, changes: Changes, *, must_apply: bool = False) -> None:
         """
@@ -379,12 +314,12 @@ class DecisionPoint:
         answer = self._answer(deny(f"deny.{reason}"), self.policy_set)
         entry = Entry(
             "refusal", answer.id, render_instant(self._clock.now().hi), origin.listener, False,
-            answer.decision.reason, answer.policy, subject, traceparent=origin.traceparent,
-            actors=origin.actors, point=origin.point, jti=origin.jti,
+            answer.decision.reason, answer.policy, point=origin.point,
         )  # fmt: skip
+        named = Named(subject, origin.actors, origin.traceparent, jti=origin.jti)
         self._metrics.decided(origin.listener, answer.decision.reason, 0.0)
         try:
-            await self._journal.append(self._encode(entry))
+            await self._journal.append(self._encode(entry), personal_parts(self._encode, named))
         except JournalError:
             self._metrics.unjournaled += 1
         return answer.id
@@ -453,12 +388,12 @@ class DecisionPoint:
         policy_set = asked or self.policy_set
         decision, facts, beside = await self._evaluate(policy_set, request, origin)
         answer, now = self._answer(decision, policy_set, None, facts, beside), self._clock.now()
-        await self._journal.append(self._entry("not_sent", unsent, request, origin, None, now))
-        await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
+        await self._append("not_sent", unsent, request, origin, None, now)
+        await self._append("decision", answer, request, origin, facts, now)
         if not self.may_send(request, answer):
-            await self._journal.append(self._entry("not_sent", answer, request, origin, None, now))
+            await self._append("not_sent", answer, request, origin, None, now)
             answer = self._answer(deny("deny.stale"), policy_set)
-            await self._journal.append(self._entry("decision", answer, request, origin, facts, now))
+            await self._append("decision", answer, request, origin, facts, now)
         return answer
 
     def _answer(
@@ -477,55 +412,55 @@ class DecisionPoint:
             (policy_set, facts, beside),
         )
 
-    def _entry(
-        self,
-        kind: str,
-        answer: Answer,
-        request: EvaluationRequest,
-        origin: Origin,
-        facts: Facts | None,
-        now: Now,
-    ) -> bytes:
+    def _append(
+        self, kind: str, answer: Answer, request: EvaluationRequest, origin: Origin, facts: Facts | None, now: Now
+    ) -> Awaitable[None]:  # fmt: skip
+        """Append what is told of a decision; what an emergency rests on may go into the reserve."""
         decision, said = answer.decision, request.subject.properties
         known = facts.subject if facts is not None else None
         resource, context = request.resource.properties, request.context
-        return self._encode(
-            Entry(
-                kind,
-                answer.id,
-                render_instant(now.hi),
-                origin.listener,
-                decision.allowed,
-                decision.reason,
-                answer.policy,
-                request.subject.id,
-                said.roles
-                if said is not None and said.roles is not None
-                else known.roles
-                if known is not None
-                else None,
-                said.org if said is not None and said.org is not None else known.org if known is not None else None,
-                request.action.name,
-                context.purpose if context is not None else None,
-                resource.patient if resource is not None else None,
-                request.resource.type,
-                request.resource.id,
-                resource.data_class if resource is not None else None,
-                decision.basis,
-                decision.rule,
-                decision.law,
-                decision.duties,
-                decision.applied,
-                facts.position if facts is not None else None,
-                origin.traceparent,
-                _patients_beside(request),
-                origin.actors,
-                origin.point,
-                _is_degraded(facts),
-                origin.signature,
-                origin.jti,
-            )
+        entry = Entry(
+            kind,
+            answer.id,
+            render_instant(now.hi),
+            origin.listener,
+            decision.allowed,
+            decision.reason,
+            answer.policy,
+            said.roles if said is not None and said.roles is not None else known.roles if known is not None else None,
+            said.org if said is not None and said.org is not None else known.org if known is not None else None,
+            request.action.name,
+            context.purpose if context is not None else None,
+            request.resource.type,
+            resource.data_class if resource is not None else None,
+            decision.basis,
+            decision.rule,
+            decision.law,
+            decision.duties,
+            facts.position if facts is not None else None,
+            origin.point,
+            _is_degraded(facts),
         )
+        named = Named(
+            request.subject.id,
+            origin.actors,
+            origin.traceparent,
+            resource.patient if resource is not None else None,
+            request.resource.id,
+            decision.applied,
+            _patients_beside(request),
+            origin.signature,
+            origin.jti,
+        )
+        encode = self._encode
+        return self._journal.append(encode(entry), personal_parts(encode, named), emergency=self._is_emergency(answer))
+
+    def _is_emergency(self, answer: Answer) -> bool:
+        """Tell whether a permit is of those that are still given when only the reserve is left of the disk."""
+        if not answer.decision.allowed or answer.decision.basis is None or answer.rests_on is None:
+            return False
+        basis = answer.rests_on[0].vocabulary.bases.get(answer.decision.basis)
+        return basis is not None and basis.in_reserve
 
 
 def _capabilities(request: EvaluationRequest, origin: Origin) -> frozenset[str]:

@@ -71,9 +71,13 @@ class RecordServer(Protocol):
 class Journal(Protocol):
     """The durable, tamper-evident record of decisions."""
 
-    def append(self, entry: bytes) -> Awaitable[None]:
+    def append(self, entry: bytes, personal: tuple[bytes, ...] = (), *, emergency: bool = False) -> Awaitable[None]:
         """
         Append one entry (a JSON object, encoded) in call order.
+
+        Args:
+            personal: What of it names people: JSON objects, each of which can be erased for itself.
+            emergency: It may be kept in the reserve when the disk is full.
 
         The returned awaitable is done when the entry is on stable storage
         (``durable``) or accepted (``lossy``, which is named so and off by default).

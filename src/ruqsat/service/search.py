@@ -24,6 +24,7 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError, RuqsatError, StoreUnavailableError
 from ruqsat.service.decision_point import DIGEST_SHOWN, DecisionPoint, Origin, Weighed
+from ruqsat.service.entries import Named
 from ruqsat.service.information_point import InformationPoint
 from ruqsat.service.ports import Clock
 
@@ -86,14 +87,10 @@ class SearchEntry(Struct, frozen=True, omit_defaults=True):
     policy: str
     looked_at: int
     found: int
-    subject: str | None = None
     action: str | None = None
     purpose: str | tuple[str, ...] | None = None
-    patient: str | None = None
     resource_type: str | None = None
-    resource: str | None = None
     data_class: str | None = None
-    traceparent: str | None = None
     point: str = ""
 
 
@@ -183,7 +180,8 @@ class Search:
                     break
         finally:
             self.budget.give_back(origin.point, granted - looked_at)
-        await self._decision_point.record(self._entry(question, origin, policy_set, looked_at, len(found)))
+        entry = self._entry(question, origin, policy_set, looked_at, len(found))
+        await self._decision_point.record(entry, _named(question, origin))
         results = await self._still_found(found, origin, policy_set)
         ended = looked_at == len(candidates)
         return Page(tuple(results), "" if ended else self._token(question, origin.point, last, limit))
@@ -239,14 +237,11 @@ class Search:
         return SearchEntry(
             "search", render_instant(self._clock.now().hi), origin.listener, target,
             policy_set.digest[:DIGEST_SHOWN], looked_at, found,
-            None if target == "subject" else request.subject.id,
             None if target == "action" else request.action.name,
             context.purpose if context is not None else None,
-            properties.patient if properties is not None else None,
             request.resource.type,
-            None if target == "resource" else request.resource.id,
             properties.data_class if properties is not None else None,
-            origin.traceparent, origin.point,
+            origin.point,
         )  # fmt: skip
 
     def _token(self, question: Question, point: str, last: str, limit: int) -> str:
@@ -282,6 +277,17 @@ def _asking(question: Question, name: str) -> EvaluationRequest:
     if question.target == "resource":
         return replace(request, resource=replace(request.resource, id=name))
     return replace(request, action=replace(request.action, name=name))
+
+
+def _named(question: Question, origin: Origin) -> Named:
+    """Return whom the entry of a search names: not whom it looks for."""
+    request, properties = question.request, question.request.resource.properties
+    return Named(
+        subject=None if question.target == "subject" else request.subject.id,
+        traceparent=origin.traceparent,
+        patient=properties.patient if properties is not None else None,
+        resource=None if question.target == "resource" else request.resource.id,
+    )
 
 
 def _bound_to(question: Question, point: str) -> bytes:

@@ -1,12 +1,20 @@
 """
-The five calls by which the journal touches a disk.
+The calls by which the journal touches a disk.
 
 They stand apart so that a test can put a disk in their place that loses, tears
 and refuses; nothing else in the journal writes.
 """
 
+import ctypes
 import os
+from collections.abc import Iterable
 from pathlib import Path
+
+from ruqsat.stores.journal_folder import UNFINISHED
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_KEEP_SIZE = 1
+"""``FALLOC_FL_KEEP_SIZE``: the blocks lie behind the end of the file."""
 
 
 class Disk:
@@ -34,6 +42,47 @@ class Disk:
     def truncate(self, descriptor: int, size: int) -> None:
         """Cut the file to *size* bytes."""
         os.ftruncate(descriptor, size)
+
+    def rename(self, path: Path, to: Path) -> None:
+        """Give the file another name in its folder, for good once ``sync_dir`` has returned."""
+        path.rename(to)
+
+    def allocate(self, path: Path, size: int) -> None:
+        """
+        Make *path* an empty file that owns blocks for *size* bytes to come; nothing is left if that fails.
+
+        One that owns them already is left as it is: on a full disk it would not get them again.
+        """
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if _libc.fallocate(descriptor, _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)):
+                number = ctypes.get_errno()
+                path.unlink()
+                raise OSError(number, os.strerror(number))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def overwrite(self, path: Path, pieces: Iterable[tuple[int, bytes]]) -> None:
+        """Write each piece over what stands at its offset, and return once that is on stable storage."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for offset, data in pieces:
+                os.pwrite(descriptor, data, offset)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def replace(self, path: Path, data: bytes) -> None:
+        """Let *path* hold *data* and nothing else, whole or not at all, once ``sync_dir`` has returned."""
+        unfinished = path.with_name(path.name + UNFINISHED)
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        unfinished.replace(path)
 
     def sync_dir(self, folder: Path) -> None:
         """Return once the names in *folder* are on stable storage."""

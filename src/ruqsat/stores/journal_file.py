@@ -49,6 +49,16 @@ class SegmentFile:
         self._is_spoiled = False
         self._sync_seconds = 0.0
 
+    @property
+    def segment(self) -> int:
+        """The number of the segment that is open, or was tried last; 0 before the first."""
+        return self._segment
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the remains of a failed group could not be cut off yet."""
+        return self._is_dirty
+
     def commit(self, segment: int, lines: Iterable[bytes]) -> Outcome:
         """
         Write *lines* to *segment*, creating it first if it is a new one, and sync them.
@@ -97,7 +107,7 @@ class SegmentFile:
         if segment != self._segment:
             if self._descriptor >= 0 and not self._syncs:
                 self._sync()  # a later segment must not outlive the end of this one
-            descriptor = self._disk.open(segment_path(self._folder, segment), create=True)
+            descriptor = self._make(segment_path(self._folder, segment))
             if self._descriptor >= 0:
                 os.close(self._descriptor)
             self._descriptor, self._segment, self._kept = descriptor, segment, 0
@@ -105,6 +115,9 @@ class SegmentFile:
         if not self._name_lasts:
             self._disk.sync_dir(self._folder)
             self._name_lasts = True
+
+    def _make(self, path: Path) -> int:
+        return self._disk.open(path, create=True)
 
     def _append(self, data: bytes) -> None:
         self._is_dirty = True

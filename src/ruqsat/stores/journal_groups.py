@@ -6,12 +6,18 @@ for every decision, and is kept short for that.
 """
 
 import asyncio
+import os
 from collections import deque
 from typing import NamedTuple
 
 import msgspec
 
-from ruqsat.core.chain import SegmentHeader, build_line
+from ruqsat.core.chain import SegmentHeader
+from ruqsat.core.line import build_line
+from ruqsat.core.personal import SALT_DIGITS, salted
+
+_SALTS_AT_ONCE = 256
+_TELLS_OF_CUT = ("start", "damage")
 
 
 class Place(NamedTuple):
@@ -24,13 +30,27 @@ class Place(NamedTuple):
     because: str
 
 
-class Group:
-    """Lines of one segment that are written together, who waits for them, and where the chain then stands."""
+class Urgent(NamedTuple):
+    """An entry that may go into the reserve, and who waits for it."""
 
-    __slots__ = ("headers", "lines", "place_after", "segment", "waiters")
+    entry: bytes
+    personal: tuple[bytes, ...]
+    waiter: asyncio.Future[None]
+
+
+class Group:
+    """
+    Lines of one segment that are written together, who waits for them, and where the chain then stands.
+
+    ``urgent`` are those of the entries that may go into the reserve; the group ``is_reserve`` that goes there.
+    """
+
+    __slots__ = ("headers", "is_reserve", "lines", "place_after", "segment", "urgent", "waiters")
 
     def __init__(self, segment: int) -> None:
         self.segment = segment
+        self.is_reserve = False
+        self.urgent: list[Urgent] = []
         self.headers = 0
         self.lines: list[bytes] = []
         self.waiters: list[asyncio.Future[None]] = []
@@ -40,6 +60,20 @@ class Group:
     def entries(self) -> int:
         """How many of the lines somebody appended."""
         return len(self.lines) - self.headers
+
+
+class Salts:
+    """Salts from the system's random source, drawn many at once."""
+
+    def __init__(self) -> None:
+        self._drawn: list[bytes] = []
+
+    def draw(self) -> bytes:
+        """Return a salt that nobody has seen."""
+        if not self._drawn:
+            digits = os.urandom(_SALTS_AT_ONCE * SALT_DIGITS // 2).hex().encode()
+            self._drawn = [digits[at : at + SALT_DIGITS] for at in range(0, len(digits), SALT_DIGITS)]
+        return self._drawn.pop()
 
 
 class Groups:
@@ -54,6 +88,7 @@ class Groups:
         self._writer = writer
         self._segment_bytes = segment_bytes
         self._cut_bytes = cut_bytes
+        self._salts = Salts()
         self._segment: int
         self._number: int
         self._hash: bytes
@@ -64,21 +99,39 @@ class Groups:
         self.waiting_bytes: int
         self.return_to(place)
 
-    def take(self, entry: bytes) -> Group:
+    def take(self, entry: bytes, personal: tuple[bytes, ...] = ()) -> Group:
         """
         Link *entry* after everything taken before it, and return the group it joined.
 
         Raises:
-            ValueError: *entry* is not a JSON object on one line; the chain stands where it stood.
+            ValueError: *entry* or a personal part is not a JSON object on one line; the chain stands where it stood.
         """
         if self._room <= 0:
             self.begin_segment()
-        line, self._hash = build_line(self._hash, self._number, entry)
+        return self._link(entry, personal)
+
+    def _link(self, entry: bytes, personal: tuple[bytes, ...]) -> Group:
+        parts = [salted(self._salts.draw(), part) for part in personal] if personal else ()
+        line, self._hash = build_line(self._hash, self._number, entry, parts)
         self._number += 1
         self._room -= len(line)
         self.waiting_bytes += len(line)
         self._gathering.lines.append(line)
         return self._gathering
+
+    def fall_back(self, segment: int, urgent: list[Urgent]) -> Group:
+        """Link *urgent* into *segment*, which is the reserve, as a group of its own; what follows goes elsewhere."""
+        if segment != self._segment:
+            self._segment, because = segment - 1, self._because
+            self._because = "reserve" if because not in _TELLS_OF_CUT else because
+            self.begin_segment()
+        for each in urgent:
+            self._link(each.entry, each.personal).waiters.append(each.waiter)
+        group = self._gathering
+        group.is_reserve = True
+        self._room, self._because = 0, "rotation"
+        self._seal()
+        return group
 
     def begin_segment(self) -> None:
         """Begin the next segment with its header; what was gathered for the old one goes first."""
@@ -87,10 +140,10 @@ class Groups:
         self._segment, self._number, self._room = self._segment + 1, 0, self._segment_bytes
         self._gathering = Group(self._segment)
         self._gathering.headers = 1
-        cut_bytes = self._cut_bytes if self._because in ("start", "damage") else 0
+        cut_bytes = self._cut_bytes if self._because in _TELLS_OF_CUT else 0
         header = SegmentHeader(self._segment, self._writer, self._because, cut_bytes)
         self._because = "rotation"
-        self.take(msgspec.json.encode(header))
+        self._link(msgspec.json.encode(header), ())
 
     def hand_over(self) -> Group | None:
         """Return the next group to write, to which nothing will be added; None if nothing waits."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ruqsat.core.chain import NO_HASH, TORN_TAIL, SegmentScan
 from ruqsat.errors import StoreLockedError
 from ruqsat.stores.journal_disk import Disk
-from ruqsat.stores.journal_folder import LOCK_NAME, list_segments, read_segment
+from ruqsat.stores.journal_folder import LOCK_NAME, last_begun, list_checkpoints, list_segments, read_segment
 
 _log = logging.getLogger("ruqsat.journal")
 
@@ -64,7 +64,7 @@ def lock_folder(folder: Path) -> int:
 
 def recover(folder: Path, disk: Disk) -> Recovered:
     """
-    Cut the unfinished line of the last segment, if there is one, and return where to go on.
+    Cut the unfinished line of the last segment that was begun, if there is one, and return where to go on.
 
     A segment with any other flaw stays as it is, byte for byte, so that
     verification goes on reporting it; the journal then follows the hash that its
@@ -79,10 +79,11 @@ def recover(folder: Path, disk: Disk) -> Recovered:
     """
     segments = list_segments(folder)
     disk.sync_dir(folder)
-    last = segments[-1].number if segments else 0
-    cut_bytes, damaged = 0, False
+    # A segment that was signed and is gone keeps its number: it must not be written, and signed, a second time.
+    last = max((each.number for each in (*segments, *list_checkpoints(folder))), default=0)
+    cut_bytes, damaged, torn = 0, False, last_begun(segments)
     for segment in reversed(segments):
-        scan = read_segment(segment, prev=None, last=segment.number == last)
+        scan = read_segment(segment, prev=None, last=segment == torn)
         if scan is None or any(found.code != TORN_TAIL for found in scan.findings):
             damaged = True
             _log.error("journal_damage_met file=%s", segment.path.name)

@@ -19,7 +19,7 @@ from ruqsat.core.instant import Instant, render_instant
 from ruqsat.core.record_signature import failing_of
 from ruqsat.core.signature_finding import SignedContent
 from ruqsat.errors import RequestError
-from ruqsat.service.decision_point import SignedBy
+from ruqsat.service.entries import SignedBy
 from ruqsat.service.verifications import Verifications
 from ruqsat.web.claims import Identity
 from ruqsat.web.forward_auth.shared import Headers, Receive, Refused

@@ -1,0 +1,130 @@
+"""
+Personal parts of a line: committed to by the chain, and erasable without breaking it.
+
+A part is a JSON object that names people.  It stands in its line under a random salt,
+and the chain covers only its SHA-256 (order §24: what is destroyed must be gone, and
+what proves the journal must stay).  Once the part, and with it the salt, is written over,
+nobody can tell from the hash that is left who was meant, not even by trying every name.
+
+A part is written over in place and keeps its length, so that no other byte of the
+file moves.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+SALT_DIGITS = 32
+"""Hexadecimal digits of a salt: 128 bits from the system's random source."""
+
+_ERASED = re.compile(rb'\{"erased":"-*"\}')
+_FRESH = sha256()  # copying one costs half of asking for a new one
+_FRAME = len('{"erased":""}')
+_OF_PATIENTS = ("patient", "patients_beside")
+
+
+def salted(salt: bytes, part: bytes) -> bytes:
+    """
+    Return *part*, a JSON object with at least one member, under *salt*.
+
+    Raises:
+        ValueError: *part* is none, or longer than one line.
+
+    Examples:
+        >>> salted(b"00" * 16, b'{"patient":"p1"}')
+        b'{"salt":"00000000000000000000000000000000","patient":"p1"}'
+    """
+    if b"\n" in part or not part.startswith(b'{"') or not part.endswith(b"}"):
+        raise ValueError("a personal part is a JSON object with at least one member, on one line")
+    return b'{"salt":"%b",%b' % (salt, part[1:])
+
+
+def commitment(part: bytes) -> bytes:
+    """Return what the chain holds of a salted *part*: 64 hexadecimal digits."""
+    digest = _FRESH.copy()
+    digest.update(part)
+    return digest.hexdigest().encode()
+
+
+def erased(part: bytes) -> bytes:
+    """
+    Return what stands in the place of *part* once it is erased: as long, and empty.
+
+    Examples:
+        >>> erased(b'{"salt":"0000","patient":"p1"}')
+        b'{"erased":"-----------------"}'
+    """
+    return b'{"erased":"%b"}' % (b"-" * (len(part) - _FRAME))
+
+
+def is_erased(part: bytes) -> bool:
+    """Tell whether nothing is left of *part*."""
+    return _ERASED.fullmatch(part) is not None
+
+
+def split_parts(text: bytes) -> list[bytes] | None:
+    """
+    Return the parts of a list, byte for byte; None unless *text* is one, written without a blank.
+
+    Examples:
+        >>> split_parts(b'[{"a":1},{"b":2}]')
+        [b'{"a":1}', b'{"b":2}']
+        >>> split_parts(b'[{"a":1}, {"b":2}]')
+    """
+    try:
+        parts = [bytes(part) for part in msgspec.json.decode(text, type=list[msgspec.Raw])]
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return parts if b"[%b]" % b",".join(parts) == text else None
+
+
+def parts_to_erase(parts: Sequence[bytes], patients: Collection[str]) -> list[int]:
+    """
+    Return which *parts* of one line go when *patients* are erased.
+
+    Who asked goes too, unless the line is about somebody else's record as well.
+
+    Examples:
+        >>> who, whom = b'{"salt":"0","subject":"s"}', b'{"salt":"0","patient":"p1"}'
+        >>> parts_to_erase([who, whom], {"p1"}), parts_to_erase([who, whom], {"p2"})
+        ([0, 1], [])
+        >>> parts_to_erase([who, whom, b'{"salt":"0","patients_beside":["p2"]}'], {"p1"})
+        [1]
+    """
+    named = [_patients_in(part) for part in parts]
+    going = [at for at, names in enumerate(named) if names and not names.isdisjoint(patients)]
+    if going and not any(names for at, names in enumerate(named) if at not in going):
+        return [at for at, part in enumerate(parts) if not is_erased(part)]
+    return going
+
+
+def lifted(line: bytes) -> dict[str, Any]:
+    """
+    Return a line as one object, with what its personal parts say among its own members.
+
+    Raises:
+        msgspec.DecodeError: it is no JSON object.
+
+    Examples:
+        >>> lifted(b'{"kind":"decision","personal":[{"salt":"0","patient":"p1"}]}')
+        {'kind': 'decision', 'patient': 'p1'}
+    """
+    entry = msgspec.json.decode(line, type=dict[str, Any])
+    parts = entry.pop("personal", ())
+    entry.pop("sealed", None)
+    beside: list[str] = []
+    for part in parts if isinstance(parts, list) else ():
+        said = {name: value for name, value in part.items() if name not in ("salt", "erased")}
+        beside += said.pop("patients_beside", ())
+        entry.update(said)
+    return entry | {"patients_beside": beside} if beside else entry
+
+
+def _patients_in(part: bytes) -> frozenset[str]:
+    said = msgspec.json.decode(part, type=dict[str, Any])
+    single, beside = (said.get(name) for name in _OF_PATIENTS)
+    names = [single, *(beside if isinstance(beside, list) else ())]
+    return frozenset(name for name in names if isinstance(name, str))

@@ -1,0 +1,105 @@
+"""
+The entries of the journal: what stands in the chain, and beside it the parts that name people.
+
+Who, whose and which record stand in personal parts, each of which can be erased for
+itself (order §24); what was asked, decided, by which rule and on which ground stays.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from ruqsat.core.facts import Position
+
+Encode = Callable[[Struct], bytes]
+
+_NOBODY = b"{}"
+
+
+class SignedBy(Struct, frozen=True):
+    """
+    A verified signature of a record by the subject itself, as the journal keeps it (order §29).
+
+    Attributes:
+        sha256: Digest of the signature, lower-case hexadecimal: it tells which one it was, and nothing of the record.
+        serial: Serial number of the signer's certificate.
+        at: When the signer says that it was signed.
+    """
+
+    sha256: str
+    serial: str
+    at: str
+
+
+class Entry(Struct, frozen=True, omit_defaults=True):
+    """One line of the journal: what was asked and decided, by which rule, on which ground (order §16, §28)."""
+
+    kind: str
+    id: str
+    at: str
+    listener: str
+    allowed: bool
+    reason: str
+    policy: str
+    roles: tuple[str, ...] | None = None
+    org: str | None = None
+    action: str | None = None
+    purpose: str | tuple[str, ...] | None = None
+    resource_type: str | None = None
+    data_class: str | None = None
+    basis: str | None = None
+    rule: str | None = None
+    law: tuple[str, ...] = ()
+    duties: tuple[str, ...] = ()
+    as_of: Position | None = None
+    point: str = ""
+    degraded: bool = False
+
+
+class PolicyEntry(Struct, frozen=True, omit_defaults=True):
+    """
+    A line of the journal: this policy set is in force from here on, with its switches in these positions.
+
+    ``before`` is the digest of the set before; empty where the process began.
+    """
+
+    kind: str
+    at: str
+    before: str
+    policy: str
+    switches: dict[str, Any]
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
+class Named(Struct, frozen=True, omit_defaults=True):
+    """A personal part: who asked (by which token, signed how), of whom, for which record, by which documents."""
+
+    subject: str | None = None
+    actors: tuple[str, ...] = ()
+    traceparent: str | None = None
+    patient: str | None = None
+    resource: str | None = None
+    applied: tuple[str, ...] = ()
+    patients_beside: tuple[str, ...] = ()
+    signature: SignedBy | None = None
+    jti: str | None = None
+
+
+def personal_parts(encode: Encode, named: Named) -> tuple[bytes, ...]:
+    """
+    Return what names people, as parts: one, unless there are patients beside.
+
+    Then who asked stands apart, and each patient: one of them may be erased alone.
+    """
+    if not named.patients_beside:
+        part = encode(named)
+        return (part,) if part != _NOBODY else ()
+    parts = [
+        encode(Named(named.subject, named.actors, named.traceparent, signature=named.signature, jti=named.jti)),
+        encode(Named(None, (), None, named.patient, named.resource, named.applied)),
+        *[encode(Named(patients_beside=(patient,))) for patient in named.patients_beside],
+    ]
+    return tuple([part for part in parts if part != _NOBODY])

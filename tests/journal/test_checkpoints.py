@@ -1,0 +1,345 @@
+"""Checkpoints: when they are written, what they vouch for, and what contradicts them."""
+
+import asyncio
+import errno
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+from journal_helpers import decision, files_in, ids_in, lines_in, on_loop, signing_key
+from simulated_disk import Refusal, SimulatedDisk, UnsyncedDisk
+from tests.mutants import plant
+
+from ruqsat.core.checkpoint import Checkpoint, read_checkpoint
+from ruqsat.core.signed_note import open_note
+from ruqsat.stores import journal_checkpoints
+from ruqsat.stores.journal_checkpoints import CheckpointWriter
+from ruqsat.stores.journal_claims import (
+    BAD_SIGNATURE,
+    CONTRADICTED,
+    ROLLED_BACK,
+    UNREADABLE_CHECKPOINT,
+    UNSIGNED_SEGMENT,
+    Trust,
+)
+from ruqsat.stores.journal_folder import checkpoint_path, segment_path
+from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
+from ruqsat.stores.journal_verification import verify_folder
+
+KEY = signing_key()
+TRUST = Trust((KEY.verifier,))
+
+
+def checkpoint_in(folder: Path, segment: int = 1) -> Checkpoint:
+    """Return the checkpoint of a segment, if it is signed."""
+    return read_checkpoint(open_note(checkpoint_path(folder, segment).read_text(), [KEY.verifier]))
+
+
+def codes(folder: Path, trust: Trust = TRUST) -> set[str]:
+    """Return the codes of what is found in *folder*."""
+    return {finding.code for finding in verify_folder(folder, trust).findings}
+
+
+def written(folder: Path, *numbers: int, segment_bytes: int = 1 << 20) -> Path:
+    """Open a journal, append decisions one after the other, and close it."""
+
+    async def main() -> None:
+        journal = DurableJournal.open(folder, key=KEY, segment_bytes=segment_bytes, disk=UnsyncedDisk())
+        for number in numbers:
+            await journal.append(decision(number))
+        await journal.aclose()
+
+    on_loop(main)
+    return folder
+
+
+def test_checkpoint_vouches_for_every_line_on_the_stop(tmp_path: Path) -> None:
+    """A journal that was closed is signed to its end, header and all, under its name and segment."""
+    written(tmp_path, 1, 2, 3)
+
+    found = checkpoint_in(tmp_path)
+
+    assert (found.origin, found.size) == ("clinic.example/a/00000001", 4)
+    report = verify_folder(tmp_path, TRUST)
+    assert (report.findings, report.signed) == ((), 1)
+    assert checkpoint_path(tmp_path, 1).stat().st_mode & 0o777 == 0o600
+
+
+def test_checkpoint_is_written_when_a_segment_ends(tmp_path: Path) -> None:
+    """Every segment that is left behind is signed to its end, while the journal goes on."""
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, key=KEY, checkpoint_seconds=3600, segment_bytes=600)
+        for number in range(12):
+            await journal.append(decision(number))
+        while not checkpoint_path(tmp_path, 2).exists():  # noqa: ASYNC110 - another thread writes it
+            await asyncio.sleep(0.01)
+        assert verify_folder(tmp_path, TRUST).intact
+        await journal.aclose()
+
+    on_loop(main)
+
+    report = verify_folder(tmp_path, TRUST)
+    assert (report.findings, report.signed) == ((), report.segments)
+    assert report.segments > 3
+
+
+def test_checkpoint_is_written_at_intervals_and_only_if_there_is_news(tmp_path: Path) -> None:
+    """The open segment is signed again once it has grown, and not for nothing."""
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, key=KEY, checkpoint_seconds=0.01)
+        assert journal.checkpoints is not None
+        for size in (2, 3):
+            await journal.append(decision(size))
+            while journal.checkpoints.newest is None or journal.checkpoints.newest.size < size:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert checkpoint_in(tmp_path).size == size
+        before = journal.checkpoints.written
+        await asyncio.sleep(0.1)
+        assert journal.checkpoints.written == before
+        await journal.aclose()
+
+    on_loop(main)
+
+
+def test_nobody_waits_for_a_checkpoint(tmp_path: Path) -> None:
+    """While a checkpoint hangs on the disk, entries are kept and answered."""
+    gate = threading.Event()
+
+    class HangingDisk(UnsyncedDisk):
+        def replace(self, path: Path, data: bytes) -> None:
+            assert gate.wait(30)
+            super().replace(path, data)
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, key=KEY, checkpoint_seconds=0.01, segment_bytes=500, disk=HangingDisk())
+        for number in range(20):
+            await asyncio.wait_for(journal.append(decision(number)), 10)
+        gate.set()
+        await journal.aclose()
+
+    on_loop(main)
+
+    assert verify_folder(tmp_path, TRUST).intact
+
+
+def test_only_what_is_on_stable_storage_is_signed(tmp_path: Path) -> None:
+    """A line whose sync failed is in no checkpoint, and the chain after it is signed without it."""
+    broken = Refusal(datasync=errno.EIO)
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, key=KEY, disk=SimulatedDisk(broken))
+        await journal.append(decision(1))
+        broken.is_on = True
+        with pytest.raises(Exception, match="Input/output"):
+            await journal.append(decision(2))
+        broken.is_on = False
+        await journal.append(decision(3))
+        await journal.aclose()
+
+    on_loop(main)
+
+    assert [checkpoint_in(tmp_path, each).size for each in (1, 2)] == [2, 2]
+    assert ids_in(tmp_path) == [1, 3]
+    assert verify_folder(tmp_path, TRUST).intact
+
+
+def test_checkpoint_that_cannot_be_written_is_tried_again_and_denies_nobody(tmp_path: Path) -> None:
+    """A disk that refuses the checkpoint does not stop the journal; what is missed is made up for."""
+
+    class RefusingDisk(UnsyncedDisk):
+        is_full = True
+
+        def replace(self, path: Path, data: bytes) -> None:
+            if self.is_full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().replace(path, data)
+
+    disk = RefusingDisk()
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, key=KEY, checkpoint_seconds=0.01, segment_bytes=500, disk=disk)
+        for number in range(10):
+            await journal.append(decision(number))
+        while journal.checkpoints is None or not journal.checkpoints.failed:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert (journal.healthy, UNSIGNED_SEGMENT in codes(tmp_path)) == (True, True)
+        disk.is_full = False
+        await journal.aclose()
+
+    on_loop(main)
+
+    assert verify_folder(tmp_path, TRUST).intact
+
+
+def test_what_a_killed_process_left_unsigned_is_signed_by_the_next(tmp_path: Path) -> None:
+    """After a kill the next start signs the old segment to its end, if its lines bear out what was signed before."""
+    written(tmp_path, 1, 2)
+    checkpoint_path(tmp_path, 1).write_text(KEY.sign(older_checkpoint(tmp_path, 2).text()))
+
+    written(tmp_path, 3)
+
+    assert checkpoint_in(tmp_path, 1).size == 3
+    assert verify_folder(tmp_path, TRUST).intact
+
+
+def older_checkpoint(folder: Path, size: int) -> Checkpoint:
+    """Return the checkpoint of the first *size* lines of segment 1, as it was at the time."""
+    writer = CheckpointWriter(folder, UnsyncedDisk(), KEY)
+    writer.take(1, segment_path(folder, 1).read_bytes().splitlines(keepends=True)[:size])
+    return writer._checkpoint()
+
+
+def test_what_was_signed_is_never_contradicted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A segment that was cut behind our back is not signed anew: the old checkpoint goes on accusing."""
+    written(tmp_path, 1, 2, 3)
+    before = checkpoint_path(tmp_path, 1).read_bytes()
+    path = segment_path(tmp_path, 1)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+    written(tmp_path, 4)
+
+    assert checkpoint_path(tmp_path, 1).read_bytes() == before
+    assert codes(tmp_path) == {ROLLED_BACK}
+    assert f"journal_checkpoint_contradicted file={path.name}" in caplog.messages
+
+
+def test_number_that_was_signed_is_never_given_twice(tmp_path: Path) -> None:
+    """When the last segment was taken away, the next one does not take its number, nor its checkpoint."""
+    for number in (1, 2):
+        written(tmp_path, number)
+    segment_path(tmp_path, 2).unlink()
+
+    written(tmp_path, 3)
+
+    assert checkpoint_in(tmp_path, 2).size == 2
+    assert segment_path(tmp_path, 3).exists()
+    assert ROLLED_BACK in codes(tmp_path)
+
+
+def test_planted_writer_that_signs_whatever_it_finds_is_noticed(tmp_path: Path) -> None:
+    """Without the look at what was signed before, a cut segment would be signed as if nothing had been."""
+    planted = plant(journal_checkpoints, "tally.roots.get(claim.size) != claim.root", "False")
+    written(tmp_path, 1, 2, 3)
+    path = segment_path(tmp_path, 1)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    written(tmp_path, 4)
+    checkpoint_path(tmp_path, 2).unlink()
+    writer = planted.CheckpointWriter(tmp_path, UnsyncedDisk(), KEY)
+    writer.take(3, [])
+
+    writer.settle()
+
+    assert checkpoint_in(tmp_path, 1).size == 3
+    assert verify_folder(tmp_path, TRUST, final=1).intact
+
+
+def test_no_key_no_checkpoint(tmp_path: Path) -> None:
+    """Without a key nothing is signed, and a journal that may lose signs nothing."""
+
+    async def main() -> None:
+        for journal in (DurableJournal.open(tmp_path), LossyJournal.open(tmp_path / "lossy", key=KEY)):
+            await journal.append(decision(1))
+            await journal.aclose()
+
+    on_loop(main)
+
+    assert not list(tmp_path.rglob("*.checkpoint"))
+
+
+# Verification
+
+
+def test_lines_dropped_from_the_very_end_show_against_the_checkpoint(tmp_path: Path) -> None:
+    """What the chain alone cannot see, the signed size does, with or without the key in hand."""
+    written(tmp_path, 1, 2, 3)
+    path = segment_path(tmp_path, 1)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+    assert codes(tmp_path) == codes(tmp_path, Trust()) == {ROLLED_BACK}
+    checkpoint_path(tmp_path, 1).unlink()
+    assert codes(tmp_path) == set()
+
+
+def test_chain_computed_anew_shows_against_the_checkpoint(tmp_path: Path) -> None:
+    """Who may write to the folder can make another chain, and cannot sign it."""
+    written(tmp_path / "true", 1, 2, 3)
+    written(tmp_path / "false", 1, 7, 3)
+    shutil.copy(checkpoint_path(tmp_path / "true", 1), checkpoint_path(tmp_path / "false", 1))
+
+    assert codes(tmp_path / "false") == codes(tmp_path / "false", Trust()) == {CONTRADICTED}
+
+
+def test_checkpoint_of_another_key_is_not_believed(tmp_path: Path) -> None:
+    """A signature of somebody else, or of the right key under another name, is a finding."""
+    written(tmp_path, 1)
+    for other in (signing_key(seed=2), signing_key("clinic.example/b")):
+        assert codes(tmp_path, Trust((other.verifier,))) == {BAD_SIGNATURE}
+    path = checkpoint_path(tmp_path, 1)
+    path.write_text(path.read_text().replace("\n2\n", "\n1\n"))
+    assert BAD_SIGNATURE in codes(tmp_path)
+    path.write_text("none")
+    assert UNREADABLE_CHECKPOINT in codes(tmp_path)
+
+
+def test_checkpoint_of_another_segment_does_not_count(tmp_path: Path) -> None:
+    """A signed checkpoint cannot stand in for another one."""
+    for number in (1, 2):
+        written(tmp_path, number)
+    shutil.copy(checkpoint_path(tmp_path, 1), checkpoint_path(tmp_path, 2))
+
+    assert codes(tmp_path) == {BAD_SIGNATURE}
+
+
+def test_segment_whose_checkpoint_was_taken_away_is_reported_unless_it_is_told_not_to_be(tmp_path: Path) -> None:
+    """With a key every segment but the last must be signed to its end, from where the operator says."""
+    for number in (1, 2, 3):
+        written(tmp_path, number)
+    checkpoint_path(tmp_path, 1).unlink()
+
+    assert codes(tmp_path) == {UNSIGNED_SEGMENT}
+    assert codes(tmp_path, TRUST._replace(signed_from=2)) == set()
+    assert codes(tmp_path, Trust()) == set()
+
+
+def test_kept_checkpoint_shows_a_journal_that_was_put_back_cut_or_written_anew(tmp_path: Path) -> None:
+    """Whoever kept a checkpoint elsewhere sees a folder that is perfect in itself and not the one it was."""
+    written(tmp_path / "a", 1)
+    older = files_in(tmp_path / "a")
+    written(tmp_path / "a", 2)
+    kept = Trust((KEY.verifier,), (("kept", checkpoint_in(tmp_path / "a", 2)),))
+    assert codes(tmp_path / "a", kept) == set()
+
+    (tmp_path / "back").mkdir()
+    for name, data in older.items():
+        (tmp_path / "back" / name).write_bytes(data)
+    assert (codes(tmp_path / "back"), codes(tmp_path / "back", kept)) == (set(), {ROLLED_BACK})
+
+    written(tmp_path / "back", 9)
+    assert (codes(tmp_path / "back"), codes(tmp_path / "back", kept)) == (set(), {CONTRADICTED})
+
+
+def test_part_of_a_journal_can_be_verified(tmp_path: Path) -> None:
+    """A range is held against its own checkpoints, and what is damaged outside of it is not looked at."""
+    for number in (1, 2, 3):
+        written(tmp_path, number)
+    path = segment_path(tmp_path, 1)
+    path.write_bytes(path.read_bytes().replace(b'"id":1', b'"id":7'))
+
+    report = verify_folder(tmp_path, TRUST, first=2)
+    assert (report.findings, report.segments, report.entries, report.signed) == ((), 2, 2, 2)
+    assert verify_folder(tmp_path, TRUST, first=2, final=2).segments == 1
+    assert not verify_folder(tmp_path, TRUST, final=1).intact
+    assert [each.code for each in verify_folder(tmp_path, first=3, final=5).findings] == ["missing-segment"]
+    assert "empty-journal" in {each.code for each in verify_folder(tmp_path, first=4).findings}
+
+
+def test_unfinished_checkpoint_of_a_crash_is_no_finding(tmp_path: Path) -> None:
+    """A checkpoint that a crash left half written lies beside the whole one, and is nothing."""
+    written(tmp_path, 1)
+    (tmp_path / "segment-00000001.checkpoint.new").write_text("clinic.exa")
+
+    assert codes(tmp_path) == set()
+    assert lines_in(tmp_path)

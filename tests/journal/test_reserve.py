@@ -1,0 +1,291 @@
+"""The reserve: when the disk is full, emergencies are still kept, and nothing else is."""
+
+import asyncio
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from journal_helpers import decision, headers_in, ids_in, on_loop
+from simulated_disk import FullDisk, Refusal, SimulatedDisk, UnsyncedDisk, lay_out, power_cuts
+from tests.mutants import plant
+
+import ruqsat
+from ruqsat.errors import JournalError
+from ruqsat.stores import journal_reserve
+from ruqsat.stores.journal_folder import RESERVE_NAME, list_segments
+from ruqsat.stores.journal_segment import DurableJournal
+from ruqsat.stores.journal_verification import verify_folder
+
+RESERVE = 8192
+SOURCES = Path(ruqsat.__file__).parents[1]
+
+
+async def kept(journal: DurableJournal, number: int, *, emergency: bool = False) -> bool:
+    """Tell whether a decision was kept."""
+    try:
+        await journal.append(decision(number), emergency=emergency)
+    except JournalError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_emergencies_are_kept_while_the_disk_is_full_and_others_are_refused(tmp_path: Path, number: int) -> None:
+    """The reserve becomes a segment for emergencies alone; with space again everything goes on, and one chain runs through."""
+    disk = FullDisk()
+    disk.number = number
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, disk=disk, reserve_bytes=RESERVE)
+        assert await kept(journal, 1)
+        disk.is_full = True
+        assert [await kept(journal, each, emergency=each % 2 == 0) for each in range(2, 8)] == [True, False] * 3
+        assert (journal.healthy, journal.in_reserve) == (False, 3)
+        disk.is_full = False
+        assert await kept(journal, 8)
+        assert journal.healthy
+        await journal.aclose()
+
+    on_loop(main)
+
+    assert ids_in(tmp_path) == [1, 2, 4, 6, 8]
+    assert [header["because"] for header in headers_in(tmp_path)] == ["start", "reserve", "rotation"]
+    assert verify_folder(tmp_path).intact
+
+
+def test_emergencies_and_others_of_one_group_part_ways(tmp_path: Path) -> None:
+    """Of what waited together on the full disk, the emergencies are kept, in their order, and nobody is told twice."""
+    disk = FullDisk()
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, disk=disk, reserve_bytes=RESERVE)
+        disk.is_full = True
+        told = await asyncio.gather(*(kept(journal, each, emergency=each % 3 == 0) for each in range(9)))
+        assert told == [each % 3 == 0 for each in range(9)]
+        assert (journal.entries, journal.failed) == (3, 6)
+        await journal.aclose()
+
+    on_loop(main)
+
+    assert ids_in(tmp_path) == [0, 3, 6]
+
+
+def test_reserve_is_bounded_and_filled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is used up is refused; after the disk has recovered there is a new reserve, which serves as the first did."""
+    monkeypatch.setattr(journal_reserve, "REFILL_SECONDS", 0.0)
+    disk = FullDisk()
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, disk=disk, reserve_bytes=RESERVE)
+        for start in (0, 1000):
+            disk.is_full = True
+            told = [await kept(journal, start + each, emergency=True) for each in range(100)]
+            count = told.count(True)
+            assert told == [True] * count + [False] * (100 - count)
+            assert 20 < count < RESERVE // 150
+            assert not (tmp_path / RESERVE_NAME).exists()
+            disk.is_full = False
+            assert await kept(journal, start + 500)
+            assert await kept(journal, start + 501)
+            assert (tmp_path / RESERVE_NAME).stat().st_size == 0
+        await journal.aclose()
+
+    on_loop(main)
+
+    for each in list_segments(tmp_path):
+        assert each.path.stat().st_blocks * 512 <= each.path.stat().st_size + 4096
+    sizes = [each.path.stat().st_size for each in list_segments(tmp_path)]
+    assert max(sizes) <= RESERVE
+    assert verify_folder(tmp_path).intact
+
+
+def test_reserve_owns_its_blocks_and_shows_none(tmp_path: Path) -> None:
+    """The file is empty, so that it can become a segment, and the disk holds the blocks all the same."""
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, reserve_bytes=1 << 20)
+        found = (tmp_path / RESERVE_NAME).stat()
+        assert (found.st_size, found.st_mode & 0o777) == (0, 0o600)
+        assert found.st_blocks * 512 >= 1 << 20
+        await journal.aclose()
+
+    on_loop(main)
+
+    assert verify_folder(tmp_path).intact
+
+
+def test_broken_disk_is_not_helped_by_the_reserve(tmp_path: Path) -> None:
+    """What fails for another reason than space fails for emergencies too: the reserve is not spent on it."""
+    broken = FullDisk()
+    broken.number = errno.EIO
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, disk=broken, reserve_bytes=RESERVE)
+        broken.is_full = True
+        assert not await kept(journal, 1, emergency=True)
+        assert (tmp_path / RESERVE_NAME).exists()
+        await journal.aclose()
+
+    on_loop(main)
+
+
+def test_start_on_a_full_disk_uses_the_reserve_of_before(tmp_path: Path) -> None:
+    """A sidecar that is started on a full disk still keeps emergencies, in what the process before it reserved."""
+    disk = FullDisk()
+
+    async def main() -> None:
+        await DurableJournal.open(tmp_path, disk=disk, reserve_bytes=RESERVE).aclose()
+        disk.is_full = True
+        disk.allocate = lambda path, size: None  # type: ignore[method-assign]  # it owns its blocks already
+        journal = DurableJournal.open(tmp_path, disk=disk, reserve_bytes=RESERVE)
+        assert [await kept(journal, 1), await kept(journal, 2, emergency=True)] == [False, True]
+        await journal.aclose()
+
+    on_loop(main)
+
+    assert ids_in(tmp_path) == [2]
+    assert verify_folder(tmp_path).intact
+
+
+def test_power_cut_while_the_reserve_is_in_use_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    """At any call and at every byte: what was acknowledged out of the reserve is there after the cut."""
+    full = Refusal(write=errno.ENOSPC)
+    disk = ReservingDisk(full)
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path / "journal", disk=disk, reserve_bytes=RESERVE)
+        for number in range(6):
+            full.is_on = number in (2, 3)
+            if await kept(journal, number, emergency=True):
+                disk.acknowledged.append(number)
+        await journal.aclose()
+        for moment in disk.moments:
+            for files in power_cuts(moment, every=7):
+                lay_out(files, tmp_path / "image")
+                await DurableJournal.open(tmp_path / "image", disk=UnsyncedDisk()).aclose()
+                assert verify_folder(tmp_path / "image").findings == ()
+                assert set(moment.acknowledged) <= set(ids_in(tmp_path / "image"))
+
+    on_loop(main)
+
+    assert disk.acknowledged == list(range(6))
+    assert [header["because"] for header in headers_in(tmp_path / "journal")] == ["start", "reserve", "rotation"]
+
+
+class ReservingDisk(SimulatedDisk):
+    """The simulated disk, whose refusals do not reach into what was allocated."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(lambda index, what: None if self.is_own else refusal(index, what))
+        self.is_own = False
+        self._reserved: set[int] = set()
+
+    def allocate(self, path: Path, size: int) -> None:
+        """Make the reserve."""
+        super().allocate(path, size)
+        self._reserved.add(path.stat().st_ino)
+
+    def write(self, descriptor: int, data: bytes | memoryview) -> int:
+        """Write, into own blocks if they are."""
+        self.is_own = os.fstat(descriptor).st_ino in self._reserved
+        try:
+            return super().write(descriptor, data)
+        finally:
+            self.is_own = False
+
+
+def test_folder_is_synced_before_anything_in_the_reserve_is_acknowledged(tmp_path: Path) -> None:
+    """The new name of the reserve is on stable storage before a line of it, and the line before its answer."""
+    full = Refusal(write=errno.ENOSPC)
+    disk = ReservingDisk(full)
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, disk=disk, reserve_bytes=RESERVE)
+        full.is_on = True
+        disk.calls.clear()
+        assert await kept(journal, 1, emergency=True)
+        steps = [what for what, name in disk.calls if name in ("segment-00000002.jsonl", tmp_path.name)]
+        assert steps == ["rename", "open", "sync_dir", "write", "datasync"]
+        await journal.aclose()
+
+    on_loop(main)
+
+
+ON_A_REAL_ONE = """
+import asyncio, sys
+from pathlib import Path
+from ruqsat.errors import JournalError
+from ruqsat.stores.journal_segment import DurableJournal
+from ruqsat.stores.journal_verification import verify_folder
+
+async def kept(journal, number, emergency=False):
+    try:
+        await journal.append(b'{"kind":"decision","id":%d,"fill":"%b"}' % (number, b"x" * 700), emergency=emergency)
+    except JournalError:
+        return False
+    return True
+
+async def main(folder):
+    journal = DurableJournal.open(folder / "journal", reserve_bytes=65536)
+    count = 0
+    while await kept(journal, count):
+        count += 1
+    while True:  # what is left of the last block
+        try:
+            with (folder / "filler").open("ab", buffering=0) as file: file.write(b"x" * 512)
+        except OSError: break
+    await journal.aclose()
+    journal = DurableJournal.open(folder / "journal", reserve_bytes=65536)  # a start on the full disk finds the reserve
+    assert not journal.healthy and journal.has_reserve
+    emergencies = 0
+    while await kept(journal, 10_000 + emergencies, True):
+        assert not await kept(journal, 1)
+        emergencies += 1
+    assert verify_folder(folder / "journal").intact, verify_folder(folder / "journal")
+    (folder / "filler").unlink()
+    (folder / "ballast").unlink()
+    assert await kept(journal, 20_000)
+    await journal.aclose()
+    report = verify_folder(folder / "journal")
+    assert report.intact and report.entries == count + emergencies + 1, report
+    print(count, emergencies)
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+def test_on_a_real_full_disk(tmp_path: Path) -> None:
+    """On a disk of 256 KiB: allow until it is full, then only emergencies as long as the reserve lasts, then everything."""
+    mount = 'mount -t tmpfs -o size=256k none $1 && head -c 65536 /dev/zero > $1/ballast && exec $2 -c "$3" $1'
+    command = ["unshare", "-Urm", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, ON_A_REAL_ONE]
+    if subprocess.run(["unshare", "-Urm", "mount", "-t", "tmpfs", "none", str(tmp_path)], check=False).returncode:
+        pytest.skip("this system lets nobody mount a disk of one's own")
+
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(SOURCES)}, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    count, emergencies = map(int, done.stdout.split())
+    assert count > 50
+    assert 50 <= emergencies <= 65536 // 700
+    print(f"{count} kept, then {emergencies} emergencies")
+
+
+def test_planted_reserve_without_a_bound_is_noticed(tmp_path: Path) -> None:
+    """A reserve that goes on into what is everybody's is not bounded; the same check as above finds it."""
+    planted = plant(journal_reserve, "if self._kept + len(data) > self._size:", "if False:")
+    reserve = planted.Reserve(tmp_path, UnsyncedDisk(), RESERVE)
+    reserve.refill()
+    honest = journal_reserve.Reserve(tmp_path, UnsyncedDisk(), RESERVE)
+    lines = [b"x" * RESERVE, b"y"]
+
+    assert reserve.commit(1, lines).problem is None
+    honest.refill()
+    assert honest.commit(2, lines).problem is not None
+    assert (tmp_path / "segment-00000001.jsonl").stat().st_size > RESERVE
+    reserve.close()
+    honest.close()
