@@ -28,6 +28,9 @@ MAX_HEADERS = 64
 READ_SECONDS = 5.0
 """How long a request may take to arrive, from its first byte to its last."""
 
+WRITE_SECONDS = 5.0
+"""How long a peer may leave unread what fills its buffers and ours; then its connection is cut."""
+
 
 def take_body(cycle: RequestResponseCycle) -> bytes | None:
     """Return the body if it has arrived whole, else None: then ask for it by ASGI's messages."""
@@ -136,6 +139,7 @@ class Protocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._header_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._peer = NOBODY
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -152,7 +156,19 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._cancel_deadline()
+        self._cancel_unread()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Write no more: the peer does not read.  It has a deadline, too: closing would wait for it to read on."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Write on."""
+        super().resume_writing()
+        self._cancel_unread()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, then see whether the request is whole."""
@@ -221,6 +237,11 @@ class Protocol(HttpToolsProtocol):
         self._deadline = None
         if not self.transport.is_closing():
             self.transport.close()
+
+    def _cancel_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:

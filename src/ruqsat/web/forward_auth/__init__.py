@@ -109,32 +109,34 @@ class ForwardAuth:
         """Answer one request of a proxy."""
         if scope["type"] != "http":
             return
-        dialect, read_original = _dialect_of(scope[TARGET])
-        headers = scope["headers"]
-        verdict = await self.judge(
-            dialect,
-            partial(read_original, scope) if read_original is not None else _of_no_dialect,
-            headers,
-            self._door.enter(scope),
-        )
-        told = [(name.encode("ascii"), value.encode("utf-8")) for name, value in verdict.headers]
-        head = {"type": "http.response.start", "status": verdict.status, "headers": [(b"content-length", b"0"), *told]}
+        try:
+            dialect, read_original = _dialect_of(scope[TARGET])
+            read = partial(read_original, scope) if read_original is not None else _of_no_dialect
+            head = _head(await self.judge(dialect, read, scope["headers"], lambda: self._door.enter(scope)))
+        except Exception:  # noqa: BLE001 - 500 would be a proxy's reason to use its failure mode
+            _log.exception("forward_auth_failed")
+            head = _REFUSAL
+        except asyncio.CancelledError:
+            head = _REFUSAL
         await send(head)
         await send({"type": "http.response.body", "body": b""})
 
     async def judge(
-        self, dialect: str, read_original: Callable[[], Original], headers: Headers, point: EnforcementPoint | None
-    ) -> Verdict:
+        self, dialect: str, read_original: Callable[[], Original], headers: Headers,
+        enter: Callable[[], EnforcementPoint | None],
+    ) -> Verdict:  # fmt: skip
         """
         Decide; the only way to 200 is an allowed decision, and whatever goes wrong stays 403.
 
         Args:
             read_original: Returns the request that a client sent to the proxy; raises BadPepRequest.
             headers: Its headers, names in lower case; the token, the trace and what a FHIR server would read are read.
-            point: Who asks; None for nobody that is registered here.
+            enter: Returns who asks; None for nobody that is registered here.
         """
-        origin = Origin(dialect, traceparent=_traceparent(headers), point="" if point is None else point.name)
+        origin = Origin(dialect)
         try:
+            point = enter()
+            origin = Origin(dialect, traceparent=_traceparent(headers), point="" if point is None else point.name)
             if point is None:
                 raise _Refused("bad_pep_request")
             asked, who = await self._read(read_original, headers)
@@ -193,6 +195,15 @@ _DIALECTS: dict[bytes, tuple[str, Dialect]] = {
     b"/authz/traefik": ("traefik", traefik.read_original),
     b"/authz/haproxy": ("haproxy", haproxy.read_original),
 }
+
+
+def _head(verdict: Verdict) -> dict[str, Any]:
+    told = [(name.encode("ascii"), value.encode("utf-8")) for name, value in verdict.headers]
+    return {"type": "http.response.start", "status": verdict.status, "headers": [(b"content-length", b"0"), *told]}
+
+
+_REFUSAL = _head(Verdict())
+"""Made beforehand: what is sent where not even an answer could be made."""
 
 
 def _dialect_of(target: bytes) -> tuple[str, Dialect | None]:
