@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import httpx
 import jwt
-import pytest
 
 from tests.chaos.proxy import ChaosProxy, proxy_to
 from tests.chaos.world import Patient, populate

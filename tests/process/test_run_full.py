@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from ruqsat.settings import Settings
-from tests.ground import missing
 from tests.conftest import ROOT
+from tests.ground import missing
 from tests.process.starter import environment, question
 from tests.sidecar import ADMITTED
 
