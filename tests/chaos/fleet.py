@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 import httpx
 import jwt
-import pytest
 
 from tests.chaos.proxy import ChaosProxy, proxy_to
 from tests.chaos.world import Patient, populate
-from tests.ground import GroundMissingError, PostgresServer, Server, running_postgres, running_valkey
+from tests.ground import GroundMissingError, PostgresServer, Server, missing, running_postgres, running_valkey
 from tests.process.starter import MODULE, Sidecar, serving
 from tests.sidecar import AUDIENCE, ISSUER
 
@@ -93,7 +92,7 @@ async def fleet(
     """
     Start a sidecar for each name, or of each program if programs are given with them, and all that they need.
 
-    What cannot run here skips the test.
+    What cannot run here skips the test, and fails it in CI.
     """
     programs = names if isinstance(names, Mapping) else dict.fromkeys(names, MODULE)
     tokens = Tokens()
@@ -104,7 +103,7 @@ async def fleet(
             postgres = stack.enter_context(running_postgres(folder / "postgres", durable=True))
             valkey = Valkey(folder / "valkey")
         except GroundMissingError as error:
-            pytest.skip(f"NOT TESTED: {error}")
+            missing("a fleet", error)
         stack.callback(valkey.stop)
         url = await asyncio.to_thread(postgres.new_truth)
         await populate(url, touched, untouched)

@@ -26,7 +26,7 @@ from tests.chaos.agreement import Kept, half_written, lost, read_postgres, read_
 from tests.chaos.fleet import Tokens
 from tests.chaos.tellers import Memory, Teller, repeat, tell
 from tests.chaos.world import Patient, patient, populate_now
-from tests.ground import GroundMissingError, PostgresServer, running_postgres
+from tests.ground import GroundMissingError, PostgresServer, missing, running_postgres
 from tests.process.starter import MODULE, Sidecar, serving
 from tests.process.test_on_postgres import children
 
@@ -155,7 +155,7 @@ def grounds(folder: Path, kind: str, switches: Switches, count: int, stack: Exit
         try:
             server = stack.enter_context(running_postgres(folder / "postgres", durable=True))
         except GroundMissingError as error:
-            pytest.skip(f"NOT TESTED: PostgreSQL cannot run here: {error}")
+            missing("PostgreSQL", error)
         url = server.new_truth()
     populate_now(url, patients, [])
     return Ground(folder, url, patients, switches)
@@ -214,7 +214,7 @@ def test_what_was_acknowledged_outlives_a_kill_of_postgresql(folder: Path, switc
                     kill = Kill([server.pid, *children(server.pid)], chance.choice((None, chance.randint(1, 40))))
                     asyncio.run(write_until(sidecar, ground, patients, chance, kill))
         except GroundMissingError as error:
-            pytest.skip(f"NOT TESTED: PostgreSQL cannot run here: {error}")
+            missing("PostgreSQL", error)
     with running_postgres(folder / "postgres", port=port, durable=True):
         ground.check()
     print(f"{len(ground.memory.told)} answers, none lost; {ground.memory.refused}")

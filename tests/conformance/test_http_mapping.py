@@ -135,9 +135,7 @@ def test_another_patient_beside_the_first_is_never_a_decision_on_the_first(key: 
     vector = VECTORS[key]
     if vector["method"] == "GET" and vector["patient"] not in ("none", "lookup"):
         for more in ("patient=p9", "subject=Patient/p9", "subject=p9", "patient=", "patient=p1,p9"):
-            found = asked(vector, fhir_words, target=with_query(vector, more))
-            meant = asked(vector, fhir_words)
-            assert found.answer == "deny" or set(found.patients) <= set(meant.patients)
+            assert asked(vector, fhir_words, target=with_query(vector, more)).answer == "deny"
 
 
 @pytest.mark.parametrize("key", VECTORS)

@@ -15,7 +15,7 @@ import pytest
 
 from ruqsat.core.facts import Episode, PatientFacts
 from ruqsat.stores.sql import SqlStore
-from tests.ground import GroundMissingError, PostgresServer, free_port, running_postgres
+from tests.ground import GroundMissingError, PostgresServer, free_port, missing, running_postgres
 from tests.process.checker import entries_in
 from tests.process.starter import NotStartedError, Sidecar, question, serving
 from tests.process.test_on_postgres import children
@@ -85,7 +85,7 @@ def server() -> Iterator[PostgresServer]:
                 while AFTER:
                     AFTER.pop().close()
         except GroundMissingError as error:
-            pytest.skip(f"NOT TESTED: PostgreSQL cannot run here: {error}")
+            missing("PostgreSQL", error)
 
 
 def open_episode(url: str) -> None:

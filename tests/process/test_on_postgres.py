@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.ground import GroundMissingError, PostgresServer, running_postgres
+from tests.ground import GroundMissingError, PostgresServer, missing, running_postgres
 from tests.process.starter import Sidecar, serving
 
 PASSWORD = "canary-hunter2"
@@ -47,7 +47,7 @@ def server(folder: Path) -> Iterator[PostgresServer]:
         with running_postgres(folder / "server", durable=True) as server:
             yield server
     except GroundMissingError as error:
-        pytest.skip(f"NOT TESTED: PostgreSQL cannot run here: {error}")
+        missing("PostgreSQL", error)
 
 
 def test_nothing_is_allowed_while_the_server_stands_still(server: PostgresServer, folder: Path) -> None:

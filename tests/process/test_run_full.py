@@ -14,6 +14,7 @@ import pytest
 
 from ruqsat.settings import Settings
 from tests.conftest import ROOT
+from tests.ground import missing
 from tests.process.starter import environment, question
 from tests.sidecar import ADMITTED
 
@@ -37,7 +38,7 @@ def full() -> Iterator[tuple["subprocess.Popen[str]", str]]:
             line = process.stdout.readline()
             if line.startswith("cannot run here"):
                 process.wait(60)
-                pytest.skip(f"NOT TESTED: {line}")
+                missing("`make run-full`", line)
             assert line, f"it ended too soon:\n{printed}"
             printed += line
         try:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import pytest
 
+from tests.ground import is_ci
 from tests.sidecar import stop
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
@@ -149,7 +150,7 @@ def _program(kind: str) -> str:
 
 def _missing(reason: str) -> NoReturn:
     """Skip with the reason shown; in CI a missing proxy is a failure."""
-    if os.environ.get("CI", "").lower() in ("1", "true"):
+    if is_ci():
         pytest.fail(reason)
     pytest.skip(reason)
 

@@ -5,6 +5,7 @@ import gzip
 import itertools
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -687,7 +688,7 @@ def test_an_import_that_is_killed_goes_on_where_it_was(url: str, tmp_path: Path)
     path = tmp_path / "facts.jsonl"
     write_file(path, 16_000)
     words = [sys.executable, "-m", "ruqsat", "facts", "import", str(path), "--database-url", url]
-    seen = []
+    seen, met = [], 0
     for _ in range(KILLS):
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(Path(".")))
         assert process.stderr is not None
@@ -696,11 +697,12 @@ def test_an_import_that_is_killed_goes_on_where_it_was(url: str, tmp_path: Path)
             pass
         time.sleep(chance.uniform(0, 1.2))
         process.kill()
-        process.wait()
+        met += process.wait() == -signal.SIGKILL
         process.stderr.close()
         (people_there,) = rows(url, select(patient_facts.c.id))
         seen.append(len(people_there))
     assert set(seen) <= {0, 16_000}
+    assert met, "every import had ended before its kill: nothing was proved"
 
     done = command(url, str(path))
 

@@ -14,7 +14,7 @@ import msgspec
 import psycopg
 import pytest
 from sqlalchemy import Connection, event
-from tests.ground import GroundMissingError, PostgresServer, free_port, running_postgres
+from tests.ground import GroundMissingError, PostgresServer, free_port, missing, running_postgres
 
 from ruqsat.core.facts import Consent, PatientFacts, Position, Provision, SubjectFacts
 from ruqsat.errors import OutcomeUnknownError, RequestError, RuqsatError, SettingsError, StoreUnavailableError
@@ -60,7 +60,7 @@ def own(own_folder: Path) -> Iterator[PostgresServer]:
         with running_postgres(own_folder / "server", durable=True) as server:
             yield server
     except GroundMissingError as error:
-        pytest.skip(f"NOT TESTED: PostgreSQL cannot run here: {error}")
+        missing("PostgreSQL", error)
 
 
 # Several processes

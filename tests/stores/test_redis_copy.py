@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from tests.ground import GroundMissingError, Server, running_valkey
+from tests.ground import GroundMissingError, Server, missing, running_valkey
 from tests.mutants import plant
 from tests.stores.redis_ground import (
     TOKEN_KEY,
@@ -50,7 +50,7 @@ def own_valkey() -> Iterator[Server]:
             with running_valkey(Path(name, "server")) as server:
                 yield server
         except GroundMissingError as error:
-            pytest.skip(f"NOT TESTED: Valkey cannot run here: {error}")
+            missing("Valkey", error)
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +22,7 @@ from ruqsat.web.load import Load
 from ruqsat.web.protocol import TARGET
 from tests.process.starter import Sidecar, question, serving
 from tests.web.test_forward_auth import TOKEN, VERIFIER, routes, truth
+from tests.wire.ways import CHECK, opened
 
 __all__ = ["routes"]
 
@@ -118,6 +121,15 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
         yield process
 
 
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    """A sidecar with every listener and room for all, two of them on Unix sockets, whose buffers do not grow."""
+    folder = tmp_path_factory.mktemp("roomy")
+    unix = {f"{name}_listen": f"unix:{folder}/{name}.sock" for name in ("json", "auth")}
+    with serving(folder, grpc_listen="127.0.0.1:0", **unix) as process:
+        yield process
+
+
 def is_closed(connection: socket.socket) -> bool:
     """Tell whether the other end has closed it."""
     connection.settimeout(5)
@@ -166,20 +178,158 @@ LORIS = {
     "half a body": b"POST /access/v1/evaluation HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
                    b"Content-Length: 100\r\n\r\n{",
 }  # fmt: skip
+DRIPS = {
+    "blank lines": (b"", b"\r\n"),
+    "a head": (LORIS["half a head"], b"X: y\r\n"),
+    "a body": (LORIS["half a body"], b" "),
+    "chunks": (b"POST /v1/consents HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+}
+"""Begun like the first, and then the second again and again, so that the connection is never silent."""
+
+ASKED_ALOUD = b"GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n"
+PATIENCE = 60
+
+
+async def held(address: str, begun: bytes, drip: bytes = b"") -> None:
+    """Hold a connection until the server ends it; dripping, or without another word."""
+    reader, writer = await opened(address)
+    writer.write(begun)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.3):
+                        if not await reader.read(4096):
+                            return
+                writer.write(drip)
+                await writer.drain()
+    except ConnectionError:
+        return
+    finally:
+        writer.transport.abort()
+
+
+async def unread(address: str) -> None:
+    """Ask for more than fits into any buffer and read none of it until the server has cut the connection."""
+    is_unix, (host, _, port) = address.startswith("unix:"), address.rpartition(":")
+    connection = socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setblocking(False)
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.sock_connect(connection, port if is_unix else (host, int(port)))
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                await loop.sock_sendall(connection, ASKED_ALOUD)
+                await asyncio.sleep(0.002)
+    except ConnectionError:
+        return
+    finally:
+        connection.close()
 
 
 @pytest.mark.parametrize("listener", ["json", "auth", "control"])
-def test_whoever_is_slow_is_closed(small: Sidecar, listener: str) -> None:
-    """At once with the others: idle, half a line, half a head, half a body, a byte now and then."""
-    host, port = small.addresses[listener].rsplit(":", 1)
-    slow = []
-    for begun in LORIS.values():
-        connection = socket.create_connection((host, int(port)))
-        connection.sendall(begun)
-        slow.append(connection)
+def test_whoever_is_slow_is_closed(roomy: Sidecar, listener: str) -> None:
+    """At once with the others: silent, cut short, a byte now and then in head or body, and one who never reads."""
+    address = roomy.addresses[listener]
 
-    for connection in slow:
-        connection.settimeout(30)
-        while connection.recv(4096):
-            pass  # a listener may say why before it closes
-        connection.close()
+    async def all_at_once() -> None:
+        async with asyncio.TaskGroup() as group:
+            for begun in LORIS.values():
+                group.create_task(held(address, begun))
+            for begun, drip in DRIPS.values():
+                group.create_task(held(address, begun, drip))
+            group.create_task(unread(address))
+
+    asyncio.run(all_at_once())
+    assert roomy.evaluate().json()["decision"] is True
+
+
+def test_requests_are_not_kept_in_memory_for_whoever_sends_them_ahead(roomy: Sidecar) -> None:
+    """A few ahead of their answers are answered in their order; whoever goes on sending without waiting is closed."""
+
+    one = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
+
+    async def sent(counts: list[int]) -> int:
+        reader, writer = await opened(roomy.addresses["json"])
+        answers = 0
+        with suppress(ConnectionError, TimeoutError):
+            for count in counts:
+                writer.write(one * count)
+                await writer.drain()
+                await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                while part := await reader.read(65_536):
+                    answers += part.count(b"HTTP/1.1 404")
+        writer.transport.abort()
+        return answers
+
+    assert asyncio.run(sent([10])) == 10
+    assert asyncio.run(sent([100] * 50)) < 5_000
+
+
+def test_a_reader_who_takes_its_time_is_waited_for(roomy: Sidecar) -> None:
+    """Only who reads nothing is cut: an answer that fills every buffer arrives whole where it is read slowly."""
+    host, port = roomy.addresses["control"].rsplit(":", 1)
+    whole = roomy.call("control", "GET", "/openapi.json").content
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((host, int(port)))
+        connection.settimeout(PATIENCE)
+        connection.sendall(ASKED_ALOUD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        received = b""
+        while part := connection.recv(4096):
+            received += part
+            time.sleep(0.002)
+
+    assert received.endswith(whole)
+
+
+def test_a_call_that_asks_nothing_is_answered_over_grpc(roomy: Sidecar) -> None:
+    """Silent, half a greeting: closed; a call whose question does not come, or comes by the byte: denied, and over."""
+    settings = _h2(4, 0, 0, b"")
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": CHECK,
+        ":authority": "h",
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
+    block = b"".join(b"\x00" + bytes((len(n),)) + n.encode() + bytes((len(v),)) + v.encode() for n, v in fields.items())
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    call = preface + settings + _h2(1, 4, 1, block)
+
+    async def all_at_once() -> tuple[bytes, ...]:
+        address = roomy.addresses["grpc"]
+        silent = asyncio.gather(*(held(address, begun) for begun in (b"", preface[:9], preface)))
+        drip = _h2(0, 0, 1, b"\x00")
+        answered = await asyncio.gather(until_trailers(address, call, b""), until_trailers(address, call, drip))
+        await silent
+        return tuple(answered)
+
+    assert all(asyncio.run(all_at_once()))
+
+
+def _h2(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+
+async def until_trailers(address: str, begun: bytes, drip: bytes) -> bytes:
+    """Return what came until the server ended the first stream, by trailers or a reset."""
+    reader, writer = await opened(address)
+    writer.write(begun)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.3):
+                        head = await reader.readexactly(9)
+                        payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
+                        of_call = int.from_bytes(head[5:], "big") == 1
+                        if of_call and (head[3] == 3 or (head[3] == 1 and head[4] & 1)):
+                            return head + payload
+                        continue
+                writer.write(drip)
+    finally:
+        writer.transport.abort()

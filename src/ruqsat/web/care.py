@@ -182,7 +182,7 @@ def _read(shape: Shape, model: type[BaseModel], content: bytes, now: Instant) ->
 def _is_resource(content: bytes) -> bool:
     try:
         found = msgspec.json.decode(content)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return isinstance(found, dict) and "resourceType" in found
 
@@ -199,7 +199,7 @@ def _items(content: bytes) -> list[msgspec.Raw]:
         items = msgspec.json.decode(content, type=_Bulk).items
     except msgspec.ValidationError:
         items = []
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Refusal(400, "malformed-json", "the body is no JSON") from None
     if not 1 <= len(items) <= MOST_ITEMS:
         raise Refusal(

@@ -30,6 +30,7 @@ from ruqsat.web.care_routes import build_facts
 from ruqsat.web.consents import build_consents, schemas
 from ruqsat.web.gate import Gate
 from ruqsat.web.identity import TokenVerifier
+from ruqsat.web.plain_targets import PlainTargets
 from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable, describe_problems
 from ruqsat.web.records import build_records, record_schemas
 from ruqsat.web.visibility import describe_waiting, wait_when_asked
@@ -63,7 +64,8 @@ def build_control(
         status: What `/status` shows.
         readiness: What `/health/ready` says; it holds ``reasons`` if the process is not ready.
     """
-    app = FastAPI(title="Ruqsat control API", version=__version__, redoc_url=None)
+    # No redirect: its address would be made of the caller's own Host.
+    app = FastAPI(title="Ruqsat control API", version=__version__, redoc_url=None, redirect_slashes=False)
     app.add_exception_handler(Refusal, answer_refusal)
     app.add_exception_handler(StoreUnavailableError, answer_unavailable)
     app.add_exception_handler(RequestError, _refused)
@@ -71,6 +73,7 @@ def build_control(
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _not_here)
     wait_when_asked(app, registries.barrier)
+    app.add_middleware(PlainTargets)
 
     @app.get("/health/live", summary="The event loop turns.")
     async def live() -> dict[str, str]:

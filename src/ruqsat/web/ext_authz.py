@@ -9,12 +9,12 @@ to refuse (``failure_mode_allow: false``).
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
 import grpc
 from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
-from envoy.service.auth.v3 import external_auth_pb2_grpc
 from envoy.service.auth.v3.attribute_context_pb2 import AttributeContext
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse
 from envoy.type.v3.http_status_pb2 import HttpStatus
@@ -27,7 +27,8 @@ from ruqsat.web.enforcement_points import SECRET, Door, Peer
 from ruqsat.web.forward_auth import ForwardAuth, Verdict
 from ruqsat.web.forward_auth.shared import BadPepRequest, Headers, Original, Refused, original
 from ruqsat.web.forward_auth.signed import ENVOY, MAX_BODY_BYTES, refuse_part
-from ruqsat.web.listeners import Listen, Tls
+from ruqsat.web.listeners import KEEP_ALIVE_SECONDS, Listen, Tls
+from ruqsat.web.protocol import READ_SECONDS
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 MAX_MESSAGE_BYTES = 128 * 1024
@@ -40,12 +41,25 @@ UPSTREAM = ("x-ruqsat-subject", "x-ruqsat-decision")
 _log = logging.getLogger("ruqsat.grpc")
 
 
-class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[misc]
+class ExtAuthz:
     """The service: reads the attributes that Envoy itself sets, and nothing that a client could."""
 
     def __init__(self, forward_auth: ForwardAuth, door: Door) -> None:
         self._forward_auth = forward_auth
         self._door = door
+
+    async def check_first(self, requests: AsyncIterator[CheckRequest], context: Any) -> CheckResponse:
+        """
+        Answer the one question of a call; one that does not come in time is denied.
+
+        To gRPC this is a call with any number of questions, for of those it tells us before their first has come.
+        """
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                request = await anext(requests)
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - late, unreadable, or none at all
+            return _REFUSAL
+        return await self.Check(request, context)
 
     async def Check(self, request: CheckRequest, context: Any) -> CheckResponse:  # noqa: N802 - gRPC's name
         """Answer one question."""
@@ -55,13 +69,14 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[mi
                 "envoy-grpc",
                 lambda: read_original(http),
                 _headers(http),
-                self._door.find(*_proofs(context)),
+                lambda: self._door.find(*_proofs(context)),
                 partial(_body, http),
             )
             return build_response(verdict)
-        except Exception:  # noqa: BLE001 - the edge of the hot path: no permit, no detail
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the edge of the hot path: no permit, no detail
+            # A call that its caller cancels is answered to nobody; one that the process cuts short is denied.
             _log.exception("ext_authz_failed")
-            return build_response(Verdict())
+            return _REFUSAL
 
 
 def read_original(http: AttributeContext.HttpRequest) -> Original:
@@ -138,6 +153,10 @@ def _over(name: str, value: str) -> HeaderValueOption:
     )
 
 
+_REFUSAL = build_response(Verdict())
+"""Made beforehand: what is sent where not even an answer could be made."""
+
+
 class GrpcListener:
     """The listener: bound when it starts, drained when it stops."""
 
@@ -156,9 +175,16 @@ class GrpcListener:
         Raises:
             SettingsError: the address cannot be bound.
         """
-        options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)]
+        options = [
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0),
+            ("grpc.server_handshake_timeout_ms", int(READ_SECONDS * 1000)),
+            ("grpc.max_connection_idle_ms", KEEP_ALIVE_SECONDS * 1000),
+        ]  # fmt: skip
         self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MAX_AT_ONCE)
-        external_auth_pb2_grpc.add_AuthorizationServicer_to_server(self._service, self._server)
+        check = grpc.stream_unary_rpc_method_handler(
+            self._service.check_first, CheckRequest.FromString, CheckResponse.SerializeToString
+        )
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": check}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for service in ("", SERVICE):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)

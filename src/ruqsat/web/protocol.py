@@ -25,8 +25,14 @@ CYCLE = "ruqsat.cycle"
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_HEADERS = 64
+MAX_AHEAD = 16
+"""So many requests may be sent ahead of their answers on one connection; more would be kept in memory."""
+
 READ_SECONDS = 5.0
 """How long a request may take to arrive, from its first byte to its last."""
+
+WRITE_SECONDS = 5.0
+"""How long a peer may leave unread what fills its buffers and ours; then its connection is cut."""
 
 
 def take_body(cycle: RequestResponseCycle) -> bytes | None:
@@ -71,6 +77,10 @@ class HeadTooLargeError(ValueError):
     """The head is over the limits; the parser turns it into 400."""
 
 
+class TooFarAheadError(ValueError):
+    """More requests than the limit wait on this connection; the parser turns it into 400."""
+
+
 class State(ServerState):
     """
     What the connections of one listener share; once ``draining``, each answer is its connection's last.
@@ -93,11 +103,11 @@ class _Corked:
     runs without a system call in between runs far faster.
     """
 
-    __slots__ = ("_call_soon", "_held", "_inner")
+    __slots__ = ("_call_later", "_call_soon", "_held", "_inner")
 
     def __init__(self, inner: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._inner = inner
-        self._call_soon = loop.call_soon
+        self._call_soon, self._call_later = loop.call_soon, loop.call_later
         self._held: list[bytes] = []
 
     def write(self, data: bytes) -> None:
@@ -107,9 +117,11 @@ class _Corked:
         self._held.append(data)
 
     def close(self) -> None:
-        """Send what is held, then close."""
+        """Send what is held, then close; a peer that does not read the rest is not waited for."""
         self._send_held()
         self._inner.close()
+        if self._inner.get_write_buffer_size():
+            self._call_later(WRITE_SECONDS, self._inner.abort)
 
     def is_closing(self) -> bool:
         """Tell whether the connection is being closed."""
@@ -136,6 +148,7 @@ class Protocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._header_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._peer = NOBODY
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -152,7 +165,19 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._cancel_deadline()
+        self._cancel_unread()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Write no more: the peer does not read.  It has a deadline, too: closing would wait for it to read on."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Write on."""
+        super().resume_writing()
+        self._cancel_unread()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, then see whether the request is whole."""
@@ -175,6 +200,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request; from here it has its own deadline."""
+        if len(self.pipeline) >= MAX_AHEAD:
+            raise TooFarAheadError
         super().on_message_begin()
         self._cancel_deadline()
         self._arriving = self._reading_head = True
@@ -221,6 +248,11 @@ class Protocol(HttpToolsProtocol):
         self._deadline = None
         if not self.transport.is_closing():
             self.transport.close()
+
+    def _cancel_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:

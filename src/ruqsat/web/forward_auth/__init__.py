@@ -125,23 +125,23 @@ class ForwardAuth:
         """Answer one request of a proxy."""
         if scope["type"] != "http":
             return
-        dialect, read_original = _dialect_of(scope[TARGET])
-        headers, mark = scope["headers"], MARKS.get(dialect)
-        verdict = await self.judge(
-            dialect,
-            partial(read_original, scope) if read_original is not None else _of_no_dialect,
-            headers,
-            self._door.enter(scope),
-            None if mark is None else partial(read_arriving, receive, headers, mark),
-        )
-        told = [(name.encode("ascii"), value.encode("utf-8")) for name, value in verdict.headers]
-        head = {"type": "http.response.start", "status": verdict.status, "headers": [(b"content-length", b"0"), *told]}
+        try:
+            dialect, read_original = _dialect_of(scope[TARGET])
+            read = partial(read_original, scope) if read_original is not None else _of_no_dialect
+            headers, mark = scope["headers"], MARKS.get(dialect)
+            body = None if mark is None else partial(read_arriving, receive, headers, mark)
+            head = _head(await self.judge(dialect, read, headers, lambda: self._door.enter(scope), body))
+        except Exception:  # noqa: BLE001 - 500 would be a proxy's reason to use its failure mode
+            _log.exception("forward_auth_failed")
+            head = _REFUSAL
+        except asyncio.CancelledError:
+            head = _REFUSAL
         await send(head)
         await send({"type": "http.response.body", "body": b""})
 
     async def judge(
-        self, dialect: str, read_original: Callable[[], Original], headers: Headers, point: EnforcementPoint | None,
-        read_body: ReadBody | None = None,
+        self, dialect: str, read_original: Callable[[], Original], headers: Headers,
+        enter: Callable[[], EnforcementPoint | None], read_body: ReadBody | None = None,
     ) -> Verdict:  # fmt: skip
         """
         Decide; the only way to 200 is an allowed decision, and whatever goes wrong stays 403.
@@ -150,12 +150,13 @@ class ForwardAuth:
             read_original: Returns the request that a client sent to the proxy; raises BadPepRequest.
             headers: Its headers, names in lower case; the token, the trace, a signature and what a FHIR server would
                 read are read.
-            point: Who asks; None for nobody that is registered here.
+            enter: Returns who asks; None for nobody that is registered here.
             read_body: Returns its body, where the proxy shows it.
         """
-        origin = Origin(dialect, traceparent=_traceparent(headers), point="" if point is None else point.name)
-        who: Identity | None = None
+        origin, who = Origin(dialect), None
         try:
+            point = enter()
+            origin = Origin(dialect, traceparent=_traceparent(headers), point="" if point is None else point.name)
             if point is None:
                 raise Refused("bad_pep_request")
             asked, who = await self._read(read_original, headers)
@@ -242,6 +243,15 @@ _DIALECTS: dict[bytes, tuple[str, Dialect]] = {
     b"/authz/traefik": ("traefik", traefik.read_original),
     b"/authz/haproxy": ("haproxy", haproxy.read_original),
 }
+
+
+def _head(verdict: Verdict) -> dict[str, Any]:
+    told = [(name.encode("ascii"), value.encode("utf-8")) for name, value in verdict.headers]
+    return {"type": "http.response.start", "status": verdict.status, "headers": [(b"content-length", b"0"), *told]}
+
+
+_REFUSAL = _head(Verdict())
+"""Made beforehand: what is sent where not even an answer could be made."""
 
 
 def _dialect_of(target: bytes) -> tuple[str, Dialect | None]:
