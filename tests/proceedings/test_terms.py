@@ -180,7 +180,7 @@ def test_a_reviewed_override_counts_and_is_named_in_the_version() -> None:
 )  # fmt: skip
 def test_overrides_that_cannot_be_read_are_refused(text: bytes) -> None:
     """A misspelt name, what is no date, a day in both lists, no TOML."""
-    with pytest.raises(ValueError):  # noqa: PT011 - whoever reads the file names it
+    with pytest.raises(ValueError):
         read_overrides(text)
 
 

@@ -14,8 +14,9 @@ import msgspec
 from msgspec import Struct
 
 from ruqsat.core.consent_items import Failing, at
+from ruqsat.core.consent_record import Receipt
 from ruqsat.core.instant import Instant, parse_instant, render_instant
-from ruqsat.core.proceeding_kinds import PROCEEDING_KINDS, RECEIVED, ProceedingKind
+from ruqsat.core.proceeding_kinds import PROCEEDING_KINDS, RECEIVED, WITHDRAWAL, ProceedingKind
 from ruqsat.core.working_days import WorkingDays, home_day
 
 NO_TERM = "9999-12-31"
@@ -90,6 +91,35 @@ class ProceedingRow(Struct, frozen=True):
     sealed_at: int
 
 
+class Wanted(Struct, frozen=True):
+    """
+    Which proceedings are asked for; None is any.
+
+    Attributes:
+        state: ``open``, ``closed`` or a status.
+        due_before: Those whose last day lies before this day.
+        after: Last day and id of the last one of the page before.
+    """
+
+    patient: str | None = None
+    org: str | None = None
+    owner: str | None = None
+    kind: str | None = None
+    state: str | None = None
+    due_before: str | None = None
+    after: tuple[str, str] | None = None
+    limit: int = 50
+
+
+class ProceedingChange(Struct, frozen=True):
+    """What a use case makes of a proceeding: nothing at all, if there is no row."""
+
+    answer: bytes
+    row: ProceedingRow | None = None
+    notices: tuple[Any, ...] = ()
+    receipt: Receipt | None = None
+
+
 class Hour(Struct, frozen=True):
     """The present, the calendar, and the hours between home and UTC."""
 
@@ -148,7 +178,11 @@ def failing_move(kind: ProceedingKind, event: str, said: Mapping[str, Any]) -> t
     found = [Failing(f"/{name}", move.law, "missing") for name in move.needs if not _is_said(said.get(name))]
     if move.grounds and said.get("ground") is not None and said["ground"] not in move.grounds:
         found.append(Failing("/ground", move.law, "not_allowed"))
-    if "identity" in move.needs and at(said, "identity.method") is not None and not _is_said(said["identity"]["method"]):
+    if (
+        "identity" in move.needs
+        and at(said, "identity.method") is not None
+        and not _is_said(said["identity"]["method"])
+    ):
         found.append(Failing("/identity/method", move.law, "missing"))
     return tuple(found)
 
@@ -183,6 +217,55 @@ def advanced(
         updated_at=hour.now,
         body=ProceedingBody({**row.body.said, **said}, (*row.body.steps, step)),
         **kept,
+    )
+
+
+def followed_up_as(consent: str) -> str:
+    """Return the id of the follow-up of a consent's withdrawal: the same whoever begins it."""
+    return f"w-{consent}"
+
+
+def followed_up(consent: str, patient: str, org: str | None, withdrawn_at: Instant, hour: Hour) -> ProceedingRow:
+    """Return the proceeding that a withdrawal begins by itself (Law 94-V art. 8(7)); it seals nothing."""
+    said = {"consent": consent, "channel": "registry"}
+    return first_row(Opening(followed_up_as(consent), WITHDRAWAL, patient, org, withdrawn_at, said, CLOCK), hour)
+
+
+class Opening(Struct, frozen=True):
+    """What a proceeding begins with; ``received_at`` is when it came in, ``stated`` the last day that its opener says."""
+
+    id: str
+    kind: ProceedingKind
+    patient: str | None
+    org: str | None
+    received_at: Instant
+    said: dict[str, Any]
+    by: str
+    stated: date | None = None
+    sealed: bytes = b""
+
+
+def first_row(opening: Opening, hour: Hour) -> ProceedingRow:
+    """Return the first version of a proceeding; its term counts from the day on which it came in."""
+    day = home_day(opening.received_at, hour.utc_offset_hours)
+    terms = terms_of(opening.kind, RECEIVED, day, hour.calendar, opening.stated)
+    return ProceedingRow(
+        id=opening.id,
+        kind=opening.kind.name,
+        patient=opening.patient,
+        org=opening.org,
+        owner=None,
+        version=1,
+        status=RECEIVED,
+        stage=1,
+        is_open=True,
+        received_on=day.isoformat(),
+        created_at=hour.now,
+        updated_at=hour.now,
+        body=ProceedingBody(opening.said, (ProceedingStep("open", hour.now, opening.by),)),
+        sealed=opening.sealed,
+        sealed_at=1,
+        **msgspec.structs.asdict(terms),
     )
 
 

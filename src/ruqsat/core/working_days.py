@@ -14,6 +14,7 @@ from datetime import date, timedelta
 from functools import lru_cache
 
 import holidays
+import holidays.version
 import msgspec
 from msgspec import Struct
 
@@ -59,7 +60,7 @@ class WorkingDays(Struct, frozen=True):
             >>> WorkingDays().version.startswith("KZ holidays ")
             True
         """
-        return f"KZ holidays {holidays.__version__}, overrides {self.overrides}"
+        return f"KZ holidays {holidays.version.__version__}, overrides {self.overrides}"
 
     def is_working(self, day: date) -> bool:
         """Tell whether *day* is a working day; an override as working wins over one as off."""
