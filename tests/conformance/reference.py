@@ -521,9 +521,9 @@ def _proceedings(case: Case, own: bool) -> tuple[str, str, str] | None:
             return kept
     if not case.is_in("proceeding") or not own:
         return None
-    if "registrar" in case.roles and case.all_for("PATADMIN"):
-        if looks or case.action == "create" or (case.action == "update" and case.type == "ConsentRequest"):
-            return kept
+    desk = looks or case.action == "create" or (case.action == "update" and case.type == "ConsentRequest")
+    if "registrar" in case.roles and case.all_for("PATADMIN") and desk:
+        return kept
     if CARE & case.roles and case.all_for("TREAT") and case.type == "ConsentRequest":
         return kept if case.action in ("create", "read") else None
     return None

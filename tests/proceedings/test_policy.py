@@ -34,7 +34,7 @@ def asked(
     who: str, sort: str, roles: tuple[str, ...], action: str, kind: str, properties: ResourceProperties
 ) -> EvaluationRequest:
     """Return a question about a proceeding."""
-    org = "h1" if who.split("_")[0] in ("dpo", "rec", "reg", "dr", "admin") else None
+    org = "h1" if "_" in who else None
     return EvaluationRequest(
         Subject(sort, who, SubjectProperties(roles, org)), Action(action), Resource(kind, "x1", properties),
         RequestContext(purpose=PEOPLE[who]),

@@ -145,7 +145,7 @@ DESTRUCTION = ProceedingKind(
         "dismissed": Term(TERMS["unblock"], warn=1),
     },
     {
-        "block": Move({RECEIVED: "blocked"}, law="R24", act="block"),
+        "block": Move({RECEIVED: "blocked"}, needs=("records",), law="R24", act="block"),
         "confirm": Move(
             {"blocked": "confirmed"}, needs=("ground", "reasons"), grounds=DESTRUCTION_GROUNDS, law="R24"
         ),
@@ -157,7 +157,7 @@ DESTRUCTION = ProceedingKind(
         "unblock": Move({"dismissed": "unblocked"}, law="R24", act="lift"),
         "abandon": _ABANDON,
     },
-    needs=("statement", "records"),
+    needs=("statement",),
 )  # fmt: skip
 """
 Blocked on information of a violation; once it is confirmed destroyed, once it is not unblocked: a working day each.

@@ -13,6 +13,7 @@ import msgspec
 from ruqsat.core import block
 from ruqsat.core.block import block_id
 from ruqsat.core.care import CareRefusedError
+from ruqsat.core.consent_items import Failing
 from ruqsat.core.consent_record import Step
 from ruqsat.core.facts import PatientFacts
 from ruqsat.core.instant import Instant, parse_instant, render_instant
@@ -30,8 +31,9 @@ from ruqsat.core.proceeding import (
     has_lapsed,
     is_overdue,
 )
-from ruqsat.core.proceeding_kinds import APPLICANT, OFFICE, PROCEEDING_KINDS
+from ruqsat.core.proceeding_kinds import APPLICANT, OFFICE, PROCEEDING_KINDS, RECEIVED
 from ruqsat.core.registered import Body, RecordRow
+from ruqsat.core.vocabulary import Vocabulary
 from ruqsat.service.consent_changes import OWN_BASES, Caller, RegistryError
 from ruqsat.service.record_seal import RecordSeal
 
@@ -39,6 +41,7 @@ OPEN_WORDS = ("channel", "form", "records", "consent", "categories", "purposes",
 """What an opening says in the open; all else of it is sealed."""
 
 OPEN_OF_MOVE = ("ground", "consent")
+PLACES = (*OPEN_OF_MOVE, "records")
 PERSONAL = "proceeding"
 
 
@@ -53,11 +56,13 @@ def opened(
     """
     kind = PROCEEDING_KINDS[data["kind"]]
     findings = failing_opening(kind, data, hour)
+    if caller.basis in OWN_BASES and data["received_at"] is not None:
+        findings += (Failing("/received_at", kind.law[0], "not_allowed"),)  # what is handed in here came in now
     if findings:
         raise RegistryError("record-incomplete", "the opening lacks what the law asks for", findings)
     said = {name: data[name] for name in OPEN_WORDS if data[name]}
     said["by"] = APPLICANT if caller.basis in OWN_BASES else OFFICE
-    personal = {name: value for name, value in data.items() if name not in OPEN_WORDS and value is not None}
+    personal = {name: value for name, value in data.items() if name not in OPEN_WORDS and value not in (None, [])}
     received = hour.now if data["received_at"] is None else parse_instant(data["received_at"])
     stated = None if data["due_on"] is None else date.fromisoformat(data["due_on"])
     box = close(seal, {"opened": personal, "said": []}, data["patient"], id_, 1)
@@ -76,6 +81,7 @@ def moved(
         RecordUnreadableError: the sealed part does not open.
     """
     kind = PROCEEDING_KINDS[row.kind]
+    said = {**said, "records": records_of(row, said)} if event == "block" else said
     findings = failing_move(kind, event, said)
     if findings:
         raise RegistryError("record-incomplete", "the event lacks what the law asks for", findings)
@@ -83,6 +89,8 @@ def moved(
     if before is not None and any(step.event == before and step.by == caller.subject for step in row.body.steps):
         raise RegistryError("second-person-needed", "what cannot be undone is done by another person than confirmed it")
     in_the_open = {name: said[name] for name in OPEN_OF_MOVE if said.get(name)}
+    if event == "block":
+        in_the_open["records"] = said["records"]
     if event == "destroy":
         in_the_open["act"] = act_of(row, caller.subject, hour.now, said["method"])
     after = advanced(kind, row, event, caller.subject, hour, in_the_open)
@@ -90,10 +98,26 @@ def moved(
         # The act is kept, what was handed in is not: nobody is named in it any more.
         return msgspec.structs.replace(after, sealed=b"", sealed_at=after.version)
     content = unsealed(row, seal)
-    personal = {name: value for name, value in said.items() if name not in OPEN_OF_MOVE and value is not None}
+    personal = {name: value for name, value in said.items() if name not in PLACES and value not in (None, [])}
     content["said"].append({"event": event, "at": render_instant(hour.now), **personal})
     box = close(seal, content, row.patient, row.id, after.version)
     return msgspec.structs.replace(after, sealed=box, sealed_at=after.version)
+
+
+def refuse_unknown_sources(sources: list[str], vocabulary: Vocabulary) -> None:
+    """
+    Let data come from the closed list of order §7 alone.
+
+    Raises:
+        RegistryError: a source is not on it.
+    """
+    found = [
+        Failing(f"/sources/{i}", "R18", "not_listed")
+        for i, name in enumerate(sources)
+        if name not in vocabulary.sources
+    ]
+    if found:
+        raise RegistryError("record-incomplete", "the event lacks what the law asks for", tuple(found))
 
 
 def assigned(row: ProceedingRow, owner: str | None, caller: Caller, hour: Hour) -> ProceedingRow:
@@ -173,9 +197,12 @@ def _let_go(row: RecordRow, demand: str, by: str, now: Instant) -> RecordRow:
     return msgspec.structs.replace(row, version=row.version + 1, updated_at=now, body=body)
 
 
-def block_ids(row: ProceedingRow) -> tuple[str, ...]:
-    """Return the ids of the blocks of the records that a demand names."""
-    return tuple(block_id(row.patient or "", each["id"]) for each in row.body.said.get("records", ()))
+def records_of(row: ProceedingRow, said: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the records that a demand is about: those that whoever blocks them names, else the demand itself."""
+    named: list[dict[str, str]] = (said.get("records") if row.status == RECEIVED else None) or row.body.said.get(
+        "records", []
+    )
+    return named
 
 
 def describe(row: ProceedingRow, hour: Hour, side: str) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ruqsat.core.block import BLOCK
+from ruqsat.core.block import BLOCK, block_id
 from ruqsat.core.consent_record import Change, Receipt
 from ruqsat.core.facts import PatientFacts
+from ruqsat.core.information_answer import information_answer
 from ruqsat.core.instant import Instant, render_instant
 from ruqsat.core.proceeding import Hour, ProceedingChange, ProceedingRow, Wanted
 from ruqsat.core.proceeding_kinds import APPLICANT, PROCEEDING_KINDS
@@ -21,20 +22,24 @@ from ruqsat.core.proceeding_notice import events_of
 from ruqsat.core.vocabulary import Vocabulary
 from ruqsat.core.working_days import WorkingDays
 from ruqsat.errors import RequestError
+from ruqsat.service import consent_changes
 from ruqsat.service.consent_changes import Call, Caller, NotConfiguredError, RegistryError, new_id, repeated
 from ruqsat.service.proceeding_changes import (
     answer_of,
     assigned,
-    block_ids,
     blocks_after,
     current,
     describe,
     moved,
     opened,
+    records_of,
+    refuse_unknown_sources,
     unsealed,
 )
 from ruqsat.service.record_registry import Changes, RecordStore
 from ruqsat.service.record_seal import RecordSeal
+
+PAGE = 100
 
 ProceedingMade = Callable[[ProceedingRow | None, Receipt | None], ProceedingChange]
 
@@ -123,8 +128,11 @@ class ProceedingRegistry:
         """
         seal, hour = self.required_seal(), self.hour()
         current(row, version, event, side, hour)
-        if event == "grant":
-            await self._refuse_strange_consent(row, str(said.get("consent") or ""))
+        if event == "grant" and said.get("consent"):
+            await self._refuse_strange_consent(row, said["consent"])
+        if event == "answer":
+            refuse_unknown_sources(said["sources"], self.vocabulary())
+            said = {**said, "answer": await self.information(row, said)}
 
         def change(found: ProceedingRow | None, _: Receipt | None) -> ProceedingChange:
             after = moved(current(found, version, event, side, hour), event, said, caller, hour, seal)
@@ -132,27 +140,51 @@ class ProceedingRegistry:
 
         act = PROCEEDING_KINDS[row.kind].moves[event].act
         if act is not None:
-            return await self._act(act, change, row, caller, hour)
+            wanted = tuple(block_id(row.patient or "", each["id"]) for each in records_of(row, said))
+            return await self._act(act, change, row, wanted, caller, hour)
         return self._told((await self.store.change(row.id, None, change)).answer)
 
     async def _act(
-        self, act: str, change: ProceedingMade, row: ProceedingRow, caller: Caller, hour: Hour
+        self, act: str, change: ProceedingMade, row: ProceedingRow, wanted: tuple[str, ...], caller: Caller, hour: Hour
     ) -> dict[str, Any]:
         """Change the proceeding, the blocks of its records and what decisions see of them, together or not at all."""
 
         def together(facts: PatientFacts, rows: dict[str, Any], _: Receipt | None) -> Change:
             # The version that was read is the one that is replaced: otherwise the store refuses all of it.
             made = change(row, None)
-            blocks, seen = blocks_after(act, row, facts, rows, caller.subject, hour.now)
+            if made.row is None:
+                return Change(made.answer)
+            blocks, seen = blocks_after(act, made.row, facts, rows, caller.subject, hour.now)
             return Change(made.answer, (*blocks, made.row), None if seen == facts else seen, notices=made.notices)
 
         try:
-            made = await self.changes.change_records(row.patient or "", block_ids(row), None, together, BLOCK)
+            made = await self.changes.change_records(row.patient or "", wanted, None, together, BLOCK)
         except RequestError as error:
             if isinstance(error, RegistryError) or error.code != "version-conflict":
                 raise
             raise RegistryError(error.code, str(error)) from None
         return self._told(made.answer)
+
+    async def information(self, row: ProceedingRow, said: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Return what is on record of the patient (order §18), with what the office says of it that no store knows.
+
+        Raises:
+            StoreUnavailableError: not all of it could be read, so nothing is told.
+        """
+        patient = row.patient or ""
+        facts = (await self.changes.fetch(None, patient)).patient
+        seal, after = self.required_seal(), ""
+        documents: dict[str, Any] = {}
+        while rows := await self.records.list_registered("consent", patient, None, after, PAGE):
+            documents |= {each.id: consent_changes.unsealed(each, seal)["document"] for each in rows}
+            after = rows[-1].id
+        return information_answer(patient, facts, documents, said, self.now())
+
+    def answered(self, row: ProceedingRow) -> dict[str, Any] | None:
+        """Return the answer as it was given, None for none."""
+        given = [said["answer"] for said in self.unseal(row)["said"] if "answer" in said]
+        return given[-1] if given else None
 
     async def assign(self, caller: Caller, row: ProceedingRow, version: int, owner: str | None) -> dict[str, Any]:
         """
@@ -177,6 +209,11 @@ class ProceedingRegistry:
         """Return a page without what names people, the first due first."""
         hour = self.hour()
         return [describe(row, hour, side) for row in await self.store.queue(wanted)]
+
+    async def classes_of(self, patient: str) -> dict[str, str]:
+        """Return the data classes of a patient's records that are on record, by record."""
+        facts = (await self.changes.fetch(None, patient)).patient
+        return {} if facts is None else {record.id: record.data_class for record in facts.records}
 
     async def tell(self, row: ProceedingRow, side: str) -> dict[str, Any]:
         """Return a proceeding without what names people, with what the clock said of it."""
