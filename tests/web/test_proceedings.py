@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -10,11 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.process.checker import entries_in
-from tests.web.test_consents import etag, problem
-from tests.web.test_records import Api, serving
 
 from ruqsat.core.working_days import WorkingDays
+from tests.process.checker import entries_in
+from tests.process.starter import run_cli
+from tests.web.test_consents import etag, problem
+from tests.web.test_records import Api, serving
 
 FORBIDDEN = (403, "not_permitted")
 APPLICANT = {"kind": "patient", "surname": "CANARY-surname", "iin": "880808100001", "reply_to": "CANARY-reply"}
@@ -505,3 +507,41 @@ def test_the_description_of_the_api_is_whole(shared: Api) -> None:
     } <= set(described["paths"])  # fmt: skip
     assert references <= set(described["components"]["schemas"])
     assert {"Applicant", "RecordRef", "CheckedIdentity"} <= set(described["components"]["schemas"])
+
+
+def test_the_clock_of_a_process_warns_and_follows_a_withdrawal_up(tmp_path: Path) -> None:
+    """When it begins, and after a kill: what is overdue is told, and a withdrawn consent has its proceeding."""
+    for first in serving(tmp_path):
+        made = begin(first, "reg_saltanat", ASKED)
+        consent = first.name("g-new")
+        assert first.call("dana", "POST", f"consents/{consent}/withdraw").is_success
+        first.sidecar.kill()
+    for second in serving(tmp_path):
+        for _ in range(200):
+            seen = read(second, "dpo_assel", made).json()
+            if seen["clock"]:
+                break
+            time.sleep(0.05)
+        assert [each["event"] for each in seen["clock"]] == ["1:overdue", "1:warning"]
+        followed = second.call("dpo_assel", "GET", f"proceedings/w-{consent}").json()
+        assert (followed["kind"], followed["status"], followed["consent"]) == ("withdrawal", "received", consent)
+        due = WorkingDays().due(date.fromisoformat(followed["received_on"]), 15)
+        assert followed["due"] == due.isoformat()
+        mine = second.call("dana", "GET", f"proceedings/w-{consent}")
+        stopped = second.call("rec_marzhan", "POST", f"proceedings/w-{consent}/stop", json={"result": "CANARY"},
+                              headers=etag(mine), claims={"purpose_of_use": "PATRQT"})  # fmt: skip
+        assert stopped.json()["status"] == "stopped", stopped.text
+
+
+def test_the_calendar_has_the_operators_reviewed_days(tmp_path: Path) -> None:
+    """Named in a setting, stored with the term; a file that cannot be read stops the start with one line."""
+    file = tmp_path / "days.toml"
+    file.write_text("extra_work = [2026-03-28]\n")
+    for api in serving(tmp_path / "a", working_days=str(file)):
+        made = begin(api, "reg_saltanat", ASKED).json()
+        assert made["due"] == "2026-03-28" and made["calendar"] != WorkingDays().version
+    file.write_text("extra_wrok = [2026-03-28]\n")
+    done = run_cli(
+        tmp_path, "serve", working_days=str(file), auth_listen="off", database_url=f"sqlite:///{tmp_path}/b.db"
+    )
+    assert (done.returncode, "RUQSAT_WORKING_DAYS" in done.stderr) == (2, True), done.stderr

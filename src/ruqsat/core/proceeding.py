@@ -232,7 +232,7 @@ def followed_up(consent: str, patient: str, org: str | None, withdrawn_at: Insta
 
 
 class Opening(Struct, frozen=True):
-    """What a proceeding begins with; ``received_at``: when it came in; ``stated``: the last day, if its opener says it."""
+    """What a proceeding begins with: when it came in, what is said in the open, the last day if its opener says it."""
 
     id: str
     kind: ProceedingKind

@@ -143,7 +143,16 @@ def _columns(row: ProceedingRow) -> dict[str, Any]:
 
 
 def _rows(connection: Connection, question: Select[Any]) -> list[ProceedingRow]:
-    found = [dict(row) for row in connection.execute(question).mappings()]
+    return proceedings_of([dict(row) for row in connection.execute(question).mappings()])
+
+
+def proceedings_of(found: list[dict[str, Any]]) -> list[ProceedingRow]:
+    """
+    Return proceedings as they are stored.
+
+    Raises:
+        StoreUnavailableError: what is stored cannot be read.
+    """
     try:
         return [
             ProceedingRow(**row | {"body": _read_body(row["body"]), "is_open": bool(row["is_open"])}) for row in found
