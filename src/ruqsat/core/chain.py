@@ -123,6 +123,19 @@ def build_line(prev: bytes, number: int, entry: bytes) -> tuple[bytes, bytes]:
     return b'{"hash":"%b",%b\n' % (digest, body), digest
 
 
+def is_as_written(line: bytes) -> bool:
+    """
+    Tell whether one line alone holds what its hash says; where it stands in the chain is not looked at.
+
+    Examples:
+        >>> line, _ = build_line(NO_HASH, 1, b'{"allowed":false}')
+        >>> is_as_written(line), is_as_written(line.replace(b"false", b"true"))
+        (True, False)
+    """
+    frame = _FRAME.match(line)
+    return frame is not None and line.endswith(b"\n") and _digest(memoryview(line)[_BODY:-1]) == frame[1]
+
+
 def scan_segment(lines: Iterable[bytes], *, segment: int, prev: bytes | None, last: bool) -> SegmentScan:
     """
     Read one segment line by line and report everything that is not as it was written.
