@@ -19,7 +19,7 @@ from ruqsat.core.instant import Instant, parse_instant, render_instant
 from ruqsat.core.proceeding_kinds import PROCEEDING_KINDS, RECEIVED, WITHDRAWAL, ProceedingKind
 from ruqsat.core.working_days import WorkingDays, home_day
 
-NO_TERM = "9999-12-31"
+NO_TERM = date.max.isoformat()
 """The last day of what has no term: it comes last in every queue."""
 
 CLOCK = "clock"

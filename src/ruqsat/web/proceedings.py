@@ -13,7 +13,7 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
-from ruqsat.core.proceeding import ProceedingRow, Wanted
+from ruqsat.core.proceeding import NO_TERM, ProceedingRow, Wanted
 from ruqsat.core.proceeding_kinds import APPLICANT, OFFICE, PROCEEDING_KINDS, RECEIVED
 from ruqsat.service.consent_changes import OWN_BASES, Caller
 from ruqsat.service.proceeding_changes import records_of
@@ -122,7 +122,7 @@ def build_proceedings(registry: ProceedingRegistry, gate: Gate) -> APIRouter:
             _after(cursor), limit + 1,
         )  # fmt: skip
         rows = await registry.queue(wanted, APPLICANT if own else OFFICE)
-        more = f"{rows[limit - 1]['due'] or '9999-12-31'}|{rows[limit - 1]['id']}" if len(rows) > limit else None
+        more = f"{rows[limit - 1]['due'] or NO_TERM}|{rows[limit - 1]['id']}" if len(rows) > limit else None
         return ProceedingPage(proceedings=rows[:limit], next=more)
 
     @router.get("/{id_}", summary="Read one, with what the clock said of it.")
