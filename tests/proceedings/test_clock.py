@@ -20,6 +20,7 @@ from ruqsat.core.proceeding_notice import ProceedingNotice, events_of
 from ruqsat.core.working_days import WorkingDays
 from ruqsat.errors import StoreUnavailableError
 from ruqsat.service.proceeding_clock import ProceedingClock
+from ruqsat.stores import sql_proceedings
 from ruqsat.stores.proceeding_store import BATCH, ProceedingStore
 from ruqsat.stores.sql import SqlStore, UnknownPatientError
 from ruqsat.stores.sql_schema import consent_record
@@ -155,6 +156,40 @@ def test_several_processes_say_each_thing_once(truth: str) -> None:
     asyncio.run(go())
     assert len(told) == 60 * 2 + 20
     assert len({notice.key for notice in told}) == len(told)
+
+
+def test_two_that_found_the_same_say_it_once(truth: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds its transaction open until the other has found the same things unsaid: still one notice each."""
+    told: list[str] = []
+    looks: list[int] = []
+    found_again, usual = threading.Event(), sql_proceedings.find_unsaid
+
+    def find(*asked: Any) -> Any:
+        found = usual(*asked)
+        looks.append(len(found))
+        if len(looks) == 2:
+            found_again.set()
+        return found
+
+    def tell_late(_connection: Any, notices: tuple[ProceedingNotice, ...]) -> None:
+        assert found_again.wait(5)
+        told.extend(notice.key for notice in notices)
+
+    async def go() -> None:
+        first, second = [await SqlStore.open(truth, write_timeout_seconds=20) for _ in range(2)]
+        try:
+            await first.record_facts((), (PatientFacts("p1"),))
+            await put(ProceedingStore(first), begun("i", "information", "2026-03-20"))
+            first.add_notices = second.add_notices = tell_late
+            monkeypatch.setattr(sql_proceedings, "find_unsaid", find)
+            await asyncio.gather(*(ProceedingStore(store).tick(noon("2026-04-10")) for store in (first, second)))
+        finally:
+            for store in (first, second):
+                await store.aclose()
+
+    asyncio.run(go())
+    assert looks == [1, 1]
+    assert sorted(told) == ["proceeding/i/1:overdue", "proceeding/i/1:warning"]
 
 
 def test_a_look_ends_when_nothing_is_left_to_say(url: str) -> None:
