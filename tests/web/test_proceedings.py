@@ -480,7 +480,7 @@ def test_every_call_is_in_the_journal_as_a_decision(api: Api) -> None:
     assert [(e["subject"], e["action"], e["resource"], e["allowed"], e["rule"]) for e in kept] == [
         ("dana", "create", "new", True, "self-access-06"),
         ("kamal", "read", id_, False, "entitlement-01"),
-        ("dpo_assel", "update", id_, True, "operator-15"),
+        ("dpo_assel", "update", id_, True, "operator-17"),
         ("dpo_assel", "block", "x1", True, "operator-05"),
     ]
 
