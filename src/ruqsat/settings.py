@@ -119,6 +119,9 @@ class Settings(BaseSettings):
         None, description="the record key before this one, while records are still sealed under it"
     )
     record_key_previous_file: Path | None = Field(None, description="file holding the record key before this one")
+    working_days: Path | None = Field(
+        None, description="TOML file of the reviewed days that the national calendar lacks: `extra_off`, `extra_work`"
+    )
     signature_trust: Path | None = Field(
         None, description="PEM file, or folder of certificates, that signatures are verified against; none: none are"
     )

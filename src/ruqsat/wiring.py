@@ -22,8 +22,9 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.registered import KINDS
 from ruqsat.core.stated import check_stored
 from ruqsat.core.verdict import Verdict
+from ruqsat.core.working_days import WorkingDays, read_overrides
 from ruqsat.core.world import project_world
-from ruqsat.errors import PolicyError, StoreUnavailableError
+from ruqsat.errors import PolicyError, SettingsError, StoreUnavailableError
 from ruqsat.fhir_lookups import open_lookups
 from ruqsat.listening import cancelled, find_doors, naming, started
 from ruqsat.policy_following import PolicyFromDatabase
@@ -41,6 +42,8 @@ from ruqsat.service.freshness import Freshness
 from ruqsat.service.freshness_metrics import watch_freshness
 from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.proceeding_clock import ProceedingClock
+from ruqsat.service.proceeding_registry import ProceedingRegistry
 from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.service.record_seal import RecordSeal, read_record_key
 from ruqsat.service.search import Search
@@ -56,6 +59,7 @@ from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.policy_examiner import examine_in_child
 from ruqsat.stores.policy_releases import Releases
 from ruqsat.stores.policy_sources import FolderSource, LastGood, ReleaseSource
+from ruqsat.stores.proceeding_store import BATCH, ProceedingStore
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import is_postgres
 from ruqsat.web.control import Registries, build_control
@@ -180,7 +184,10 @@ async def open_process(
             "token": lambda: freshness.issue_token(information.newest),
             "now": clock.stamp if stage is None else lambda: stage.now().lo,
         }
-        registries = _registries(store, information, seal, about, _bounded(signatures), barrier)
+        registries = _registries(
+            store, information, seal, about, _bounded(signatures),
+            keep_proceedings(stack, store, information, seal, working_days(settings), about), barrier,
+        )  # fmt: skip
         search = Search(
             decision_point, store, information, clock, token_key=store.token_key,
             per_minute=settings.search_candidates_per_minute,
@@ -246,12 +253,13 @@ async def _watch_policy(
 
 def _registries(
     store: SqlStore, information: InformationPoint, seal: RecordSeal | None, about: dict[str, Any],
-    signatures: Verifications | None, barrier: Barrier,
+    signatures: Verifications | None, proceedings: ProceedingRegistry, barrier: Barrier,
 ) -> Registries:  # fmt: skip
     return Registries(
         ConsentRegistry(store, information, seal, **about, signatures=signatures),
         tuple(RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()),
         BlockRegistry(store, information, CareRegistry(information, **about)),
+        proceedings,
         barrier,
     )
 
@@ -334,6 +342,33 @@ def record_seal(settings: Settings) -> RecordSeal | None:
 
 def _bounded(verifier: SignatureVerifier | None) -> Verifications | None:
     return None if verifier is None else Verifications(verifier, CONSENT_SECONDS)
+
+
+def working_days(settings: Settings) -> WorkingDays:
+    """
+    Return the calendar that terms are counted by.
+
+    Raises:
+        SettingsError: the file of reviewed days cannot be read.
+    """
+    if settings.working_days is None:
+        return WorkingDays()
+    try:
+        return read_overrides(settings.working_days.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"RUQSAT_WORKING_DAYS cannot be used: {error}") from error
+
+
+def keep_proceedings(
+    stack: AsyncExitStack, store: SqlStore, information: InformationPoint, seal: RecordSeal | None,
+    calendar: WorkingDays, about: Mapping[str, Any],
+) -> ProceedingRegistry:  # fmt: skip
+    """Begin the clock of the proceedings, and return their registry."""
+    kept = ProceedingStore(store)
+    registry = ProceedingRegistry(kept, store, information, seal, calendar, **about)
+    clock = ProceedingClock(kept, registry.hour, enough=BATCH)
+    stack.push_async_callback(cancelled, started(clock.forever()))
+    return registry
 
 
 def _signatures(settings: Settings) -> SignatureVerifier | None:

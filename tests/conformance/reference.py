@@ -26,20 +26,31 @@ FUNCTIONS = {
 }
 SWITCHES = VOCABULARY["policy_defaults"] | {"requests_must_be_registered": False}
 CLASSES = set(VOCABULARY["classes"]) if "classes" in VOCABULARY else set(VOCABULARY["categories"])
-CLASSES |= {"session", "request", "status", "capacity", "civil_status"}  # the registries' own
+# The registries' own: sessions, requests of authorities, facts of care, of persons, proceedings with terms and their queue.
+CLASSES |= {"session", "request", "status", "capacity", "civil_status", "proceeding", "queue"}
 GROUPS = VOCABULARY["class_groups"]
 LABELS = VOCABULARY["labels"]
 ROLES = VOCABULARY["roles"]
 REGISTRIES = {
-    "physician": {"create,read,update": ["session"]},
-    "nurse": {"create,read,update": ["session"]},
-    "emergency_clinician": {"create,read,update": ["session"]},
-    "records_officer": {"read,search,create,update": ["request"]},
-    "privacy_officer": {"read,search": ["session", "request", "status"], "update": ["session"]},
+    "physician": {"create,read,update": ["session"], "create,read": ["proceeding"]},
+    "nurse": {"create,read,update": ["session"], "create,read": ["proceeding"]},
+    "emergency_clinician": {"create,read,update": ["session"], "create,read": ["proceeding"]},
+    "pharmacist": {"create,read": ["proceeding"]},
+    "lab_diagnostic": {"create,read": ["proceeding"]},
+    "registrar": {"read,search,create,update": ["proceeding"], "update": ["capacity", "civil_status"]},
+    "records_officer": {"read,search,create,update": ["request", "proceeding", "queue"]},
+    "privacy_officer": {
+        "read,search": ["session", "request", "status"],
+        "update": ["session"],
+        "read,search,create,update": ["proceeding", "queue"],
+    },
     "sysadmin": {"create,update": ["directory"]},
-    "registrar": {"update": ["capacity", "civil_status"]},
 }
 """What the roles of those who keep the registries grant beside the design's own list."""
+OWN_PROCEEDINGS = {
+    "InformationRequest", "Correction", "DestructionDemand", "WithdrawalFollowUp", "Objection", "PublicationRemoval",
+}  # fmt: skip
+"""What a patient or a representative begins."""
 ORDER = "ULMNRV"
 SECONDARY = {"HPRGRP", "HQUALIMP", "HRESCH", "CLINTRCH"}
 PERMIT_COVERS = {"TREAT": {"COC", "ETREAT", "ERTREAT", "BTG"}, "ETREAT": {"ERTREAT", "BTG"}}
@@ -71,6 +82,7 @@ class Case:
         said, context = request.resource.properties, request.context
         self.said, self.context = said, context
         self.patient, self.id = said.patient, request.resource.id
+        self.type, self.sort = request.resource.type, request.subject.type
         self.data_class, self.labels, self.conf, self.blocked = said.data_class, said.labels, said.conf, said.blocked
         self.destroyed = False
         for record in self.whom.records if self.whom else ():
@@ -203,7 +215,7 @@ def _validity(case: Case) -> tuple[str, str, str] | None:
         raise Denied("unmapped.action")
     if case.data_class not in CLASSES:
         raise Denied("unmapped.category")
-    if case.data_class in ("public", "directory") and case.patient is not None:
+    if case.data_class in ("public", "directory", "queue") and case.patient is not None:
         raise Denied("unmapped.category")
     if case.data_class == "public":
         return ("public", "public", "") if case.action in ("read", "search") else None
@@ -215,6 +227,8 @@ def _validity(case: Case) -> tuple[str, str, str] | None:
         raise Denied("purpose.unknown")
     if case.data_class == "directory":
         return ("directory", "public", "") if case.action in ("read", "search") else None
+    if case.data_class == "queue":
+        return None
     if case.patient is None and not (case.said.deidentified and set(case.purposes) <= SECONDARY):
         raise Denied("patient.unresolved")
     return None
@@ -267,6 +281,10 @@ def _self(case: Case) -> tuple[str, str, str] | None:
         or (case.is_in("consent") and (looks or case.action in ("consent_manage", "delegate")))
     ):
         return "self", "self", ""
+    if case.is_in("proceeding") and (looks or case.action == "update"):
+        return "self", "self", ""
+    if case.is_in("proceeding") and case.action == "create" and case.type in OWN_PROCEEDINGS:
+        return "self", "self", "provenance"
     raise Denied("self.action")
 
 
@@ -289,6 +307,10 @@ def _representative(case: Case) -> tuple[str, str, str] | None:
         or (case.is_in("consent") and (looks or case.action == "consent_manage"))
     ):
         return "legal_rep", "legal_rep", "notify_subject"
+    if case.is_in("proceeding") and (looks or case.action == "update"):
+        return "legal_rep", "legal_rep", "notify_subject"
+    if case.is_in("proceeding") and case.action == "create" and case.type in OWN_PROCEEDINGS:
+        return "legal_rep", "legal_rep", "notify_subject provenance"
     raise Denied("rep.action")
 
 
@@ -464,6 +486,9 @@ def _operator(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0911, PLR0
     office = "records_officer" in case.roles and case.all_for("HLEGAL") and case.is_in("request")
     if office and own and case.action in ("read", "search", "create", "update"):
         return "operator_duty", "operator_duty", "provenance"
+    answer = _proceedings(case, own)
+    if answer:
+        return answer
     machine = "system_mis" in case.roles and case.all_for("PATADMIN") and case.is_in("status")
     if machine and own and case.action in ("read", "search", "create", "update"):
         return "operator_duty", "operator_duty", "provenance"
@@ -488,6 +513,29 @@ def _operator(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0911, PLR0
                 return "operator_duty", "operator_duty", "notify_subject provenance"
             if case.action == "delete":
                 raise Denied("destroy.no_ground")
+    return None
+
+
+def _proceedings(case: Case, own: bool) -> tuple[str, str, str] | None:
+    looks, writes = case.action in ("read", "search"), case.action in ("create", "update")
+    decides = writes and case.sort == "user" and not case.is_self
+    kept = ("operator_duty", "operator_duty", "provenance")
+    if "privacy_officer" in case.roles and case.all_for("HCOMPL") and case.is_in("proceeding", "queue"):
+        if looks:
+            return "operator_duty", "operator_duty", ""
+        if decides:
+            return kept
+    if "records_officer" in case.roles and case.all_for("PATRQT") and case.is_in("proceeding", "queue"):
+        person = case.sort == "user" and not case.is_self
+        if person and own and (looks or writes) and case.type not in ("DestructionDemand", "BreachNotice"):
+            return kept
+    if not case.is_in("proceeding") or not own:
+        return None
+    desk = looks or case.action == "create" or (case.action == "update" and case.type == "ConsentRequest")
+    if "registrar" in case.roles and case.all_for("PATADMIN") and desk:
+        return kept
+    if CARE & case.roles and case.all_for("TREAT") and case.type == "ConsentRequest":
+        return kept if case.action in ("create", "read") else None
     return None
 
 

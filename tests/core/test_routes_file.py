@@ -77,6 +77,8 @@ def test_the_files_own_words_are_sound(pack_texts: dict[str, bytes], policy_set:
         "session",
         "request",
         "status",
+        "proceeding",
+        "queue",
     }
 
 

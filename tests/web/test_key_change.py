@@ -9,6 +9,7 @@ from tests.process.starter import run_cli
 from tests.registry.corpus import changed
 from tests.registry.documents import verified
 from tests.web.test_consents import KEY, problem, serving
+from tests.web.test_records import serving as all_registries
 
 NEW = b64encode(b"n" * 32).decode()
 
@@ -49,3 +50,15 @@ def test_keys_that_do_not_fit_stop_the_command(settings: dict[str, str], says: s
 
     assert (done.returncode, says in done.stderr) == (2, True), done.stderr
     assert KEY not in done.stderr and "CANARY" not in done.stderr
+
+
+def test_proceedings_are_sealed_anew_too(tmp_path: Path) -> None:
+    """What a patient asked is read under the new key alone; what the clock began seals nothing and is left alone."""
+    url = f"sqlite:///{tmp_path / 'ruqsat.db'}"
+    asked = {"kind": "correction", "patient": "p-dana", "statement": "CANARY-statement"}
+    for first in all_registries(tmp_path):
+        id_ = first.call("dana", "POST", "proceedings", json=asked).json()["id"]
+    done = run_cli(tmp_path, "db", "reseal", database_url=url, record_key=NEW, record_key_previous=KEY)
+    assert (done.returncode, done.stdout.startswith("1 records sealed under the new key, 0 were already")) == (0, True)
+    for second in all_registries(tmp_path, record_key=NEW):
+        assert second.call("dana", "GET", f"proceedings/{id_}").json()["opened"]["statement"] == "CANARY-statement"

@@ -8,9 +8,10 @@ import typer
 
 from ruqsat.cli.output import console
 from ruqsat.core.consent_record import ConsentRow
+from ruqsat.core.proceeding import ProceedingRow
 from ruqsat.core.registered import RecordRow
 from ruqsat.errors import SettingsError
-from ruqsat.service import consent_changes, record_changes
+from ruqsat.service import consent_changes, proceeding_changes, record_changes
 from ruqsat.service.record_seal import RecordSeal
 from ruqsat.settings import load_settings
 from ruqsat.stores.migrations import HEAD
@@ -76,7 +77,11 @@ def reseal(
         raise typer.Exit(1)
 
 
-def _resealed(row: ConsentRow | RecordRow, seal: RecordSeal) -> ConsentRow | RecordRow | None:
+def _resealed(
+    row: ConsentRow | RecordRow | ProceedingRow, seal: RecordSeal
+) -> ConsentRow | RecordRow | ProceedingRow | None:
+    if isinstance(row, ProceedingRow):
+        return proceeding_changes.resealed(row, seal)
     return consent_changes.resealed(row, seal) if isinstance(row, ConsentRow) else record_changes.resealed(row, seal)
 
 

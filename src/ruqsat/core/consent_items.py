@@ -45,6 +45,18 @@ LAWS = {
     "R4": "order §4; Code art. 61(2)",
     "R13": "order §13; Code art. 273(4)",
     "R20": "order §20",
+    "R6": "order §6",
+    "R17": "order §17",
+    "R18": "order §18",
+    "R19": "order §19",
+    "R23": "order §23; Law 94-V art. 25(2)",
+    "R24": "order §24; Law 94-V art. 18, 25(2)(8)",
+    "R31": "order §31; Law 94-V art. 25(2)(8)",
+    "L6": "Law 94-V art. 6",
+    "L8.7": "Law 94-V art. 8(2), 8(7)",
+    "L19.1": "Law 94-V art. 19",
+    "L19-1": "Law 94-V art. 19-1",
+    "L25.2.8": "Law 94-V art. 25(2)(8)",
 }
 
 FIXES = {

@@ -112,6 +112,7 @@ class Change(Struct, frozen=True):
     rows: tuple[Any, ...] = ()
     facts: PatientFacts | None = None
     receipt: Receipt | None = None
+    notices: tuple[Any, ...] = ()
 
 
 def allowed_events(status: Status) -> tuple[str, ...]:

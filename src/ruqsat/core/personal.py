@@ -123,6 +123,23 @@ def lifted(line: bytes) -> dict[str, Any]:
     return entry | {"patients_beside": beside} if beside else entry
 
 
+def of_one(line: bytes, patient: str) -> bytes:
+    """
+    Return a line with the parts erased that name other patients alone; its hash holds as before.
+
+    Examples:
+        >>> mine, other = b'{"salt":"0","patient":"p1"}', b'{"salt":"0","patients_beside":["p2"]}'
+        >>> of_one(b'{"kind":"a","personal":[%b,%b]}' % (mine, other), "p1")
+        b'{"kind":"a","personal":[{"salt":"0","patient":"p1"},{"erased":"------------------------"}]}'
+    """
+    at = line.rfind(b'"personal":[')
+    parts = split_parts(line[at + len(b'"personal":') : line.rfind(b"}")]) if at >= 0 else None
+    for part in parts or ():
+        if (names := _patients_in(part)) and patient not in names:
+            line = line.replace(part, erased(part), 1)
+    return line
+
+
 def _patients_in(part: bytes) -> frozenset[str]:
     said = msgspec.json.decode(part, type=dict[str, Any])
     single, beside = (said.get(name) for name in _OF_PATIENTS)

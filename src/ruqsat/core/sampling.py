@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from ruqsat.core.cells import split
 from ruqsat.core.expression import constants_of, parse_expression
 from ruqsat.core.facts import (
     ACCESS_KINDS,
@@ -108,6 +109,10 @@ class _Maker:
         self._categories = {name: word.purposes for name, word in sorted(vocabulary.organisation_categories.items())}
         self._request_type = policy_set.request_type
         self._types = sorted(vocabulary.types)
+        self._kinds = {
+            name: constants_of(parse_expression(rule.condition), "res", "type")
+            for rule in policy_set.rules[:_RULES] if "res.type" in rule.condition for name in split(rule.data_class)
+        }  # fmt: skip
         self._stated: dict[str, dict[str, tuple[Any, ...]]] = {
             entity: {name: _values(policy_set, entity, name, word.kind) for name, word in words.items() if word.stated}
             for entity, words in sorted(vocabulary.attributes.items())
@@ -197,9 +202,13 @@ class _Maker:
             harmful=self._rarely(0.01), pep_capabilities=self._one((None, None, (), ("deidentify", "redact"))),
         )  # fmt: skip
         kind = self._one(self._types) if self._types and self._rarely(0.9) else "Record"
+        if self._class in self._kinds and not self._rarely(0.1):
+            # Where rules tell one type from another, most of those that they name are met.
+            kind = self._one(sorted(self._kinds[self._class]))
         resource = Resource(kind, self._one(("o1", "o2")), properties)
         action = Action("unheard-of" if self._rarely(0.01) else self._action)
-        return EvaluationRequest(Subject("user", "s1", said), action, resource, context)
+        sort = "service" if self._class in self._kinds and self._rarely(0.1) else "user"
+        return EvaluationRequest(Subject(sort, "s1", said), action, resource, context)
 
     def _legal_request(self) -> LegalRequest:
         return LegalRequest(

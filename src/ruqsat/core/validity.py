@@ -12,7 +12,7 @@ from ruqsat.core.functions import is_self
 from ruqsat.core.scopes import is_in_scope
 from ruqsat.core.vocabulary import Vocabulary
 
-IMPERSONAL = frozenset({"public", "directory"})
+IMPERSONAL = frozenset({"public", "directory", "queue"})
 """Classes that concern no patient."""
 
 SECONDARY = frozenset({"HPRGRP", "HQUALIMP", "HRESCH", "CLINTRCH"})

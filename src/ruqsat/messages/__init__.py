@@ -1,4 +1,4 @@
-"""What reasons mean, in Kazakh, Russian and English: Fluent catalogues beside this module."""
+"""What reasons mean, and what pages say, in Kazakh, Russian and English: Fluent catalogues beside this module."""
 
 from functools import cache
 from importlib.resources import files

@@ -41,10 +41,13 @@ class SqlStore:
     cannot take.
 
     ``observe_clock``: is told what a probe has read of the server's clock, or of this machine's.
+    ``add_notices``: is given what somebody must be told of a change, inside the change's transaction:
+    the seam to an outbox.  What it raises undoes the change.
     """
 
     token_key: bytes
     observe_clock: Callable[[int, int, int], None] | None = None
+    add_notices: Callable[[Connection, tuple[Any, ...]], None] | None = None
 
     def __init__(self, database: Database, *, readers: int, read_timeout: float, write_timeout: float) -> None:
         """Prefer ``SqlStore.open``, which also recognises the tables."""
@@ -264,6 +267,8 @@ class SqlStore:
             if made.receipt is not None:
                 sql_records.write_receipt(connection, made.receipt)
             sql_records.write_records(connection, made.rows)
+            if self.add_notices is not None and made.notices:
+                self.add_notices(connection, made.notices)
             if made.facts is None:
                 return sql_facts.read_position(connection), made
             touched = sql_facts.write_facts(connection, (), (made.facts,))

@@ -14,8 +14,10 @@ from sqlalchemy.exc import IntegrityError
 
 from ruqsat.core.consent_record import ConsentRow, Receipt, RecordBody
 from ruqsat.core.instant import Instant
+from ruqsat.core.proceeding import ProceedingRow
 from ruqsat.core.registered import Body, RecordRow
 from ruqsat.errors import RequestError, StoreUnavailableError
+from ruqsat.stores.sql_proceedings import write_proceeding
 from ruqsat.stores.sql_schema import consent_record, idempotency, record
 
 CONSENT = "consent"
@@ -103,7 +105,7 @@ def is_somebody_else(connection: Connection, patient: str, tags: tuple[bytes, ..
     return bool(connection.execute(_SOMEBODY_ELSE, {"owner": patient, "tags": tags}).scalar_one())
 
 
-def write_records(connection: Connection, rows: tuple[ConsentRow | RecordRow, ...]) -> None:
+def write_records(connection: Connection, rows: tuple[ConsentRow | RecordRow | ProceedingRow, ...]) -> None:
     """
     Write records: a first version is new, a further one replaces the one before.
 
@@ -112,6 +114,9 @@ def write_records(connection: Connection, rows: tuple[ConsentRow | RecordRow, ..
         StoreUnavailableError: the version before is not there.
     """
     for row in rows:
+        if isinstance(row, ProceedingRow):
+            write_proceeding(connection, row)
+            continue
         table = record if isinstance(row, RecordRow) else consent_record
         columns = {name: getattr(row, name) for name in row.__struct_fields__} | {"body": _encode(row.body)}
         try:

@@ -13,13 +13,15 @@ from msgspec import Struct
 from sqlalchemy import Connection, Select, Table, bindparam, select, update
 
 from ruqsat.core.consent_record import ConsentRow
+from ruqsat.core.proceeding import ProceedingRow
 from ruqsat.core.registered import RecordRow
 from ruqsat.errors import StoreUnavailableError
 from ruqsat.stores.sql_database import UPGRADE_SECONDS, open_database
+from ruqsat.stores.sql_proceedings import proceedings_of
 from ruqsat.stores.sql_records import row_of
-from ruqsat.stores.sql_schema import consent_record, record
+from ruqsat.stores.sql_schema import consent_record, proceeding, record
 
-Sealed = ConsentRow | RecordRow
+Sealed = ConsentRow | RecordRow | ProceedingRow
 
 _AFTER: tuple[Any, Any] = (bindparam("kind"), bindparam("id"))
 _BATCHES = (
@@ -30,6 +32,7 @@ _BATCHES = (
         .where((record.c.kind > _AFTER[0]) | ((record.c.kind == _AFTER[0]) & (record.c.id > _AFTER[1])))
         .order_by(record.c.kind, record.c.id),
     ),
+    (proceeding, select(proceeding).where(proceeding.c.id > _AFTER[1]).order_by(proceeding.c.id)),
 )
 
 
@@ -69,7 +72,12 @@ def _reseal_batch(
     table: Table, question: Select[Any], after: dict[str, str], reseal: Callable[[Any], Sealed | None],
     told: Resealed, connection: Connection,
 ) -> dict[str, str] | None:  # fmt: skip
-    rows = [row_of(table, dict(row)) for row in connection.execute(question, after).mappings()]
+    found = [dict(row) for row in connection.execute(question, after).mappings()]
+    rows: list[Sealed] = []
+    if table is proceeding:
+        rows += proceedings_of(found)
+    else:
+        rows += [row_of(table, row) for row in found]
     for row in rows:
         try:
             new = reseal(row)

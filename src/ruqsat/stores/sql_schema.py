@@ -95,6 +95,7 @@ consent_record = Table(
     Column("sealed_at", _NUMBER, nullable=False),
     Index("consent_record_by_patient", "patient", "id"),
     Index("consent_record_by_owner", "owner_tag"),
+    Index("consent_record_by_change", "updated_at"),
     sqlite_strict=True,
 )
 
@@ -113,6 +114,43 @@ record = Table(
     Column("sealed", LargeBinary, nullable=False),
     Column("sealed_at", _NUMBER, nullable=False),
     Index("record_by_patient", "patient", "kind", "id"),
+    sqlite_strict=True,
+)
+
+proceeding = Table(
+    "proceeding",
+    metadata,
+    Column("id", _EXACT, primary_key=True),
+    Column("kind", _EXACT, nullable=False),
+    Column("patient", _EXACT),
+    Column("org", _EXACT),
+    Column("owner", _EXACT),
+    Column("version", _NUMBER, nullable=False),
+    Column("status", _EXACT, nullable=False),
+    Column("stage", _NUMBER, nullable=False),
+    Column("is_open", Integer, nullable=False),
+    Column("received_on", _EXACT, nullable=False),
+    Column("due", _EXACT, nullable=False),
+    Column("warn_on", _EXACT, nullable=False),
+    Column("outer_due", _EXACT, nullable=False),
+    Column("calendar", _EXACT, nullable=False),
+    Column("created_at", _NUMBER, nullable=False),
+    Column("updated_at", _NUMBER, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("sealed_at", _NUMBER, nullable=False),
+    Index("proceeding_by_due", "is_open", "due", "id"),
+    Index("proceeding_by_patient", "patient", "due", "id"),
+    sqlite_strict=True,
+)
+
+proceeding_event = Table(
+    "proceeding_event",
+    metadata,
+    Column("proceeding", _EXACT, primary_key=True),
+    Column("event", _EXACT, primary_key=True),
+    Column("due", _EXACT, nullable=False),
+    Column("at", _NUMBER, nullable=False),
     sqlite_strict=True,
 )
 

@@ -23,6 +23,7 @@ from ruqsat.service.consent_changes import RegistryError
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.proceeding_registry import ProceedingRegistry
 from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.service.record_seal import NotConfiguredError
 from ruqsat.web.calls import refusal_of
@@ -32,6 +33,7 @@ from ruqsat.web.gate import Gate
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.plain_targets import PlainTargets
 from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable, describe_problems
+from ruqsat.web.proceedings import build_proceedings, proceeding_schemas
 from ruqsat.web.records import build_records, record_schemas
 from ruqsat.web.visibility import describe_waiting, wait_when_asked
 
@@ -46,6 +48,7 @@ class Registries(Struct, frozen=True):
     consents: ConsentRegistry
     records: tuple[RecordRegistry, ...]
     blocks: BlockRegistry
+    proceedings: ProceedingRegistry
     barrier: Barrier
 
 
@@ -98,6 +101,7 @@ def build_control(
         app.include_router(build_records(each, gate))
     for router in build_facts(registries.blocks, gate):
         app.include_router(router)
+    app.include_router(build_proceedings(registries.proceedings, gate))
     _describe_bodies(app)
     return app
 
@@ -110,7 +114,9 @@ def _describe_bodies(app: FastAPI) -> None:
             return app.openapi_schema
         whole = usual()
         describe_waiting(whole)
-        whole.setdefault("components", {}).setdefault("schemas", {}).update(schemas() | record_schemas())
+        whole.setdefault("components", {}).setdefault("schemas", {}).update(
+            schemas() | record_schemas() | proceeding_schemas()
+        )
         describe_problems(whole)
         return whole
 

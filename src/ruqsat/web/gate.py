@@ -14,6 +14,7 @@ from ruqsat.core.request import (
     Resource,
     ResourceProperties,
 )
+from ruqsat.core.validity import IMPERSONAL
 from ruqsat.service.decision_point import DecisionPoint, Origin
 from ruqsat.web.claims import Identity
 from ruqsat.web.enforcement_points import POINT
@@ -116,7 +117,7 @@ class Gate:
         answer = await self._decision_point.decide(question, _origin(request, identity))
         if answer.reason == TRY_LATER:
             raise Refusal(503, TRY_LATER, "this cannot be decided and recorded now; nothing was changed")
-        unresolved = asked.patient is None and asked.data_class != DIRECTORY
+        unresolved = asked.patient is None and asked.data_class not in IMPERSONAL
         if unresolved or not answer.decision.allowed:
             # An unknown document and a forbidden one read the same, whatever the reason was.
             raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")

@@ -1,0 +1,90 @@
+"""
+The evidence package for the authority (order §23), as named files: what it holds, and whether it still does.
+
+A manifest lists every file with its digest; lines of the journal carry their own hash as well, acts of destruction
+their digest.  Nothing but the package is needed to see whether it was altered.  Whether a line of the journal is all
+that there is, only a proof of inclusion against a signed checkpoint shows: ``journal/inclusion.json`` is kept for it.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ruqsat.core.line import read_line
+from ruqsat.core.proceeding import digest_of
+
+FORMAT = 1
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+ENTRIES, INCLUSION = "journal/entries.jsonl", "journal/inclusion.json"
+PROCEEDINGS = "proceedings.jsonl"
+UNTOLD_BASIS = "kz273_4_9"
+"""What was done for special state bodies is no part of a package (Code 273(4)(9)); how much was left out is told."""
+
+
+class ListedFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of a package: digest and size."""
+
+    sha256: str
+    bytes: int
+
+
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a package says of itself; ``left_out`` counts what must not be handed on."""
+
+    format: int
+    patient: str
+    since: str
+    until: str
+    made_at: str
+    personal: bool
+    left_out: int
+    files: dict[str, ListedFile]
+
+
+def manifest_of(files: Mapping[str, bytes], about: Mapping[str, Any]) -> bytes:
+    """Return the manifest of these files."""
+    listed = {name: ListedFile(hashlib.sha256(text).hexdigest(), len(text)) for name, text in sorted(files.items())}
+    manifest = Manifest(format=FORMAT, files=listed, **about)
+    return msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1)
+
+
+def read_manifest(text: bytes) -> Manifest | None:
+    """Return a manifest, None for what is none of this format."""
+    try:
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+    return manifest if manifest.format == FORMAT else None
+
+
+def faults_of(files: Mapping[str, bytes]) -> Iterator[str]:
+    """Say, a sentence each, what of a package is not as it was made; nothing if all of it is."""
+    manifest = read_manifest(files.get(MANIFEST, b""))
+    if manifest is None:
+        yield f"`{MANIFEST}` is missing or cannot be read"
+        return
+    there = {name for name in files if name not in (MANIFEST, SIGNATURE)}
+    for name in sorted(there - manifest.files.keys()):
+        yield f"`{name}` is not in the manifest: it was put here later"
+    for name, listed in manifest.files.items():
+        if name not in there:
+            yield f"`{name}` is missing"
+        elif hashlib.sha256(files[name]).hexdigest() != listed.sha256 or len(files[name]) != listed.bytes:
+            yield f"`{name}` was altered"
+    for number, line in enumerate(files.get(ENTRIES, b"").splitlines(keepends=True), 1):
+        if (read := read_line(line)) is None or read.flaw is not None:
+            yield f"`{ENTRIES}`, line {number}: the line and its hash disagree"
+    yield from _faults_of_acts(files.get(PROCEEDINGS, b""))
+
+
+def _faults_of_acts(text: bytes) -> Iterator[str]:
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            act = msgspec.json.decode(line).get("act")
+            if act is not None and digest_of({k: v for k, v in act.items() if k != "digest"}) != act["digest"]:
+                yield f"`{PROCEEDINGS}`, line {number}: the act of destruction was altered"
+        except (msgspec.MsgspecError, UnicodeError, RecursionError, AttributeError, KeyError, TypeError):
+            yield f"`{PROCEEDINGS}`, line {number}: cannot be read"

@@ -1,0 +1,205 @@
+"""The evidence package: made from a real process's store and journal, verified with nothing but itself."""
+
+import base64
+import json
+import random
+import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from ruqsat.core.evidence import MANIFEST, SIGNATURE, manifest_of, read_manifest
+from ruqsat.service.evidence import faults
+from ruqsat.stores.evidence_file import read_archive, write_archive
+from tests.process.starter import run_cli
+from tests.registry.record_documents import CHECK, whole
+from tests.web.test_consents import KEY, etag
+from tests.web.test_proceedings import ASKED, DEMANDED, RECORD, begin, step
+from tests.web.test_records import serving
+
+
+class Made:
+    """A folder in which a process has been, and its packages."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        key, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+        for name, each in (("key", key), ("other", other)):
+            private = each.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            public = each.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            (folder / f"{name}.pem").write_bytes(private)
+            (folder / f"{name}.pub").write_bytes(public)
+
+    def export(self, name: str, *words: str, patient: str = "p-dana", **settings: str) -> Any:
+        """Make a package of the last days."""
+        today = datetime.now(UTC)
+        since, until = (f"{today + timedelta(days=days):%Y-%m-%d}" for days in (-2, 3))
+        return run_cli(
+            self.folder, "evidence", "export", "--patient", patient, "--from", since, "--to", until, "-o",
+            str(self.folder / name), *words, database_url=f"sqlite:///{self.folder / 'ruqsat.db'}",
+            journal_dir=str(self.folder / "journal"), **settings,
+        )  # fmt: skip
+
+    def verify(self, name: str, *words: str) -> Any:
+        """Verify a package in an empty folder, with no setting at all."""
+        alone = self.folder / "alone"
+        alone.mkdir(exist_ok=True)
+        return run_cli(alone, "evidence", "verify", str(self.folder / name), *words)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    """A process in which a patient asked, demanded, had a record destroyed; a court and a secret body asked too."""
+    folder = tmp_path_factory.mktemp("evidence")
+    for api in serving(folder):
+        begin(api, "reg_saltanat", ASKED)
+        begin(api, "reg_saltanat", ASKED | {"patient": "p-marat"})
+        row = begin(api, "dana", DEMANDED | RECORD)
+        row = step(api, "dpo_assel", row, "block")
+        row = step(api, "dpo_assel", row, "confirm", ground="term_over", reasons="CANARY")
+        assert step(api, "dpo_aigerim", row, "destroy", method="overwritten").is_success
+        api.name("g-new")
+        court = api.write("request")
+        secret = api.write("request", whole("request") | {
+            "authority": whole("request")["authority"] | {"kind": "special_state_body"}, "paragraph": "273(4)(9)",
+            "case_no": None, "deferred_notice": None,
+        })  # fmt: skip
+        assert secret.json()["status"] == "received", secret.text
+        api.act("rec_marzhan", "request", court.json()["id"], "verify", CHECK, **etag(court))
+        folder.joinpath("secret").write_text(secret.json()["id"])
+    yield Made(folder)
+
+
+def lines(files: dict[str, bytes], name: str) -> list[dict[str, Any]]:
+    """Return the objects of a file."""
+    return [json.loads(line) for line in files[name].splitlines()]
+
+
+def test_a_package_holds_what_was_done_with_one_persons_data(made: Made) -> None:
+    """Consents, records, proceedings, journal lines of that person and of nobody else; no name unless it is asked for."""
+    done = made.export("plain.zip")
+    assert done.returncode == 0, done.stderr
+    files = read_archive(made.folder / "plain.zip")
+    assert {each["patient"] for each in lines(files, "consents.jsonl")} == {"p-dana"}
+    assert {each["kind"] for each in lines(files, "proceedings.jsonl")} == {"information", "destruction"}
+    (act,) = [each["act"] for each in lines(files, "proceedings.jsonl") if "act" in each]
+    assert act["destroyed_by"] == "dpo_aigerim"
+    entries = lines(files, "journal/entries.jsonl")
+    assert {each.get("patient") for each in entries} == {"p-dana", None}
+    assert all(each["kind"] == "policy" for each in entries if "patient" not in each)
+    assert any(each.get("action") == "delete" for each in entries)
+    assert not any(trace in text for text in files.values() for trace in (b"CANARY", b"880808100", b"p-marat"))
+
+    shown = made.export("personal.zip", "--personal", record_key=KEY)
+    assert shown.returncode == 0, shown.stderr
+    opened = read_archive(made.folder / "personal.zip")
+    assert b"CANARY-statement" in opened["proceedings.jsonl"] and b"CANARY-surname" in opened["consents.jsonl"]
+    for name in ("plain.zip", "personal.zip"):
+        assert made.verify(name).returncode == 0
+    assert made.export("no-key.zip", "--personal").returncode == 2
+    again = made.export("plain.zip")
+    assert (again.returncode, "cannot be written" in again.stderr) == (2, True)
+
+
+def test_what_must_not_be_handed_on_is_left_out_and_counted(made: Made) -> None:
+    """The request of a special state body, and every line of the journal that speaks of it."""
+    made.export("left.zip")
+    files = read_archive(made.folder / "left.zip")
+    secret = made.folder.joinpath("secret").read_bytes()
+    assert not any(secret in text or b"special_state_body" in text for text in files.values())
+    assert b"court" in files["records.jsonl"]
+    manifest = read_manifest(files[MANIFEST])
+    assert manifest is not None and manifest.left_out >= 1
+
+
+def test_a_signed_package_is_known_by_its_key(made: Made) -> None:
+    """By the named key it holds; by another it does not; unsigned it is no proof where a key is named."""
+    assert made.export("signed.zip", "--sign-key", str(made.folder / "key.pem")).returncode == 0
+    assert made.export("loose.zip").returncode == 0
+    good = made.verify("signed.zip", "--key", str(made.folder / "key.pub"))
+    assert (good.returncode, "signed by the key that was named" in good.stdout) == (0, True)
+    assert made.verify("signed.zip").returncode == 0
+    for name, key, says in (
+        ("signed.zip", "other.pub", "signed by another key"), ("loose.zip", "key.pub", "not signed"),
+    ):  # fmt: skip
+        bad = made.verify(name, "--key", str(made.folder / key))
+        assert (bad.returncode, says in bad.stdout) == (1, True), bad.stdout
+    assert made.export("x.zip", "--sign-key", str(made.folder / "key.pub")).returncode == 2
+    assert made.verify("signed.zip", "--key", str(made.folder / "key.pem")).returncode == 2
+    assert not (made.folder / "x.zip").exists()
+
+
+def test_an_altered_package_is_told_from_one_as_it_was_made(made: Made) -> None:
+    """A bit anywhere, a file taken away, put in or renamed: each is a fault, with and without the signature."""
+    made.export("whole.zip", "--sign-key", str(made.folder / "key.pem"))
+    files, trusted = read_archive(made.folder / "whole.zip"), (made.folder / "key.pub").read_bytes()
+    assert list(faults(files, trusted)) == []
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    for name, text in files.items():
+        if not text:
+            continue
+        for _ in range(20):
+            at = chance.randrange(len(text))
+            spoilt = text[:at] + bytes([text[at] ^ (1 << chance.randrange(8))]) + text[at + 1 :]
+            if name == SIGNATURE and _same_signature(text, spoilt):
+                continue
+            assert list(faults(files | {name: spoilt}, trusted)), (name, at)
+        assert list(faults({key: value for key, value in files.items() if key != name}, trusted)), name
+    assert list(faults(files | {"more.jsonl": b"{}\n"}, trusted))
+
+
+def _same_signature(one: bytes, other: bytes) -> bool:
+    """Tell whether a flipped bit left the meaning alone: the last sign of base64 has bits that say nothing."""
+    try:
+        a, b = (json.loads(each) for each in (one, other))
+        return (
+            a.keys() == b.keys()
+            and all(base64.b64decode(a[name]) == base64.b64decode(b[name]) for name in ("public_key", "signature"))
+            and a["algorithm"] == b["algorithm"]
+        )
+    except (ValueError, KeyError):
+        return False
+
+
+def test_whoever_makes_the_manifest_anew_is_found_by_the_hashes_within(made: Made) -> None:
+    """A line of the journal, or an act of destruction, changed under a new manifest: told without any signature."""
+    made.export("anew.zip")
+    files = read_archive(made.folder / "anew.zip")
+    about = json.loads(files[MANIFEST])
+    about = {name: value for name, value in about.items() if name not in ("files", "format")}
+
+    def anew(name: str, text: bytes) -> list[str]:
+        changed = {key: value for key, value in files.items() if key != MANIFEST} | {name: text}
+        return list(faults(changed | {MANIFEST: manifest_of(changed, about)}, None))
+
+    entries, proceedings = "journal/entries.jsonl", "proceedings.jsonl"
+    assert anew(entries, files[entries]) == []
+    assert (
+        "the line and its hash disagree" in anew(entries, files[entries].replace(b'"dpo_aigerim"', b'"dpo_another"'))[0]
+    )
+    assert (
+        "the act of destruction was altered"
+        in anew(proceedings, files[proceedings].replace(b"overwritten", b"overwrittes"))[0]
+    )
+    assert "cannot be read" in anew(proceedings, b"{")[0]
+
+
+def test_what_is_no_package_is_refused_with_one_line(made: Made, tmp_path: Path) -> None:
+    """No archive, a name twice, none of our files: exit 2 or 1, never a traceback."""
+    (tmp_path / "no.zip").write_bytes(b"no archive")
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("a", b"1")
+        archive.writestr("a", b"2")
+    write_archive(tmp_path / "strange.zip", {"a": b"1", SIGNATURE: b"3"})
+    for name, code in (("no.zip", 2), ("twice.zip", 2), ("strange.zip", 1), ("nowhere.zip", 2)):
+        done = made.verify(str(tmp_path / name))
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False), (name, done.stderr)
+    assert msgspec.json.decode(b"{}") == {}

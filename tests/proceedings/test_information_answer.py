@@ -1,0 +1,103 @@
+"""What the answer on what is on record tells, and what it must not tell."""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from ruqsat.core.facts import (
+    Consent,
+    Delegation,
+    Grantee,
+    PatientFacts,
+    Provision,
+    RecordStatus,
+    StatutoryRequest,
+)
+from ruqsat.core.information_answer import information_answer
+from ruqsat.web.information_page import write_page
+
+NOW = 1_800_000_000_000_000
+LATER = NOW + 1
+CONSENT = Consent(
+    "c1", "t", "active", 1,
+    Provision("permit", (Grantee(org="h1"),), ("TREAT",), ("read",), ("labs",), start=1, end=LATER), delegations=("g1",),
+)  # fmt: skip
+REFUSAL = Consent(
+    "c2", "t2", "active", 2, Provision("deny", (Grantee(org="h2"),), ("HRESCH",), ("search",), ("genomics",))
+)
+COURT = StatutoryRequest("r1", "court", ("labs",), LATER)
+FACTS = PatientFacts(
+    "p1",
+    consents=(CONSENT, REFUSAL),
+    delegations=(Delegation("g1", "c1", "arman", LATER, ("vitals",), ("FAMRQT",)),),
+    records=(
+        RecordStatus("o1", "labs"), RecordStatus("o2", "labs", blocked=True), RecordStatus("o3", "imaging", destroyed=True),
+        RecordStatus("o4", "genomics", ("TBOO",)), RecordStatus("o5", "documents", ("HIV",)),
+    ),
+    requests=(COURT,),
+)  # fmt: skip
+DOCUMENTS = {"c1": {"purpose_text": "care at h1", "methods_text": "by hand", "operator": {"name": "Hospital <One>"}}}
+SAID = {"sources": ["owner_statement"], "methods": ["an instrument"], "storage_terms": "25 years"}
+
+
+def answer(facts: PatientFacts | None = FACTS, **said: Any) -> dict[str, Any]:
+    """Return the answer at a fixed moment."""
+    return information_answer("p1", facts, DOCUMENTS, SAID | said, NOW)
+
+
+def test_it_tells_existence_list_purposes_sources_methods_and_terms() -> None:
+    """Each part of order §18; counted by class, from the store, and the rest as the office says it."""
+    told = answer()
+    assert told["exists"] is True
+    assert told["classes"] == [
+        {"class": "documents", "records": 1, "blocked": 0}, {"class": "labs", "records": 2, "blocked": 1},
+    ]  # fmt: skip
+    assert (told["purposes"], told["purpose_texts"]) == (["TREAT"], ["care at h1"])
+    assert (told["sources"], told["methods"], told["actions"]) == (
+        ["owner_statement"],
+        ["an instrument", "by hand"],
+        ["read"],
+    )
+    assert told["storage_terms"] == "25 years"
+    assert [(each["id"], each["effect"], each["end"] is not None) for each in told["consents"]] == [
+        ("c1", "permit", True), ("c2", "deny", False),
+    ]  # fmt: skip
+    assert [(each["ground"], each["who"]) for each in told["recipients"]] == [
+        ("consent", "Hospital <One>"), ("delegation", "arman"), ("request", "court"),
+    ]  # fmt: skip
+
+
+def test_nobody_on_record_is_told_so() -> None:
+    """Not an error: the answer is that there is nothing."""
+    told = answer(None)
+    assert (told["exists"], told["classes"], told["consents"], told["recipients"]) == (False, [], [], [])
+
+
+def test_what_a_clinician_withholds_and_what_was_destroyed_is_not_there() -> None:
+    """Code 134(4), order §24: neither the class nor a count gives it away; once the hold is lifted it is there."""
+    assert {each["class"] for each in answer()["classes"]} == {"labs", "documents"}
+    lifted = replace(FACTS, records=(replace(FACTS.records[3], labels=()),))
+    assert [each["class"] for each in answer(lifted)["classes"]] == ["genomics"]
+
+
+def test_a_request_that_must_not_be_told_is_not_told() -> None:
+    """Deferred on a written ground: not before the moment it ends; of a special state body: never."""
+    for request, is_told in (
+        (replace(COURT, deferred_until=LATER), False), (replace(COURT, deferred_until=NOW), True),
+        (replace(COURT, authority="special_state_body"), False),
+    ):  # fmt: skip
+        grounds = [each["ground"] for each in answer(replace(FACTS, requests=(request,)))["recipients"]]
+        assert ("request" in grounds) == is_told, request
+
+
+def test_the_page_escapes_what_people_wrote_and_knows_every_word() -> None:
+    """Whatever stands in a field; a word that no catalogue has is shown as it is."""
+    nasty = '<script>alert("x")</script>'
+    told = answer(storage_terms=nasty, methods=[nasty])
+    told["recipients"][0]["who"] = nasty
+    told["classes"].append({"class": nasty, "records": 1, "blocked": 0})
+    for language in ("kk", "ru", "en"):
+        page = write_page(told, language)  # type: ignore[arg-type]
+        assert "<script" not in page and page.count("&lt;script&gt;") == 4
+        assert "page." not in page and "class." not in page and "purpose." not in page
+    assert "Hospital &lt;One&gt;" in write_page(answer(), "kk")
