@@ -5,7 +5,7 @@ This is the one place that knows how an entry stands in its line; who reads the
 journal reads it through here.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -63,6 +63,44 @@ class Journaled(Struct, frozen=True):
         """Everybody whose data it was about."""
         own = () if self.patient is None else (self.patient,)
         return tuple(dict.fromkeys((*own, *self.patients_beside)))
+
+
+class Place(NamedTuple):
+    """Where in a writer's journal: a line of a segment, whose header is number 0."""
+
+    segment: int
+    number: int
+
+
+BEGINNING = Place(0, 0)
+"""Before everything: segments are counted from 1."""
+
+
+class Lines(Struct, frozen=True):
+    """
+    Lines of one writer that follow one another.
+
+    Attributes:
+        after: The line that they follow, so that none can be left out or come twice.
+        lines: Each with its place and what it says.
+    """
+
+    writer: str
+    after: Place
+    lines: tuple[tuple[Place, Journaled, bytes], ...]
+
+    @property
+    def end(self) -> Place:
+        """The place of the last line."""
+        return self.lines[-1][0]
+
+
+class Shipped(NamedTuple):
+    """How far a writer's journal is shipped, how many lines were taken now, and notices with them."""
+
+    place: Place
+    lines: int
+    notices: int
 
 
 def read_line(line: bytes) -> Journaled | None:
