@@ -10,6 +10,7 @@ As in ``sql_facts``, each function takes a Connection inside a transaction.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -40,7 +41,7 @@ def ship_lines(connection: Connection, lines: Lines, make_notices: MakeNotices, 
         How far the writer's journal reaches now; no lines were taken if they do not follow.
     """
     place = _read_place(connection, lines.writer)
-    if lines.after != place:
+    if not _follow(lines, place):
         return Shipped(place, 0, 0)
     _write_lines(connection, lines)
     told = _write_notices(connection, lines, make_notices, close, now)
@@ -69,6 +70,13 @@ def read_entries_about(connection: Connection, patient: str, since: Instant, lim
     where = or_(at.patient == patient, named.exists())
     question = select(at.line).where(where, at.at >= since).order_by(at.at, at.writer, at.segment, at.number)
     return list(connection.execute(question.limit(limit)).scalars())
+
+
+def _follow(lines: Lines, place: Place) -> bool:
+    """Tell whether these are the next lines: none before them left out, none of them here already."""
+    return lines.after == place and all(
+        before < after for before, after in pairwise((place, *[each for each, _, _ in lines.lines]))
+    )
 
 
 def _read_place(connection: Connection, writer: str) -> Place:
