@@ -23,6 +23,7 @@ from ruqsat.core.registered import KINDS
 from ruqsat.core.stated import check_stored
 from ruqsat.core.verdict import Verdict
 from ruqsat.core.world import project_world
+from ruqsat.duties import begin_duties
 from ruqsat.errors import PolicyError, StoreUnavailableError
 from ruqsat.listening import cancelled, find_doors, naming, started
 from ruqsat.policy_following import PolicyFromDatabase
@@ -166,7 +167,18 @@ async def open_process(
         )  # fmt: skip
         state = ProcessState(settings, administration, information, journal, clock, rehearsal)
         state.redis, state.sharing, state.load = redis, sharing, doors.load
-        state.follower = released.follower if released else None
+        state.follower, state.duties = (
+            released.follower if released else None,
+            begin_duties(
+                stack,
+                settings,
+                store,
+                journal,
+                seal,
+                lambda: decision_point.policy_set.vocabulary.switches,
+                clock.stamp,
+            ),
+        )
         state.watch(metrics)
         watch_freshness(metrics, freshness, information, barrier)
         about: dict[str, Any] = {
