@@ -55,6 +55,7 @@ from ruqsat.stores.policy_releases import Releases
 from ruqsat.stores.policy_sources import FolderSource, LastGood, ReleaseSource
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import is_postgres
+from ruqsat.stores.sql_duties import SqlDuties
 from ruqsat.web.control import Registries, build_control
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.listeners import Companion, Listener
@@ -191,6 +192,7 @@ async def open_process(
             tuple(RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()),
             BlockRegistry(store, information, CareRegistry(information, **about)),
             barrier,
+            SqlDuties(store.background()),
         )
         control = build_control(decision_point, registries, doors.verifier, metrics, state.status, state.readiness)
         apps = {
