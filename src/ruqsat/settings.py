@@ -52,6 +52,12 @@ class Settings(BaseSettings):
     journal_dir: Path = Field(Path("var/journal"), description="folder of the journal's segments")
     journal: Literal["durable", "lossy"] = Field("durable", description="`durable`, or `lossy` for measurements only")
     journal_ship: bool = Field(True, description="the journal goes into the database, and people are told of it")
+    journal_keep_days: int = Field(
+        90,
+        ge=1,
+        le=100_000,
+        description="`ruqsat journal prune` deletes shipped segments that are older",
+    )
     notice_channel: Literal["egov", "webhook", "log"] = Field(
         "egov", description="how patients and representatives are told, unless another way was chosen for one"
     )
