@@ -24,6 +24,7 @@ from ruqsat.core.stated import check_stored
 from ruqsat.core.verdict import Verdict
 from ruqsat.core.working_days import WorkingDays, read_overrides
 from ruqsat.core.world import project_world
+from ruqsat.duties import begin_duties
 from ruqsat.errors import PolicyError, SettingsError, StoreUnavailableError
 from ruqsat.fhir_lookups import open_lookups
 from ruqsat.listening import cancelled, find_doors, naming, started
@@ -62,6 +63,7 @@ from ruqsat.stores.policy_sources import FolderSource, LastGood, ReleaseSource
 from ruqsat.stores.proceeding_store import BATCH, ProceedingStore
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import is_postgres
+from ruqsat.stores.sql_duties import SqlDuties
 from ruqsat.web.control import Registries, build_control
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.listeners import Companion, Listener
@@ -176,7 +178,18 @@ async def open_process(
         )  # fmt: skip
         state = ProcessState(settings, administration, information, journal, clock, rehearsal)
         state.redis, state.sharing, state.load = redis, sharing, doors.load
-        state.follower = released.follower if released else None
+        state.follower, state.duties = (
+            released.follower if released else None,
+            begin_duties(
+                stack,
+                settings,
+                store,
+                journal,
+                seal,
+                lambda: decision_point.policy_set.vocabulary.switches,
+                clock.stamp,
+            ),
+        )
         state.watch(metrics)
         watch_freshness(metrics, freshness, information, barrier)
         about: dict[str, Any] = {
@@ -261,6 +274,7 @@ def _registries(
         BlockRegistry(store, information, CareRegistry(information, **about)),
         proceedings,
         barrier,
+        SqlDuties(store.background()),
     )
 
 

@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from ruqsat.cli import journal_proofs
+from ruqsat.cli import journal_proofs, journal_prune
 from ruqsat.cli.output import console, plural
 from ruqsat.core.checkpoint import Checkpoint
 from ruqsat.core.journal_proof import Receipt, read_proof, verify_growth, verify_receipt
@@ -35,6 +35,9 @@ journal_proofs.add_to(app)
 @app.callback()
 def journal() -> None:
     """Verify, sign and prove the journal of decisions."""
+
+
+app.command("prune")(journal_prune.prune)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from ruqsat import __version__
-from ruqsat.cli import conformance, consent, db, evidence, explain, facts, policy, proxy
+from ruqsat.cli import conformance, consent, db, evidence, explain, facts, notices, policy, proxy
 from ruqsat.cli import journal as journal_command
 from ruqsat.cli import serve as serve_command
 from ruqsat.errors import RuqsatError, StoreUnavailableError
@@ -22,6 +22,7 @@ app.add_typer(consent.app, name="consent", help="Withdraw consents, through the 
 app.add_typer(db.app, name="db", help="Upgrade the tables of the database.")
 app.add_typer(evidence.app, name="evidence", help="A package for the authority about one person.")
 app.add_typer(facts.app, name="facts", help="Import and export everybody's facts.")
+app.add_typer(notices.app, name="notices", help="List notices, try them again.")
 app.add_typer(proxy.app, name="proxy", help="Configure and test proxies.")
 app.command("serve")(serve_command.serve)
 app.command("explain")(explain.explain)

@@ -55,6 +55,8 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     as_of: Position | None = None
     point: str = ""
     degraded: bool = False
+    untold: tuple[str, ...] = ()
+    shielded: bool = False
 
 
 class PolicyEntry(Struct, frozen=True, omit_defaults=True):

@@ -31,6 +31,7 @@ from ruqsat.web.care_routes import build_facts
 from ruqsat.web.consents import build_consents, schemas
 from ruqsat.web.gate import Gate
 from ruqsat.web.identity import TokenVerifier
+from ruqsat.web.notices import Notices, build_notices
 from ruqsat.web.plain_targets import PlainTargets
 from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable, describe_problems
 from ruqsat.web.proceedings import build_proceedings, proceeding_schemas
@@ -50,6 +51,7 @@ class Registries(Struct, frozen=True):
     blocks: BlockRegistry
     proceedings: ProceedingRegistry
     barrier: Barrier
+    notices: Notices
 
 
 def build_control(
@@ -99,6 +101,7 @@ def build_control(
     app.include_router(build_consents(registries.consents, gate))
     for each in registries.records:
         app.include_router(build_records(each, gate))
+    app.include_router(build_notices(registries.notices, gate))
     for router in build_facts(registries.blocks, gate):
         app.include_router(router)
     app.include_router(build_proceedings(registries.proceedings, gate))
