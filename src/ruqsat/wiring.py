@@ -31,6 +31,7 @@ from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal, build_json_for_tests, bui
 from ruqsat.service.administration_point import AdministrationPoint, InForce, PolicySource
 from ruqsat.service.barrier import Barrier
 from ruqsat.service.block_registry import BlockRegistry
+from ruqsat.service.break_glass import BreakGlass
 from ruqsat.service.care_registry import CareRegistry
 from ruqsat.service.clock import ServerClock
 from ruqsat.service.consent_registry import ConsentRegistry
@@ -179,6 +180,7 @@ async def open_process(
         registries = Registries(
             ConsentRegistry(store, information, seal, **about, signatures=_bounded(signatures)),
             tuple(RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()),
+            _looking(stack, BreakGlass(store, information, seal, **about, tell=decision_point.record)),
             BlockRegistry(store, information, CareRegistry(information, **about)),
             barrier,
         )
@@ -209,6 +211,12 @@ async def open_process(
             look_at_policy,
             doors.companions(auth),
         )
+
+
+def _looking(stack: AsyncExitStack, sessions: BreakGlass) -> BreakGlass:
+    """Begin to look for reviews that are overdue."""
+    stack.push_async_callback(cancelled, started(sessions.look_forever()))
+    return sessions
 
 
 def _settle_garbage() -> None:

@@ -19,6 +19,7 @@ from ruqsat import __version__
 from ruqsat.errors import RequestError, StoreUnavailableError
 from ruqsat.service.barrier import Barrier
 from ruqsat.service.block_registry import BlockRegistry
+from ruqsat.service.break_glass import BreakGlass
 from ruqsat.service.consent_changes import RegistryError
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
@@ -44,6 +45,7 @@ class Registries(Struct, frozen=True):
 
     consents: ConsentRegistry
     records: tuple[RecordRegistry, ...]
+    sessions: BreakGlass
     blocks: BlockRegistry
     barrier: Barrier
 
@@ -92,7 +94,7 @@ def build_control(
     gate = Gate(decision_point, verifier)
     app.include_router(build_consents(registries.consents, gate))
     for each in registries.records:
-        app.include_router(build_records(each, gate))
+        app.include_router(build_records(each, gate, registries.sessions))
     for router in build_facts(registries.blocks, gate):
         app.include_router(router)
     _describe_bodies(app)
