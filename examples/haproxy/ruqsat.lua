@@ -17,7 +17,7 @@ core.register_action("ruqsat", { "http-req" }, function(txn, address)
   }
   -- All of them, as they came: that one is too many is the sidecar's to say.
   local told = {
-    "authorization", "traceparent", "x-ruqsat-signature", "x-provenance", "content-type", "if-none-exist", "prefer",
+    "authorization", "traceparent", "x-ruqsat-signature", "x-ruqsat-session", "x-provenance", "content-type", "if-none-exist", "prefer",
   }
   for _, name in ipairs(told) do
     local values = {}

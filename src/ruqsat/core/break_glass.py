@@ -52,7 +52,7 @@ class Opening(Struct, frozen=True):
 
 
 class Rates(Struct, frozen=True):
-    """Sessions opened since local midnight: by the clinician, in the ward, for the patient, by the one for the other."""
+    """Sessions opened since local midnight: by the clinician, in the ward, for the patient, by one for the other."""
 
     clinician: int = 0
     ward: int = 0

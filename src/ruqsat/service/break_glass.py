@@ -321,7 +321,7 @@ def _about(opening: Opening) -> About:
 
 
 def _right(about: About, now: Instant, event: str, cause: str, by: str | None) -> RightEvent:
-    return RightEvent(f"{about.session}|{event}|{now}", about.subject, now, event, cause, about.session, by)
+    return RightEvent(f"{about.session}|{event}|{cause}|{now}", about.subject, now, event, cause, about.session, by)
 
 
 def _confirmed(row: RecordRow, second: str | None, now: Instant) -> RecordRow:

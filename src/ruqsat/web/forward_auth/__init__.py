@@ -37,6 +37,8 @@ from ruqsat.web.protocol import TARGET
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+SESSION = b"x-ruqsat-session"
+MAX_SESSION = 256
 _MAX_TRACEPARENT = 64
 _log = logging.getLogger("ruqsat.auth")
 
@@ -82,7 +84,7 @@ class ForwardAuth:
     What every dialect asks, and the ASGI application of the forward-auth listener.
 
     A caller through a proxy asserts nothing but its token, method, path and
-    query; a proxy can carry out no duty.  The one that a signature carries out
+    query, and which break-glass session it means, which must be its own; a proxy can carry out no duty.  The one that a signature carries out
     is Ruqsat's own: it verifies the signature of a record (order §29).
     """
 
@@ -147,7 +149,7 @@ class ForwardAuth:
             mapped = _map(asked, routes, headers, signed)
             if mapped.action not in WRITES:
                 signed = None
-            return await self._decided(_question(who, mapped), who, origin, policy_set, signed)
+            return await self._decided(_question(who, mapped, _session_in(headers)), who, origin, policy_set, signed)
         except Refused as refusal:
             decision = await self._recorded(refusal, origin, None if who is None else who.subject.id)
             return Verdict(refusal.status, decision, "not_permitted", challenge=refusal.challenge)
@@ -250,7 +252,18 @@ def _fhir_headers(headers: Headers) -> list[tuple[str, str]]:
     ]
 
 
-def _question(who: Identity, mapped: Mapped) -> EvaluationRequest:
+def _session_in(headers: Headers) -> str | None:
+    """Return the id of the break-glass session that a client means; sent twice, it means nothing."""
+    found = [value for name, value in headers if name == SESSION]
+    if not found:
+        return None
+    text = found[0].decode("latin-1")
+    if len(found) > 1 or not 0 < len(text) <= MAX_SESSION or not text.isascii() or not text.isprintable():
+        raise Refused("bad_pep_request")
+    return text
+
+
+def _question(who: Identity, mapped: Mapped, session: str | None) -> EvaluationRequest:
     properties = ResourceProperties(patient=mapped.patient, data_class=mapped.data_class)
     return EvaluationRequest(
         who.subject,
@@ -260,6 +273,7 @@ def _question(who: Identity, mapped: Mapped) -> EvaluationRequest:
             purpose=who.purpose if who.purpose is not None else mapped.purpose,
             smart_scopes=who.smart_scopes,
             launch_patient=who.launch_patient,
+            btg_session=session,
         ),
     )
 
