@@ -30,6 +30,9 @@ STEP_UP_SECONDS = 300
 SECOND_PERSON = b"ruqsat-second-person"
 """The header with the bearer token of whoever confirms a further session beside its clinician."""
 
+REFUSED = "break-glass-"
+"""How the codes begin of what the limits of sessions refuse, and the policy would not."""
+
 OFFICE = "HCOMPL"
 """The purpose that the privacy office states."""
 
@@ -70,7 +73,9 @@ def _add_opening(router: APIRouter, sessions: BreakGlass, gate: Gate) -> None:
             ask = Ask(id_, admitted.entry, org, mfa, second)
             told = await sessions.open(caller_of(admitted), data, call, ask)
         except RegistryError as error:
-            await gate.refused(request, identity, error.code)
+            if error.code.startswith(REFUSED):
+                reason = error.code.removeprefix(REFUSED).replace("-", "_")
+                await gate.refused(request, identity, f"btg.{reason}")
             raise
         return written(told, 201, {"Location": f"/v1/emergency-grants/{told['id']}"})
 
