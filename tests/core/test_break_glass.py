@@ -180,5 +180,3 @@ def test_notices_have_keys_of_their_own_and_hold_nothing_clinical() -> None:
     late = to_office(about, "review_overdue", NOW)
     assert late.key == to_office(about, "review_overdue", NOW + 1).key != to_office(about, "suspended", NOW).key
     assert to_office(about, "lifted", NOW).key != to_office(about, "lifted", NOW + 1).key
-
-

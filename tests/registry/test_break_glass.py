@@ -55,7 +55,9 @@ LIMIT = "break-glass-rate-limited"
 class Sidecar:
     """What one sidecar has of sessions, its clock in our hand; notices go to *told* in the transaction."""
 
-    def __init__(self, store: SqlStore, information: InformationPoint, policy_set: PolicySet, told: list[Notice]) -> None:
+    def __init__(
+        self, store: SqlStore, information: InformationPoint, policy_set: PolicySet, told: list[Notice]
+    ) -> None:
         self.store, self.information, self.policy_set = store, information, policy_set
         self.time, self.journal, self.told = NOW, [], told  # type: ignore[var-annotated]
         self.fails: Callable[[], None] = lambda: None
@@ -142,7 +144,9 @@ async def fleet(url: str, policy_set: PolicySet, size: int = 1) -> AsyncIterator
         people += [person(name, "privacy_officer", "h1") for name in OFFICE]
         people += [person("stranger", "privacy_officer", "h2"), SubjectFacts("h1", roles=(), organisation=hospital)]
         episode = Episode("e", "h1", "emergency", NOW - HOUR)
-        await fleet[0].information.record(tuple(people), tuple(PatientFacts(id_, episodes=(episode,)) for id_ in PATIENTS))
+        await fleet[0].information.record(
+            tuple(people), tuple(PatientFacts(id_, episodes=(episode,)) for id_ in PATIENTS)
+        )
         yield fleet
 
 
@@ -422,6 +426,7 @@ def test_a_late_review_is_told_of_once_and_the_second_suspends(live: Live, url: 
         assert await one.attempt("mate") != "break-glass-suspended"
         story = [(each.event, each.cause, each.by) for each in await one.store.list_rights("ed")]
         assert story == [("suspended", "overdue", None)]
+
     live(life, 2)
 
 

@@ -132,7 +132,7 @@ break_glass = Table(
     Index("break_glass_by_subject", "subject", "opened_at"),
     Index("break_glass_by_ward", "ward", "opened_at"),
     Index("break_glass_by_patient", "patient", "opened_at"),
-    Index("break_glass_by_due", "due", "id"),
+    Index("break_glass_by_due", "settled_at", "due", "id"),
     sqlite_strict=True,
 )
 

@@ -84,8 +84,9 @@ class ForwardAuth:
     What every dialect asks, and the ASGI application of the forward-auth listener.
 
     A caller through a proxy asserts nothing but its token, method, path and
-    query, and which break-glass session it means, which must be its own; a proxy can carry out no duty.  The one that a signature carries out
-    is Ruqsat's own: it verifies the signature of a record (order §29).
+    query, and which break-glass session it means (it counts if it is its own); a
+    proxy can carry out no duty.  The one that a signature carries out is Ruqsat's
+    own: it verifies the signature of a record (order §29).
     """
 
     def __init__(

@@ -32,7 +32,7 @@ def upgrade() -> None:
     op.create_index("break_glass_by_subject", "break_glass", ["subject", "opened_at"])
     op.create_index("break_glass_by_ward", "break_glass", ["ward", "opened_at"])
     op.create_index("break_glass_by_patient", "break_glass", ["patient", "opened_at"])
-    op.create_index("break_glass_by_due", "break_glass", ["due", "id"])
+    op.create_index("break_glass_by_due", "break_glass", ["settled_at", "due", "id"])
     op.create_table(
         "break_glass_right",
         sa.Column("id", _EXACT, primary_key=True),
