@@ -63,7 +63,7 @@ class Sidecar:
         self.fails: Callable[[], None] = lambda: None
         store.add_notices = self._add
         self.sessions = BreakGlass(
-            store, information, RecordSeal(bytes(32)), lambda: policy_set.vocabulary, lambda: "token",
+            store, information, RecordSeal(bytes(32)), lambda: self.policy_set.vocabulary, lambda: "token",
             lambda: self.time, self._tell,
         )  # fmt: skip
 
@@ -139,10 +139,9 @@ async def fleet(url: str, policy_set: PolicySet, size: int = 1) -> AsyncIterator
             stack.push_async_callback(information.aclose)
             await information.probe_once()
             fleet.append(Sidecar(store, information, policy_set, told))
-        hospital = Organisation("provider_medical", undertaking=True)
         people = [person(name, "emergency_clinician", "h1") for name in CLINICIANS]
         people += [person(name, "privacy_officer", "h1") for name in OFFICE]
-        people += [person("stranger", "privacy_officer", "h2"), SubjectFacts("h1", roles=(), organisation=hospital)]
+        people += [person("stranger", "privacy_officer", "h2")]
         episode = Episode("e", "h1", "emergency", NOW - HOUR)
         await fleet[0].information.record(
             tuple(people), tuple(PatientFacts(id_, episodes=(episode,)) for id_ in PATIENTS)
@@ -241,7 +240,27 @@ def test_no_two_sidecars_open_the_eleventh_session_of_a_day(live: Live, url: str
         last.time = MIDNIGHT
         assert await last.attempt(patient="p0") != LIMIT
 
-    live(life, 2)
+    live(life, 4)
+
+
+def test_no_two_sidecars_open_more_in_a_ward_than_its_limit(
+    live: Live, url: str, variant: Callable[..., PolicySet]
+) -> None:
+    """Three clinicians at a time at four sidecars, each for patients of its own: three sessions open."""
+
+    async def life(sidecars: list[Sidecar]) -> None:
+        hospital = SubjectFacts("h1", roles=(), organisation=Organisation("provider_medical", undertaking=True))
+        await sidecars[0].information.record((hospital,), ())
+        for each in sidecars:
+            each.policy_set = variant({"btg": {"rates": {"limit_ward": 3}}})
+        attempts = [
+            sidecars[number % len(sidecars)].attempt(CLINICIANS[number % 3], id_) for number, id_ in enumerate(PATIENTS)
+        ]
+        answers = await asyncio.gather(*attempts)
+        assert answers.count(LIMIT) == len(PATIENTS) - 3
+        assert rows(url, "SELECT count(*) FROM break_glass") == [(3,)]
+
+    live(life, 4)
 
 
 def test_a_decision_counts_the_sessions_of_the_day_again(live: Live, variant: Callable[..., PolicySet]) -> None:

@@ -84,7 +84,7 @@ class Wanted(Struct, frozen=True):
     What a change of a session needs; all of it is held until its end.
 
     Attributes:
-        org: Held first: whoever counts in a ward waits for whoever counts there already.
+        org: Held first, if the directory has it: whoever counts in a ward waits for whoever counts there already.
         subject: The clinician, whose row is held next, so that no two of its openings are counted at the same time.
         beside: Another person whose facts are wanted, not held.
         since: From when on openings are counted, in *ward*.
