@@ -246,19 +246,21 @@ def test_no_two_sidecars_open_the_eleventh_session_of_a_day(live: Live, url: str
 def test_no_two_sidecars_open_more_in_a_ward_than_its_limit(
     live: Live, url: str, variant: Callable[..., PolicySet]
 ) -> None:
-    """Three clinicians at a time at four sidecars, each for patients of its own: three sessions open."""
+    """Three clinicians at a time at four sidecars, each for patients of its own: three more sessions open each time."""
 
     async def life(sidecars: list[Sidecar]) -> None:
         hospital = SubjectFacts("h1", roles=(), organisation=Organisation("provider_medical", undertaking=True))
         await sidecars[0].information.record((hospital,), ())
-        for each in sidecars:
-            each.policy_set = variant({"btg": {"rates": {"limit_ward": 3}}})
-        attempts = [
-            sidecars[number % len(sidecars)].attempt(CLINICIANS[number % 3], id_) for number, id_ in enumerate(PATIENTS)
-        ]
-        answers = await asyncio.gather(*attempts)
-        assert answers.count(LIMIT) == len(PATIENTS) - 3
-        assert rows(url, "SELECT count(*) FROM break_glass") == [(3,)]
+        for limit in (3, 6, 9, 12):
+            for each in sidecars:
+                each.policy_set = variant({"btg": {"rates": {"limit_ward": limit, "alone": 99}}})
+            attempts = [
+                sidecars[number % len(sidecars)].attempt(CLINICIANS[number % 3], id_)
+                for number, id_ in enumerate(PATIENTS)
+            ]
+            answers = await asyncio.gather(*attempts)
+            assert answers.count(LIMIT) == len(PATIENTS) - 3
+            assert rows(url, "SELECT count(*) FROM break_glass") == [(limit,)]
 
     live(life, 4)
 
