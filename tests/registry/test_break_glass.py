@@ -226,18 +226,21 @@ def test_what_cannot_be_told_does_not_open(live: Live) -> None:
 
 
 def test_no_two_sidecars_open_the_eleventh_session_of_a_day(live: Live, url: str) -> None:
-    """Fourteen attempts at a time at two sidecars: ten open; at local midnight, and no microsecond sooner, another."""
+    """Fourteen attempts at a time at four sidecars: ten open; at local midnight, and no microsecond sooner, another."""
 
     async def life(sidecars: list[Sidecar]) -> None:
-        attempts = [sidecars[number % len(sidecars)].attempt(patient=id_) for number, id_ in enumerate(PATIENTS)]
-        answers = await asyncio.gather(*attempts)
-        assert answers.count(LIMIT) == 4
-        assert rows(url, "SELECT count(*) FROM break_glass") == [(10,)]
+        for day in range(3):
+            for each in sidecars:
+                each.time = NOW + day * DAY
+            attempts = [sidecars[number % len(sidecars)].attempt(patient=id_) for number, id_ in enumerate(PATIENTS)]
+            answers = await asyncio.gather(*attempts)
+            assert answers.count(LIMIT) == 4
+            assert rows(url, "SELECT count(*) FROM break_glass") == [(10 * (day + 1),)]
         assert await sidecars[0].attempt("mate", "p0") != LIMIT
         last = sidecars[-1]
-        last.time = MIDNIGHT - 1
+        last.time = MIDNIGHT + 2 * DAY - 1
         assert await last.attempt(patient="p0") == LIMIT
-        last.time = MIDNIGHT
+        last.time = MIDNIGHT + 2 * DAY
         assert await last.attempt(patient="p0") != LIMIT
 
     live(life, 4)
