@@ -21,7 +21,7 @@ core.register_action("ruqsat", { "http-req" }, function(txn, address)
     "authorization", "traceparent",
     "content-type", "if-none-exist", "prefer", "x-cascade", "x-http-method", "x-http-method-override",
     "x-meta-snapshot-mode", "x-method-override", "x-provenance", "x-rewrite-history",
-    "x-ruqsat-signature",
+    "x-ruqsat-signature", "x-ruqsat-session",
   }) do
     local values = {}
     for index = 0, 7 do

@@ -31,6 +31,7 @@ from ruqsat.stores.journal_reader import JournalReader
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_duties import SqlDuties
+from ruqsat.stores.sql_outbox import AddNotices, add_notices
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ def begin_duties(
         work, bodies, Ways(channels, settings.notice_channel, settings.notice_office_channel), now,
         attempts=settings.notice_attempts,
     )  # fmt: skip
+    store.add_notices = keeping_notices(bodies, now)
     stack.push_async_callback(_ended, asyncio.create_task(delivery.forever()))
     shipper = None
     if settings.journal_ship:
@@ -95,6 +97,11 @@ def begin_duties(
         stack.push_async_callback(_ended, asyncio.create_task(shipper.forever()))
     _warn_of_silence(settings, channels)
     return Duties(shipper, delivery)
+
+
+def keeping_notices(bodies: NoticeBodies, now: Callable[[], Instant]) -> AddNotices:
+    """Return what puts the notices of a change into the outbox, in the transaction of that change."""
+    return lambda connection, notices: add_notices(connection, notices, bodies.close, now())
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:

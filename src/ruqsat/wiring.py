@@ -34,6 +34,7 @@ from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal, build_json_for_tests, bui
 from ruqsat.service.administration_point import AdministrationPoint, InForce, PolicySource
 from ruqsat.service.barrier import Barrier
 from ruqsat.service.block_registry import BlockRegistry
+from ruqsat.service.break_glass import BreakGlass
 from ruqsat.service.care_registry import CareRegistry
 from ruqsat.service.clock import ServerClock
 from ruqsat.service.consent_registry import ConsentRegistry
@@ -199,7 +200,10 @@ async def open_process(
         }
         registries = _registries(
             store, information, seal, about, _bounded(signatures),
-            keep_proceedings(stack, store, information, seal, working_days(settings), about), barrier,
+            (
+                _looking(stack, BreakGlass(store, information, seal, **about, tell=decision_point.record)),
+                keep_proceedings(stack, store, information, seal, working_days(settings), about),
+            ), barrier,
         )  # fmt: skip
         search = Search(
             decision_point, store, information, clock, token_key=store.token_key,
@@ -223,6 +227,12 @@ async def open_process(
             look_at_policy,
             doors.companions(auth),
         )
+
+
+def _looking(stack: AsyncExitStack, sessions: BreakGlass) -> BreakGlass:
+    """Begin to look for reviews that are overdue."""
+    stack.push_async_callback(cancelled, started(sessions.look_forever()))
+    return sessions
 
 
 def _settle_garbage() -> None:
@@ -266,11 +276,13 @@ async def _watch_policy(
 
 def _registries(
     store: SqlStore, information: InformationPoint, seal: RecordSeal | None, about: dict[str, Any],
-    signatures: Verifications | None, proceedings: ProceedingRegistry, barrier: Barrier,
+    signatures: Verifications | None, followed: tuple[BreakGlass, ProceedingRegistry], barrier: Barrier,
 ) -> Registries:  # fmt: skip
+    sessions, proceedings = followed
     return Registries(
         ConsentRegistry(store, information, seal, **about, signatures=signatures),
         tuple(RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()),
+        sessions,
         BlockRegistry(store, information, CareRegistry(information, **about)),
         proceedings,
         barrier,

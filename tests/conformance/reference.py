@@ -723,7 +723,9 @@ def _session_miss(case: Case) -> str:  # noqa: PLR0911 - one line a reason
         return "mfa"
     if case.who.btg_suspended:
         return "suspended"
-    if case.who.btg_today > limits["daily_limit"]:
+    today = (now + 5 * HOUR) // (24 * HOUR)
+    opened = [each for each in case.who.btg_opened if (each + 5 * HOUR) // (24 * HOUR) >= today]
+    if max(case.who.btg_today, len(opened)) > limits["daily_limit"]:
         return "rate_limited"
     if case.action not in limits["actions"]:
         return "action"

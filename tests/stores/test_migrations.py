@@ -14,18 +14,21 @@ from tests.ground import PostgresServer
 from tests.process.starter import run_cli
 
 from ruqsat.core.facts import PatientFacts, Position, Representation, StatutoryRequest
+from ruqsat.core.instant import HOUR
 from ruqsat.errors import SettingsError
 from ruqsat.stores import migrations
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import open_database, upgrade_database
 from ruqsat.stores.sql_schema import (
     REVISION_TABLE,
+    break_glass,
     document,
     facts_import_run,
     feed_head,
     meta,
     metadata,
     patient_facts,
+    record,
 )
 
 
@@ -180,6 +183,41 @@ def test_powers_and_requests_from_before_are_listed_by_their_ids(
         return [{tuple(row) for row in connection.execute(select(table))} for table in tables]
 
     assert run_once(url, listed) == [{("w1", "p1", "representation"), ("q1", "p1", "request")}, set()]
+    if kind == "postgres":
+        postgres.drop_database(url)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_sessions_from_before_wait_for_their_review(
+    kind: str, tmp_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With their clinicians, due 72 hours after they were opened; what was settled is, and what was invalid is none."""
+    url = postgres.new_database() if kind == "postgres" else f"sqlite:///{tmp_path}/truth.db"
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "HEAD", "0007")
+        asyncio.run(upgrade_database(url))
+    states = {"s1": "open", "s2": "unclear", "s3": "misuse", "s4": "invalid"}
+
+    def put(connection: Connection) -> None:
+        usual = {"kind": "grant", "patient": "p", "version": 1, "org": "h1", "created_at": 5, "updated_at": 9}
+        bodies = {id_: {} if status == "invalid" else {"subject": "ed"} for id_, status in states.items()}
+        rows = [
+            usual | {"id": id_, "status": status, "body": msgspec.json.encode({"said": bodies[id_]}),
+                     "sealed": b"", "sealed_at": 1}
+            for id_, status in states.items()
+        ]  # fmt: skip
+        connection.execute(insert(record), rows)
+
+    def kept(connection: Connection) -> object:
+        columns = [break_glass.c[name] for name in ("id", "subject", "ward", "opened_at", "due", "settled_at")]
+        return [tuple(row) for row in connection.execute(select(*columns).order_by(break_glass.c.id))]
+
+    run_once(url, put)
+    asyncio.run(upgrade_database(url))
+    due = 5 + 72 * HOUR
+    assert run_once(url, kept) == [
+        ("s1", "ed", "h1", 5, due, None), ("s2", "ed", "h1", 5, due, None), ("s3", "ed", "h1", 5, due, 9),
+    ]  # fmt: skip
     if kind == "postgres":
         postgres.drop_database(url)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from ruqsat.core.facts import Conf, Facts, PatientFacts, RecordStatus, Stated, SubjectFacts, entry_id
-from ruqsat.core.instant import Now
+from ruqsat.core.instant import Instant, Now
 from ruqsat.core.request import (
     Action,
     EvaluationRequest,
@@ -92,8 +92,13 @@ class SubjectView(_View):
 
     @property
     def btg_today(self) -> int:
-        """Break-glass sessions opened today."""
+        """Break-glass sessions opened today, as a file of facts says."""
         return self._known.btg_today
+
+    @property
+    def btg_opened(self) -> tuple[Instant, ...]:
+        """When break-glass sessions were opened lately, as the registry counts them."""
+        return self._known.btg_opened
 
     @property
     def sessions(self) -> tuple[str, ...]:
@@ -432,7 +437,7 @@ class ContextView:
     def emergency(self) -> bool:
         """Order §4: an emergency or urgent episode of the subject's own organisation is open."""
         patient = self.facts.patient
-        return patient is not None and _open_emergency(patient, self._sub.org, self.now)
+        return patient is not None and open_emergency(patient, self._sub.org, self.now)
 
     @property
     def relationship(self) -> str | None:
@@ -483,7 +488,8 @@ def _narrower(said: tuple[str, ...] | None, known: tuple[str, ...] | None) -> tu
     return tuple(role for role in said if role in known)
 
 
-def _open_emergency(patient: PatientFacts, org: str | None, now: Now) -> bool:
+def open_emergency(patient: PatientFacts, org: str | None, now: Now) -> bool:
+    """Tell whether an emergency or urgent episode of an organisation is open for the patient (order §4)."""
     if org is None:
         return False
     for episode in patient.episodes:

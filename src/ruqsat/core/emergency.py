@@ -7,12 +7,14 @@ session opens data only inside an emergency or urgent episode of the caller's
 own organisation: order §4 and §13 are closed lists.
 """
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 from ruqsat.core.case import Case
 from ruqsat.core.covers import Covers
 from ruqsat.core.facts import EmergencyGrant
-from ruqsat.core.instant import HOUR, Instant
+from ruqsat.core.instant import HOUR, Instant, local_midnight
 from ruqsat.core.vocabulary import Switches
 
 
@@ -56,6 +58,12 @@ def session_row(grant: EmergencyGrant, switches: Switches) -> SessionRow:
     return SessionRow(grant.id, grant.subject, grant.start, until, switches.btg.actions, grant.categories)
 
 
+def opened_today(opened: Iterable[Instant], counted: int, now: Instant, switches: Switches) -> int:
+    """Return how many sessions somebody has opened on the local day of *now*, by the registry or by a file of facts."""
+    midnight = local_midnight(now, switches.home_utc_offset_hours)
+    return max(counted, sum(moment >= midnight for moment in opened))
+
+
 def _miss(grant: EmergencyGrant, case: Case, covers: Covers, switches: Switches) -> str:
     limits = switches.btg
     miss, _ = covers.test("4", case, session_row(grant, switches))
@@ -69,7 +77,7 @@ def _miss(grant: EmergencyGrant, case: Case, covers: Covers, switches: Switches)
         return "mfa"
     if case.sub.btg_suspended:
         return "suspended"
-    if case.sub.btg_today > limits.daily_limit:
+    if opened_today(case.sub.btg_opened, case.sub.btg_today, case.now.lo, switches) > limits.daily_limit:
         return "rate_limited"
     if miss:
         return miss

@@ -46,6 +46,8 @@ class SubjectFacts(Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         organisation: Of a person or machine: the employer's entry; of an organisation: its own.
+        btg_today: Break-glass sessions of today, as a file of facts says.
+        btg_opened: When the person opened sessions lately, as the registry counts them.
         sessions: Break-glass sessions that the person opened, for whichever patient.
         properties: Values of words that the pack declares as stated.
         resource_type: Of a resource that concerns nobody: its type; such an entry is nobody, and never active.
@@ -59,6 +61,7 @@ class SubjectFacts(Struct, frozen=True, omit_defaults=True):
     patient_id: str | None = None
     btg_suspended: bool = False
     btg_today: int = 0
+    btg_opened: tuple[Instant, ...] = ()
     supervised_by: str | None = None
     organisation: Organisation | None = None
     sessions: tuple[str, ...] = ()

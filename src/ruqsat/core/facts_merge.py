@@ -56,6 +56,7 @@ def merge_subject(before: SubjectFacts, given: SubjectFacts) -> MergedSubject:
         active=given.active and before.active,
         btg_suspended=given.btg_suspended or before.btg_suspended,
         btg_today=max(given.btg_today, before.btg_today),
+        btg_opened=before.btg_opened,
         sessions=given.sessions + tuple(each for each in before.sessions if each not in given.sessions),
     )
     return MergedSubject(merged, int(given.active != merged.active))

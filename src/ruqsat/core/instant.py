@@ -16,6 +16,7 @@ Instant = int
 SECOND: Instant = 1_000_000
 MINUTE: Instant = 60 * SECOND
 HOUR: Instant = 3600 * SECOND
+DAY: Instant = 24 * HOUR
 
 
 class Now(NamedTuple):
@@ -62,6 +63,20 @@ def render_instant(instant: Instant) -> str:
     """
     seconds, micros = divmod(instant, SECOND)
     return f"{_render_second(seconds)}.{micros:06d}Z"
+
+
+def local_midnight(instant: Instant, offset_hours: int) -> Instant:
+    """
+    Return when the local day of *instant* began.
+
+    Examples:
+        >>> render_instant(local_midnight(parse_instant("2026-11-24T19:00:00Z"), 5))
+        '2026-11-24T19:00:00.000000Z'
+        >>> render_instant(local_midnight(parse_instant("2026-11-24T18:59:59.999999Z"), 5))
+        '2026-11-23T19:00:00.000000Z'
+    """
+    offset = offset_hours * HOUR
+    return (instant + offset) // DAY * DAY - offset
 
 
 @lru_cache(maxsize=16)

@@ -23,7 +23,7 @@ from ruqsat.core.representation import birthday
 from ruqsat.core.request import ResourceProperties
 from ruqsat.core.vocabulary import Switches
 
-Audience = Literal["patient", "representatives", "privacy_officer", "authority"]
+Audience = Literal["patient", "representatives", "privacy_officer", "authority", "office"]
 
 DEFERRABLE = frozenset({"kz273_4_3", "kz273_4_5", "kz273_4_6", "kz273_4_8", "kz273_4_9"})
 """Grounds of Code 273(4) under which a written ground may have the patient told later (reading A-16)."""
@@ -61,9 +61,10 @@ class Notice(Struct, frozen=True):
 
     Attributes:
         key: The same for the same notice, whenever it is made; receivers drop what they had.
-        entry: Id of the decision that it tells of.
+        entry: Id of the decision that it tells of; of what time brings, and of proceedings, the document's.
         kind: ``use``, ``change``, ``supplement``, ``transfer``, ``block``, ``destroy`` for patients;
-            ``alert``, ``review``, ``approval`` for the privacy office.
+            ``alert``, ``review``, ``approval`` for the privacy office; ``proceeding.`` and its event for the
+            patient and for ``office``, whoever of the organisation owes the answer.
         recipient: Who of the audience, if it is not the patient and not an office.
         org: Whose act it tells of.
         facts: What the text needs; codes and opaque ids, nothing clinical.

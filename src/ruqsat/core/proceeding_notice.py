@@ -1,34 +1,14 @@
 """What somebody must be told of a proceeding: one function of values, and no personal data in what it returns."""
 
-from msgspec import Struct
-
+from ruqsat.core.instant import Instant
+from ruqsat.core.notice import Audience, Notice, notice_key
 from ruqsat.core.proceeding import CLOCK, ProceedingRow
 from ruqsat.core.proceeding_kinds import AUTHORITY, CONSENT_REQUEST
 
 
-class ProceedingNotice(Struct, frozen=True):
-    """
-    One notice to be delivered.
-
-    Attributes:
-        key: The same for the same event, whoever makes it and however often.
-        audience: ``patient``, through the cabinet (order §20); ``office``, whoever owes the answer.
-        facts: Words and ids, for a text in the reader's language.
-        due: The last day of the term that runs now, if one does.
-    """
-
-    key: str
-    kind: str
-    patient: str | None
-    audience: str
-    org: str | None
-    facts: dict[str, str]
-    due: str | None
-
-
 def events_of(
-    row: ProceedingRow, *, by_applicant: bool = False, signals: tuple[str, ...] = ()
-) -> tuple[ProceedingNotice, ...]:
+    row: ProceedingRow, *, by_applicant: bool = False, signals: tuple[str, ...] = (), now: Instant | None = None
+) -> tuple[Notice, ...]:
     """
     Return whom to tell of the newest event of a proceeding, or of what the clock says of it.
 
@@ -38,11 +18,13 @@ def events_of(
     Args:
         by_applicant: The newest event was the applicant's.
         signals: What the clock says; then nothing else happened.
+        now: When the clock says it; an event was when the row says.
     """
     if signals:
-        return tuple(_notice(row, f"{row.id}/{each}", each.partition(":")[2], "office") for each in signals)
+        at = row.updated_at if now is None else now
+        return tuple(_notice(row, each, each.partition(":")[2], "office", at) for each in signals)
     step = row.body.steps[-1]
-    event, key = step.event, f"{row.id}/{row.version}/{step.event}"
+    event, key = step.event, f"{row.version}/{step.event}"
     if by_applicant:
         return (_notice(row, key, event, "office"),)
     if event == "assign" or row.patient is None or row.kind == AUTHORITY.name:
@@ -52,7 +34,10 @@ def events_of(
     return (_notice(row, key, event, "patient"),)
 
 
-def _notice(row: ProceedingRow, key: str, event: str, audience: str) -> ProceedingNotice:
+def _notice(row: ProceedingRow, key: str, event: str, audience: Audience, at: Instant | None = None) -> Notice:
     facts = {"proceeding": row.id, "proceeding_kind": row.kind, "status": row.status, "event": event}
-    due = row.due if row.is_open and row.calendar else None
-    return ProceedingNotice(f"proceeding/{key}", f"proceeding.{event}", row.patient, audience, row.org, facts, due)
+    if row.is_open and row.calendar:
+        facts["due"] = row.due  # the last day of the term that runs now
+    due = row.updated_at if at is None else at
+    named = notice_key("proceeding", row.id, key)
+    return Notice(named, row.id, f"proceeding.{event}", audience, row.patient, None, row.org, facts, due)

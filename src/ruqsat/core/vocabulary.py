@@ -75,6 +75,26 @@ class DutyWord(Struct, frozen=True, forbid_unknown_fields=True):
     blocking: bool = False
 
 
+class BreakGlassRates(Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    What the registry of sessions asks beside the limits that decisions read: openings of one local day.
+
+    Attributes:
+        flag_clinician, flag_ward, flag_patient: After so many the next one is flagged as an anomaly.
+        limit_ward, limit_patient: After so many no further one opens; a clinician's limit is ``daily_limit``.
+        alone: So many a clinician opens for one patient without a second person.
+        overdue_suspends: So many overdue reviews suspend the clinician's right.
+    """
+
+    flag_clinician: int = 5
+    flag_ward: int = 20
+    flag_patient: int = 3
+    limit_ward: int = 200
+    limit_patient: int = 30
+    alone: int = 2
+    overdue_suspends: int = 2
+
+
 class BreakGlass(Struct, frozen=True, forbid_unknown_fields=True):
     """Operator's limits of break-glass."""
 
@@ -86,6 +106,7 @@ class BreakGlass(Struct, frozen=True, forbid_unknown_fields=True):
     reasons: tuple[str, ...] = ()
     actions: tuple[str, ...] = ("read", "search")
     review_within_hours: int = 72
+    rates: BreakGlassRates = field(default_factory=BreakGlassRates)
 
 
 class AdolescentShield(Struct, frozen=True, forbid_unknown_fields=True):

@@ -26,6 +26,7 @@ deny-btg-patient_mismatch = the session was opened for another patient
 deny-btg-rate_limited = too many sessions today
 deny-btg-reason = the reason is not sufficient
 deny-btg-revoked = the session was withdrawn
+deny-btg-second_person = a further session for this patient needs a second person
 deny-btg-subject_mismatch = the session is somebody else's
 deny-btg-suspended = the right to break the glass is suspended
 deny-collect-id_document = copies of identity documents are not kept

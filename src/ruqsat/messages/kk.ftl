@@ -26,6 +26,7 @@ deny-btg-patient_mismatch = сессия басқа пациент үшін аш
 deny-btg-rate_limited = бүгін сеанстар тым көп
 deny-btg-reason = себеп жеткіліксіз
 deny-btg-revoked = сеанс кері қайтарылған
+deny-btg-second_person = осы пациент үшін келесі сеансты екінші адам растайды
 deny-btg-subject_mismatch = сеанс басқа адамға тиесілі
 deny-btg-suspended = ерекше қол жеткізу құқығы тоқтатылған
 deny-collect-id_document = жеке куәлік көшірмелері сақталмайды

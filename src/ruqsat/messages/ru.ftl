@@ -26,6 +26,7 @@ deny-btg-patient_mismatch = сеанс открыт для другого пац
 deny-btg-rate_limited = слишком много сеансов за день
 deny-btg-reason = причина недостаточна
 deny-btg-revoked = сеанс отозван
+deny-btg-second_person = дальнейший сеанс для этого пациента подтверждает второй человек
 deny-btg-subject_mismatch = сеанс принадлежит другому
 deny-btg-suspended = право экстренного вскрытия приостановлено
 deny-collect-id_document = копии документов не хранят

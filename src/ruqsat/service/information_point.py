@@ -17,6 +17,9 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from ruqsat.core.break_glass import Made as SessionMade
+from ruqsat.core.break_glass import SessionChange
+from ruqsat.core.break_glass import Wanted as SessionWanted
 from ruqsat.core.consent_record import Change, Receipt
 from ruqsat.core.fact_changes import FactChange, Wanted
 from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
@@ -50,6 +53,12 @@ class Truth(FactsStore, Feed, Protocol):
         self, patient: str, wanted: tuple[str, ...], key: bytes | None, change: "RecordChange", kind: str = "consent"
     ) -> tuple[Position, Change]:
         """Make one change of a patient's records and facts together, or none."""
+        ...
+
+    async def change_session(
+        self, wanted: SessionWanted, change: SessionChange
+    ) -> tuple[Position, tuple[str, ...], SessionMade]:
+        """Make one change of a break-glass session, its patient and its clinician together, or none."""
         ...
 
 
@@ -351,6 +360,28 @@ class InformationPoint:
                 self._freshness.learn_reading(position, "patient:" + patient, self._boottime())
                 return position
             return self._learn(position, ("patient:" + patient,))
+
+        await self._finish(launch(write()))
+        return made[0]
+
+    async def change_session(self, wanted: SessionWanted, change: SessionChange) -> SessionMade:
+        """
+        Change a break-glass session with its patient, clinician and notices, or nothing; promises as ``record``.
+
+        Raises:
+            StoreUnavailableError: nothing was changed.
+            RequestError: nobody by that id (``unknown-patient``), or *change* or the store refuses it.
+        """
+        made: list[SessionMade] = []
+
+        async def write() -> Position:
+            position, keys, done = await self._store.change_session(wanted, change)
+            made.append(done)
+            self._learn(position, keys)
+            # Made before, perhaps by another process whose change is not known here: the answer tells of it.
+            for key in {f"subject:{wanted.subject}", f"patient:{wanted.patient}"}.difference(keys):
+                self._freshness.learn_reading(position, key, self._boottime())
+            return position
 
         await self._finish(launch(write()))
         return made[0]

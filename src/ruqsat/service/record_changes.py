@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ruqsat.core.block import BLOCK
+from ruqsat.core.break_glass import already_had_a_hand
 from ruqsat.core.consent_items import Failing, at, needed
 from ruqsat.core.consent_record import Step
 from ruqsat.core.instant import HOUR, Instant, parse_instant, render_instant
@@ -21,7 +22,7 @@ from ruqsat.service.consent_changes import Caller, RegistryError, told_items
 from ruqsat.service.record_seal import RecordSeal
 
 _MINUTE: Instant = HOUR // 60
-_MOMENTS = frozenset({"start", "end", "revoked_at", "deferred_until"})
+_MOMENTS = frozenset({"start", "end", "revoked_at", "deferred_until", "review_due"})
 _FIRST = {"representation": "recorded", "request": "received", "grant": "open"}
 
 
@@ -31,7 +32,9 @@ def describe(row: RecordRow, review_within_hours: int) -> dict[str, Any]:
         name: render_instant(value) if name in _MOMENTS and value is not None else value
         for name, value in row.body.said.items()
     }
-    due = {"review_due": render_instant(row.created_at + review_within_hours * HOUR)} if row.kind == GRANT.name else {}
+    due = {}
+    if row.kind == GRANT.name and "review_due" not in said:
+        due = {"review_due": render_instant(row.created_at + review_within_hours * HOUR)}
     return said | due | {
         "id": row.id,
 
@@ -167,6 +170,7 @@ def _session(id_: str, data: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
         "reason_length": len(data["reason_text"].strip()),
         "mfa": scene.mfa,
         "categories": data["scope"] or EMERGENCY_SET,
+        "review_due": scene.now + scene.switches.btg.review_within_hours * HOUR,
     }
 
 
@@ -239,13 +243,27 @@ def reviewed(row: RecordRow, review: Mapping[str, Any], caller: Caller, now: Ins
     Return a session with what a review of it found.
 
     Raises:
-        RegistryError: it still runs.
+        RegistryError: it still runs, or the reviewer has had a hand in it: whoever judges it is another each time.
         RecordUnreadableError: the sealed part does not open.
     """
+    if already_had_a_hand(row, caller.subject):
+        raise RegistryError("not-yours", "a session is reviewed by somebody who has had no hand in it before")
     if row.status == "open" and now < row.body.said["end"]:
         raise RegistryError("still-open", "the session still runs: it is closed or revoked first", (), ("revoke",))
     changed = moved(GRANT, row, review["verdict"], caller.subject, now, {"verdict": review["verdict"]})
     return _resealed(changed, "review", review, seal)
+
+
+def reinstated(row: RecordRow, note: str, caller: Caller, now: Instant, seal: RecordSeal) -> RecordRow:
+    """
+    Return a session with the reason why its clinician may break the glass again.
+
+    Raises:
+        RecordUnreadableError: the sealed part does not open.
+    """
+    body = msgspec.structs.replace(row.body, steps=(*row.body.steps, Step("reinstate", now, caller.subject)))
+    changed = msgspec.structs.replace(row, version=row.version + 1, updated_at=now, body=body)
+    return _resealed(changed, "review", {"reinstate": note}, seal)
 
 
 def _resealed(row: RecordRow, part: str, added: Mapping[str, Any], seal: RecordSeal) -> RecordRow:

@@ -16,7 +16,7 @@ from ruqsat.core.consent_items import catalogue_of
 from ruqsat.core.consent_record import Change, Receipt
 from ruqsat.core.facts import Facts, PatientFacts, Position
 from ruqsat.core.instant import Instant
-from ruqsat.core.registered import Kind, RecordRow, ended, moved, told_event, with_record
+from ruqsat.core.registered import GRANT, Kind, RecordRow, ended, moved, told_event, with_record
 from ruqsat.core.registered_items import Scene
 from ruqsat.core.vocabulary import Vocabulary
 from ruqsat.service.consent_changes import Call, Caller, current_row, new_id, repeated
@@ -27,7 +27,6 @@ from ruqsat.service.record_changes import (
     person_named,
     refuse_own,
     refuse_stranger,
-    reviewed,
     unsealed,
     verified,
 )
@@ -112,10 +111,12 @@ class RecordRegistry:
         return await self.office_of(patient, consent)
 
     async def create(
-        self, caller: Caller, data: Mapping[str, Any], call: Call, org: str | None = None, *, mfa: bool = False
+        self, caller: Caller, data: Mapping[str, Any], call: Call, org: str | None = None
     ) -> dict[str, Any]:
         """
         Write a record down; one that fails an item is kept, invalid, and opens nothing.
+
+        A session is opened by ``BreakGlass`` alone, which counts them.
 
         Returns:
             Id, status, version, failing items, token.
@@ -124,6 +125,8 @@ class RecordRegistry:
             RegistryError: it is refused, and why; nothing was changed.
             NotConfiguredError: there is no key.
         """
+        if self.kind is GRANT:
+            raise ValueError("a session is opened where openings are counted")
         kind, seal, patient = self.kind, required(self.seal), data["patient"]
         named = person_named(kind, data)
         names_owner = await self._is_owner(patient, named)
@@ -140,7 +143,7 @@ class RecordRegistry:
             if receipt is not None:
                 return repeated(receipt, fingerprint)
             words, switches = catalogue_of(vocabulary), vocabulary.switches
-            scene = Scene(now, words, switches, facts, caller.subject, names_owner, org, mfa, bool(rows))
+            scene = Scene(now, words, switches, facts, caller.subject, names_owner, org, taken=bool(rows))
             row = new_record(kind, made_id, data, scene, seal, strict=call.strict)
             answer = answer_of(row)
             kept = None if key is None else Receipt(key, fingerprint, answer, now)
@@ -163,20 +166,6 @@ class RecordRegistry:
             return verified(self.kind, before, check, names_owner, caller, now, seal)
 
         return await self._change(row, version, "verify", changed)
-
-    async def review(self, caller: Caller, row: RecordRow, version: int, review: Mapping[str, Any]) -> dict[str, Any]:
-        """
-        Write down what somebody else found of a session.
-
-        Raises:
-            RegistryError: the own one, one that still runs, another version or status.
-            NotConfiguredError: there is no key.
-        """
-        seal = required(self.seal)
-        refuse_stranger(self.kind, row.body.said, "review", caller)
-        return await self._change(
-            row, version, review["verdict"], lambda now, before: reviewed(before, review, caller, now, seal)
-        )
 
     async def end(
         self, caller: Caller, id_: str, patient: str, row: RecordRow | None, version: int | None, event: str

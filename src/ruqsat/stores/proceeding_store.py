@@ -7,6 +7,7 @@ from sqlalchemy import Connection, exists, select
 
 from ruqsat.core.consent_record import Receipt
 from ruqsat.core.instant import HOUR, Instant
+from ruqsat.core.notice import Notice
 from ruqsat.core.proceeding import (
     CLOCK,
     Hour,
@@ -19,9 +20,10 @@ from ruqsat.core.proceeding import (
     signals,
 )
 from ruqsat.core.proceeding_kinds import PROCEEDING_KINDS
-from ruqsat.core.proceeding_notice import ProceedingNotice, events_of
+from ruqsat.core.proceeding_notice import events_of
 from ruqsat.stores import sql_proceedings, sql_records
-from ruqsat.stores.sql import SqlStore, UnknownPatientError
+from ruqsat.stores.sql import SqlStore
+from ruqsat.stores.sql_facts import UnknownPatientError
 from ruqsat.stores.sql_schema import patient_facts
 
 READING_SECONDS = 2.0
@@ -132,11 +134,11 @@ class ProceedingStore:
         for row in sql_proceedings.find_unsaid(connection, hour.today.isoformat(), BATCH):
             for event in signals(row, hour.today):
                 if sql_proceedings.say(connection, row.id, event, row.due, hour.now):
-                    self._tell(connection, events_of(row, signals=(event,)))
+                    self._tell(connection, events_of(row, signals=(event,), now=hour.now))
                     said += 1
         return said
 
-    def _tell(self, connection: Connection, notices: tuple[ProceedingNotice, ...]) -> None:
+    def _tell(self, connection: Connection, notices: tuple[Notice, ...]) -> None:
         if self._store.add_notices is not None and notices:
             self._store.add_notices(connection, notices)
 

@@ -13,24 +13,23 @@ from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection
 
+from ruqsat.core.break_glass import Made as SessionMade
+from ruqsat.core.break_glass import Opening, RightEvent, SessionChange
+from ruqsat.core.break_glass import Wanted as SessionWanted
 from ruqsat.core.consent_record import Change, ConsentRow, Receipt
 from ruqsat.core.fact_changes import FactChange, Wanted
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.core.instant import Instant
-from ruqsat.errors import RequestError, StoreUnavailableError
-from ruqsat.stores import sql_changes, sql_facts, sql_records, sql_sidecars
+from ruqsat.errors import StoreUnavailableError
+from ruqsat.stores import sql_break_glass, sql_changes, sql_facts, sql_records, sql_sidecars
 from ruqsat.stores.sql_database import Database, open_database
+from ruqsat.stores.sql_facts import UnknownPatientError
 from ruqsat.stores.sql_lane import ClockReading, Lane
+from ruqsat.stores.sql_outbox import AddNotices
 
 T = TypeVar("T")
 
 LEAVE_SECONDS = 1.0
-
-
-class UnknownPatientError(RequestError):
-    """Nobody is on record by that patient id."""
-
-    code = "unknown-patient"
 
 
 class SqlStore:
@@ -47,7 +46,7 @@ class SqlStore:
 
     token_key: bytes
     observe_clock: Callable[[int, int, int], None] | None = None
-    add_notices: Callable[[Connection, tuple[Any, ...]], None] | None = None
+    add_notices: AddNotices | None = None
 
     def __init__(self, database: Database, *, readers: int, read_timeout: float, write_timeout: float) -> None:
         """Prefer ``SqlStore.open``, which also recognises the tables."""
@@ -276,6 +275,56 @@ class SqlStore:
             return sql_facts.advance_feed(connection, touched)[0], made
 
         return await self._write(rewrite)
+
+    async def change_session(
+        self, wanted: SessionWanted, change: SessionChange
+    ) -> tuple[Position, tuple[str, ...], SessionMade]:
+        """
+        Make one change of a break-glass session, its patient, its clinician and its notices together, or none.
+
+        *change* must be pure, as of ``change_patient``.
+
+        Returns:
+            The position, the touched keys, nothing if no facts are different, and what was made.
+
+        Raises:
+            UnknownPatientError: nobody by that id.
+            StoreUnavailableError: nothing was changed; or, as an ``OutcomeUnknownError``, nobody knows.
+            RequestError: *change* or the store refuses it; nothing was changed.
+        """
+        return await self._write(
+            lambda connection: sql_break_glass.rewrite_session(connection, wanted, change, self.add_notices)
+        )
+
+    async def list_waiting(
+        self, org: str | None, due_before: Instant | None, after: tuple[Instant, str], limit: int, *, found: bool
+    ) -> list[tuple[Opening, Any]]:
+        """
+        Return sessions that wait for a review, with their records, in the order in which they are due.
+
+        Args:
+            org: Of one organisation; None is of all.
+            after: After this one: when it is due, and its id.
+            found: Whether those that were found overdue before are among them.
+
+        Raises:
+            StoreUnavailableError: no answer in time, or one that cannot be trusted.
+        """
+        page = sql_break_glass.Page(org, due_before, after, limit, found)
+        return await self._readers.run(
+            lambda connection: sql_break_glass.read_waiting(connection, page), self._read_timeout
+        )
+
+    async def list_rights(self, subject: str) -> list[RightEvent]:
+        """
+        Return what became of a clinician's right to break the glass, oldest first.
+
+        Raises:
+            StoreUnavailableError: no answer in time.
+        """
+        return await self._readers.run(
+            lambda connection: sql_break_glass.read_rights(connection, subject), self._read_timeout
+        )
 
     async def find_record(self, id_: str) -> ConsentRow | None:
         """

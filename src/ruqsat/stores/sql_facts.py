@@ -39,6 +39,12 @@ _LISTED_LATER = ("representation", "request")
 FactsT = TypeVar("FactsT", SubjectFacts, PatientFacts)
 
 
+class UnknownPatientError(RequestError):
+    """Nobody is on record by that patient id."""
+
+    code = "unknown-patient"
+
+
 class Kind(IntEnum):
     """What an entry of the feed says was changed."""
 

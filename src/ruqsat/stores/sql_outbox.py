@@ -32,6 +32,9 @@ from ruqsat.stores.sql_schema import outbox, patient_channel, patient_facts
 Close = Callable[[Notice], bytes]
 """Makes the body of a notice: its facts, sealed where there is a key."""
 
+AddNotices = Callable[[Connection, Sequence[Notice]], object]
+"""Keeps notices in the transaction of the change that they tell of; what it raises undoes the change."""
+
 PAGE = 100
 
 _LISTED = [outbox.c[name] for name in Listed.__struct_fields__]

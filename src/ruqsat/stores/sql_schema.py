@@ -154,6 +154,40 @@ proceeding_event = Table(
     sqlite_strict=True,
 )
 
+break_glass = Table(
+    "break_glass",
+    metadata,
+    Column("id", _EXACT, primary_key=True),
+    Column("subject", _EXACT, nullable=False),
+    Column("patient", _EXACT, nullable=False),
+    Column("org", _EXACT),
+    Column("ward", _EXACT),
+    Column("opened_at", _NUMBER, nullable=False),
+    Column("due", _NUMBER, nullable=False),
+    Column("anomaly", _EXACT, nullable=False),
+    Column("overdue_at", _NUMBER),
+    Column("settled_at", _NUMBER),
+    Index("break_glass_by_subject", "subject", "opened_at"),
+    Index("break_glass_by_ward", "ward", "opened_at"),
+    Index("break_glass_by_patient", "patient", "opened_at"),
+    Index("break_glass_by_due", "settled_at", "due", "id"),
+    sqlite_strict=True,
+)
+
+break_glass_right = Table(
+    "break_glass_right",
+    metadata,
+    Column("id", _EXACT, primary_key=True),
+    Column("subject", _EXACT, nullable=False),
+    Column("at", _NUMBER, nullable=False),
+    Column("event", _EXACT, nullable=False),
+    Column("cause", _EXACT, nullable=False),
+    Column("session", _EXACT, nullable=False),
+    Column("by", _EXACT),
+    Index("break_glass_right_by_subject", "subject", "at"),
+    sqlite_strict=True,
+)
+
 idempotency = Table(
     "idempotency",
     metadata,

@@ -22,6 +22,7 @@ _STATUS = {
     "consent-incomplete": 422, "verification-incomplete": 422, "record-incomplete": 422, "not-yours": 403,
     "unknown-report": 404, "unknown-entry": 404, "not_permitted": 403, "reversed": 422,
     "second-person-needed": 403,
+    "break-glass-suspended": 403, "break-glass-rate-limited": 429,
 }  # fmt: skip
 _ETAG = re.compile(r'"([1-9][0-9]{0,8})"')
 _KEY = re.compile(r"[!-~]{8,128}")

@@ -19,6 +19,7 @@ from ruqsat import __version__
 from ruqsat.errors import RequestError, StoreUnavailableError
 from ruqsat.service.barrier import Barrier
 from ruqsat.service.block_registry import BlockRegistry
+from ruqsat.service.break_glass import BreakGlass
 from ruqsat.service.consent_changes import RegistryError
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
@@ -48,6 +49,7 @@ class Registries(Struct, frozen=True):
 
     consents: ConsentRegistry
     records: tuple[RecordRegistry, ...]
+    sessions: BreakGlass
     blocks: BlockRegistry
     proceedings: ProceedingRegistry
     barrier: Barrier
@@ -100,7 +102,7 @@ def build_control(
     gate = Gate(decision_point, verifier)
     app.include_router(build_consents(registries.consents, gate))
     for each in registries.records:
-        app.include_router(build_records(each, gate))
+        app.include_router(build_records(each, gate, registries.sessions))
     app.include_router(build_notices(registries.notices, gate))
     for router in build_facts(registries.blocks, gate):
         app.include_router(router)

@@ -56,12 +56,13 @@ class Asked(Struct, frozen=True):
 
 
 class Admitted(Struct, frozen=True):
-    """Who may, for which patient, on which ground."""
+    """Who may, for which patient, on which ground, by which decision of the journal."""
 
     identity: Identity
     patient: str
     basis: str | None
     desk: bool
+    entry: str = ""
 
 
 class Gate:
@@ -71,9 +72,13 @@ class Gate:
         """Without a *verifier* nobody is let in."""
         self._decision_point, self._verifier = decision_point, verifier
 
-    async def identify(self, request: Request) -> Identity:
+    async def refused(self, request: Request, identity: Identity, reason: str) -> None:
+        """Journal that a call was refused which the policy would have let happen."""
+        await self._decision_point.record_refusal(reason, _origin(request, identity), identity.subject.id)
+
+    async def identify(self, request: Request, header: bytes = b"authorization") -> Identity:
         """
-        Return who calls.
+        Return who calls, or whom another *header* names.
 
         Raises:
             Refusal: no token, or none that is accepted (401); tokens are not configured (403).
@@ -83,9 +88,7 @@ class Gate:
                 403, "tokens-not-configured", "writes need tokens: set RUQSAT_TOKEN_ISSUER and its companions"
             )
         try:
-            return await self._verifier.identify(
-                [value for name, value in request.scope["headers"] if name == b"authorization"]
-            )
+            return await self._verifier.identify([value for name, value in request.scope["headers"] if name == header])
         except Unauthenticated as error:
             await self._decision_point.record_refusal("unauthenticated", _origin(request))
             raise Refusal(
@@ -121,7 +124,7 @@ class Gate:
         if unresolved or not answer.decision.allowed:
             # An unknown document and a forbidden one read the same, whatever the reason was.
             raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
-        return Admitted(identity, asked.patient or "", answer.decision.basis, desk)
+        return Admitted(identity, asked.patient or "", answer.decision.basis, desk, answer.id)
 
 
 def is_desk(identity: Identity) -> bool:

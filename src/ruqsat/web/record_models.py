@@ -4,11 +4,12 @@ A delegation, a representative's power, a request of an authority and a break-gl
 As of consents: types and sizes are checked here, what is missing or contradicts the law is the core's to find.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from ruqsat.web.consent_models import Checked, Day, Id, Moment, Number, Part, Representative, Text, Word, Words
+from ruqsat.web.problems import FieldProblem
 
 Note = Annotated[str, Field(min_length=10, max_length=1000, pattern=r"\S")]
 
@@ -129,3 +130,27 @@ class Review(Part):
 
     verdict: Literal["justified", "unclear", "misuse"]
     note: Note
+
+
+class Reinstatement(Part):
+    """Why a clinician may break the glass again."""
+
+    note: Note
+
+
+class RecordWritten(BaseModel):
+    """What was recorded, or became of a record; a check that carries the token sees at least this."""
+
+    id: str
+    patient: str | None = None
+    version: int | None = None
+    status: str | None = None
+    items: list[FieldProblem] = []
+    token: str
+
+
+class RecordPage(BaseModel):
+    """A page of records without what names people; ``next`` is the cursor of the one after, if there is one."""
+
+    records: list[dict[str, Any]]
+    next: str | None = None

@@ -13,10 +13,11 @@ from msgspec import Struct
 from pydantic import BaseModel
 
 from ruqsat.core.consent_items import at
-from ruqsat.core.instant import SECOND
 from ruqsat.core.registered import RecordRow
+from ruqsat.service.break_glass import BreakGlass
 from ruqsat.service.consent_changes import OWN_BASES, WHOLE_BASES
 from ruqsat.service.record_registry import RecordRegistry
+from ruqsat.web.break_glass import add_sessions
 from ruqsat.web.calls import (
     body_of,
     call_of,
@@ -29,14 +30,14 @@ from ruqsat.web.calls import (
     version_of,
     written,
 )
-from ruqsat.web.claims import Identity
 from ruqsat.web.consent_models import Checked, read_model
 from ruqsat.web.gate import Admitted, Asked, Gate, is_desk, own_org
-from ruqsat.web.identity import LEEWAY_SECONDS
-from ruqsat.web.problems import FieldProblem, Refusal
 from ruqsat.web.record_models import (
     CheckedPerson,
     DelegationIn,
+    RecordPage,
+    RecordWritten,
+    Reinstatement,
     RepresentationIn,
     RequestIn,
     Review,
@@ -44,8 +45,6 @@ from ruqsat.web.record_models import (
 )
 
 Id = Annotated[str, Path(min_length=1, max_length=256)]
-STEP_UP_SECONDS = 300
-"""How fresh the proof by several factors must be that opens a session."""
 
 
 class Shape(Struct, frozen=True):
@@ -86,31 +85,13 @@ SHAPES: Mapping[str, Shape] = {
 }  # fmt: skip
 
 
-class RecordWritten(BaseModel):
-    """What was recorded, or became of a record; a check that carries the token sees at least this."""
-
-    id: str
-    patient: str | None = None
-    version: int | None = None
-    status: str | None = None
-    items: list[FieldProblem] = []
-    token: str
-
-
-class RecordPage(BaseModel):
-    """A page of records without what names people; ``next`` is the cursor of the one after, if there is one."""
-
-    records: list[dict[str, Any]]
-    next: str | None = None
-
-
 def record_schemas() -> dict[str, Any]:
     """Return the parts that the described bodies refer to, for the components of OpenAPI."""
-    return parts_of(*(shape.model for shape in SHAPES.values()), CheckedPerson, Checked, Review)
+    return parts_of(*(shape.model for shape in SHAPES.values()), CheckedPerson, Checked, Review, Reinstatement)
 
 
-def build_records(registry: RecordRegistry, gate: Gate) -> APIRouter:
-    """Build the routes of one registry."""
+def build_records(registry: RecordRegistry, gate: Gate, sessions: BreakGlass) -> APIRouter:
+    """Build the routes of one registry; of break-glass *sessions* those of their life, too."""
     shape = SHAPES[registry.kind.name]
     router = APIRouter(
         prefix=f"/v1/{shape.path}",
@@ -132,9 +113,6 @@ def build_records(registry: RecordRegistry, gate: Gate) -> APIRouter:
             org = await registry.keeper_of(patient, id_) or own_org(identity)
         return await gate.admit(request, identity, asked(owner, desk, patient, id_, org)), row
 
-    @router.post(
-        "", status_code=201, response_model=RecordWritten, openapi_extra=body_of(shape.model), summary="Write one down."
-    )
     async def create(
         request: Request,
         idempotency_key: Annotated[str | None, Header()] = None,
@@ -148,11 +126,9 @@ def build_records(registry: RecordRegistry, gate: Gate) -> APIRouter:
             org = await registry.office_of(data["patient"], data["consent"])
         question = asked(shape.create, "create", data["patient"], at(data, "parent") or "new", org)
         admitted = await gate.admit(request, identity, question)
-        mfa = _refuse_without_step_up(registry, identity) if shape.resource == "EmergencyGrant" else False
-        told = await registry.create(caller_of(admitted), data, call, org, mfa=mfa)
+        told = await registry.create(caller_of(admitted), data, call, org)
         return written(told, 201, {"Location": f"/v1/{shape.path}/{told['id']}"})
 
-    @router.get("", response_model=RecordPage, response_model_exclude_none=True, summary="List a patient's.")
     async def page(
         request: Request,
         patient: Annotated[str, Query(min_length=1, max_length=256)],
@@ -165,6 +141,15 @@ def build_records(registry: RecordRegistry, gate: Gate) -> APIRouter:
         rows = await registry.page(patient, org, cursor, limit + 1)
         return RecordPage(records=rows[:limit], next=rows[limit - 1]["id"] if len(rows) > limit else None)
 
+    if shape.is_reviewed:
+        add_sessions(router, sessions, gate, page, found)
+    else:
+        router.post(
+            "", status_code=201, response_model=RecordWritten, openapi_extra=body_of(shape.model),
+            summary="Write one down.",
+        )(create)  # fmt: skip
+        router.get("", response_model=RecordPage, response_model_exclude_none=True, summary="List a patient's.")(page)
+
     @router.get("/{id_}", summary="Read one.")
     async def read(request: Request, id_: Id) -> Response:
         admitted, row = await found(request, id_, "read", "read")
@@ -176,8 +161,6 @@ def build_records(registry: RecordRegistry, gate: Gate) -> APIRouter:
 
     if shape.check is not None:
         _add_verify(router, registry, shape, found)
-    if shape.is_reviewed:
-        _add_review(router, registry, found)
     for event in shape.ends:
         _add_end(router, registry, shape, event, found)
     return router
@@ -195,16 +178,6 @@ def _add_verify(router: APIRouter, registry: RecordRegistry, shape: Shape, found
         return written(await registry.verify(caller_of(admitted), full(row), version_of(if_match), check))
 
 
-def _add_review(router: APIRouter, registry: RecordRegistry, found: Any) -> None:
-    @router.post(
-        "/{id_}/review", response_model=RecordWritten, openapi_extra=body_of(Review), summary="Write down a review."
-    )
-    async def review(request: Request, id_: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
-        admitted, row = await found(request, id_, "update", "update")
-        said = read_model(Review, await content_of(request))
-        return written(await registry.review(caller_of(admitted), full(row), version_of(if_match), said))
-
-
 def _add_end(router: APIRouter, registry: RecordRegistry, shape: Shape, event: str, found: Any) -> None:
     @router.post(f"/{{id_}}/{event}", response_model=RecordWritten, summary="End it at once.", name=event)
     async def end(request: Request, id_: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
@@ -219,22 +192,3 @@ def _reads_whole(admitted: Admitted, shape: Shape) -> bool:
     """Tell whether a caller reads what names people; of a session the patient reads no free text of the clinician's."""
     own = admitted.basis in OWN_BASES and shape.resource == "EmergencyGrant"
     return admitted.basis in WHOLE_BASES and not own
-
-
-def _refuse_without_step_up(registry: RecordRegistry, identity: Identity) -> bool:
-    """
-    Return whether the caller has just proved by several factors who it is (RFC 9470).
-
-    Raises:
-        Refusal: it has not, and the operator demands it (401).
-    """
-    proved, now = identity.auth_time, registry.now() // SECOND
-    if proved is not None and -LEEWAY_SECONDS <= now - proved <= STEP_UP_SECONDS:
-        return True
-    if registry.vocabulary().switches.btg.mfa:
-        challenge = f'Bearer error="insufficient_user_authentication", max_age="{STEP_UP_SECONDS}"'
-        raise Refusal(
-            401, "step-up-required", "a session is opened by whoever has just proved by several factors who it is",
-            {"WWW-Authenticate": challenge},
-        )  # fmt: skip
-    return False

@@ -40,6 +40,8 @@ from ruqsat.web.protocol import TARGET
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+SESSION = b"x-ruqsat-session"
+MAX_SESSION = 256
 _MAX_TRACEPARENT = 64
 _log = logging.getLogger("ruqsat.auth")
 
@@ -101,8 +103,9 @@ class ForwardAuth:
     What every dialect asks, and the ASGI application of the forward-auth listener.
 
     A caller through a proxy asserts nothing but its token, method, path and
-    query; a proxy can carry out no duty.  The one that a signature carries out
-    is Ruqsat's own: it verifies the signature of a record (order §29).
+    query, and which break-glass session it means (it counts if it is its own); a
+    proxy can carry out no duty.  The one that a signature carries out is Ruqsat's
+    own: it verifies the signature of a record (order §29).
     """
 
     def __init__(
@@ -167,7 +170,7 @@ class ForwardAuth:
             meant = _mean(asked, routes, headers, signed)
             if isinstance(meant, _OfRecord) or meant.action not in WRITES:
                 signed = None
-            return await self._decided(who, meant, origin, routes, policy_set, signed)
+            return await self._decided(who, meant, origin, routes, policy_set, signed, _session_in(headers))
         except Refused as refusal:
             decision = await self._recorded(refusal, origin, None if who is None else who.subject.id)
             return Verdict(refusal.status, decision, "not_permitted", challenge=refusal.challenge)
@@ -182,7 +185,7 @@ class ForwardAuth:
 
     async def _decided(
         self, who: Identity, meant: "Mapped | _OfRecord", origin: Origin, routes: RouteTable,
-        policy_set: PolicySet | None, signed: Signed | None,
+        policy_set: PolicySet | None, signed: Signed | None, session: str | None,
     ) -> Verdict:  # fmt: skip
         # Under way from here on: whoever waits for a key of the issuer's takes nobody's place.
         if not self._load.enter():
@@ -192,7 +195,7 @@ class ForwardAuth:
                 found = await self._signatures.verify(signed, who)
                 origin = replace(origin, capabilities=frozenset({DUTY}), signature=found)
             mapped = meant if isinstance(meant, Mapped) else await self._looked_up(meant, routes)
-            answer = await self._decision_point.decide(_question(who, mapped), origin, policy_set)
+            answer = await self._decision_point.decide(_question(who, mapped, session), origin, policy_set)
         finally:
             self._load.leave()
         if answer.decision.allowed is True:
@@ -311,7 +314,18 @@ def _fhir_headers(headers: Headers, signed: Signed | None) -> list[tuple[str, st
     ]
 
 
-def _question(who: Identity, mapped: Mapped) -> EvaluationRequest:
+def _session_in(headers: Headers) -> str | None:
+    """Return the id of the break-glass session that a client means; sent twice, it means nothing."""
+    found = [value for name, value in headers if name == SESSION]
+    if not found:
+        return None
+    text = found[0].decode("latin-1")
+    if len(found) > 1 or not 0 < len(text) <= MAX_SESSION or not text.isascii() or not text.isprintable():
+        raise Refused("bad_pep_request")
+    return text
+
+
+def _question(who: Identity, mapped: Mapped, session: str | None) -> EvaluationRequest:
     return EvaluationRequest(
         who.subject,
         AskedAction(mapped.action),
@@ -320,6 +334,7 @@ def _question(who: Identity, mapped: Mapped) -> EvaluationRequest:
             purpose=who.purpose if who.purpose is not None else mapped.purpose,
             smart_scopes=who.smart_scopes,
             launch_patient=who.launch_patient,
+            btg_session=session,
         ),
     )
 

@@ -1,0 +1,190 @@
+"""
+Break-glass sessions on the control API: opening, the review queue, a review, and the right given back.
+
+What a session shares with other records (reading, closing, revoking) stands in ``records``.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi.responses import Response
+
+from ruqsat.core.break_glass import Opening
+from ruqsat.core.instant import SECOND, parse_instant
+from ruqsat.core.registered import RecordRow
+from ruqsat.service.break_glass import Ask, BreakGlass
+from ruqsat.service.consent_changes import RegistryError, new_id
+from ruqsat.web.calls import body_of, call_of, caller_of, content_of, full, version_of, written
+from ruqsat.web.claims import Identity
+from ruqsat.web.consent_models import read_model
+from ruqsat.web.gate import Admitted, Asked, Gate, own_org
+from ruqsat.web.identity import LEEWAY_SECONDS
+from ruqsat.web.problems import Refusal
+from ruqsat.web.record_models import RecordPage, RecordWritten, Reinstatement, Review, SessionIn
+
+STEP_UP_SECONDS = 300
+"""How fresh the proof by several factors must be that opens a session."""
+
+SECOND_PERSON = b"ruqsat-second-person"
+"""The header with the bearer token of whoever confirms a further session beside its clinician."""
+
+REFUSED = "break-glass-"
+"""How the codes begin of what the limits of sessions refuse, and the policy would not."""
+
+OFFICE = "HCOMPL"
+"""The purpose that the privacy office states."""
+
+Id = Annotated[str, Path(min_length=1, max_length=256)]
+Found = Callable[[Request, str, str, str], Awaitable[tuple[Admitted, RecordRow | None]]]
+Listed = Callable[[Request, str, str, int], Awaitable[RecordPage]]
+
+
+def add_sessions(router: APIRouter, sessions: BreakGlass, gate: Gate, listed: Listed, found: Found) -> None:
+    """Add the routes of the life of sessions; *listed* answers for one patient."""
+    _add_opening(router, sessions, gate)
+    _add_queue(router, sessions, gate, listed)
+    _add_judgements(router, sessions, found)
+
+
+def _asked(action: str, patient: str, id_: str, org: str | None) -> Asked:
+    return Asked(action, action, patient, id_, org, type="EmergencyGrant", data_class="session")
+
+
+def _add_opening(router: APIRouter, sessions: BreakGlass, gate: Gate) -> None:
+    @router.post(
+        "", status_code=201, response_model=RecordWritten, openapi_extra=body_of(SessionIn), summary="Open a session.",
+    )  # fmt: skip
+    async def create(
+        request: Request,
+        idempotency_key: Annotated[str | None, Header()] = None,
+        prefer: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        identity = await gate.identify(request)
+        call = await call_of(request, idempotency_key, prefer)
+        data, id_, org = read_model(SessionIn, call.content), new_id(sessions.now()), own_org(identity)
+        # The journal names the session before there is one: what cannot be journaled is not opened.
+        question = _asked("create", data["patient"], id_, org)
+        admitted = await gate.admit(request, identity, question)
+        mfa = _refuse_without_step_up(sessions, identity)
+        second = await _second_person(request, sessions, gate, question)
+        try:
+            ask = Ask(id_, admitted.entry, org, mfa, second)
+            told = await sessions.open(caller_of(admitted), data, call, ask)
+        except RegistryError as error:
+            if error.code.startswith(REFUSED):
+                reason = error.code.removeprefix(REFUSED).replace("-", "_")
+                await gate.refused(request, identity, f"btg.{reason}")
+            raise
+        return written(told, 201, {"Location": f"/v1/emergency-grants/{told['id']}"})
+
+
+async def _second_person(request: Request, sessions: BreakGlass, gate: Gate, question: Asked) -> str | None:
+    """Return who confirms a session: somebody who could open it, and has just proved who it is."""
+    if SECOND_PERSON not in dict(request.scope["headers"]):
+        return None
+    identity = await gate.identify(request, SECOND_PERSON)
+    await gate.admit(request, identity, question)
+    _refuse_without_step_up(sessions, identity)
+    return identity.subject.id
+
+
+def _add_queue(router: APIRouter, sessions: BreakGlass, gate: Gate, listed: Listed) -> None:
+    @router.get(
+        "", response_model=RecordPage, response_model_exclude_none=True,
+        summary="List a patient's, or those of the organisation that wait for a review.",
+    )  # fmt: skip
+    async def page(
+        request: Request,
+        patient: Annotated[str | None, Query(min_length=1, max_length=256)] = None,
+        state: Annotated[Literal["to_review"] | None, Query()] = None,
+        due_before: Annotated[str | None, Query(max_length=64)] = None,
+        cursor: Annotated[str, Query(max_length=256)] = "",
+        limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    ) -> RecordPage:
+        if (patient is None) == (state is None):
+            raise Refusal(400, "malformed-query", "expected `patient`, or `state=to_review`")
+        if patient is not None:
+            return await listed(request, patient, cursor, limit)
+        before, after = _moment(due_before), _read_cursor(cursor)
+        identity = await gate.identify(request)
+        org = await sessions.office_of(identity.subject.id, own_org(identity))
+        if org is None or identity.purpose not in (OFFICE, (OFFICE,)):
+            raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
+        rows = await sessions.queue(org, before, after, limit + 1)
+        shown = await _permitted(request, gate, identity, rows[:limit])
+        last = rows[limit - 1][0] if len(rows) > limit else None
+        return RecordPage(records=shown, next=None if last is None else f"{last.due}-{last.id}")
+
+
+async def _permitted(
+    request: Request, gate: Gate, identity: Identity, rows: list[tuple[Opening, dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Return what the policy lets the caller see: each session is a decision of its own, for each is a patient's."""
+
+    async def may_see(opening: Opening) -> bool:
+        try:
+            await gate.admit(request, identity, _asked("search", opening.patient, opening.id, opening.org))
+        except Refusal as refusal:
+            if refusal.status != 403:
+                raise
+            return False
+        return True
+
+    permitted = await asyncio.gather(*(may_see(opening) for opening, _ in rows))
+    if rows and not any(permitted):
+        raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
+    return [told for (_, told), may in zip(rows, permitted, strict=True) if may]
+
+
+def _add_judgements(router: APIRouter, sessions: BreakGlass, found: Found) -> None:
+    @router.post(
+        "/{id_}/review", response_model=RecordWritten, openapi_extra=body_of(Review), summary="Write down a review."
+    )
+    async def review(request: Request, id_: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
+        admitted, row = await found(request, id_, "update", "update")
+        said = read_model(Review, await content_of(request))
+        return written(await sessions.review(caller_of(admitted), full(row), version_of(if_match), said))
+
+    @router.post(
+        "/{id_}/reinstate", response_model=RecordWritten, openapi_extra=body_of(Reinstatement),
+        summary="Give its clinician the right back.",
+    )  # fmt: skip
+    async def reinstate(request: Request, id_: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
+        admitted, row = await found(request, id_, "update", "update")
+        said = read_model(Reinstatement, await content_of(request))
+        return written(await sessions.reinstate(caller_of(admitted), full(row), version_of(if_match), said["note"]))
+
+
+def _moment(text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_instant(text)
+    except ValueError:
+        raise Refusal(400, "malformed-query", "expected `due_before` as a date-time with an offset") from None
+
+
+def _read_cursor(text: str) -> tuple[int, str]:
+    due, _, id_ = text.partition("-")
+    if text and not (due.isascii() and due.isdecimal() and len(due) < 20):
+        raise Refusal(400, "malformed-query", "expected the `next` of the page before as `cursor`")
+    return (int(due), id_) if text else (0, "")
+
+
+def _refuse_without_step_up(sessions: BreakGlass, identity: Identity) -> bool:
+    """
+    Return whether the caller has just proved by several factors who it is (RFC 9470).
+
+    Raises:
+        Refusal: it has not, and the operator demands it (401).
+    """
+    proved, now = identity.auth_time, sessions.now() // SECOND
+    if proved is not None and -LEEWAY_SECONDS <= now - proved <= STEP_UP_SECONDS:
+        return True
+    if sessions.vocabulary().switches.btg.mfa:
+        challenge = f'Bearer error="insufficient_user_authentication", max_age="{STEP_UP_SECONDS}"'
+        raise Refusal(
+            401, "step-up-required", "a session is opened by whoever has just proved by several factors who it is",
+            {"WWW-Authenticate": challenge},
+        )  # fmt: skip
+    return False

@@ -1,0 +1,120 @@
+"""What proceedings and break-glass sessions have somebody told of is in the outbox with the change itself, or neither is."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, func, select
+
+from ruqsat.core.break_glass import Found, Made, Opening, Wanted
+from ruqsat.core.facts import PatientFacts
+from ruqsat.core.instant import HOUR
+from ruqsat.core.proceeding import Hour, ProceedingChange, first_row
+from ruqsat.core.proceeding import Opening as Begun
+from ruqsat.core.proceeding_kinds import PROCEEDING_KINDS
+from ruqsat.core.proceeding_notice import events_of
+from ruqsat.core.session_notice import About, of_opening
+from ruqsat.core.working_days import WorkingDays
+from ruqsat.duties import keeping_notices
+from ruqsat.errors import StoreUnavailableError
+from ruqsat.service.notice_bodies import NoticeBodies
+from ruqsat.stores.proceeding_store import ProceedingStore
+from ruqsat.stores.sql import SqlStore
+from ruqsat.stores.sql_duties import SqlDuties
+from ruqsat.stores.sql_schema import break_glass, outbox
+from tests.duties.ground import MOMENT, rows, run
+
+SESSION = Opening("s1", "dr_aida", "p1", "h1", None, MOMENT, MOMENT + 72 * HOUR, ())
+
+
+def hour_at(day: str) -> Hour:
+    """Return the noon of a day."""
+    return Hour(int(datetime.fromisoformat(day).replace(hour=7, tzinfo=UTC).timestamp()) * 1_000_000, WorkingDays(), 5)
+
+
+async def ready(store: SqlStore) -> None:
+    """Put a patient on record, and have notices kept as a serving process does."""
+    store.add_notices = keeping_notices(NoticeBodies(None), lambda: MOMENT)
+    await store.record_facts((), (PatientFacts("p1"),))
+
+
+async def begin(store: SqlStore) -> None:
+    """Begin a proceeding of the patient's."""
+    row = first_row(Begun("i", PROCEEDING_KINDS["information"], "p1", "h1", hour_at("2026-03-20").now, {}, "dpo", None),
+                    hour_at("2026-03-20"))  # fmt: skip
+    made = ProceedingChange(b"", row, events_of(row, by_applicant=True))
+    await ProceedingStore(store).change("i", None, lambda _before, _receipt: made)
+
+
+async def open_session(store: SqlStore) -> None:
+    """Open a break-glass session for the patient."""
+
+    def change(found: Found) -> Made:
+        notices = of_opening(About("s1", "dr_aida", "p1", "h1"), "d-1", (), MOMENT)
+        return Made(facts=found.facts, opening=SESSION, notices=notices)
+
+    await store.change_session(Wanted("dr_aida", "p1", "s1"), change)
+
+
+def test_a_proceeding_and_what_the_clock_says_of_it_are_told(url: str) -> None:
+    """Of the office that owes the answer: once as it begins, once a signal, however often the clock looks."""
+
+    async def work(store: SqlStore, _: SqlDuties) -> None:
+        await ready(store)
+        await begin(store)
+        assert await rows(store, "kind", "audience", "state") == [("proceeding.open", "office", "pending")]
+        for _time in range(3):
+            await ProceedingStore(store).tick(hour_at("2026-04-10"))
+        kinds = await rows(store, "kind")
+        assert sorted(kinds) == ["proceeding.open", "proceeding.overdue", "proceeding.warning"]
+
+    run(url, work)
+
+
+def test_a_session_is_told_to_the_office_and_to_the_patient(url: str) -> None:
+    """Both notices are there once the session is."""
+
+    async def work(store: SqlStore, _: SqlDuties) -> None:
+        await ready(store)
+        await open_session(store)
+        assert sorted(await rows(store, "kind", "audience", "patient")) == [
+            ("alert", "privacy_officer", "p1"), ("supplement", "patient", "p1"),
+        ]  # fmt: skip
+
+    run(url, work)
+
+
+@pytest.mark.parametrize("what", ["proceeding", "signal", "session"])
+def test_nothing_is_told_of_a_change_that_fails(url: str, what: str) -> None:
+    """The change fails after its notices were written: neither it nor they are there."""
+
+    async def work(store: SqlStore, _: SqlDuties) -> None:
+        await ready(store)
+        if what == "signal":
+            await begin(store)
+        before = await rows(store, "key")
+        keep, kept = store.add_notices, []
+
+        def keep_and_fail(connection: Connection, notices: Any) -> None:
+            assert keep is not None
+            keep(connection, notices)
+            kept.append(connection.execute(select(func.count()).select_from(outbox)).scalar_one())
+            raise StoreUnavailableError("the transaction ends here")
+
+        store.add_notices = keep_and_fail
+        with pytest.raises(StoreUnavailableError):
+            if what == "proceeding":
+                await begin(store)
+            elif what == "signal":
+                await ProceedingStore(store).tick(hour_at("2026-04-10"))
+            else:
+                await open_session(store)
+        assert kept and kept[0] > len(before)
+        assert await rows(store, "key") == before
+        proceedings = ProceedingStore(store)
+        assert (await proceedings.find("i") is None) is (what != "signal")
+        assert await proceedings.events("i") == []
+        opened = select(func.count()).select_from(break_glass)
+        assert await store.run_reading(lambda connection: connection.execute(opened).scalar_one(), 5) == 0
+
+    run(url, work)
