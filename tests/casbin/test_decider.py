@@ -229,7 +229,7 @@ def test_a_column_that_reads_the_wrong_fact_is_seen(
 
 
 MISTAKES: dict[str, Any] = {
-    "_duties": lambda rule, case: rule.duties,
+    "_duties": lambda rule, case: (rule.duties, ()),
     "_denial": lambda rule, case, policy_set: f"deny.{rule.ground}",
     "_permit": lambda rule, case, policy_set: f"allow.{rule.ground}",
     "_applied": lambda rule, case, policy_set: (),

@@ -127,9 +127,12 @@ class OracleDecider:
             return Decision(False, self._denial(row, case), None, row["id"], law, (), applied)
         hours = self._vocabulary.switches.btg.review_within_hours
         duties = tuple(f"review:{hours}" if duty == "review" else duty for duty in _duties(row, case))
+        untold = tuple(
+            duty for duty in words(row["duties"]) if duty.startswith("notify_subject") and duty not in duties
+        )
         if not self._blocking(duties) <= capabilities:
             return Decision(False, "deny.obligation.unsupported", None, row["id"], law, (), applied)
-        return Decision(True, self._permit(row, case), row["basis"], row["id"], law, duties, applied)
+        return Decision(True, self._permit(row, case), row["basis"], row["id"], law, duties, applied, untold)
 
     def _permit(self, row: Mapping[str, str], case: Case) -> str:
         if row["basis"] == "public":

@@ -16,6 +16,8 @@ class Decision(Struct, frozen=True):
         law: Keys of ``laws.toml`` that the rule cites.
         duties: Duty codes with an optional parameter, such as ``review:72``.
         applied: Ids of the documents (consent, delegation, session, …) that decided.
+        untold: Duties to tell the patient that the answer leaves out, since the patient has no cabinet to be
+            told in (order §20); the journal keeps them, and that nobody was told is recorded.
     """
 
     allowed: bool
@@ -25,6 +27,7 @@ class Decision(Struct, frozen=True):
     law: tuple[str, ...] = ()
     duties: tuple[str, ...] = ()
     applied: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
 
 
 def deny(reason: str, rule: str | None = None, law: tuple[str, ...] = ()) -> Decision:

@@ -25,6 +25,7 @@ from ruqsat.core.validity import refuse_invalid
 HOME = "KZ"
 NOTHING: frozenset[str] = frozenset()
 NOTICES = frozenset({"notify_subject", "notify_subject_deferred"})
+NO_DUTIES: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -58,13 +59,14 @@ def evaluate(
     if now.lo == now.hi:
         return _evaluate_at(policy_set, request, facts, now, capabilities)
     decision = deny("deny.error.time")
-    duties: tuple[str, ...] = ()
+    duties, untold = NO_DUTIES, NO_DUTIES
     for moment in moments(facts, now, policy_set.vocabulary.switches):
         decision = _evaluate_at(policy_set, request, facts, at(moment), capabilities)
         if not decision.allowed:
             return decision
         duties = tuple(dict.fromkeys((*duties, *decision.duties)))
-    return msgspec.structs.replace(decision, duties=duties)
+        untold = tuple(dict.fromkeys((*untold, *decision.untold)))
+    return msgspec.structs.replace(decision, duties=duties, untold=untold)
 
 
 def _evaluate_at(
@@ -84,10 +86,10 @@ def _settle(rule: Rule, case: Case, policy_set: PolicySet, capabilities: frozens
     applied = _applied(rule, case, policy_set)
     if not rule.allows:
         return Decision(False, _denial(rule, case, policy_set), None, rule.id, rule.law, (), applied)
-    duties = _duties(rule, case)
+    duties, untold = _duties(rule, case)
     if not rule.blocking <= capabilities:
         return Decision(False, "deny.obligation.unsupported", None, rule.id, rule.law, (), applied)
-    return Decision(True, _permit(rule, case, policy_set), rule.ground, rule.id, rule.law, duties, applied)
+    return Decision(True, _permit(rule, case, policy_set), rule.ground, rule.id, rule.law, duties, applied, untold)
 
 
 def _applied(rule: Rule, case: Case, policy_set: PolicySet) -> tuple[str, ...]:
@@ -110,19 +112,20 @@ def _denial(rule: Rule, case: Case, policy_set: PolicySet) -> str:
     return f"deny.{miss or topic + '.none'}"
 
 
-def _duties(rule: Rule, case: Case) -> tuple[str, ...]:
+def _duties(rule: Rule, case: Case) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
-    Return the rule's duties for this case.
+    Return the rule's duties for this case, and those that it would have if the patient could be told.
 
     A patient without a cabinet cannot be told there (order §20); what leaves the country
     travels encrypted (§26, §27).
     """
-    duties, patient = rule.duties, case.facts.patient
+    duties, untold, patient = rule.duties, NO_DUTIES, case.facts.patient
     if not (patient is not None and patient.egov):
-        duties = tuple([duty for duty in duties if duty not in NOTICES])
+        untold = tuple([duty for duty in duties if duty in NOTICES])
+        duties = tuple([duty for duty in duties if duty not in NOTICES]) if untold else duties
     if case.ctx.destination_country not in (None, HOME):
         duties = (*duties, "encrypt_transit")
-    return duties
+    return duties, untold
 
 
 def _silence(case: Case, policy_set: PolicySet) -> Decision:

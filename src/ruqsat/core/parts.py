@@ -54,6 +54,7 @@ def decide_parts(request: EvaluationRequest, facts: Facts, capabilities: frozens
     if not permitted or (refused and (properties.atomic or request.action.name in ATOMIC)):
         return refused[0][1]
     duties = tuple(dict.fromkeys(duty for decision in permitted for duty in decision.duties))
+    untold = tuple(dict.fromkeys(duty for decision in permitted for duty in decision.untold))
     first = permitted[0]
     if any(decision.basis != first.basis for decision in permitted):
         # Exactly one basis a permit: the caller asks for the parts apart.
@@ -61,11 +62,12 @@ def decide_parts(request: EvaluationRequest, facts: Facts, capabilities: frozens
     law = tuple(dict.fromkeys(key for decision in permitted for key in decision.law))
     applied = tuple(sorted({document for decision in permitted for document in decision.applied}))
     if not refused:
-        return Decision(True, first.reason, first.basis, first.rule, law, duties, applied)
+        return Decision(True, first.reason, first.basis, first.rule, law, duties, applied, untold)
     if not capabilities >= PARTIAL:
         return Decision(False, "deny.obligation.unsupported", None, first.rule, law, (), applied)
     cuts = tuple(f"redact:{name}" for name, _ in refused)
-    return Decision(True, "allow.partial", first.basis, first.rule, law, (*duties, *cuts, "suppress_total"), applied)
+    duties = (*duties, *cuts, "suppress_total")
+    return Decision(True, "allow.partial", first.basis, first.rule, law, duties, applied, untold)
 
 
 def _said_of_all(whole: ResourceProperties) -> dict[str, Any]:

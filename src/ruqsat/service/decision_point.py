@@ -22,6 +22,7 @@ from ruqsat.core.decision import Decision, deny
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, Position, entry_id
 from ruqsat.core.instant import Instant, Now, render_instant
+from ruqsat.core.notice import is_shielded
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import JournalError, StoreUnavailableError
@@ -144,6 +145,8 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     point: str = ""
     degraded: bool = False
     signature: SignedBy | None = None
+    untold: tuple[str, ...] = ()
+    shielded: bool = False
 
 
 class PolicyEntry(Struct, frozen=True, omit_defaults=True):
@@ -520,6 +523,8 @@ class DecisionPoint:
                 origin.point,
                 _is_degraded(facts),
                 origin.signature,
+                decision.untold,
+                _is_shielded(answer, request, facts),
             )
         )
 
@@ -535,6 +540,15 @@ def _capabilities(request: EvaluationRequest, origin: Origin) -> frozenset[str]:
 def _is_degraded(facts: Facts | None) -> bool:
     """Tell whether these are last known facts, from before the store was away."""
     return facts is not None and not facts.consents_known
+
+
+def _is_shielded(answer: Answer, request: EvaluationRequest, facts: Facts | None) -> bool:
+    """Tell whether representatives must not learn of it, for whoever tells the patient."""
+    if not answer.decision.allowed or answer.rests_on is None:
+        return False
+    patient = facts.patient if facts is not None else None
+    switches = answer.rests_on[0].vocabulary.switches
+    return is_shielded(request.resource.properties, request.resource.id, patient, switches)
 
 
 def _asks_for_more(request: EvaluationRequest) -> bool:

@@ -107,6 +107,11 @@ class _Journal:
         journal._begin()
         return journal
 
+    @property
+    def lasting(self) -> tuple[int, int]:
+        """The segment that the chain ends in, and how many lines of it were kept; those before it were kept whole."""
+        return self._kept.segment, self._kept.number
+
     async def aclose(self) -> None:
         """
         Make everything accepted durable, then close the files and let others have the folder.

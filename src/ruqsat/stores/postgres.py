@@ -121,6 +121,10 @@ class Postgres:
         """
         return Lane(self, 1, begin=_BEGIN_PROBING, set_up=_WRITER)
 
+    def background(self) -> Lane:
+        """Return a lane like the writer's."""
+        return self.writer()
+
     def prepare(self, connection: Connection) -> bytes:
         """
         Recognise the tables as those of our revision and return the token key.

@@ -20,7 +20,7 @@ from ruqsat.core.instant import Instant
 from ruqsat.errors import RequestError, StoreUnavailableError
 from ruqsat.stores import sql_changes, sql_facts, sql_records, sql_sidecars
 from ruqsat.stores.sql_database import Database, open_database
-from ruqsat.stores.sql_lane import ClockReading
+from ruqsat.stores.sql_lane import ClockReading, Lane
 
 T = TypeVar("T")
 
@@ -54,6 +54,7 @@ class SqlStore:
         self._writer = database.writer()
         self._readers = database.readers(readers)
         self._probe = database.prober()
+        self._background: Lane | None = None
         self._place: sql_sidecars.Place | None = None
 
     @classmethod
@@ -372,6 +373,17 @@ class SqlStore:
         """
         return await self._readers.run(work, within_seconds)
 
+    def background(self) -> Lane:
+        """
+        Return a lane for work that nobody waits for, such as shipping the journal.
+
+        On a server it has a connection of its own.  A file has one writer at a time whatever the
+        connections: there such work waits in the same row, rather than lock the file against changes.
+        """
+        if self._background is None:
+            self._background = self._database.background() or self._writer
+        return self._background
+
     async def run_writing(self, work: Callable[[Connection], T]) -> T:
         """
         Run *work* in one transaction; what it raises is passed on and nothing is changed.
@@ -386,8 +398,9 @@ class SqlStore:
         if self._place is not None:
             with suppress(StoreUnavailableError):  # then a barrier waits for our lease
                 await self._probe.run(self._place.leave, LEAVE_SECONDS)
-        for lane in (self._probe, self._readers, self._writer):
-            await lane.aclose()
+        for lane in (self._background, self._probe, self._readers, self._writer):
+            if lane is not None:
+                await lane.aclose()
         self._database.release()
 
     async def _write(self, change: Callable[[Connection], T]) -> T:

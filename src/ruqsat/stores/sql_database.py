@@ -36,6 +36,10 @@ class Database(Protocol):
         """Return the lane of the one connection that probes; where others share the database it says who is here."""
         ...
 
+    def background(self) -> Lane | None:
+        """Return a lane of one more connection that writes, for work nobody waits for; None where it would block."""
+        ...
+
     def prepare(self, connection: Connection) -> bytes:
         """Recognise the tables, or refuse them, and return the token key."""
         ...

@@ -207,6 +207,89 @@ facts_import_run = Table(
     sqlite_strict=True,
 )
 
+journal_entry = Table(
+    "journal_entry",
+    metadata,
+    Column("writer", _EXACT, primary_key=True),
+    Column("segment", _NUMBER, primary_key=True, autoincrement=False),
+    Column("number", _NUMBER, primary_key=True, autoincrement=False),
+    Column("at", _NUMBER, nullable=False),
+    Column("kind", _EXACT, nullable=False),
+    Column("entry", _EXACT),
+    Column("patient", _EXACT),
+    Column("subject", _EXACT),
+    Column("org", _EXACT),
+    Column("action", _EXACT),
+    Column("data_class", _EXACT),
+    Column("allowed", Integer),
+    Column("reason", _EXACT),
+    Column("rule", _EXACT),
+    Column("basis", _EXACT),
+    Column("documents", _EXACT),
+    Column("degraded", Integer, nullable=False),
+    Column("line", LargeBinary, nullable=False),
+    Index("journal_entry_by_patient", "patient", "at"),
+    Index("journal_entry_by_subject", "subject", "at"),
+    Index("journal_entry_by_entry", "entry"),
+    sqlite_strict=True,
+)
+
+journal_beside = Table(
+    "journal_beside",
+    metadata,
+    Column("patient", _EXACT, primary_key=True),
+    Column("writer", _EXACT, primary_key=True),
+    Column("segment", _NUMBER, primary_key=True, autoincrement=False),
+    Column("number", _NUMBER, primary_key=True, autoincrement=False),
+    sqlite_strict=True,
+)
+
+journal_cursor = Table(
+    "journal_cursor",
+    metadata,
+    Column("writer", _EXACT, primary_key=True),
+    Column("segment", _NUMBER, nullable=False),
+    Column("number", _NUMBER, nullable=False),
+    sqlite_strict=True,
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("key", _EXACT, primary_key=True),
+    Column("state", _EXACT, nullable=False),
+    Column("kind", _EXACT, nullable=False),
+    Column("audience", _EXACT, nullable=False),
+    Column("patient", _EXACT),
+    Column("recipient", _EXACT),
+    Column("org", _EXACT),
+    Column("entry", _EXACT, nullable=False),
+    Column("channel", _EXACT),
+    Column("reason", _EXACT),
+    Column("legal_ground", _EXACT),
+    Column("due", _NUMBER, nullable=False),
+    Column("deferred_until", _NUMBER),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", _NUMBER, nullable=False),
+    Column("claim", _EXACT),
+    Column("created_at", _NUMBER, nullable=False),
+    Column("settled_at", _NUMBER),
+    Column("body", LargeBinary, nullable=False),
+    Index("outbox_by_next", "state", "next_at"),
+    Index("outbox_by_patient", "patient", "created_at"),
+    Index("outbox_by_entry", "entry"),
+    sqlite_strict=True,
+)
+
+patient_channel = Table(
+    "patient_channel",
+    metadata,
+    Column("patient", _EXACT, primary_key=True),
+    Column("channel", _EXACT, nullable=False),
+    Column("changed_at", _NUMBER, nullable=False),
+    sqlite_strict=True,
+)
+
 meta = Table(
     "meta",
     metadata,

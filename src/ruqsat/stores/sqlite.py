@@ -86,6 +86,9 @@ class Sqlite:
         """Return the lane of the connection that probes; it only reads."""
         return self.readers(1)
 
+    def background(self) -> None:
+        """Return none: whoever writes locks the others out."""
+
     def prepare(self, connection: Connection) -> bytes:
         """
         Bring the tables to our revision and return the token key.

@@ -1,0 +1,133 @@
+"""
+A line of the journal as others read it: what is shipped, indexed and told of.
+
+This is the one place that knows how an entry stands in its line; who reads the
+journal reads it through here.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from ruqsat.core.instant import Instant, parse_instant
+
+SEGMENT = "segment"
+DECISION = "decision"
+NOT_SENT = "not_sent"
+
+
+class Journaled(Struct, frozen=True):
+    """
+    What a line says, as far as anybody asks.
+
+    Attributes:
+        number: Its place in the segment; 0 is the segment's header.
+        hash: What it records of itself.
+        untold: Duties to tell the patient that the answer left out: no cabinet is known.
+        shielded: What was used is kept from an adolescent's representatives, if the age is right (Code 78(2)).
+    """
+
+    number: int = msgspec.field(name="n")
+    hash: str
+    kind: str
+    id: str = ""
+    at: str = ""
+    segment: int = 0
+    writer: str = ""
+    allowed: bool | None = None
+    reason: str | None = None
+    rule: str | None = None
+    basis: str | None = None
+    law: tuple[str, ...] = ()
+    duties: tuple[str, ...] = ()
+    applied: tuple[str, ...] = ()
+    subject: str | None = None
+    roles: tuple[str, ...] | None = None
+    org: str | None = None
+    action: str | None = None
+    patient: str | None = None
+    patients_beside: tuple[str, ...] = ()
+    data_class: str | None = None
+    degraded: bool = False
+    untold: tuple[str, ...] = ()
+    shielded: bool = False
+
+    @property
+    def moment(self) -> Instant:
+        """When it was written, by the clock of decisions; 0 for a line that does not say."""
+        return parse_instant(self.at) if self.at else 0
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Everybody whose data it was about."""
+        own = () if self.patient is None else (self.patient,)
+        return tuple(dict.fromkeys((*own, *self.patients_beside)))
+
+
+class Place(NamedTuple):
+    """Where in a writer's journal: a line of a segment, whose header is number 0."""
+
+    segment: int
+    number: int
+
+
+BEGINNING = Place(0, 0)
+"""Before everything: segments are counted from 1."""
+
+
+class Lines(Struct, frozen=True):
+    """
+    Lines of one writer that follow one another.
+
+    Attributes:
+        after: The line that they follow, so that none can be left out or come twice.
+        lines: Each with its place and what it says.
+    """
+
+    writer: str
+    after: Place
+    lines: tuple[tuple[Place, Journaled, bytes], ...]
+
+    @property
+    def end(self) -> Place:
+        """The place of the last line."""
+        return self.lines[-1][0]
+
+
+class Shipped(NamedTuple):
+    """How far a writer's journal is shipped, how many lines were taken now, and notices with them."""
+
+    place: Place
+    lines: int
+    notices: int
+
+
+def read_line(line: bytes) -> Journaled | None:
+    """
+    Return what *line* says; None for what is no line of a journal, a torn one included.
+
+    Its hash is not computed: what a verifier needs is shipped with the line itself.
+
+    Examples:
+        >>> read_line(b'{"hash":"00","prev":"00","n":3,"kind":"decision","allowed":true,"patient":"p1"}\\n').patients
+        ('p1',)
+        >>> read_line(b'{"hash":"00","prev":"00","n":3,"kind":"deci')
+    """
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        said = msgspec.json.decode(line, type=dict[str, Any])
+        found = msgspec.convert(_lifted(said), Journaled)
+        return found if found.moment >= 0 else None
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
+        return None
+
+
+def _lifted(said: dict[str, Any]) -> dict[str, Any]:
+    """Return a line's members, with those of its personal parts, which stand beside the chain, among them."""
+    beside: list[str] = []
+    for part in said.pop("personal", ()):
+        beside += part.pop("patients_beside", ())
+        said.update(part)
+    return said | {"patients_beside": beside} if beside else said

@@ -1,0 +1,266 @@
+"""
+Who is told of what: from a decision in the journal to its notices (order §20).
+
+The duties of a decision say that somebody is to be told; the facts of the patient say
+who that is.  Telling is the rule.  It waits only on a ground that lets it wait, and it is
+left out only on the one ground that the law on personal data does not reach (Law 94-V
+art. 3(3)(4): counter-intelligence, Code 273(4)(9)); what is left out is a notice too,
+with its reason, so that nothing is left out in silence.
+
+A notice says who, when, what and on which ground; it holds nothing of the record.
+"""
+
+from hashlib import sha256
+from typing import Literal, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ruqsat.core.facts import PatientFacts, Representation
+from ruqsat.core.instant import HOUR, Instant, render_instant
+from ruqsat.core.journaled import DECISION, Journaled
+from ruqsat.core.representation import birthday
+from ruqsat.core.request import ResourceProperties
+from ruqsat.core.vocabulary import Switches
+
+Audience = Literal["patient", "representatives", "privacy_officer", "authority"]
+
+DEFERRABLE = frozenset({"kz273_4_3", "kz273_4_5", "kz273_4_6", "kz273_4_8", "kz273_4_9"})
+"""Grounds of Code 273(4) under which a written ground may have the patient told later (reading A-16)."""
+
+SUPPRESSIBLE = frozenset({"kz273_4_9"})
+"""The ground under which the patient is not told at all."""
+
+DEFERRED_HOURS = 30 * 24
+"""How long a notice waits when nobody has said until when."""
+
+SAMPLED_ONE_IN = 10
+"""Of accesses whose duty is ``review_sampled``, one in so many is handed to the privacy office."""
+
+_KINDS = {
+    "create": "supplement",
+    "update": "change",
+    "consent_manage": "change",
+    "delegate": "change",
+    "delete": "destroy",
+    "block": "block",
+    "disclose": "transfer",
+    "export": "transfer",
+}
+_OFFICE = {
+    "alert_privacy_officer": "alert",
+    "review": "review",
+    "review_sampled": "review",
+    "human_approval": "approval",
+}
+
+
+class Notice(Struct, frozen=True):
+    """
+    One thing that one addressee is told.
+
+    Attributes:
+        key: The same for the same notice, whenever it is made; receivers drop what they had.
+        entry: Id of the decision that it tells of.
+        kind: ``use``, ``change``, ``supplement``, ``transfer``, ``block``, ``destroy`` for patients;
+            ``alert``, ``review``, ``approval`` for the privacy office.
+        recipient: Who of the audience, if it is not the patient and not an office.
+        org: Whose act it tells of.
+        facts: What the text needs; codes and opaque ids, nothing clinical.
+        due: Not to be delivered before.
+        deferred_until: Until when the addressee is not told, on *ground*.
+        ground: Provision that lets it wait, or be left out.
+        skipped: Why it is not delivered at all; None if it is.
+    """
+
+    key: str
+    entry: str
+    kind: str
+    audience: Audience
+    patient: str | None
+    recipient: str | None
+    org: str | None
+    facts: dict[str, str]
+    due: Instant
+    deferred_until: Instant | None = None
+    ground: str | None = None
+    skipped: str | None = None
+
+
+class Wait(NamedTuple):
+    """Until when somebody is not told, and the provision that lets it be so."""
+
+    until: Instant | None
+    ground: str | None
+
+
+AT_ONCE = Wait(None, None)
+
+
+def notices_of(entry: Journaled, patients: dict[str, PatientFacts], switches: Switches) -> tuple[Notice, ...]:
+    """
+    Return what is to be told of a journaled decision, to whom.
+
+    Args:
+        entry: A line of the journal; only decisions oblige, others give nothing.
+        patients: Facts of those whom it names; whoever is not there is told alone.
+        switches: Ages, hours and the shield of adolescents.
+    """
+    if entry.kind != DECISION:
+        return ()
+    told = [notice for duty in dict.fromkeys(entry.duties) if (notice := _to_office(entry, duty)) is not None]
+    if entry.allowed:
+        told += _to_patients(entry, patients, switches)
+    return tuple(told)
+
+
+def is_shielded(
+    properties: ResourceProperties | None, record: str, patient: PatientFacts | None, switches: Switches
+) -> bool:
+    """
+    Tell whether representatives of an adolescent must not learn of a use of this record.
+
+    A visit that the adolescent consented to alone (Code 78(2)); what bears certain
+    labels, or may, where the operator's counsel decided so.  The age is not asked here.
+    """
+    if properties is None:
+        return False
+    parts = properties.parts or ()
+    if properties.self_consented or any(part.get("self_consented") for part in parts):
+        return True
+    if not switches.adolescent_shield.enabled:
+        return False
+    known = patient.record_by_id.get(record) if patient is not None else None
+    on_file = known.labels if known is not None and known.labels is not None else ()
+    named = [properties.labels, *(part.get("labels") for part in parts)]
+    if any(labels is None for labels in named):
+        return True
+    borne = {label for labels in named for label in labels or ()} | {*on_file}
+    return not borne.isdisjoint(switches.adolescent_shield.labels)
+
+
+def notice_key(*parts: str) -> str:
+    """
+    Return the key of the notice that these parts name; it tells nothing of them.
+
+    Examples:
+        >>> notice_key("a", "bc") == notice_key("ab", "c")
+        False
+    """
+    return sha256(b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)).hexdigest()[:40]
+
+
+def _to_patients(entry: Journaled, patients: dict[str, PatientFacts], switches: Switches) -> list[Notice]:
+    duties = {*entry.duties, *entry.untold}
+    if not duties.isdisjoint(("notify_subject", "notify_subject_deferred")):
+        is_deferred = "notify_subject" not in duties
+        told: list[Notice] = []
+        for who in entry.patients:
+            facts = patients.get(who)
+            told += _to_one(entry, who, facts, switches, _deferral(entry, facts) if is_deferred else AT_ONCE)
+        return told or [_notice(entry, "patient", None, skipped="nobody_named")]
+    if entry.basis in SUPPRESSIBLE:
+        left_out = Wait(None, _provision(entry))
+        return [_notice(entry, "patient", who, None, left_out, "suppressed") for who in entry.patients or (None,)]
+    return []
+
+
+def _deferral(entry: Journaled, patient: PatientFacts | None) -> Wait:
+    """Return until when the patient is not told, and on which ground; without a ground at once."""
+    if entry.basis not in DEFERRABLE:
+        return AT_ONCE
+    stated = [
+        request.deferred_until
+        for request in (patient.requests if patient is not None else ())
+        if request.id in entry.applied and request.deferred_until is not None
+    ]
+    return Wait(max(stated, default=entry.moment + DEFERRED_HOURS * HOUR), _provision(entry))
+
+
+def _to_one(entry: Journaled, who: str, facts: PatientFacts | None, switches: Switches, wait: Wait) -> list[Notice]:
+    """Return the notices of one patient: to the patient, or to whoever stands for a child or ward (order §20)."""
+    if facts is None:
+        return [_notice(entry, "patient", who, None, wait)]
+    if facts.deceased_at is not None and facts.deceased_at <= entry.moment:
+        return [_notice(entry, "patient", who, skipped="deceased")]
+    own, theirs = _audiences(entry, facts, switches)
+    told = [_notice(entry, "patient", who, None, wait)] if own else []
+    for each in theirs:
+        skipped = "own_act" if each == entry.subject else None
+        told.append(_notice(entry, "representatives", who, each, wait, skipped))
+    return told
+
+
+def _audiences(entry: Journaled, facts: PatientFacts, switches: Switches) -> tuple[bool, tuple[str, ...]]:
+    """
+    Tell whether the patient is told, and which representatives are.
+
+    An adult who can decide is told alone, and so is whoever's age is not known.  A child's
+    representatives are told in its place; from the age at which the law hears a minor, both,
+    save for what is kept from the representatives: then the patient alone.
+    """
+    born, offset, moment = facts.birth_date, switches.home_utc_offset_hours, entry.moment
+    theirs = _in_force(facts.representations, moment)
+    if facts.incapacitated:
+        return not theirs, theirs
+    if born is None or birthday(born, switches.rep_access_ends_at, offset) <= moment:
+        return True, ()
+    shield = switches.adolescent_shield
+    heard = birthday(born, switches.minor_self_from_age, offset) <= moment
+    if entry.shielded and (heard or (shield.enabled and birthday(born, shield.from_age, offset) <= moment)):
+        return True, ()
+    return heard or not theirs, theirs
+
+
+def _in_force(powers: tuple[Representation, ...], moment: Instant) -> tuple[str, ...]:
+    """Return who represents, by verified powers in force; a power of attorney is no reason to be told."""
+    found = {
+        power.subject
+        for power in powers
+        if power.verified
+        and power.kind != "poa"
+        and (power.start is None or power.start <= moment)
+        and (power.end is None or moment < power.end)
+        and (power.revoked_at is None or moment < power.revoked_at)
+    }
+    return tuple(sorted(found))
+
+
+def _to_office(entry: Journaled, duty: str) -> Notice | None:
+    """Return what a duty has the privacy office told of: whom it concerns, and by when something is to be done."""
+    name, _, hours = duty.partition(":")
+    kind = _OFFICE.get(name)
+    if kind is None or (name == "review_sampled" and not _is_drawn(entry.id)):
+        return None
+    notice = _notice(entry, "privacy_officer", entry.patient)
+    facts = notice.facts | {"duty": name}
+    if name == "review" and hours.isdecimal():
+        facts["before"] = render_instant(entry.moment + int(hours) * HOUR)
+    return replace(notice, kind=kind, key=notice_key(entry.id, duty), facts=facts)
+
+
+def _is_drawn(entry: str) -> bool:
+    """Draw for a sampled review: by the id alone, so that nobody can choose, and the same each time."""
+    return int.from_bytes(sha256(b"review " + entry.encode()).digest()[:4], "big") % SAMPLED_ONE_IN == 0
+
+
+def _provision(entry: Journaled) -> str:
+    """Return the provision of Code 273(4) that a basis names, ``H273.4.3`` for ``kz273_4_3``."""
+    return (entry.basis or "").replace("kz", "H").replace("_", ".")
+
+
+def _notice(
+    entry: Journaled, audience: Audience, patient: str | None, recipient: str | None = None,
+    wait: Wait = AT_ONCE, skipped: str | None = None,
+) -> Notice:  # fmt: skip
+    kind = _KINDS.get(entry.action or "", "use")
+    key = notice_key(entry.id, kind, audience, patient or "", recipient or "")
+    said = {
+        "at": entry.at, "action": entry.action, "by": entry.subject, "role": " ".join(entry.roles or ()),
+        "basis": entry.basis, "law": " ".join(entry.law),
+    }  # fmt: skip
+    facts = {name: value for name, value in said.items() if value}
+    due = max(entry.moment, wait.until or 0)
+    return Notice(
+        key, entry.id, kind, audience, patient, recipient, entry.org, facts, due, wait.until, wait.ground, skipped
+    )

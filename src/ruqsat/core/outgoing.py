@@ -1,0 +1,89 @@
+"""A notice on its way: what a deliverer takes in hand, and how that may end."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from ruqsat.core.instant import Instant
+
+PENDING, DELIVERED, SKIPPED, DEAD = "pending", "delivered", "skipped", "dead"
+STATES = (PENDING, DELIVERED, SKIPPED, DEAD)
+
+EGOV, WEBHOOK, LOG = "egov", "webhook", "log"
+CHANNELS = (EGOV, WEBHOOK, LOG)
+
+NOT_REGISTERED = "not_registered"
+EGOV_NOT_CONFIGURED = "egov_not_configured"
+NO_CHANNEL = "no_channel"
+NOT_SENT = "not_sent"
+
+RETRIABLE = frozenset({NOT_REGISTERED, EGOV_NOT_CONFIGURED, NO_CHANNEL})
+"""Why a notice was skipped that may be tried again; what the law or the facts left out stays so."""
+
+
+class Claimed(Struct, frozen=True):
+    """
+    A notice that one deliverer has in hand.
+
+    Attributes:
+        attempts: How often it was taken in hand, this time included.
+        claim: Whose hand; nobody else takes it until the lease of the claim is over.
+        body: Its facts, as they were closed.
+        channel: What the patient's own row says; None for the usual one.
+        egov: Whether the addressee has a cabinet of e-government; None if that is not known.
+    """
+
+    key: str
+    kind: str
+    audience: str
+    patient: str | None
+    recipient: str | None
+    org: str | None
+    entry: str
+    attempts: int
+    created_at: Instant
+    claim: str
+    body: bytes
+    channel: str | None = None
+    egov: bool | None = None
+
+
+class Outcome(Struct, frozen=True):
+    """
+    How an attempt ended.
+
+    ``retry`` is no state of a notice: it stays pending, or is dead after too many.
+    """
+
+    result: Literal["delivered", "skipped", "retry", "dead"]
+    reason: str | None = None
+
+
+class Listed(Struct, frozen=True):
+    """What the privacy office sees of a notice: everything but its facts."""
+
+    key: str
+    state: str
+    kind: str
+    audience: str
+    patient: str | None
+    recipient: str | None
+    org: str | None
+    entry: str
+    channel: str | None
+    reason: str | None
+    legal_ground: str | None
+    due: Instant
+    deferred_until: Instant | None
+    attempts: int
+    next_at: Instant
+    created_at: Instant
+    settled_at: Instant | None
+
+
+class Standing(Struct, frozen=True):
+    """How many notices wait, how many were given up, and since when the oldest that is due waits."""
+
+    pending: int = 0
+    dead: int = 0
+    oldest_due: Instant | None = None

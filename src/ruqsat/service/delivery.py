@@ -1,0 +1,218 @@
+"""
+Delivering notices (order §20): what is due is taken from the outbox, sent by its channel, and its end written down.
+
+It is far from decisions: it has a connection of its own to the database, waits for
+nobody's request, and nothing waits for it.  Several sidecars may deliver from one outbox.
+
+A notice is delivered once the receiver has said so and at no other time.  Whoever dies in
+between leaves it to be sent again, under the same key, by which the receiver drops it.
+"""
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+from ruqsat.core.instant import HOUR, SECOND, Instant
+from ruqsat.core.outgoing import EGOV, EGOV_NOT_CONFIGURED, NO_CHANNEL, NOT_REGISTERED, Claimed, Outcome, Standing
+from ruqsat.errors import RuqsatError, StoreUnavailableError
+from ruqsat.service.notice_bodies import NoticeBodies
+
+AT_ONCE = 4
+IN_HAND = 16
+SEND_SECONDS = 10.0
+"""A claim lasts a minute: all that is in hand is sent within it, four at a time."""
+
+FIRST_RETRY: Instant = 5 * SECOND
+LAST_RETRY: Instant = HOUR
+ATTEMPTS = 100
+"""About four days of an hour each, after which a person has to look."""
+
+POLL_SECONDS = 1.0
+AWAY_SECONDS = 5.0
+STANDING_SECONDS = 15.0
+
+_log = logging.getLogger(__name__)
+
+
+class Message(Struct, frozen=True):
+    """
+    What a receiver is given: codes and opaque ids, of which it makes a text in the addressee's language.
+
+    ``id`` is the same each time the same notice is sent.
+    """
+
+    id: str
+    kind: str
+    audience: str
+    patient: str | None
+    recipient: str | None
+    org: str | None
+    facts: dict[str, str]
+
+
+class Channel(Protocol):
+    """A way to people."""
+
+    async def send(self, message: Message) -> Outcome:
+        """Hand *message* over; ``delivered`` only if the other side has acknowledged it."""
+        ...
+
+
+class Outbox(Protocol):
+    """Where notices wait."""
+
+    async def claim(self, now: Instant, limit: int, claim: str) -> list[Claimed]:
+        """Take notices in hand that are due."""
+        ...
+
+    async def settle(
+        self, notice: Claimed, outcome: Outcome, channel: str | None, now: Instant, next_at: Instant
+    ) -> None:
+        """Write down how an attempt ended."""
+        ...
+
+    async def standing(self) -> Standing:
+        """Return how many wait."""
+        ...
+
+
+def backoff(attempts: int, draw: float) -> Instant:
+    """
+    Return how long to wait after so many attempts: twice as long each time, up to an hour, less up to half of it.
+
+    Args:
+        draw: Between 0 and 1; by chance, so that what failed together does not come back together.
+
+    Examples:
+        >>> [backoff(attempts, 0.0) // SECOND for attempts in (1, 2, 5, 50)], backoff(1, 1.0) / SECOND
+        ([5, 10, 80, 3600], 2.5)
+    """
+    longest = min(FIRST_RETRY << min(attempts - 1, 20), LAST_RETRY)
+    return longest - int(longest * draw) // 2
+
+
+class Ways(Struct, frozen=True):
+    """
+    The channels there are.
+
+    Attributes:
+        channels: By their names; one that is missing is a reason to skip, on record.
+        usual: The one of patients and representatives for whom nobody chose another.
+        office: The one of the privacy office and of authorities.
+    """
+
+    channels: Mapping[str, Channel]
+    usual: str
+    office: str
+
+
+class Delivery:
+    """
+    Takes, sends and settles.
+
+    Attributes:
+        standing: What waited when last looked.
+        outcomes: How attempts ended, by result, since the start.
+        unsettled: How often an end could not be written down: the notice will be sent again.
+    """
+
+    def __init__(
+        self, outbox: Outbox, bodies: NoticeBodies, ways: Ways, now: Callable[[], Instant], *,
+        attempts: int = ATTEMPTS, draw: Callable[[], float] = random.random,
+    ) -> None:  # fmt: skip
+        """
+        Begin nothing yet.
+
+        Args:
+            attempts: After so many a notice is dead.
+            draw: Chance, between 0 and 1.
+        """
+        self.standing = Standing()
+        self.outcomes = {"delivered": 0, "skipped": 0, "retry": 0, "dead": 0}
+        self.unsettled = 0
+        self._outbox, self._bodies, self._ways, self._now = outbox, bodies, ways, now
+        self._attempts, self._draw = attempts, draw
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the oldest notice that is due has waited."""
+        due = self.standing.oldest_due
+        return 0.0 if due is None else max(0.0, (self._now() - due) / SECOND)
+
+    async def forever(self) -> None:
+        """Deliver until cancelled; while the database is away, look again every few seconds."""
+        looked_at = float("-inf")
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                taken = await self.deliver_some()
+                if loop.time() - looked_at > STANDING_SECONDS:
+                    self.standing, looked_at = await self._outbox.standing(), loop.time()
+                await asyncio.sleep(0 if taken == IN_HAND else POLL_SECONDS)
+            except StoreUnavailableError:
+                await asyncio.sleep(AWAY_SECONDS)
+            except Exception:  # noqa: BLE001 - a mistake of ours must not end the telling
+                _log.exception("notices_not_delivered")
+                await asyncio.sleep(AWAY_SECONDS)
+
+    async def deliver_some(self) -> int:
+        """
+        Deliver what is due, a handful of it; return how many were taken in hand.
+
+        Raises:
+            StoreUnavailableError: the outbox could not be read.
+        """
+        taken = await self._outbox.claim(self._now(), IN_HAND, secrets.token_hex(8))
+        gate = asyncio.Semaphore(AT_ONCE)
+        await asyncio.gather(*[self._deliver(notice, gate) for notice in taken])
+        return len(taken)
+
+    async def _deliver(self, notice: Claimed, gate: asyncio.Semaphore) -> None:
+        channel = self._channel_of(notice)
+        async with gate:
+            outcome = await self._send(notice, channel)
+        if outcome.result == "retry" and notice.attempts >= self._attempts:
+            outcome = Outcome("dead", outcome.reason)
+        if outcome.result in ("dead", "skipped"):
+            _log.warning("notice_%s key=%s channel=%s reason=%s", outcome.result, notice.key, channel, outcome.reason)
+        self.outcomes[outcome.result] += 1
+        now = self._now()
+        try:
+            await self._outbox.settle(notice, outcome, channel, now, now + backoff(notice.attempts, self._draw()))
+        except StoreUnavailableError:
+            self.unsettled += 1
+
+    def _channel_of(self, notice: Claimed) -> str:
+        if notice.audience in ("patient", "representatives"):
+            return notice.channel or self._ways.usual
+        return self._ways.office
+
+    async def _send(self, notice: Claimed, name: str) -> Outcome:
+        if name == EGOV and notice.egov is False:
+            return Outcome("skipped", NOT_REGISTERED)
+        channel = self._ways.channels.get(name)
+        if channel is None:
+            return Outcome("skipped", EGOV_NOT_CONFIGURED if name == EGOV else NO_CHANNEL)
+        try:
+            message = _message(notice, self._bodies.open(notice))
+            async with asyncio.timeout(SEND_SECONDS):
+                outcome = await channel.send(message)
+        except TimeoutError:
+            return Outcome("retry", "timeout")
+        except RuqsatError as error:
+            return Outcome("retry", error.code)
+        except Exception as error:  # noqa: BLE001 - what a channel raises delivers nothing
+            _log.warning("notice_channel_failed channel=%s error=%s", name, type(error).__name__)
+            return Outcome("retry", "channel_failed")
+        return outcome if isinstance(outcome, Outcome) else Outcome("retry", "channel_failed")
+
+
+def _message(notice: Claimed, facts: dict[str, str]) -> Message:
+    return Message(
+        notice.key, notice.kind, notice.audience, notice.patient, notice.recipient, notice.org, facts
+    )  # fmt: skip

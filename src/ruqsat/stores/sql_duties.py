@@ -1,0 +1,93 @@
+"""What shippers and deliverers ask of the database, on a lane where nobody else waits."""
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection
+
+from ruqsat.core.instant import SECOND, Instant
+from ruqsat.core.journaled import Lines, Place, Shipped
+from ruqsat.core.outgoing import Claimed, Listed, Outcome, Standing
+from ruqsat.stores import sql_journal, sql_outbox
+from ruqsat.stores.sql_journal import MakeNotices
+from ruqsat.stores.sql_lane import Lane
+from ruqsat.stores.sql_outbox import Close
+
+LEASE: Instant = 60 * SECOND
+"""How long a notice stays in one hand; a deliverer has a deadline well within it."""
+
+_SECONDS = 5.0
+
+
+class SqlDuties:
+    """
+    The journal and the outbox of a database; every call is one transaction.
+
+    Any call raises StoreUnavailableError: nothing was changed, or, as an
+    ``OutcomeUnknownError``, nobody knows; asking again is always safe.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        """Work on *lane*, which stays its owner's to close."""
+        self._lane = lane
+
+    async def ship(self, lines: Lines, make_notices: MakeNotices, close: Close, now: Instant) -> Shipped:
+        """Take in lines with their notices; see ``ship_lines``."""
+
+        def work(connection: Connection) -> Shipped:
+            return sql_journal.ship_lines(connection, lines, make_notices, close, now)
+
+        return await self._lane.run(work, _SECONDS, commit=True)
+
+    async def places(self, writers: Collection[str]) -> dict[str, Place]:
+        """Return how far the journals of these writers are shipped."""
+        return await self._lane.run(lambda connection: sql_journal.read_places(connection, writers), _SECONDS)
+
+    async def count_lines(self, writer: str, segment: int) -> int:
+        """Return how many lines of a segment are here."""
+        return await self._lane.run(lambda connection: sql_journal.count_lines(connection, writer, segment), _SECONDS)
+
+    async def claim(self, now: Instant, limit: int, claim: str) -> list[Claimed]:
+        """Take notices in hand for a minute, those that are due longest first."""
+
+        def work(connection: Connection) -> list[Claimed]:
+            return sql_outbox.claim_notices(connection, now, limit, LEASE, claim)
+
+        return await self._lane.run(work, _SECONDS, commit=True)
+
+    async def settle(
+        self, notice: Claimed, outcome: Outcome, channel: str | None, now: Instant, next_at: Instant
+    ) -> None:
+        """Write down how an attempt ended."""
+
+        def work(connection: Connection) -> None:
+            sql_outbox.settle_notice(connection, notice, outcome, channel, now, next_at)
+
+        await self._lane.run(work, _SECONDS, commit=True)
+
+    async def standing(self) -> Standing:
+        """Return how many notices wait and how many were given up."""
+        return await self._lane.run(sql_outbox.read_standing, _SECONDS)
+
+    async def list_notices(
+        self, states: Collection[str], patient: str | None, after: tuple[Instant, str], limit: int
+    ) -> list[Listed]:
+        """Return a page of notices in the order they were made."""
+        return await self._lane.run(
+            lambda connection: sql_outbox.list_notices(connection, states, patient, after, limit), _SECONDS
+        )
+
+    async def retry(self, keys: Collection[str] | None, reason: str | None, now: Instant) -> int:
+        """Have notices tried again; return how many."""
+
+        def work(connection: Connection) -> int:
+            return sql_outbox.retry_notices(connection, keys, reason, now)
+
+        return await self._lane.run(work, _SECONDS, commit=True)
+
+    async def set_channel(self, patient: str, channel: str | None, now: Instant) -> None:
+        """Have a patient told by *channel* from now on; None is the usual one."""
+
+        def work(connection: Connection) -> None:
+            sql_outbox.set_channel(connection, patient, channel, now)
+
+        await self._lane.run(work, _SECONDS, commit=True)

@@ -1,0 +1,136 @@
+"""
+The journals of all sidecars in the database: shipped from their folders, each line once.
+
+A line is named by its writer (drawn anew by each process that opens a journal), its
+segment and its number.  Lines, how far they reach and the notices of what they hold are
+one transaction.  Lines that do not follow what is there are refused, whether they came
+before or come too early; whoever ships is told where to go on.
+
+As in ``sql_facts``, each function takes a Connection inside a transaction.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, func, insert, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ruqsat.core.facts import PatientFacts
+from ruqsat.core.instant import SECOND, Instant
+from ruqsat.core.journaled import BEGINNING, DECISION, NOT_SENT, Journaled, Lines, Place, Shipped
+from ruqsat.core.notice import Notice
+from ruqsat.stores.sql_outbox import Close, add_notices, withdraw_notices
+from ruqsat.stores.sql_schema import journal_beside, journal_cursor, journal_entry, patient_facts
+
+MakeNotices = Callable[[Journaled, dict[str, PatientFacts]], Sequence[Notice]]
+"""Says who is to be told of a line; pure, and called on another thread."""
+
+SETTLE: Instant = 10 * SECOND
+"""Nothing is delivered sooner: that an answer was never sent is written a moment after it."""
+
+_read_patient = msgspec.json.Decoder(PatientFacts)
+
+
+def ship_lines(connection: Connection, lines: Lines, make_notices: MakeNotices, close: Close, now: Instant) -> Shipped:
+    """
+    Take in *lines*, with the notices of what they hold, if they follow what is there.
+
+    Returns:
+        How far the writer's journal reaches now; no lines were taken if they do not follow.
+    """
+    place = _read_place(connection, lines.writer)
+    if not _follow(lines, place):
+        return Shipped(place, 0, 0)
+    _write_lines(connection, lines)
+    told = _write_notices(connection, lines, make_notices, close, now)
+    _move_place(connection, lines.writer, lines.end)
+    return Shipped(lines.end, len(lines.lines), told)
+
+
+def read_places(connection: Connection, writers: Collection[str]) -> dict[str, Place]:
+    """Return how far the journals of these writers are shipped; none is there of whom nothing is."""
+    found = connection.execute(select(journal_cursor).where(journal_cursor.c.writer.in_(writers)))
+    return {row.writer: Place(row.segment, row.number) for row in found}
+
+
+def count_lines(connection: Connection, writer: str, segment: int) -> int:
+    """Return how many lines of a segment are here."""
+    where = (journal_entry.c.writer == writer) & (journal_entry.c.segment == segment)
+    return int(connection.execute(select(func.count()).select_from(journal_entry).where(where)).scalar_one())
+
+
+def read_entries_about(connection: Connection, patient: str, since: Instant, limit: int) -> list[bytes]:
+    """Return lines that name a patient, alone or beside others, oldest first (order §28)."""
+    at, beside = journal_entry.c, journal_beside.c
+    named = select(beside.writer).where(
+        beside.patient == patient, beside.writer == at.writer, beside.segment == at.segment, beside.number == at.number
+    )
+    where = or_(at.patient == patient, named.exists())
+    question = select(at.line).where(where, at.at >= since).order_by(at.at, at.writer, at.segment, at.number)
+    return list(connection.execute(question.limit(limit)).scalars())
+
+
+def _follow(lines: Lines, place: Place) -> bool:
+    """Tell whether these are the next lines: none before them left out, none of them here already."""
+    return lines.after == place and all(
+        before < after for before, after in pairwise((place, *[each for each, _, _ in lines.lines]))
+    )
+
+
+def _read_place(connection: Connection, writer: str) -> Place:
+    row = connection.execute(select(journal_cursor).where(journal_cursor.c.writer == writer).with_for_update())
+    found = row.one_or_none()
+    return BEGINNING if found is None else Place(found.segment, found.number)
+
+
+def _move_place(connection: Connection, writer: str, place: Place) -> None:
+    row = place._asdict()
+    made = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    fresh = made(journal_cursor).values(writer=writer, **row)
+    connection.execute(fresh.on_conflict_do_update(index_elements=[journal_cursor.c.writer], set_=row))
+
+
+def _write_lines(connection: Connection, lines: Lines) -> None:
+    connection.execute(insert(journal_entry), [_row(lines.writer, *each) for each in lines.lines])
+    beside = [
+        {"patient": patient, "writer": lines.writer, **place._asdict()}
+        for place, said, _ in lines.lines
+        for patient in said.patients
+        if patient != said.patient
+    ]
+    if beside:
+        connection.execute(insert(journal_beside), beside)
+
+
+def _write_notices(connection: Connection, lines: Lines, make_notices: MakeNotices, close: Close, now: Instant) -> int:
+    said = [each for _, each, _ in lines.lines]
+    unsent = {each.id for each in said if each.kind == NOT_SENT}
+    decisions = [each for each in said if each.kind == DECISION and each.id not in unsent]
+    known = _read_patients(connection, {who for each in decisions if _tells(each) for who in each.patients})
+    notices = [notice for each in decisions for notice in make_notices(each, known)]
+    withdraw_notices(connection, unsent, now)
+    return add_notices(connection, notices, close, now, settle=SETTLE)
+
+
+def _tells(entry: Journaled) -> bool:
+    return bool(entry.allowed) and bool(entry.duties or entry.untold)
+
+
+def _read_patients(connection: Connection, patients: Collection[str]) -> dict[str, PatientFacts]:
+    """Return the facts of these patients, as decisions know them; who cannot be read is told alone."""
+    if not patients:
+        return {}
+    rows = connection.execute(select(patient_facts).where(patient_facts.c.id.in_(patients)))
+    return {row.id: _read_patient.decode(row.body) for row in rows}
+
+
+def _row(writer: str, place: Place, said: Journaled, line: bytes) -> dict[str, Any]:
+    return {
+        "writer": writer, **place._asdict(), "at": said.moment, "kind": said.kind, "entry": said.id or None,
+        "patient": said.patient, "subject": said.subject, "org": said.org, "action": said.action,
+        "data_class": said.data_class, "allowed": None if said.allowed is None else int(said.allowed),
+        "reason": said.reason, "rule": said.rule, "basis": said.basis, "documents": " ".join(said.applied) or None,
+        "degraded": int(said.degraded), "line": line,
+    }  # fmt: skip

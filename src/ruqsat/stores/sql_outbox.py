@@ -1,0 +1,204 @@
+"""
+The outbox: notices wait here from the transaction that made them until somebody was told, or why not is on record.
+
+As in ``sql_facts``, each function takes a Connection inside a transaction and neither
+begins nor ends one: whoever changes something adds its notices in the same transaction.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ruqsat.core.instant import Instant
+from ruqsat.core.notice import Notice
+from ruqsat.core.outgoing import (
+    DEAD,
+    DELIVERED,
+    NOT_SENT,
+    PENDING,
+    RETRIABLE,
+    SKIPPED,
+    Claimed,
+    Listed,
+    Outcome,
+    Standing,
+)
+from ruqsat.stores.sql_schema import outbox, patient_channel, patient_facts
+
+Close = Callable[[Notice], bytes]
+"""Makes the body of a notice: its facts, sealed where there is a key."""
+
+PAGE = 100
+
+_LISTED = [outbox.c[name] for name in Listed.__struct_fields__]
+_CLAIMED = [
+    outbox.c[name] for name in Claimed.__struct_fields__ if name in outbox.c and name not in ("claim", "channel")
+]
+
+
+class _Cabinet(Struct):
+    """What of a patient's facts says whether there is a cabinet."""
+
+    egov: bool = False
+
+
+_read_cabinet = msgspec.json.Decoder(_Cabinet)
+
+
+def add_notices(
+    connection: Connection, notices: Sequence[Notice], close: Close, now: Instant, *, settle: Instant = 0
+) -> int:
+    """
+    Add notices, unless they are there already; return how many were not.
+
+    Args:
+        close: Makes the body of each.
+        settle: How long after *now* none is delivered, whenever it is due.
+    """
+    rows = [_row(notice, close, now, settle) for notice in notices]
+    if not rows:
+        return 0
+    made = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = made(outbox).on_conflict_do_nothing(index_elements=[outbox.c.key]).returning(outbox.c.key)
+    return len(connection.execute(statement, rows).all())
+
+
+def withdraw_notices(connection: Connection, entries: Collection[str], now: Instant) -> int:
+    """Leave out what is to be told of decisions that were never sent; return how many it was not too late for."""
+    if not entries:
+        return 0
+    waiting = (outbox.c.entry.in_(entries)) & (outbox.c.state == PENDING)
+    return connection.execute(
+        update(outbox).where(waiting).values(state=SKIPPED, reason=NOT_SENT, settled_at=now)
+    ).rowcount
+
+
+def claim_notices(connection: Connection, now: Instant, limit: int, lease: Instant, claim: str) -> list[Claimed]:
+    """
+    Take the notices in hand that are due longest: nobody else takes them until *lease* is over.
+
+    Each time counts as an attempt, so that one whose deliverer always dies ends as well.
+    """
+    due = select(*_CLAIMED).where(outbox.c.state == PENDING, outbox.c.next_at <= now)
+    found = connection.execute(due.order_by(outbox.c.next_at).limit(limit).with_for_update(skip_locked=True)).mappings()
+    rows = [dict(row) for row in found]
+    if not rows:
+        return []
+    taken = update(outbox).where(outbox.c.key.in_([row["key"] for row in rows]))
+    connection.execute(taken.values(claim=claim, attempts=outbox.c.attempts + 1, next_at=now + lease))
+    named = {row["patient"] for row in rows} - {None}
+    channels, cabinets = _channels(connection, named), _cabinets(connection, named)
+    return [_claimed(row, claim, channels, cabinets) for row in rows]
+
+
+def settle_notice(
+    connection: Connection, notice: Claimed, outcome: Outcome, channel: str | None, now: Instant, next_at: Instant
+) -> None:
+    """
+    Write down how an attempt ended; *next_at* is when a retry is due.
+
+    That it was delivered is true whoever has it in hand by now; anything else is only
+    written by whoever still has.  The facts of what was delivered are forgotten.
+    """
+    mine = (outbox.c.key == notice.key) & (outbox.c.claim == notice.claim)
+    said: dict[str, Any] = {"channel": channel, "reason": outcome.reason}
+    if outcome.result == "delivered":
+        where = (outbox.c.key == notice.key) & ((outbox.c.state == PENDING) | mine)
+        said |= {"state": DELIVERED, "settled_at": now, "body": b""}
+    elif outcome.result == "retry":
+        where = mine & (outbox.c.state == PENDING)
+        said |= {"next_at": next_at}
+    else:
+        where = mine & (outbox.c.state == PENDING)
+        said |= {"state": DEAD if outcome.result == "dead" else SKIPPED, "settled_at": now}
+    connection.execute(update(outbox).where(where).values(**said, claim=None))
+
+
+def read_standing(connection: Connection) -> Standing:
+    """Return how many wait and how many were given up."""
+    question = select(outbox.c.state, func.count(), func.min(outbox.c.due)).where(outbox.c.state.in_((PENDING, DEAD)))
+    found = {state: (count, due) for state, count, due in connection.execute(question.group_by(outbox.c.state))}
+    waiting, oldest = found.get(PENDING, (0, None))
+    return Standing(waiting, found.get(DEAD, (0, None))[0], oldest)
+
+
+def list_notices(
+    connection: Connection, states: Collection[str], patient: str | None, after: tuple[Instant, str], limit: int = PAGE
+) -> list[Listed]:
+    """Return a page of notices in the order they were made, those after *after* (instant and key)."""
+    made, key = outbox.c.created_at, outbox.c.key
+    question = select(*_LISTED).where((made > after[0]) | ((made == after[0]) & (key > after[1])))
+    if states:
+        question = question.where(outbox.c.state.in_(states))
+    if patient is not None:
+        question = question.where(outbox.c.patient == patient)
+    rows = connection.execute(question.order_by(made, key).limit(limit)).mappings()
+    return [Listed(**dict(row)) for row in rows]
+
+
+def retry_notices(connection: Connection, keys: Collection[str] | None, reason: str | None, now: Instant) -> int:
+    """
+    Have notices tried again that were given up, or skipped for a reason that may have passed; return how many.
+
+    Args:
+        keys: These; None is all of them.
+        reason: Only those that ended for it; None is any.
+    """
+    again = (outbox.c.state == DEAD) | ((outbox.c.state == SKIPPED) & outbox.c.reason.in_(RETRIABLE))
+    question = update(outbox).where(again)
+    if keys is not None:
+        question = question.where(outbox.c.key.in_(keys))
+    if reason is not None:
+        question = question.where(outbox.c.reason == reason)
+    later = func.coalesce(outbox.c.deferred_until, 0)
+    when = func.greatest(later, now) if connection.dialect.name == "postgresql" else func.max(later, now)
+    return connection.execute(
+        question.values(state=PENDING, attempts=0, next_at=when, claim=None, settled_at=None)
+    ).rowcount
+
+
+def set_channel(connection: Connection, patient: str, channel: str | None, now: Instant) -> None:
+    """Have a patient told by *channel* from now on; None is the usual one."""
+    connection.execute(patient_channel.delete().where(patient_channel.c.patient == patient))
+    if channel is not None:
+        connection.execute(
+            patient_channel.insert(), {"patient": patient, "channel": channel, "changed_at": now}
+        )  # fmt: skip
+
+
+def _row(notice: Notice, close: Close, now: Instant, settle: Instant) -> dict[str, Any]:
+    is_over = notice.skipped is not None
+    return {
+        "key": notice.key, "state": SKIPPED if is_over else PENDING, "kind": notice.kind, "audience": notice.audience,
+        "patient": notice.patient, "recipient": notice.recipient, "org": notice.org, "entry": notice.entry,
+        "channel": None, "reason": notice.skipped, "legal_ground": notice.ground, "due": notice.due,
+        "deferred_until": notice.deferred_until, "attempts": 0, "next_at": max(notice.due, now + settle),
+        "claim": None, "created_at": now, "settled_at": now if is_over else None,
+        "body": b"" if is_over else close(notice),
+    }  # fmt: skip
+
+
+def _channels(connection: Connection, patients: Collection[str]) -> dict[str, str]:
+    question = select(patient_channel.c.patient, patient_channel.c.channel)
+    found = connection.execute(question.where(patient_channel.c.patient.in_(patients)))
+    return {row.patient: row.channel for row in found}
+
+
+def _cabinets(connection: Connection, patients: Collection[str]) -> dict[str, bool]:
+    found = connection.execute(
+        select(patient_facts.c.id, patient_facts.c.body).where(patient_facts.c.id.in_(patients))
+    )  # fmt: skip
+    return {row.id: _read_cabinet.decode(row.body).egov for row in found}
+
+
+def _claimed(row: dict[str, Any], claim: str, channels: dict[str, str], cabinets: dict[str, bool]) -> Claimed:
+    patient, attempts = row["patient"], row.pop("attempts") + 1
+    is_own = row["audience"] == "patient" and patient is not None
+    return Claimed(
+        **row, attempts=attempts, claim=claim, channel=channels.get(patient) if is_own else None,
+        egov=cabinets.get(patient, False) if is_own else None,
+    )  # fmt: skip

@@ -1,0 +1,271 @@
+"""Who is told of a decision: the patient or who stands for a child, at once, later or not at all, and on which ground."""
+
+from datetime import date
+from typing import Any
+
+import msgspec
+import pytest
+
+from ruqsat.core import notice as notices
+from ruqsat.core.facts import PatientFacts, RecordStatus, Representation, StatutoryRequest
+from ruqsat.core.instant import HOUR, parse_instant
+from ruqsat.core.journaled import Journaled, read_line
+from ruqsat.core.notice import Notice, is_shielded, notice_key, notices_of
+from ruqsat.core.request import ResourceProperties
+from ruqsat.core.vocabulary import AdolescentShield, Switches
+
+AT = "2026-11-24T10:00:00.000000Z"
+MOMENT = parse_instant(AT)
+SWITCHES = Switches()
+MOTHER = Representation("r1", "mother", "parent", verified=True)
+FATHER = Representation("r2", "father", "parent", verified=True)
+
+
+def entry(**said: Any) -> Journaled:
+    """Return the entry of an allowed reading by dr_aida, with what is *said* of it."""
+    usual = {
+        "n": 1, "hash": "00", "kind": "decision", "id": "a-1", "at": AT, "allowed": True, "action": "read",
+        "subject": "dr_aida", "org": "h1", "patient": "p1", "basis": "consent", "law": ("R3",),
+        "duties": ("notify_subject",), "data_class": "labs",
+    }  # fmt: skip
+    return msgspec.convert(usual | said, Journaled)
+
+
+def told(said: Journaled, *patients: PatientFacts, switches: Switches = SWITCHES) -> list[Notice]:
+    """Return the notices of an entry."""
+    return list(notices_of(said, {each.id: each for each in patients}, switches))
+
+
+def audiences(found: list[Notice]) -> list[tuple[str, str | None, str | None]]:
+    """Return to whom they go, and why one does not."""
+    return [(each.audience, each.recipient, each.skipped) for each in found]
+
+
+def born(year: int, **more: Any) -> PatientFacts:
+    """Return a patient born on the day of the entry in *year*, with a mother and a father."""
+    return PatientFacts("p1", date(year, 11, 24), representations=(MOTHER, FATHER), **more)
+
+
+def test_a_use_is_told_to_the_patient_with_who_what_when_and_on_which_ground() -> None:
+    """The text has what it needs, and nothing of the record: neither its class nor its id (order §20)."""
+    (found,) = told(entry(resource="o1"), PatientFacts("p1", date(1980, 1, 1)))
+
+    assert (found.kind, found.audience, found.patient, found.org, found.due) == ("use", "patient", "p1", "h1", MOMENT)
+    assert found.facts == {"at": AT, "action": "read", "by": "dr_aida", "basis": "consent", "law": "R3"}
+    assert "labs" not in str(found) and "o1" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("action", "kind"),
+    [("read", "use"), ("search", "use"), ("update", "change"), ("create", "supplement"), ("disclose", "transfer"),
+     ("export", "transfer"), ("block", "block"), ("delete", "destroy"), ("consent_manage", "change")],
+)  # fmt: skip
+def test_use_change_and_supplement_are_told_apart(action: str, kind: str) -> None:
+    """The order names them one by one; what the Law adds has kinds of its own."""
+    assert [each.kind for each in told(entry(action=action))] == [kind]
+
+
+@pytest.mark.parametrize("said", [{"allowed": False}, {"kind": "not_sent"}, {"kind": "refusal"}, {"duties": ()}])
+def test_nothing_is_told_of_what_was_not_done(said: dict[str, Any]) -> None:
+    """A denial, an answer that was never sent, and a duty that is not there tell nobody of a use."""
+    assert told(entry(**said)) == []
+
+
+def test_a_patient_without_a_cabinet_is_a_notice_too() -> None:
+    """The answer leaves the duty out, the journal keeps it: whoever delivers records why nobody was told."""
+    assert audiences(told(entry(duties=(), untold=("notify_subject",)))) == [("patient", None, None)]
+
+
+def test_waiting_needs_a_ground_that_lets_it_wait() -> None:
+    """On a request of an investigator until the day on record; without such a ground at once, whatever the duty says."""
+    until = MOMENT + 90 * 24 * HOUR
+    request = StatutoryRequest("q1", "investigation", ("labs",), until, deferred_until=until)
+    patient = PatientFacts("p1", date(1980, 1, 1), requests=(request,))
+    waits = entry(duties=("notify_subject_deferred",), basis="kz273_4_3", applied=("q1",))
+
+    (found,) = told(waits, patient)
+    assert (found.deferred_until, found.due, found.ground) == (until, until, "H273.4.3")
+    (found,) = told(msgspec.structs.replace(waits, applied=()), patient)
+    assert found.deferred_until == MOMENT + notices.DEFERRED_HOURS * HOUR
+
+    (found,) = told(msgspec.structs.replace(waits, basis="consent"), patient)
+    assert (found.deferred_until, found.due, found.ground) == (None, MOMENT, None)
+
+
+def test_only_counter_intelligence_is_left_out_and_that_is_recorded() -> None:
+    """Code 273(4)(9) without a duty to tell: a notice that says it was suppressed, on which ground; no other basis."""
+    (found,) = told(entry(basis="kz273_4_9", duties=("human_approval",)))[1:]
+    assert (found.skipped, found.ground, found.audience, found.patient) == ("suppressed", "H273.4.9", "patient", "p1")
+
+    for basis in ("kz273_4_3", "kz273_4_8", "consent", "emergency_default"):
+        assert told(entry(basis=basis, duties=())) == []
+        assert [each.skipped for each in told(entry(basis=basis))] == [None]
+
+
+def test_an_adult_is_told_alone_and_a_child_through_the_parents() -> None:
+    """From sixteen both, from eighteen the patient alone; on the very birthday the new age counts."""
+    both = [("representatives", "father", None), ("representatives", "mother", None)]
+    own = [("patient", None, None)]
+
+    assert audiences(told(entry(), born(2008))) == own
+    assert audiences(told(entry(), born(2010))) == own + both
+    assert audiences(told(entry(), PatientFacts("p1", date(2010, 11, 25), representations=(MOTHER, FATHER)))) == both
+    assert audiences(told(entry(), PatientFacts("p1", date(2020, 1, 1)))) == own
+    assert audiences(told(entry(), PatientFacts("p1", None, representations=(MOTHER,)))) == own
+    assert audiences(told(entry())) == own
+
+
+def test_parents_learn_nothing_of_what_the_adolescent_consented_to_alone() -> None:
+    """Not a word to them, not even that something is kept back; a younger child's parents are told (Code 78(2))."""
+    shielded = entry(shielded=True)
+
+    assert audiences(told(shielded, born(2009))) == [("patient", None, None)]
+    assert audiences(told(shielded, born(2012))) == [
+        ("representatives", "father", None),
+        ("representatives", "mother", None),
+    ]
+    guarded = Switches(adolescent_shield=AdolescentShield(enabled=True, from_age=14))
+    assert audiences(told(shielded, born(2012), switches=guarded)) == [("patient", None, None)]
+
+
+@pytest.mark.parametrize(
+    "power",
+    [
+        Representation("r", "x", "parent", verified=False),
+        Representation("r", "x", "poa", verified=True, start=0),
+        Representation("r", "x", "parent", verified=True, revoked_at=MOMENT),
+        Representation("r", "x", "parent", verified=True, end=MOMENT),
+        Representation("r", "x", "parent", verified=True, start=MOMENT + 1),
+    ],
+)
+def test_whose_power_does_not_hold_is_told_nothing(power: Representation) -> None:
+    """Unverified, not begun, ended, revoked, or a power of attorney: then the child itself is told."""
+    patient = PatientFacts("p1", date(2020, 1, 1), representations=(power,))
+
+    assert audiences(told(entry(), patient)) == [("patient", None, None)]
+
+
+def test_an_incapacitated_adult_is_told_through_the_guardian() -> None:
+    """And, with no guardian on record, in person."""
+    guardian = Representation("g", "guardian_1", "guardian", verified=True)
+    ward = PatientFacts("p1", date(1980, 1, 1), incapacitated=True, representations=(guardian,))
+
+    assert audiences(told(entry(), ward)) == [("representatives", "guardian_1", None)]
+    alone = msgspec.structs.replace(ward, representations=())
+    assert audiences(told(entry(), alone)) == [("patient", None, None)]
+
+
+def test_nobody_is_told_of_the_own_act_and_the_other_parent_is() -> None:
+    """A mother who read her child's record is recorded as not told; the father is told."""
+    found = told(entry(subject="mother", basis="legal_rep"), born(2020))
+
+    assert audiences(found) == [("representatives", "father", None), ("representatives", "mother", "own_act")]
+
+
+def test_the_dead_and_the_unnamed_are_recorded_as_not_told() -> None:
+    """Never silent: a reason stands where nobody can be told."""
+    assert audiences(told(entry(), PatientFacts("p1", date(1950, 1, 1), deceased_at=MOMENT))) == [
+        ("patient", None, "deceased")
+    ]
+    assert audiences(told(entry(patient=None))) == [("patient", None, "nobody_named")]
+
+
+def test_each_patient_of_a_request_in_parts_is_told() -> None:
+    """Whoever is named beside is told as well, each once."""
+    found = told(entry(patients_beside=("p2", "p1", "p3")))
+
+    assert [each.patient for each in found] == ["p1", "p2", "p3"]
+    assert len({each.key for each in found}) == 3
+
+
+def test_the_privacy_office_is_told_of_broken_glass_with_the_hour_of_the_review() -> None:
+    """An alert and a review with its term; whom it concerns, and nothing clinical."""
+    found = told(entry(basis="emergency_override", duties=("alert_privacy_officer", "review:72", "human_approval")))
+
+    assert [(each.kind, each.audience, each.patient) for each in found] == [
+        ("alert", "privacy_officer", "p1"), ("review", "privacy_officer", "p1"), ("approval", "privacy_officer", "p1"),
+    ]  # fmt: skip
+    assert found[1].facts["before"] == "2026-11-27T10:00:00.000000Z"
+    assert not any("labs" in str(each) for each in found)
+
+
+def test_a_sampled_review_takes_part_of_the_accesses_the_same_part_each_time() -> None:
+    """About one in ten, settled by the id alone; neither none nor all."""
+    drawn = [n for n in range(1000) if told(entry(id=f"a-{n}", duties=("review_sampled",)))]
+
+    assert 50 < len(drawn) < 200
+    assert drawn == [n for n in range(1000) if told(entry(id=f"a-{n}", duties=("review_sampled",)))]
+
+
+def test_a_notice_has_the_same_key_whenever_it_is_made_and_another_has_another() -> None:
+    """The key names decision, kind, audience and addressee; it shows none of them."""
+    first, again = told(entry(), born(2010)), told(entry(), born(2010))
+    keys = {each.key for each in (*first, *told(entry(id="a-2")), *told(entry(action="update")))}
+
+    assert [each.key for each in first] == [each.key for each in again]
+    assert len(keys) == 5 and not any("p1" in key or "mother" in key for key in keys)
+    assert notice_key("a", "bc") != notice_key("ab", "c")
+
+
+@pytest.mark.parametrize(
+    ("properties", "enabled", "shielded"),
+    [
+        (ResourceProperties(self_consented=True, labels=()), False, True),
+        (ResourceProperties(labels=("PSY",)), False, False),
+        (ResourceProperties(labels=("PSY",)), True, True),
+        (ResourceProperties(labels=None), True, True),
+        (ResourceProperties(labels=()), True, False),
+        (ResourceProperties(labels=(), parts=({"id": "o2", "labels": ("SEX",)},)), True, True),
+        (ResourceProperties(labels=(), parts=({"id": "o2", "self_consented": True},)), False, True),
+        (None, True, False),
+    ],
+)
+def test_what_is_kept_from_the_parents_is_known_when_it_is_used(
+    properties: ResourceProperties | None, enabled: bool, shielded: bool
+) -> None:
+    """A visit consented to alone, a label of the shield or one that nobody knows; in any part."""
+    switches = Switches(adolescent_shield=AdolescentShield(enabled=enabled))
+    assert is_shielded(properties, "o1", None, switches) is shielded
+
+
+def test_a_label_that_only_the_store_knows_is_kept_too() -> None:
+    """The caller says none; the record on file has one."""
+    known = PatientFacts("p1", records=(RecordStatus("o1", "labs", ("STD",)),))
+    switches = Switches(adolescent_shield=AdolescentShield(enabled=True))
+
+    assert is_shielded(ResourceProperties(labels=()), "o1", known, switches)
+    assert not is_shielded(ResourceProperties(labels=()), "o2", known, switches)
+
+
+def test_a_line_with_its_personal_parts_beside_reads_as_one() -> None:
+    """Whichever way names stand in the line; an erased part names nobody, and a torn line is none."""
+    line = (
+        b'{"hash":"aa","prev":"bb","n":4,"kind":"decision","allowed":true,"sealed":["cc"],"personal":['
+        b'{"salt":"0","subject":"s"},{"salt":"0","patient":"p1"},{"salt":"0","patients_beside":["p2"]}]}\n'
+    )
+    read = read_line(line)
+    assert read is not None and (read.subject, read.patients, read.number) == ("s", ("p1", "p2"), 4)
+
+    gone = read_line(b'{"hash":"aa","prev":"bb","n":4,"kind":"decision","personal":[{"erased":"----"}]}\n')
+    assert gone is not None and gone.patients == ()
+    assert read_line(line[:-1]) is None and read_line(line[:40] + b"\n") is None and read_line(b"[]\n") is None
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"SUPPRESSIBLE": frozenset({"kz273_4_9", "consent"})},
+        {"DEFERRABLE": frozenset({"kz273_4_3", "consent"})},
+        {"_in_force": lambda powers, moment: tuple(power.subject for power in powers)},
+        {"_audiences": lambda entry, facts, switches: (True, tuple(each.subject for each in facts.representations))},
+    ],
+)
+def test_a_mistake_in_who_is_told_is_seen(mistake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suppressing or deferring without a ground, telling a parent whose power ended or who must not know."""
+    for name, value in mistake.items():
+        monkeypatch.setattr(notices, name, value)
+    with pytest.raises(AssertionError):
+        test_only_counter_intelligence_is_left_out_and_that_is_recorded()
+        test_waiting_needs_a_ground_that_lets_it_wait()
+        test_parents_learn_nothing_of_what_the_adolescent_consented_to_alone()
+        test_whose_power_does_not_hold_is_told_nothing(Representation("r", "x", "parent", verified=False))

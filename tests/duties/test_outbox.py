@@ -1,0 +1,210 @@
+"""The outbox keeps a notice once, gives it into one hand at a time, and forgets none."""
+
+import asyncio
+
+import msgspec
+import pytest
+from sqlalchemy import Connection
+
+from ruqsat.core.facts import PatientFacts
+from ruqsat.core.instant import SECOND
+from ruqsat.core.notice import Notice
+from ruqsat.core.outgoing import Claimed, Outcome, Standing
+from ruqsat.stores import sql_outbox
+from ruqsat.stores.sql import SqlStore
+from ruqsat.stores.sql_duties import LEASE, SqlDuties
+from ruqsat.stores.sql_outbox import add_notices, withdraw_notices
+from tests.duties.ground import MOMENT, close, opened, rows, run
+
+
+def notice(number: int, **said: object) -> Notice:
+    """Return one of many notices to p1."""
+    usual = Notice(f"k{number:03}", f"e-{number}", "use", "patient", "p1", None, "h1", {"by": "dr_aida"}, MOMENT)
+    return msgspec.structs.replace(usual, **said)
+
+
+async def add(store: SqlStore, *notices: Notice, now: int = MOMENT) -> int:
+    """Add notices in a transaction of their own."""
+    return await store.run_writing(lambda connection: add_notices(connection, notices, close, now))
+
+
+def test_a_notice_is_kept_once_however_often_it_is_added(url: str) -> None:
+    """The key alone tells; what was there stays as it was, even once it was delivered."""
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        assert await add(store, notice(1), notice(2), notice(1)) == 2
+        assert await add(store, notice(2, kind="change"), notice(3)) == 1
+        assert await rows(store, "kind") == ["use"] * 3
+
+        (first, *_) = await duties.claim(MOMENT, 1, "c")
+        await duties.settle(first, Outcome("delivered"), "log", MOMENT, 0)
+        assert await add(store, notice(1)) == 0
+        assert await rows(store, "state") == ["delivered", "pending", "pending"]
+
+    run(url, work)
+
+
+def test_notices_are_added_with_the_change_or_not_at_all(url: str) -> None:
+    """A transaction that fails after them leaves none."""
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        def fails(connection: Connection) -> None:
+            add_notices(connection, [notice(1)], close, MOMENT)
+            raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            await store.run_writing(fails)
+        assert await rows(store, "key") == []
+
+    run(url, work)
+
+
+def test_what_is_left_out_is_on_record_with_its_reason_and_never_claimed(url: str) -> None:
+    """Suppressed on its ground; nobody takes it in hand, nobody can have it tried again, its facts are not kept."""
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        await add(store, notice(1, skipped="suppressed", ground="H273.4.9"))
+
+        assert await duties.claim(MOMENT + 10**12, 10, "c") == []
+        assert await duties.retry(None, None, MOMENT) == 0
+        assert await rows(store, "state", "reason", "legal_ground", "body") == [
+            ("skipped", "suppressed", "H273.4.9", b"")
+        ]
+
+    run(url, work)
+
+
+def test_nothing_is_taken_before_its_time(url: str) -> None:
+    """Deferred until a day: not a microsecond sooner, and not by trying again either."""
+    until = MOMENT + 1000 * SECOND
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        await add(store, notice(1, due=until, deferred_until=until, ground="H273.4.3"))
+        assert await duties.claim(until - 1, 10, "c") == []
+        (found,) = await duties.claim(until, 10, "c")
+        await duties.settle(found, Outcome("dead", "x"), "log", until, 0)
+        assert await duties.retry(None, None, MOMENT) == 1
+        assert await duties.claim(until - 1, 10, "c") == []
+        assert len(await duties.claim(until, 10, "c")) == 1
+
+    run(url, work)
+
+
+def test_two_deliverers_never_have_the_same_notice_in_hand(url: str) -> None:
+    """Eight take at once what there is: each notice once; and again only when the lease of the first is over."""
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        await add(store, *map(notice, range(40)))
+        hands = await asyncio.gather(*[duties.claim(MOMENT, 7, f"c{n}") for n in range(8)])
+        taken = [each.key for hand in hands for each in hand]
+
+        assert sorted(taken) == [f"k{n:03}" for n in range(40)]
+        assert await duties.claim(MOMENT + LEASE - 1, 100, "d") == []
+        again = await duties.claim(MOMENT + LEASE, 100, "d")
+        assert len(again) == 40 and {each.attempts for each in again} == {2}
+
+    run(url, work)
+
+
+def test_on_a_server_deliverers_do_not_wait_for_each_other(truth: str) -> None:
+    """Rows that another transaction has in hand are passed over, not waited for."""
+
+    async def go() -> None:
+        async with opened(truth) as (store, _), opened(truth) as (_, others):
+            await add(store, *map(notice, range(4)))
+
+            def hold(connection: Connection) -> list[Claimed]:
+                return sql_outbox.claim_notices(connection, MOMENT, 2, LEASE, "c")
+
+            held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+
+            def slowly(connection: Connection) -> list[Claimed]:
+                found = hold(connection)
+                loop.call_soon_threadsafe(held.set_result, None)
+                asyncio.run_coroutine_threadsafe(free.wait(), loop).result(10)
+                return found
+
+            free = asyncio.Event()
+            first = asyncio.ensure_future(store.run_writing(slowly))
+            await held
+            second = await others.claim(MOMENT, 10, "d")
+            free.set()
+            assert {each.key for each in second}.isdisjoint(each.key for each in await first) and len(second) == 2
+
+    asyncio.run(go())
+
+
+def test_whoever_lost_the_lease_can_say_that_it_was_delivered_and_nothing_else(url: str) -> None:
+    """A failure reported late does not undo what another has done since; a delivery is true whoever says it."""
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        await add(store, notice(1))
+        (slow,) = await duties.claim(MOMENT, 1, "slow")
+        (quick,) = await duties.claim(MOMENT + LEASE, 1, "quick")
+        await duties.settle(slow, Outcome("dead", "x"), "webhook", MOMENT, 0)
+        assert await rows(store, "state", "claim") == [("pending", "quick")]
+        await duties.settle(slow, Outcome("delivered"), "webhook", MOMENT, 0)
+        await duties.settle(quick, Outcome("dead", "x"), "webhook", MOMENT, 0)
+        assert await rows(store, "state", "reason", "body") == [("delivered", None, b"")]
+
+    run(url, work)
+
+
+def test_what_was_never_sent_is_not_told_unless_it_is_too_late(url: str) -> None:
+    """Notices of a decision that was taken back are skipped with that reason; a delivered one stays delivered."""
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        await add(store, notice(1), notice(2, entry="e-1"), notice(3))
+        (first,) = await duties.claim(MOMENT, 1, "c")
+        await duties.settle(first, Outcome("delivered"), "log", MOMENT, 0)
+        assert await store.run_writing(lambda connection: withdraw_notices(connection, {"e-1"}, MOMENT)) == 1
+        assert await rows(store, "state", "reason") == [("delivered", None), ("skipped", "not_sent"), ("pending", None)]
+
+    run(url, work)
+
+
+def test_a_deliverer_learns_of_cabinet_and_channel_of_the_patient_alone(url: str) -> None:
+    """What is known of the patient says nothing of a representative."""
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        await store.record_facts((), (PatientFacts("p1", egov=True), PatientFacts("p2")))
+        await duties.set_channel("p1", "egov", MOMENT)
+        await duties.set_channel("p1", "webhook", MOMENT)
+        await duties.set_channel("p2", "webhook", MOMENT)
+        await duties.set_channel("p2", None, MOMENT)
+        await add(
+            store, notice(1), notice(2, patient="p2"), notice(3, audience="representatives", recipient="mother"),
+            notice(4, audience="privacy_officer"), notice(5, patient="p9"),
+        )  # fmt: skip
+        found = {each.key: (each.egov, each.channel) for each in await duties.claim(MOMENT, 9, "c")}
+        assert found == {
+            "k001": (True, "webhook"), "k002": (False, None), "k003": (None, None), "k004": (None, None), "k005": (False, None),
+        }  # fmt: skip
+
+    run(url, work)
+
+
+def test_what_was_given_up_is_counted_listed_and_tried_again_on_demand(url: str) -> None:
+    """All of it, one by its key, or those that ended for one reason; never what was delivered."""
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        await add(store, *map(notice, range(6)))
+        ends = ["delivered", "dead", "dead", "skipped", "skipped"]
+        reasons = [None, "http_500", "http_404", "egov_not_configured", "not_registered"]
+        claimed = await duties.claim(MOMENT, 5, "c")
+        for each, result, reason in zip(sorted(claimed, key=lambda one: one.key), ends, reasons, strict=True):
+            await duties.settle(each, Outcome(result, reason), "webhook", MOMENT, 0)  # type: ignore[arg-type]
+
+        assert await duties.standing() == Standing(1, 2, MOMENT)
+        listed = await duties.list_notices(("dead",), None, (0, ""), 10)
+        assert [(each.key, each.reason) for each in listed] == [("k001", "http_500"), ("k002", "http_404")]
+        page = await duties.list_notices((), "p1", (listed[0].created_at, "k003"), 10)
+        assert [each.key for each in page] == ["k004", "k005"]
+
+        assert await duties.retry(["k001"], None, MOMENT) == 1
+        assert await duties.retry(None, "egov_not_configured", MOMENT) == 1
+        assert await duties.retry(["k000", "k005"], None, MOMENT) == 0
+        assert await duties.standing() == Standing(3, 1, MOMENT)
+
+    run(url, work)
