@@ -39,6 +39,7 @@ from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.freshness_metrics import watch_freshness
 from ruqsat.service.information_point import InformationPoint, Limits
+from ruqsat.service.journal_views import JournalViews
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.service.record_seal import RecordSeal, read_record_key
@@ -56,6 +57,7 @@ from ruqsat.stores.policy_releases import Releases
 from ruqsat.stores.policy_sources import FolderSource, LastGood, ReleaseSource
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import is_postgres
+from ruqsat.stores.sql_journal_views import SqlJournalViews
 from ruqsat.web.control import Registries, build_control
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.listeners import Companion, Listener
@@ -181,7 +183,11 @@ async def open_process(
             tuple(RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()),
             BlockRegistry(store, information, CareRegistry(information, **about)),
             barrier,
-        )
+            JournalViews(
+                SqlJournalViews(store), information, store.token_key,
+                lambda: decision_point.policy_set, about["now"],
+            ),
+        )  # fmt: skip
         control = build_control(decision_point, registries, doors.verifier, metrics, state.status, state.readiness)
         apps = {
             "json": doors.authzen(

@@ -26,7 +26,7 @@ FUNCTIONS = {
 }
 SWITCHES = VOCABULARY["policy_defaults"] | {"requests_must_be_registered": False}
 CLASSES = set(VOCABULARY["classes"]) if "classes" in VOCABULARY else set(VOCABULARY["categories"])
-CLASSES |= {"session", "request", "status", "capacity", "civil_status"}  # the registries' own
+CLASSES |= {"session", "request", "status", "capacity", "civil_status", "audit"}  # the registries' own
 GROUPS = VOCABULARY["class_groups"]
 LABELS = VOCABULARY["labels"]
 ROLES = VOCABULARY["roles"]
@@ -35,7 +35,11 @@ REGISTRIES = {
     "nurse": {"create,read,update": ["session"]},
     "emergency_clinician": {"create,read,update": ["session"]},
     "records_officer": {"read,search,create,update": ["request"]},
-    "privacy_officer": {"read,search": ["session", "request", "status"], "update": ["session"]},
+    "privacy_officer": {
+        "read,search": ["session", "request", "status"],
+        "update": ["session"],
+        "journal_read": ["audit"],
+    },
     "sysadmin": {"create,update": ["directory"]},
     "registrar": {"update": ["capacity", "civil_status"]},
 }
@@ -203,7 +207,7 @@ def _validity(case: Case) -> tuple[str, str, str] | None:
         raise Denied("unmapped.action")
     if case.data_class not in CLASSES:
         raise Denied("unmapped.category")
-    if case.data_class in ("public", "directory") and case.patient is not None:
+    if case.data_class in ("public", "directory", "audit") and case.patient is not None:
         raise Denied("unmapped.category")
     if case.data_class == "public":
         return ("public", "public", "") if case.action in ("read", "search") else None
@@ -215,6 +219,8 @@ def _validity(case: Case) -> tuple[str, str, str] | None:
         raise Denied("purpose.unknown")
     if case.data_class == "directory":
         return ("directory", "public", "") if case.action in ("read", "search") else None
+    if case.data_class == "audit":
+        return None
     if case.patient is None and not (case.said.deidentified and set(case.purposes) <= SECONDARY):
         raise Denied("patient.unresolved")
     return None
@@ -478,6 +484,8 @@ def _operator(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0911, PLR0
             return "operator_duty", "operator_duty", "provenance"
     if "privacy_officer" in case.roles and case.all_for("HCOMPL"):
         if case.action == "journal_read" and case.is_in("journal"):
+            return "operator_duty", "operator_duty", ""
+        if case.action == "journal_read" and case.is_in("audit") and own:
             return "operator_duty", "operator_duty", ""
         if case.action in ("read", "search") and case.is_in("consent", "demographics", "session", "request", "status"):
             return "operator_duty", "operator_duty", ""

@@ -26,6 +26,9 @@ DESK = "PATADMIN"
 DIRECTORY = "directory"
 """The class of staff, machines and organisations, which are no patient's."""
 
+AUDIT = "audit"
+"""The class of an organisation's whole journal, which is no single patient's."""
+
 _MAX_TRACEPARENT = 256
 
 
@@ -38,7 +41,8 @@ class Asked(Struct, frozen=True):
         desk: What it needs of the registration desk.
         org: Organisation whose document it is, for the desk's own limits.
         type: What kind of thing it is, a type of FHIR where there is one.
-        data_class: Its data class, by which the policy decides; of the directory no patient is asked about.
+        data_class: Its data class, by which the policy decides; of the directory and of a whole journal
+            no patient is asked about.
         demanded: The patient or the representative demands it (order §24).
         tells_all: The answer tells of every visit and record, one that an adolescent consented to alone among them.
     """
@@ -116,7 +120,7 @@ class Gate:
         answer = await self._decision_point.decide(question, _origin(request, identity))
         if answer.reason == TRY_LATER:
             raise Refusal(503, TRY_LATER, "this cannot be decided and recorded now; nothing was changed")
-        unresolved = asked.patient is None and asked.data_class != DIRECTORY
+        unresolved = asked.patient is None and asked.data_class not in (DIRECTORY, AUDIT)
         if unresolved or not answer.decision.allowed:
             # An unknown document and a forbidden one read the same, whatever the reason was.
             raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
