@@ -19,7 +19,11 @@ IIN = "880808100203"
 
 
 def seen(
-    viewer: Viewer = "self", patient: PatientFacts | None = ADULT, now: int = NOW, switches: Switches | None = None, **said: Any
+    viewer: Viewer = "self",
+    patient: PatientFacts | None = ADULT,
+    now: int = NOW,
+    switches: Switches | None = None,
+    **said: Any,
 ) -> Access | None:
     """Return the row of a physician's reading, changed by what is *said*."""
     return access_shown(entry(**said), viewer, patient, switches or Switches(), now)
@@ -57,7 +61,9 @@ def test_no_identification_number_of_staff_is_shown(name: str, value: str) -> No
     assert value not in msgspec.json.encode(row).decode()
 
 
-@pytest.mark.parametrize(("basis", "is_marked"), [("emergency_default", True), ("emergency_override", True), ("consent", False)])
+@pytest.mark.parametrize(
+    ("basis", "is_marked"), [("emergency_default", True), ("emergency_override", True), ("consent", False)]
+)
 def test_emergencies_and_last_known_facts_are_marked(basis: str, is_marked: bool) -> None:
     """So that they stand out, and nothing else does."""
     row = seen(basis=basis, degraded=is_marked)
@@ -87,7 +93,9 @@ def test_a_denial_is_a_row_with_its_reason() -> None:
         (None, True, True),
     ],
 )  # fmt: skip
-def test_what_is_withheld_is_a_row_that_says_only_this(patient: PatientFacts | None, flag: bool, is_withheld: bool) -> None:
+def test_what_is_withheld_is_a_row_that_says_only_this(
+    patient: PatientFacts | None, flag: bool, is_withheld: bool
+) -> None:
     """That something was withheld, when, and by which law: no class, no role, no organisation may tell what it is."""
     row = seen(patient=patient, held=flag)
 
@@ -100,7 +108,9 @@ def test_the_own_attempt_to_read_what_is_withheld_says_no_more() -> None:
     """The reason would tell which class it is that is withheld."""
     said = {"allowed": False, "reason": "deny.self.therapeutic_hold", "subject": "anna", "held": True, "basis": None}
 
-    assert seen(patient=held(("TBOO",)), **said) == Access("d-1", parse_instant(AT), withheld=True, law=("R28", "H134.4"))
+    assert seen(patient=held(("TBOO",)), **said) == Access(
+        "d-1", parse_instant(AT), withheld=True, law=("R28", "H134.4")
+    )
 
 
 def test_a_representative_is_told_what_the_patient_is_not_yet() -> None:
@@ -121,7 +131,10 @@ def test_counter_intelligence_is_no_row(viewer: Viewer) -> None:
 
     for later in (NOW, NOW * 2):
         assert seen(viewer, patient, later, **said) is None
-        assert seen(viewer, patient, later, **said | {"allowed": False, "basis": None, "reason": "deny.statutory.scope"}) is None
+        assert (
+            seen(viewer, patient, later, **said | {"allowed": False, "basis": None, "reason": "deny.statutory.scope"})
+            is None
+        )
 
 
 @pytest.mark.parametrize("told", ["duties", "untold"])
@@ -129,7 +142,13 @@ def test_what_is_told_later_is_a_row_later(told: str) -> None:
     """A request of a court whose notice waits is in the log once the wait is over, to the microsecond."""
     until = NOW + 5 * HOUR
     patient = with_request(deferred_until=until)
-    said = {"basis": "kz273_4_3", "purpose": "HLEGAL", "applied": ["rq-1"], "duties": [], told: ["notify_subject_deferred"]}
+    said = {
+        "basis": "kz273_4_3",
+        "purpose": "HLEGAL",
+        "applied": ["rq-1"],
+        "duties": [],
+        told: ["notify_subject_deferred"],
+    }
 
     assert seen(patient=patient, now=until - 1, **said) is None
     assert seen(patient=patient, now=until, **said) is not None
@@ -153,7 +172,10 @@ def test_an_attempt_for_an_authority_gives_nothing_away(purpose: str) -> None:
 
 def test_the_register_of_requests_is_no_record_of_the_patient() -> None:
     """That one was written down would tell that there is one."""
-    assert seen(data_class="request", action="create", basis="operator_duty", purpose="HLEGAL", duties=["provenance"]) is None
+    assert (
+        seen(data_class="request", action="create", basis="operator_duty", purpose="HLEGAL", duties=["provenance"])
+        is None
+    )
 
 
 # ---- what an adolescent keeps from a representative (Code 78(2)) ---------------------------------------------

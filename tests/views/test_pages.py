@@ -60,7 +60,9 @@ def run(url: str, work: Callable[[SqlStore, SqlJournalViews], Any], **writers: l
     return asyncio.run(go())
 
 
-async def all_pages(pages: SqlJournalViews, wanted: JournalFilter, limit: int, shown: Any = ANYTHING) -> list[list[Any]]:
+async def all_pages(
+    pages: SqlJournalViews, wanted: JournalFilter, limit: int, shown: Any = ANYTHING
+) -> list[list[Any]]:
     """Return every page of a question."""
     after: Spot | None = None
     found: list[list[Any]] = []
@@ -115,7 +117,12 @@ def test_pages_hold_every_entry_once_newest_first(url: str, limit: int, monkeypa
 
 def test_a_document_is_compared_whole_and_by_its_letters(url: str) -> None:
     """`c-1` is neither `c-10` nor `C-1`; signs that a pattern would heed are letters here."""
-    shipped = [written(1, applied=["c-1", "x"]), written(2, applied=["c-10"]), written(3, applied=["C-1"]), written(4, applied=["c%"])]
+    shipped = [
+        written(1, applied=["c-1", "x"]),
+        written(2, applied=["c-10"]),
+        written(3, applied=["C-1"]),
+        written(4, applied=["c%"]),
+    ]
 
     async def work(_: SqlStore, pages: SqlJournalViews) -> None:
         views = JournalViews(pages, NobodyKnown(), bytes(32), lambda: None, lambda: NOW)  # type: ignore[arg-type, return-value]
@@ -227,7 +234,11 @@ def test_a_page_is_found_by_an_index(url: str, wanted: JournalFilter, index: str
             found = []
             for question in _questions(wanted, Spot(NOW, "w", 1, 1)):
                 said = question.limit(5).compile(connection, compile_kwargs={"literal_binds": True})
-                found.append("\n".join(str(tuple(row)) for row in connection.exec_driver_sql((ask + str(said)).replace("%", "%%"))))
+                found.append(
+                    "\n".join(
+                        str(tuple(row)) for row in connection.exec_driver_sql((ask + str(said)).replace("%", "%%"))
+                    )
+                )
             return found
 
         first, *others = await store.run_reading(plans, 5)

@@ -49,10 +49,17 @@ def test_no_cell_is_a_formula(start: str, name: str) -> None:
 
 def test_a_row_keeps_its_columns_whatever_is_in_it() -> None:
     """Quotes, commas and line ends stay inside their cell."""
-    rows = list(csv.DictReader(io.StringIO(csv_head() + csv_row(found(resource='a",\n"b')) + csv_row(found(law=["R3", "R5"])))))
+    rows = list(
+        csv.DictReader(io.StringIO(csv_head() + csv_row(found(resource='a",\n"b')) + csv_row(found(law=["R3", "R5"]))))
+    )
 
     assert [row["resource"] for row in rows] == ['a",\n"b', "o1"]
-    assert (rows[1]["law"], rows[1]["allowed"], rows[1]["degraded"], rows[1]["patients_beside"]) == ("R3 R5", "true", "", "")
+    assert (rows[1]["law"], rows[1]["allowed"], rows[1]["degraded"], rows[1]["patients_beside"]) == (
+        "R3 R5",
+        "true",
+        "",
+        "",
+    )
 
 
 def test_an_entry_tells_all_that_its_line_says() -> None:
@@ -85,10 +92,16 @@ def test_a_decision_by_consent_has_what_the_profile_demands() -> None:
 
     assert told["meta"] == {"profile": [PROFILE]} and told["id"] == "d-1" and told["recorded"] == AT
     assert (told["type"]["code"], told["action"], told["outcome"]) == ("110113", "E", "0")
-    assert told["subtype"] == [{"system": "https://profiles.ihe.net/ITI/BALP/CodeSystem/AuthZsubType", "code": "AuthZ-Consent"}]
+    assert told["subtype"] == [
+        {"system": "https://profiles.ihe.net/ITI/BALP/CodeSystem/AuthZsubType", "code": "AuthZ-Consent"}
+    ]
     client, user, org, authorizer = (agent(told, code) for code in ("110150", "IRCP", "PROV", "authserver"))
     assert [each["requestor"] for each in (client, user, org, authorizer)] == [False, True, False, False]
-    assert set(client) == {"type", "who", "requestor", "network"} and set(org) == set(authorizer) == {"type", "who", "requestor"}
+    assert set(client) == {"type", "who", "requestor", "network"} and set(org) == set(authorizer) == {
+        "type",
+        "who",
+        "requestor",
+    }
     assert user["who"]["identifier"] == {"system": "urn:kz:dsm54/subject", "value": "dr-aliya"}
     assert user["role"][0]["coding"][0]["code"] == "physician"
     assert told["purposeOfEvent"][0]["coding"][0]["code"] == user["purposeOfUse"][0]["coding"][0]["code"] == "TREAT"
@@ -117,7 +130,9 @@ def test_a_profile_is_claimed_only_where_it_is_kept(said: dict[str, Any], outcom
     assert told["outcome"] == outcome
     assert ("meta" in told) == claims
     documents = [each for each in told["entity"][1:]]
-    assert all((each["type"]["code"] == "Consent") == (told["subtype"][0]["code"] == "AuthZ-Consent") for each in documents)
+    assert all(
+        (each["type"]["code"] == "Consent") == (told["subtype"][0]["code"] == "AuthZ-Consent") for each in documents
+    )
 
 
 def test_an_event_names_no_record_and_nothing_clinical() -> None:

@@ -38,25 +38,25 @@ def word_of(kind: Kind, word: str, language: Language) -> str:
     return _find(f"{kind}-{word}", language) or word
 
 
-def page_text(name: str, language: Language) -> str:
+def page_text(name: str, language: Language, **values: str) -> str:
     """
-    Return a text of a page.
+    Return a text of a page, with *values* in their places.
 
     Raises:
         KeyError: there is none by this name; a mistake of ours.
     """
-    text = _find(f"page-{name}", language)
+    text = _find(f"page-{name}", language, values)
     if text is None:
         raise KeyError(name)
     return text
 
 
-def _find(name: str, language: Language) -> str | None:
+def _find(name: str, language: Language, values: dict[str, str] | None = None) -> str | None:
     catalogue = _catalogue(language)
     if not catalogue.has_message(name):
         return None
     pattern = catalogue.get_message(name).value
-    return None if pattern is None else str(catalogue.format_pattern(pattern)[0])
+    return None if pattern is None else str(catalogue.format_pattern(pattern, values)[0])
 
 
 @cache

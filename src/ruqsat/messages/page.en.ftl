@@ -25,4 +25,7 @@ page-organisation = organisation
 page-person = known there as
 page-none = There is nothing in this time.
 page-older = Earlier entries
+page-place-R = Order V2100023370, § { $n }
+page-place-H = Health Code, art. { $n }
+page-place-L = Law 94-V on personal data, art. { $n }
 page-languages = Language

@@ -25,4 +25,7 @@ page-organisation = организация
 page-person = обозначение сотрудника
 page-none = За это время записей нет.
 page-older = Более ранние записи
+page-place-R = Приказ V2100023370, пункт { $n }
+page-place-H = Кодекс о здоровье народа, статья { $n }
+page-place-L = Закон 94-V о персональных данных, статья { $n }
 page-languages = Язык

@@ -27,11 +27,11 @@ dd { margin: 0; }
 table { border-collapse: collapse; width: 100%; }
 caption { text-align: left; padding: .3rem 0; }
 th, td { border: 1px solid #767676; padding: .35rem .5rem; text-align: left; vertical-align: top; }
-td { overflow-wrap: anywhere; }
+td { overflow-wrap: break-word; }
 thead th { background: #eee; }
 tbody th { font-weight: normal; white-space: nowrap; }
-strong.mark { border: 2px solid #111; padding: 0 .25rem; }
-.law { font-size: .85rem; color: #333; }
+strong.mark { display: inline-block; border: 2px solid #111; padding: 0 .25rem; }
+.law { font-size: .9em; color: #333; }
 nav { margin: .8rem 0; }
 a { color: #003d99; }
 @media print {

@@ -13,6 +13,7 @@ from ruqsat.messages import LANGUAGES, Kind, Language, page_text, text_of, word_
 FIRST: Language = "kk"
 """The state language: whoever asks for none of ours reads it."""
 
+_KEY = re.compile(r"([RHL])([0-9]+(?:-[0-9]+)?)((?:\.[0-9]+(?:-[0-9]+)?)*)")
 _RANGE = re.compile(r"\s*([A-Za-z]{1,8})(?:-[A-Za-z0-9-]{1,35})?\s*(?:;\s*q=([01](?:\.[0-9]{1,3})?)\s*)?")
 
 
@@ -65,11 +66,26 @@ def told_access(row: Access, language: Language, laws: Mapping[str, Law], offset
 
 
 def told_law(key: str, language: Language, laws: Mapping[str, Law]) -> dict[str, Any]:
-    """Return a provision with its title in a language, as far as the register of laws knows it."""
+    """Return a provision with its place and title in a language, as far as the register of laws knows it."""
     law = laws.get(key)
     if law is None:
         return {"key": key}
-    return {"key": key, "title": getattr(law.title, language), "place": law.link}
+    return {"key": key, "place": place_of(key, language) or law.link, "title": getattr(law.title, language)}
+
+
+def place_of(key: str, language: Language) -> str | None:
+    """
+    Return where a provision stands, in words; None for a key of another form than the register's.
+
+    Examples:
+        >>> place_of("R28", "en"), place_of("H273.4.1", "en"), place_of("H60.1-1", "ru"), place_of("X1", "en")
+        ('Order V2100023370, § 28', 'Health Code, art. 273(4)(1)', 'Кодекс о здоровье народа, статья 60(1-1)', None)
+    """
+    found = _KEY.fullmatch(key)
+    if found is None:
+        return None
+    number = found[2] + "".join(f"({part})" for part in found[3].split(".")[1:])
+    return page_text(f"place-{found[1]}", language, n=number)
 
 
 def _told(kind: Kind, word: str | None, language: Language) -> dict[str, str] | None:
