@@ -132,7 +132,7 @@ def read_line(line: bytes) -> Journaled | None:
         >>> read_line(b'{"hash":"00","prev":"00","n":3,"kind":"decision","allowed":true,"patient":"p1"}\\n').patients
         ('p1',)
         >>> read_line(b'{"hash":"00","prev":"00","n":3,"kind":"deci')
-        >>> read_line(b'{"hash":"00","n":3,"kind":"decision","personal":[{"erased":"--"}]}\n').erased
+        >>> read_line(b'{"hash":"00","n":3,"kind":"decision","personal":[{"erased":"--"}]}\\n').erased
         True
     """
     if not line.endswith(b"\n"):
