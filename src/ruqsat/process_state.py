@@ -19,6 +19,7 @@ from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.web.load import Load
 
 if TYPE_CHECKING:
+    from ruqsat.duties import Duties
     from ruqsat.stores.redis import RedisSharing
 
 
@@ -34,6 +35,7 @@ class ProcessState:
         self.redis: RedisSharing | None = None
         self.sharing: Sharing | None = None
         self.follower: PolicyFollower | None = None
+        self.duties: Duties | None = None
         self.load = Load()
         self._draining = False
 
@@ -85,6 +87,7 @@ class ProcessState:
             "cache": {"hits": self._information.hits, "misses": self._information.misses,
                       "fills": self._information.fills, "forgotten": self._information.forgotten},
             "redis": self._shared(),
+            "duties": self.duties.status() if self.duties is not None else None,
             "degraded": {"mode": self._settings.degraded, "now": self._information.is_degraded,
                          "max_stale_seconds": self._settings.max_stale_seconds},
             "not_ready_because": self.not_ready_because(),
@@ -129,6 +132,8 @@ class ProcessState:
         """Let the metrics read the process at each scrape."""
         self._watch_releases(metrics)
         self._watch_shared(metrics)
+        if self.duties is not None:
+            self.duties.watch(metrics)
         information, journal = self._information, self._journal
         metrics.gauge("ruqsat_lease_age_seconds", "Since the last successful probe was sent", self._lease_age)
         metrics.gauge("ruqsat_ready", "1 if the process should get traffic", lambda: not self.not_ready_because())

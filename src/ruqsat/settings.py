@@ -51,6 +51,30 @@ class Settings(BaseSettings):
     redis_encrypt: bool = Field(True, description="what Redis holds is encrypted, not only sealed")
     journal_dir: Path = Field(Path("var/journal"), description="folder of the journal's segments")
     journal: Literal["durable", "lossy"] = Field("durable", description="`durable`, or `lossy` for measurements only")
+    journal_ship: bool = Field(True, description="the journal goes into the database, and people are told of it")
+    journal_keep_days: int = Field(
+        90,
+        ge=1,
+        le=100_000,
+        description="`ruqsat journal prune` deletes shipped segments that are older",
+    )
+    notice_channel: Literal["egov", "webhook", "log"] = Field(
+        "egov", description="how patients and representatives are told, unless another way was chosen for one"
+    )
+    notice_office_channel: Literal["webhook", "log"] = Field("log", description="how the privacy office is told")
+    notice_webhook_url: str | None = Field(
+        None,
+        pattern=r"^(https://|http://(127\.0\.0\.1|\[::1\]|localhost)[:/])[^\s#]+$",
+        description="where notices are POSTed: `https://…`",
+    )
+    notice_webhook_secret: SecretStr | None = Field(
+        None, description="what notices are signed with: `whsec_` and 24 to 64 bytes in base64"
+    )
+    notice_webhook_secret_file: Path | None = Field(None, description="file holding the secret of the webhook")
+    notice_egov_adapter: str | None = Field(
+        None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="`module:factory` of the way to e-gov cabinets"
+    )
+    notice_attempts: int = Field(100, ge=1, le=10_000, description="so often a notice is tried before it is given up")
     json_listen: str = Field("127.0.0.1:8181", description="AuthZEN JSON: `host:port`, `unix:/path` or `off`")
     auth_listen: str = Field("127.0.0.1:8182", description="forward-auth: `host:port`, `unix:/path` or `off`")
     grpc_listen: str = Field("off", description="Envoy's ext_authz over gRPC: `host:port`, `unix:/path` or `off`")
@@ -176,6 +200,13 @@ class Settings(BaseSettings):
             )
         if self.signature_crls and not self.signature_trust:
             raise ValueError("signature_crls without signature_trust revokes what nothing trusts: set both")
+        if self.notice_webhook_secret and self.notice_webhook_secret_file:
+            raise ValueError("set notice_webhook_secret or notice_webhook_secret_file, not both")
+        has_secret = bool(self.notice_webhook_secret or self.notice_webhook_secret_file)
+        if has_secret != (self.notice_webhook_url is not None):
+            raise ValueError("the webhook is half configured: notice_webhook_url goes with notice_webhook_secret")
+        if "webhook" in (self.notice_channel, self.notice_office_channel) and not self.notice_webhook_url:
+            raise ValueError("the channel `webhook` needs notice_webhook_url and notice_webhook_secret")
         if missing and (self.auth_listen != "off" or self.grpc_listen != "off"):
             raise ValueError(
                 "the forward-auth listener needs token_issuer, token_audience and one of token_key, "
@@ -211,6 +242,17 @@ class Settings(BaseSettings):
             SettingsError: the key file cannot be read.
         """
         return _secret_bytes(self.record_key, self.record_key_file, "RUQSAT_RECORD_KEY_FILE")
+
+    def notice_webhook_secret_bytes(self) -> bytes | None:
+        """
+        Return the secret of the webhook as it is written down, None where none is set.
+
+        Raises:
+            SettingsError: the file cannot be read.
+        """
+        return _secret_bytes(
+            self.notice_webhook_secret, self.notice_webhook_secret_file, "RUQSAT_NOTICE_WEBHOOK_SECRET_FILE"
+        )
 
     def record_key_previous_bytes(self) -> bytes | None:
         """

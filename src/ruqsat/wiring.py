@@ -23,6 +23,7 @@ from ruqsat.core.registered import KINDS
 from ruqsat.core.stated import check_stored
 from ruqsat.core.verdict import Verdict
 from ruqsat.core.world import project_world
+from ruqsat.duties import begin_duties
 from ruqsat.errors import PolicyError, StoreUnavailableError
 from ruqsat.listening import cancelled, find_doors, naming, started
 from ruqsat.policy_following import PolicyFromDatabase
@@ -57,6 +58,7 @@ from ruqsat.stores.policy_releases import Releases
 from ruqsat.stores.policy_sources import FolderSource, LastGood, ReleaseSource
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import is_postgres
+from ruqsat.stores.sql_duties import SqlDuties
 from ruqsat.stores.sql_journal_views import SqlJournalViews
 from ruqsat.web.control import Registries, build_control
 from ruqsat.web.forward_auth import ForwardAuth
@@ -170,7 +172,18 @@ async def open_process(
         )  # fmt: skip
         state = ProcessState(settings, administration, information, journal, clock, rehearsal)
         state.redis, state.sharing, state.load = redis, sharing, doors.load
-        state.follower = released.follower if released else None
+        state.follower, state.duties = (
+            released.follower if released else None,
+            begin_duties(
+                stack,
+                settings,
+                store,
+                journal,
+                seal,
+                lambda: decision_point.policy_set.vocabulary.switches,
+                clock.stamp,
+            ),
+        )
         state.watch(metrics)
         watch_freshness(metrics, freshness, information, barrier)
         about: dict[str, Any] = {
@@ -187,6 +200,7 @@ async def open_process(
                 SqlJournalViews(store), information, store.token_key,
                 lambda: decision_point.policy_set, about["now"],
             ),
+            SqlDuties(store.background()),
         )  # fmt: skip
         control = build_control(decision_point, registries, doors.verifier, metrics, state.status, state.readiness)
         apps = {

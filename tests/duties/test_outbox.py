@@ -10,10 +10,13 @@ from ruqsat.core.facts import PatientFacts
 from ruqsat.core.instant import SECOND
 from ruqsat.core.notice import Notice
 from ruqsat.core.outgoing import Claimed, Outcome, Standing
+from ruqsat.service.notice_bodies import NoticeBodies
+from ruqsat.service.record_seal import RecordSeal
 from ruqsat.stores import sql_outbox
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_duties import LEASE, SqlDuties
 from ruqsat.stores.sql_outbox import add_notices, withdraw_notices
+from ruqsat.stores.sql_reseal import Resealed, reseal_notices
 from tests.duties.ground import MOMENT, close, opened, rows, run
 
 
@@ -208,3 +211,25 @@ def test_what_was_given_up_is_counted_listed_and_tried_again_on_demand(url: str)
         assert await duties.standing() == Standing(3, 1, MOMENT)
 
     run(url, work)
+
+
+def test_the_facts_are_sealed_anew_when_the_key_changes(url: str) -> None:
+    """They open under the new key alone; what was delivered has none; a second run finds nothing to do."""
+    old, new = RecordSeal(bytes(range(32))), RecordSeal(bytes(32))
+    both = NoticeBodies(RecordSeal(bytes(32), bytes(range(32))))
+
+    async def fill(store: SqlStore, duties: SqlDuties) -> None:
+        before = NoticeBodies(old)
+        given = [*map(notice, range(9)), notice(10, skipped="suppressed")]
+        await store.run_writing(lambda connection: add_notices(connection, given, before.close, MOMENT))
+        (first,) = await duties.claim(MOMENT, 1, "c")
+        await duties.settle(first, Outcome("delivered"), "log", MOMENT, 0)
+
+    async def opens(store: SqlStore, duties: SqlDuties) -> None:
+        claimed = await duties.claim(MOMENT + LEASE, 20, "c")
+        assert [NoticeBodies(new).open(each) for each in claimed] == [{"by": "dr_aida"}] * 8
+
+    run(url, fill)
+    assert asyncio.run(reseal_notices(url, both.resealed, 3)) == Resealed(resealed=8, current=2)
+    assert asyncio.run(reseal_notices(url, both.resealed, 3)) == Resealed(current=10)
+    run(url, opens)

@@ -214,7 +214,7 @@ def test_only_decisions_are_rows(kind: str) -> None:
 
 def test_an_erased_entry_is_shown_as_erased() -> None:
     """The line stands, with what is left of it; nobody is made up."""
-    stays = {name: None for name in ("subject", "patient", "resource", "applied")}
+    stays = dict.fromkeys(("subject", "patient", "resource", "applied"))
     row = seen(**stays, sealed=["00"], personal=[{"erased": "----"}])
 
     assert row is not None and row.erased and row.person is None

@@ -129,7 +129,7 @@ def test_a_profile_is_claimed_only_where_it_is_kept(said: dict[str, Any], outcom
 
     assert told["outcome"] == outcome
     assert ("meta" in told) == claims
-    documents = [each for each in told["entity"][1:]]
+    documents = list(told["entity"][1:])
     assert all(
         (each["type"]["code"] == "Consent") == (told["subtype"][0]["code"] == "AuthZ-Consent") for each in documents
     )

@@ -11,11 +11,12 @@ from ruqsat.core.consent_record import ConsentRow
 from ruqsat.core.registered import RecordRow
 from ruqsat.errors import SettingsError
 from ruqsat.service import consent_changes, record_changes
+from ruqsat.service.notice_bodies import NoticeBodies
 from ruqsat.service.record_seal import RecordSeal
 from ruqsat.settings import load_settings
 from ruqsat.stores.migrations import HEAD
 from ruqsat.stores.sql_database import current_revision, renew_epoch, upgrade_database
-from ruqsat.stores.sql_reseal import reseal_records
+from ruqsat.stores.sql_reseal import reseal_notices, reseal_records
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -66,12 +67,15 @@ def reseal(
     seal = record_seal(settings)
     if seal is None:
         raise SettingsError("records are sealed under a key: set RUQSAT_RECORD_KEY or RUQSAT_RECORD_KEY_FILE")
-    told = asyncio.run(reseal_records(settings.database_url.get_secret_value(), partial(_resealed, seal=seal), batch))
-    console().print(
-        f"{told.resealed} records sealed under the new key, {told.current} were already; "
-        f"{told.changed} changed meanwhile, {told.unreadable} open under no key"
-    )
-    if told.changed or told.unreadable:
+    url = settings.database_url.get_secret_value()
+    records = asyncio.run(reseal_records(url, partial(_resealed, seal=seal), batch))
+    notices = asyncio.run(reseal_notices(url, NoticeBodies(seal).resealed, batch))
+    for what, told in (("records", records), ("notices", notices)):
+        console().print(
+            f"{told.resealed} {what} sealed under the new key, {told.current} were already; "
+            f"{told.changed} changed meanwhile, {told.unreadable} open under no key"
+        )
+    if any(told.changed or told.unreadable for told in (records, notices)):
         console().print("keep the key before, and run this again")
         raise typer.Exit(1)
 

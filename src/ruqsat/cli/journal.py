@@ -11,6 +11,7 @@ import msgspec
 import typer
 from rich.console import Console
 
+from ruqsat.cli import journal_prune
 from ruqsat.stores.journal_folder import MISSING_FOLDER, FolderFinding, FolderReport, as_text, verify_folder
 
 INTACT, ALTERED, USAGE = 0, 1, 2
@@ -21,6 +22,9 @@ app = typer.Typer(no_args_is_help=True, help="Verify the journal of decisions.")
 @app.callback()
 def journal() -> None:
     """Verify the journal of decisions."""
+
+
+app.command("prune")(journal_prune.prune)
 
 
 @app.command()

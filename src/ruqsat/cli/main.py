@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from ruqsat import __version__
-from ruqsat.cli import conformance, consent, db, explain, facts, policy, proxy
+from ruqsat.cli import conformance, consent, db, explain, facts, notices, policy, proxy
 from ruqsat.cli import journal as journal_command
 from ruqsat.cli import serve as serve_command
 from ruqsat.errors import RuqsatError, StoreUnavailableError
@@ -21,6 +21,7 @@ app.add_typer(journal_command.app, name="journal", help="Verify the journal.")
 app.add_typer(consent.app, name="consent", help="Withdraw consents, through the control API.")
 app.add_typer(db.app, name="db", help="Upgrade the tables of the database.")
 app.add_typer(facts.app, name="facts", help="Import and export everybody's facts.")
+app.add_typer(notices.app, name="notices", help="List notices, try them again.")
 app.add_typer(proxy.app, name="proxy", help="Configure and test proxies.")
 app.command("serve")(serve_command.serve)
 app.command("explain")(explain.explain)

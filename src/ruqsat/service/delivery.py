@@ -179,7 +179,8 @@ class Delivery:
         if outcome.result == "retry" and notice.attempts >= self._attempts:
             outcome = Outcome("dead", outcome.reason)
         if outcome.result in ("dead", "skipped"):
-            _log.warning("notice_%s key=%s channel=%s reason=%s", outcome.result, notice.key, channel, outcome.reason)
+            level = logging.WARNING if outcome.result == "dead" else logging.DEBUG  # a reason is on record either way
+            _log.log(level, "notice_%s key=%s reason=%s", outcome.result, notice.key, outcome.reason)
         self.outcomes[outcome.result] += 1
         now = self._now()
         try:

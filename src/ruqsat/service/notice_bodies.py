@@ -35,6 +35,19 @@ class NoticeBodies:
             return _OPEN + text
         return _SEALED + self._seal.close(text, notice.patient or "", notice.key, _VERSION)
 
+    def resealed(self, key: str, patient: str | None, body: bytes) -> bytes | None:
+        """
+        Return *body* under the newest key; None if it is so already, or was never sealed.
+
+        Raises:
+            RecordUnreadableError: it opens under no key.
+        """
+        kind, box = body[:1], body[1:]
+        if kind != _SEALED or self._seal is None or self._seal.is_current(box):
+            return None
+        text = self._seal.open(box, patient or "", key, _VERSION)
+        return _SEALED + self._seal.close(text, patient or "", key, _VERSION)
+
     def open(self, notice: Claimed) -> dict[str, str]:
         """
         Return the facts of a notice.

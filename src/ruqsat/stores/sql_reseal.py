@@ -17,7 +17,7 @@ from ruqsat.core.registered import RecordRow
 from ruqsat.errors import StoreUnavailableError
 from ruqsat.stores.sql_database import UPGRADE_SECONDS, open_database
 from ruqsat.stores.sql_records import row_of
-from ruqsat.stores.sql_schema import consent_record, record
+from ruqsat.stores.sql_schema import consent_record, outbox, record
 
 Sealed = ConsentRow | RecordRow
 
@@ -63,6 +63,52 @@ async def reseal_records(url: str, reseal: Callable[[Any], Sealed | None], batch
         await lane.aclose()
         database.release()
     return told
+
+
+ResealBody = Callable[[str, str | None, bytes], bytes | None]
+"""Given key, patient and body of a notice, makes the body under the new key; None leaves it."""
+
+
+async def reseal_notices(url: str, reseal: ResealBody, batch: int) -> Resealed:
+    """
+    Give every notice whose facts are kept the seal that *reseal* makes of it, with the promises of ``reseal_records``.
+
+    Raises:
+        SettingsError: it is not a database of ours at our revision.
+        StoreUnavailableError: the database failed; the batches before stay.
+    """
+    told, database = Resealed(), open_database(url)
+    lane = database.writer()
+    try:
+        await lane.run(database.prepare, UPGRADE_SECONDS, commit=True)
+        after: str | None = ""
+        while after is not None:
+            after = await lane.run(partial(_reseal_bodies, after, batch, reseal, told), UPGRADE_SECONDS, commit=True)
+    finally:
+        await lane.aclose()
+        database.release()
+    return told
+
+
+def _reseal_bodies(
+    after: str, batch: int, reseal: ResealBody, told: Resealed, connection: Connection
+) -> str | None:  # fmt: skip
+    question = select(outbox.c.key, outbox.c.patient, outbox.c.body).where(outbox.c.key > after)
+    rows = connection.execute(question.order_by(outbox.c.key).limit(batch)).all()
+    for key, patient, body in rows:
+        try:
+            new = reseal(key, patient, body)
+        except StoreUnavailableError:
+            told.unreadable += 1
+            continue
+        if new is None:
+            told.current += 1
+            continue
+        same = (outbox.c.key == key) & (outbox.c.body == body)
+        is_changed = connection.execute(update(outbox).where(same).values(body=new)).rowcount == 1
+        told.resealed += is_changed
+        told.changed += not is_changed
+    return rows[-1].key if rows else None
 
 
 def _reseal_batch(

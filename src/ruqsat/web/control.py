@@ -33,6 +33,7 @@ from ruqsat.web.consents import build_consents, schemas
 from ruqsat.web.gate import Gate
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.journal import build_journal
+from ruqsat.web.notices import Notices, build_notices
 from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable, describe_problems
 from ruqsat.web.records import build_records, record_schemas
 from ruqsat.web.visibility import describe_waiting, wait_when_asked
@@ -51,6 +52,7 @@ class Registries(Struct, frozen=True):
     blocks: BlockRegistry
     barrier: Barrier
     views: JournalViews
+    notices: Notices
 
 
 def build_control(
@@ -98,6 +100,7 @@ def build_control(
     app.include_router(build_consents(registries.consents, gate))
     for each in registries.records:
         app.include_router(build_records(each, gate))
+    app.include_router(build_notices(registries.notices, gate))
     for router in (
         *build_facts(registries.blocks, gate),
         build_access_log(registries.views, gate),

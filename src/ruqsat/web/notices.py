@@ -1,0 +1,92 @@
+"""Notices on the control API: the privacy office sees who was told of what, who was not, and why (order §20)."""
+
+from collections.abc import Collection
+from typing import Annotated, Any, Literal, Protocol
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+
+from ruqsat.core.instant import Instant, render_instant
+from ruqsat.core.outgoing import Listed
+from ruqsat.web.gate import Asked, Gate
+from ruqsat.web.problems import Problem, Refusal
+
+JOURNAL = "journal"
+"""The data class by which notices are decided: they tell what the journal tells."""
+
+_MOMENTS = ("due", "deferred_until", "next_at", "created_at", "settled_at")
+
+
+class Notices(Protocol):
+    """Where notices are on record."""
+
+    async def list_notices(
+        self, states: Collection[str], patient: str | None, after: tuple[Instant, str], limit: int
+    ) -> list[Listed]:
+        """Return a page of notices in the order they were made."""
+        ...
+
+
+class NoticeOut(BaseModel):
+    """A notice without its facts; ``entry`` is the decision that it tells of."""
+
+    key: str
+    state: Literal["pending", "delivered", "skipped", "dead"]
+    kind: str
+    audience: str
+    patient: str | None
+    recipient: str | None
+    org: str | None
+    entry: str
+    channel: str | None
+    reason: str | None
+    legal_ground: str | None
+    due: str
+    deferred_until: str | None
+    attempts: int
+    next_at: str
+    created_at: str
+    settled_at: str | None
+
+
+class NoticePage(BaseModel):
+    """Notices, and what to ask with for those after them."""
+
+    notices: list[NoticeOut]
+    next: str | None
+
+
+def build_notices(notices: Notices, gate: Gate) -> APIRouter:
+    """Build the route."""
+    problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (401, 403, 422, 503)}
+    router = APIRouter(prefix="/v1/notices", tags=["notices"], responses=problems)
+
+    @router.get("", response_model=NoticePage, summary="List what a patient, or others because of it, were told.")
+    async def page(
+        request: Request,
+        patient: Annotated[str, Query(min_length=1, max_length=256)],
+        state: Annotated[Literal["pending", "delivered", "skipped", "dead"] | None, Query()] = None,
+        cursor: Annotated[str, Query(max_length=80, pattern=r"^([0-9]{1,17}\.[0-9a-f]{1,60})?$")] = "",
+        limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    ) -> Response:
+        identity = await gate.identify(request)
+        asked = Asked("journal_read", "journal_read", patient, "Notice/all", type="Notice", data_class=JOURNAL)
+        if (await gate.admit(request, identity, asked)).basis != "operator_duty":
+            # What is held back from the patient on a legal ground stands here too: it is the office's alone.
+            raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
+        made, _, key = cursor.partition(".")
+        after = (int(made), key) if made else (-1, "")
+        rows = await notices.list_notices((state,) if state else (), patient, after, limit + 1)
+        more = f"{rows[limit - 1].created_at}.{rows[limit - 1].key}" if len(rows) > limit else None
+        said = {"notices": [describe(each) for each in rows[:limit]], "next": more}
+        return JSONResponse(said, headers={"Cache-Control": "no-store"})
+
+    return router
+
+
+def describe(notice: Listed) -> dict[str, Any]:
+    """Return a notice as it is shown, with its moments in words."""
+    said = msgspec.structs.asdict(notice)
+    return said | {name: render_instant(at) for name in _MOMENTS if (at := said[name]) is not None}

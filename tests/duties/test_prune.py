@@ -1,0 +1,77 @@
+"""Segments are deleted once they are old and in the database, and never before."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, delete
+
+from ruqsat.stores.journal_folder import list_segments
+from ruqsat.stores.journal_prune import Pruned, prune_journal
+from ruqsat.stores.sql_schema import journal_entry
+from tests.duties.ground import MOMENT, opened, run
+from tests.duties.test_shipping import decision, ship_all, shipper, write
+from tests.process.starter import run_cli
+
+LATER = MOMENT + 1
+
+
+def numbers(folder: Path) -> list[int]:
+    """Return the segments that are there."""
+    return [each.number for each in list_segments(folder)]
+
+
+def test_only_what_is_shipped_and_old_is_deleted(url: str, tmp_path: Path) -> None:
+    """Not shipped: nothing; shipped and young: nothing; both: all but the last; and the journal goes on from there."""
+    folder = tmp_path / "j"
+
+    async def go() -> None:
+        await write(folder, *map(decision, range(20)))
+        last = numbers(folder)[-1]
+        async with opened(url) as (_, duties):
+            assert await prune_journal(folder, duties, LATER) == Pruned(0, 1, "not all of it is in the database")
+            await ship_all(shipper(folder, duties))
+            assert (await prune_journal(folder, duties, MOMENT)).segments == 0
+            assert await prune_journal(folder, duties, LATER) == Pruned(last - 1, last, "it is the last")
+            assert numbers(folder) == [last]
+            await write(folder, decision(20))
+            await ship_all(shipper(folder, duties))
+            assert numbers(folder) == [last, last + 1]
+
+    asyncio.run(go())
+
+
+def test_one_line_that_the_database_lacks_keeps_its_segment_and_all_after_it(url: str, tmp_path: Path) -> None:
+    """What was deleted there, or could not be read here, is not deleted here."""
+
+    async def go() -> None:
+        await write(tmp_path, *map(decision, range(30)))
+        async with opened(url) as (store, duties):
+            await ship_all(shipper(tmp_path, duties))
+
+            def lose(connection: Connection) -> None:
+                connection.execute(
+                    delete(journal_entry).where(journal_entry.c.segment == 3, journal_entry.c.number == 1)
+                )
+
+            await store.run_writing(lose)
+            assert (await prune_journal(tmp_path, duties, LATER))[:2] == (2, 3)
+            path = list_segments(tmp_path)[0].path
+            path.write_bytes(path.read_bytes() + b"\x00\n")
+            assert (await prune_journal(tmp_path, duties, LATER)).segments == 0
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("days", ["1", "36500"])
+def test_the_command_prunes_by_the_setting(days: str, tmp_path: Path) -> None:
+    """Older than so many days, by the settings or the word; the last segment stays."""
+    url, folder = f"sqlite:///{tmp_path}/truth.db", tmp_path / "journal"
+    asyncio.run(write(folder, *(decision(n, at="2020-01-01T00:00:00Z") for n in range(20))))
+    run(url, lambda store, duties: ship_all(shipper(folder, duties)))
+
+    done = run_cli(tmp_path, "journal", "prune", "--older-than", days, database_url=url)
+    assert done.returncode == 0, done.stderr
+    assert (len(numbers(folder)) == 1) is (days == "1")
+    nowhere = run_cli(tmp_path, "journal", "prune", str(tmp_path / "none"), database_url=url)
+    assert nowhere.returncode == 2 and "cannot be pruned" in nowhere.stderr and "Traceback" not in nowhere.stderr
