@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -93,22 +94,27 @@ class Views(Api):
 
 @pytest.fixture(scope="module")
 def views(tmp_path_factory: pytest.TempPathFactory, postgres: Any) -> Iterator[Views]:
-    """A process on PostgreSQL, into whose database the lines of another sidecar were shipped."""
+    """A process on PostgreSQL that ships nothing itself, into whose database another's lines were shipped."""
     folder, url = tmp_path_factory.mktemp("views"), postgres.new_truth()
-
-    async def seed() -> None:
-        store = await SqlStore.open(url)
-        await store.record_facts(KNOWN, PATIENTS)
-        await store.aclose()
-
-    asyncio.run(seed())
+    seed(url)
     ship_to(url, w1=LINES)
-    with running_sidecar(folder, database_url=url) as sidecar:
+    with running_sidecar(folder, database_url=url, journal_ship="false") as sidecar:
         api = Views(sidecar)
         api.url, api.journal = url, folder / "journal"
         yield api
         api.close()
     postgres.drop_database(url)
+
+
+def seed(url: str) -> None:
+    """Put everybody on record."""
+
+    async def write() -> None:
+        store = await SqlStore.open(url)
+        await store.record_facts(KNOWN, PATIENTS)
+        await store.aclose()
+
+    asyncio.run(write())
 
 
 def refusal(answer: httpx.Response) -> tuple[int, bytes]:
@@ -323,6 +329,27 @@ def test_every_look_is_itself_in_the_journal(views: Views) -> None:
         ("dpo1", None, "audit", "all", True), ("dpo1", "p-anna", "journal", "all", True),
         ("dpo2", None, "audit", "export-csv", True), ("dpo1", None, "audit", "all", False),
     ]  # fmt: skip
+
+
+def test_what_was_decided_is_in_the_log_and_so_is_who_looked(tmp_path: Path) -> None:
+    """From a request to the row, by the process's own shipping: a doctor is denied, the patient sees it, and the office's look."""
+    url = f"sqlite:///{tmp_path / 'ruqsat.db'}"
+    seed(url)
+    with running_sidecar(tmp_path, database_url=url) as sidecar:
+        api = Views(sidecar)
+        assert not api.may("dr1", purpose="TREAT", record="o-held", labels=["TBOO"])
+        assert not api.may("dr1", purpose="TREAT", record="o-7", labels=[])
+        assert not api.may("dr1", purpose="TREAT", record="o-8", labels=["TBOO"])  # known by the request alone
+        assert api.get("dpo1", "journal?patient=p-anna").status_code == 200
+        deadline = time.monotonic() + 30
+        while len(rows := api.rows("anna", "p-anna", "limit=200")) < 6 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        first = [
+            (row["who"]["roles"][0]["code"], row["class"]["code"]) if "who" in row else "withheld" for row in rows[::-1]
+        ]
+        assert first[:4] == ["withheld", ("physician", "labs"), "withheld", ("privacy_officer", "journal")]
+        assert first[4:6] == [("patient", "journal")] * 2
+        api.close()
 
 
 def test_the_api_tells_of_itself(views: Views) -> None:
