@@ -352,6 +352,28 @@ def test_what_was_decided_is_in_the_log_and_so_is_who_looked(tmp_path: Path) -> 
         api.close()
 
 
+def test_what_an_adolescent_keeps_is_marked_in_the_journal_when_it_is_denied_too(tmp_path: Path) -> None:
+    """An attempt tells of the visit as much as a reading does; what nobody said of a visit is not marked."""
+    url = f"sqlite:///{tmp_path / 'ruqsat.db'}"
+    seed(url)
+    with running_sidecar(tmp_path, database_url=url) as sidecar:
+        api = Views(sidecar)
+        for record, is_kept in (("o-kept", True), ("o-open", False)):
+            about = {"patient": "p-teen", "class": "labs", "labels": [], "self_consented": is_kept}
+            question = {
+                "subject": {"type": "user", "id": "dr1"}, "action": {"name": "read"}, "context": {"purpose": "TREAT"},
+                "resource": {"type": "Observation", "id": record, "properties": about},
+            }  # fmt: skip
+            assert api._json.post("/access/v1/evaluation", json=question).json()["decision"] is False
+        api.close()
+        found = {
+            each["resource"]: each.get("shielded", False)
+            for each in entries_in(tmp_path / "journal")
+            if "resource" in each
+        }
+    assert found == {"o-kept": True, "o-open": False}
+
+
 def test_the_api_tells_of_itself(views: Views) -> None:
     """Both routes are described, with their parameters."""
     paths = views._control.get("/openapi.json").json()["paths"]
