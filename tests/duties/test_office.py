@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from ruqsat.core.notice import Notice
-from ruqsat.core.outgoing import Outcome
+from ruqsat.core.outgoing import Attempt, Outcome
 from ruqsat.stores.sql_outbox import add_notices
 from tests.duties.ground import MOMENT, close, opened, rows, run
 from tests.process.starter import run_cli
@@ -83,7 +83,7 @@ def test_the_command_line_lists_what_was_given_up_and_has_it_tried_again(url: st
             await store.run_writing(lambda connection: add_notices(connection, given, close, MOMENT))
             for each in await duties.claim(MOMENT, 9, "c"):
                 result = Outcome("dead", "http_500") if each.key == "k1" else Outcome("skipped", "not_registered")
-                await duties.settle(each, result, "webhook", MOMENT, 0)
+                await duties.settle([Attempt(each, result, "webhook", 0)], MOMENT)
 
     asyncio.run(fill())
     dead = cli(tmp_path, url, "dead")

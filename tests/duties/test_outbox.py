@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from ruqsat.core.facts import PatientFacts
 from ruqsat.core.instant import SECOND
 from ruqsat.core.notice import Notice
-from ruqsat.core.outgoing import Claimed, Outcome, Standing
+from ruqsat.core.outgoing import Attempt, Claimed, Outcome, Standing
 from ruqsat.service.notice_bodies import NoticeBodies
 from ruqsat.service.record_seal import RecordSeal
 from ruqsat.stores import sql_outbox
@@ -40,7 +40,7 @@ def test_a_notice_is_kept_once_however_often_it_is_added(url: str) -> None:
         assert await rows(store, "kind") == ["use"] * 3
 
         (first, *_) = await duties.claim(MOMENT, 1, "c")
-        await duties.settle(first, Outcome("delivered"), "log", MOMENT, 0)
+        await duties.settle([Attempt(first, Outcome("delivered"), "log", 0)], MOMENT)
         assert await add(store, notice(1)) == 0
         assert await rows(store, "state") == ["delivered", "pending", "pending"]
 
@@ -85,7 +85,7 @@ def test_nothing_is_taken_before_its_time(url: str) -> None:
         await add(store, notice(1, due=until, deferred_until=until, ground="H273.4.3"))
         assert await duties.claim(until - 1, 10, "c") == []
         (found,) = await duties.claim(until, 10, "c")
-        await duties.settle(found, Outcome("dead", "x"), "log", until, 0)
+        await duties.settle([Attempt(found, Outcome("dead", "x"), "log", 0)], until)
         assert await duties.retry(None, None, MOMENT) == 1
         assert await duties.claim(until - 1, 10, "c") == []
         assert len(await duties.claim(until, 10, "c")) == 1
@@ -145,10 +145,10 @@ def test_whoever_lost_the_lease_can_say_that_it_was_delivered_and_nothing_else(u
         await add(store, notice(1))
         (slow,) = await duties.claim(MOMENT, 1, "slow")
         (quick,) = await duties.claim(MOMENT + LEASE, 1, "quick")
-        await duties.settle(slow, Outcome("dead", "x"), "webhook", MOMENT, 0)
+        await duties.settle([Attempt(slow, Outcome("dead", "x"), "webhook", 0)], MOMENT)
         assert await rows(store, "state", "claim") == [("pending", "quick")]
-        await duties.settle(slow, Outcome("delivered"), "webhook", MOMENT, 0)
-        await duties.settle(quick, Outcome("dead", "x"), "webhook", MOMENT, 0)
+        await duties.settle([Attempt(slow, Outcome("delivered"), "webhook", 0)], MOMENT)
+        await duties.settle([Attempt(quick, Outcome("dead", "x"), "webhook", 0)], MOMENT)
         assert await rows(store, "state", "reason", "body") == [("delivered", None, b"")]
 
     run(url, work)
@@ -160,7 +160,7 @@ def test_what_was_never_sent_is_not_told_unless_it_is_too_late(url: str) -> None
     async def work(store: SqlStore, duties: SqlDuties) -> None:
         await add(store, notice(1), notice(2, entry="e-1"), notice(3))
         (first,) = await duties.claim(MOMENT, 1, "c")
-        await duties.settle(first, Outcome("delivered"), "log", MOMENT, 0)
+        await duties.settle([Attempt(first, Outcome("delivered"), "log", 0)], MOMENT)
         assert await store.run_writing(lambda connection: withdraw_notices(connection, {"e-1"}, MOMENT)) == 1
         assert await rows(store, "state", "reason") == [("delivered", None), ("skipped", "not_sent"), ("pending", None)]
 
@@ -197,7 +197,7 @@ def test_what_was_given_up_is_counted_listed_and_tried_again_on_demand(url: str)
         reasons = [None, "http_500", "http_404", "egov_not_configured", "not_registered"]
         claimed = await duties.claim(MOMENT, 5, "c")
         for each, result, reason in zip(sorted(claimed, key=lambda one: one.key), ends, reasons, strict=True):
-            await duties.settle(each, Outcome(result, reason), "webhook", MOMENT, 0)  # type: ignore[arg-type]
+            await duties.settle([Attempt(each, Outcome(result, reason), "webhook", 0)], MOMENT)  # type: ignore[arg-type]
 
         assert await duties.standing() == Standing(1, 2, MOMENT)
         listed = await duties.list_notices(("dead",), None, (0, ""), 10)
@@ -223,7 +223,7 @@ def test_the_facts_are_sealed_anew_when_the_key_changes(url: str) -> None:
         given = [*map(notice, range(9)), notice(10, skipped="suppressed")]
         await store.run_writing(lambda connection: add_notices(connection, given, before.close, MOMENT))
         (first,) = await duties.claim(MOMENT, 1, "c")
-        await duties.settle(first, Outcome("delivered"), "log", MOMENT, 0)
+        await duties.settle([Attempt(first, Outcome("delivered"), "log", 0)], MOMENT)
 
     async def opens(store: SqlStore, duties: SqlDuties) -> None:
         claimed = await duties.claim(MOMENT + LEASE, 20, "c")

@@ -20,7 +20,7 @@ from ruqsat.core.outgoing import Outcome
 from ruqsat.errors import SettingsError
 from ruqsat.service.delivery import Message
 
-SECONDS = 8.0
+SECONDS = 4.5
 MAX_REPLY_BYTES = 16 * 1024
 MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64
 

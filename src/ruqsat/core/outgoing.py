@@ -59,6 +59,15 @@ class Outcome(Struct, frozen=True):
     reason: str | None = None
 
 
+class Attempt(Struct, frozen=True):
+    """What became of a notice that was in hand, by which channel, and when a retry is due."""
+
+    notice: Claimed
+    outcome: Outcome
+    channel: str | None
+    next_at: Instant
+
+
 class Listed(Struct, frozen=True):
     """What the privacy office sees of a notice: everything but its facts."""
 

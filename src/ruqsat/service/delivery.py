@@ -12,20 +12,32 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
 from ruqsat.core.instant import HOUR, SECOND, Instant
-from ruqsat.core.outgoing import EGOV, EGOV_NOT_CONFIGURED, NO_CHANNEL, NOT_REGISTERED, Claimed, Outcome, Standing
+from ruqsat.core.outgoing import (
+    EGOV,
+    EGOV_NOT_CONFIGURED,
+    NO_CHANNEL,
+    NOT_REGISTERED,
+    Attempt,
+    Claimed,
+    Outcome,
+    Standing,
+)
 from ruqsat.errors import RuqsatError, StoreUnavailableError
 from ruqsat.service.notice_bodies import NoticeBodies
 
-AT_ONCE = 4
-IN_HAND = 16
-SEND_SECONDS = 10.0
-"""A claim lasts a minute: all that is in hand is sent within it, four at a time."""
+AT_ONCE = 8
+IN_HAND = 64
+SEND_SECONDS = 5.0
+"""A claim lasts a minute: all that is in hand is sent well within it, eight at a time."""
+
+REST = 2
+"""So many times as long as a handful took nothing is delivered after it: whoever decides goes first."""
 
 FIRST_RETRY: Instant = 5 * SECOND
 LAST_RETRY: Instant = HOUR
@@ -70,10 +82,8 @@ class Outbox(Protocol):
         """Take notices in hand that are due."""
         ...
 
-    async def settle(
-        self, notice: Claimed, outcome: Outcome, channel: str | None, now: Instant, next_at: Instant
-    ) -> None:
-        """Write down how an attempt ended."""
+    async def settle(self, attempts: Sequence[Attempt], now: Instant) -> None:
+        """Write down how attempts ended, in one transaction."""
         ...
 
     async def standing(self) -> Standing:
@@ -150,10 +160,12 @@ class Delivery:
         loop = asyncio.get_running_loop()
         while True:
             try:
+                began = loop.time()
                 taken = await self.deliver_some()
                 if loop.time() - looked_at > STANDING_SECONDS:
                     self.standing, looked_at = await self._outbox.standing(), loop.time()
-                await asyncio.sleep(0 if taken == IN_HAND else POLL_SECONDS)
+                rest = REST * (loop.time() - began)
+                await asyncio.sleep(rest if taken == IN_HAND else max(rest, POLL_SECONDS))
             except StoreUnavailableError:
                 await asyncio.sleep(AWAY_SECONDS)
             except Exception:  # noqa: BLE001 - a mistake of ours must not end the telling
@@ -169,10 +181,15 @@ class Delivery:
         """
         taken = await self._outbox.claim(self._now(), IN_HAND, secrets.token_hex(8))
         gate = asyncio.Semaphore(AT_ONCE)
-        await asyncio.gather(*[self._deliver(notice, gate) for notice in taken])
+        attempts = await asyncio.gather(*[self._deliver(notice, gate) for notice in taken])
+        if attempts:
+            try:
+                await self._outbox.settle(attempts, self._now())
+            except StoreUnavailableError:
+                self.unsettled += len(attempts)
         return len(taken)
 
-    async def _deliver(self, notice: Claimed, gate: asyncio.Semaphore) -> None:
+    async def _deliver(self, notice: Claimed, gate: asyncio.Semaphore) -> Attempt:
         channel = self._channel_of(notice)
         async with gate:
             outcome = await self._send(notice, channel)
@@ -182,11 +199,7 @@ class Delivery:
             level = logging.WARNING if outcome.result == "dead" else logging.DEBUG  # a reason is on record either way
             _log.log(level, "notice_%s key=%s reason=%s", outcome.result, notice.key, outcome.reason)
         self.outcomes[outcome.result] += 1
-        now = self._now()
-        try:
-            await self._outbox.settle(notice, outcome, channel, now, now + backoff(notice.attempts, self._draw()))
-        except StoreUnavailableError:
-            self.unsettled += 1
+        return Attempt(notice, outcome, channel, self._now() + backoff(notice.attempts, self._draw()))
 
     def _channel_of(self, notice: Claimed) -> str:
         if notice.audience in ("patient", "representatives"):

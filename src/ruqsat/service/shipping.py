@@ -21,8 +21,8 @@ from ruqsat.errors import StoreUnavailableError
 from ruqsat.service.notice_bodies import NoticeBodies
 
 POLL_SECONDS = 0.25
-BREATH_SECONDS = 0.01
-"""Between two batches, so that whoever decides has the processor."""
+REST = 9
+"""So many times as long as a batch took nothing is shipped after it: whoever decides has nine tenths of the time."""
 AWAY_SECONDS = (1.0, 30.0)
 """How long to wait while the database is away: at first, and at most."""
 
@@ -108,12 +108,13 @@ class Shipper:
 
     async def forever(self) -> None:
         """Ship until cancelled; while the database is away, try again after a while, longer each time."""
-        away = AWAY_SECONDS[0]
+        away, loop = AWAY_SECONDS[0], asyncio.get_running_loop()
         while True:
             try:
+                began = loop.time()
                 more = await self.ship_some()
                 away = AWAY_SECONDS[0]
-                await asyncio.sleep(BREATH_SECONDS if more else POLL_SECONDS)
+                await asyncio.sleep(REST * (loop.time() - began) if more else POLL_SECONDS)
             except (StoreUnavailableError, OSError) as problem:
                 if away == AWAY_SECONDS[0]:
                     _log.warning("journal_not_shipped_now reason=%s", problem)

@@ -1,12 +1,12 @@
 """What shippers and deliverers ask of the database, on a lane where nobody else waits."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection
 
 from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.journaled import Lines, Place, Shipped
-from ruqsat.core.outgoing import Claimed, Listed, Outcome, Standing
+from ruqsat.core.outgoing import Attempt, Claimed, Listed, Standing
 from ruqsat.stores import sql_journal, sql_outbox
 from ruqsat.stores.sql_journal import MakeNotices
 from ruqsat.stores.sql_lane import Lane
@@ -54,13 +54,12 @@ class SqlDuties:
 
         return await self._lane.run(work, _SECONDS, commit=True)
 
-    async def settle(
-        self, notice: Claimed, outcome: Outcome, channel: str | None, now: Instant, next_at: Instant
-    ) -> None:
-        """Write down how an attempt ended."""
+    async def settle(self, attempts: Sequence[Attempt], now: Instant) -> None:
+        """Write down how attempts ended."""
 
         def work(connection: Connection) -> None:
-            sql_outbox.settle_notice(connection, notice, outcome, channel, now, next_at)
+            for attempt in attempts:
+                sql_outbox.settle_notice(connection, attempt, now)
 
         await self._lane.run(work, _SECONDS, commit=True)
 

@@ -22,9 +22,9 @@ from ruqsat.core.outgoing import (
     PENDING,
     RETRIABLE,
     SKIPPED,
+    Attempt,
     Claimed,
     Listed,
-    Outcome,
     Standing,
 )
 from ruqsat.stores.sql_schema import outbox, patient_channel, patient_facts
@@ -95,23 +95,22 @@ def claim_notices(connection: Connection, now: Instant, limit: int, lease: Insta
     return [_claimed(row, claim, channels, cabinets) for row in rows]
 
 
-def settle_notice(
-    connection: Connection, notice: Claimed, outcome: Outcome, channel: str | None, now: Instant, next_at: Instant
-) -> None:
+def settle_notice(connection: Connection, attempt: Attempt, now: Instant) -> None:
     """
-    Write down how an attempt ended; *next_at* is when a retry is due.
+    Write down how an attempt ended.
 
     That it was delivered is true whoever has it in hand by now; anything else is only
     written by whoever still has.  The facts of what was delivered are forgotten.
     """
+    notice, outcome = attempt.notice, attempt.outcome
     mine = (outbox.c.key == notice.key) & (outbox.c.claim == notice.claim)
-    said: dict[str, Any] = {"channel": channel, "reason": outcome.reason}
+    said: dict[str, Any] = {"channel": attempt.channel, "reason": outcome.reason}
     if outcome.result == "delivered":
         where = (outbox.c.key == notice.key) & ((outbox.c.state == PENDING) | mine)
         said |= {"state": DELIVERED, "settled_at": now, "body": b""}
     elif outcome.result == "retry":
         where = mine & (outbox.c.state == PENDING)
-        said |= {"next_at": next_at}
+        said |= {"next_at": attempt.next_at}
     else:
         where = mine & (outbox.c.state == PENDING)
         said |= {"state": DEAD if outcome.result == "dead" else SKIPPED, "settled_at": now}
