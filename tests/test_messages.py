@@ -10,7 +10,7 @@ from ruqsat.core.check_row import TOPICS
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.sampling import situations
-from ruqsat.messages import LANGUAGES, text_of
+from ruqsat.messages import CATALOGUES, LANGUAGES, text_of, word_of
 from tests.conformance.test_scenarios import SCENARIOS
 from tests.conftest import ROOT
 
@@ -19,7 +19,8 @@ SOURCES = ROOT / "src/ruqsat"
 
 def catalogue(language: str) -> dict[str, str]:
     """Return the entries of a catalogue."""
-    lines = (SOURCES / "messages" / f"{language}.ftl").read_text().splitlines()
+    texts = [(SOURCES / "messages" / f"{prefix}{language}.ftl").read_text() for prefix in CATALOGUES]
+    lines = "\n".join(texts).splitlines()
     return dict(line.split(" = ", 1) for line in lines if line and line[0] != "#")  # type: ignore[misc]
 
 
@@ -65,3 +66,20 @@ def test_the_three_catalogues_say_the_same_things_in_three_languages() -> None:
 def test_a_reason_that_nobody_wrote_has_no_text() -> None:
     """Nothing is made up."""
     assert text_of("deny.nothing.like.it", "en") is None
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_word_that_a_patient_may_meet_has_its_text(language: str, policy_set: PolicySet) -> None:
+    """Roles, actions, classes, purposes and bases of the pack, in each language; another pack's word stands for itself."""
+    words = policy_set.vocabulary
+    listed = {
+        "role": words.roles,
+        "action": words.actions,
+        "class": words.classes,
+        "purpose": words.purposes,
+        "basis": words.bases,
+    }
+
+    known = catalogue(language)
+    assert [f"word-{kind}-{word}" for kind, found in listed.items() for word in found if f"word-{kind}-{word}" not in known] == []
+    assert word_of("role", "shaman", language) == "shaman"  # type: ignore[arg-type]

@@ -43,6 +43,7 @@ from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.freshness_metrics import watch_freshness
 from ruqsat.service.information_point import InformationPoint, Limits
+from ruqsat.service.journal_views import JournalViews
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.proceeding_clock import ProceedingClock
 from ruqsat.service.proceeding_registry import ProceedingRegistry
@@ -65,6 +66,7 @@ from ruqsat.stores.proceeding_store import BATCH, ProceedingStore
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import is_postgres
 from ruqsat.stores.sql_duties import SqlDuties
+from ruqsat.stores.sql_journal_views import SqlJournalViews
 from ruqsat.web.control import Registries, build_control
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.listeners import Companion, Listener
@@ -203,6 +205,10 @@ async def open_process(
             (
                 _looking(stack, BreakGlass(store, information, seal, **about, tell=decision_point.record)),
                 keep_proceedings(stack, store, information, seal, working_days(settings), about),
+                JournalViews(
+                    SqlJournalViews(store), information, store.token_key,
+                    lambda: decision_point.policy_set, about["now"],
+                ),
             ), barrier,
         )  # fmt: skip
         search = Search(
@@ -276,9 +282,9 @@ async def _watch_policy(
 
 def _registries(
     store: SqlStore, information: InformationPoint, seal: RecordSeal | None, about: dict[str, Any],
-    signatures: Verifications | None, followed: tuple[BreakGlass, ProceedingRegistry], barrier: Barrier,
+    signatures: Verifications | None, followed: tuple[BreakGlass, ProceedingRegistry, JournalViews], barrier: Barrier,
 ) -> Registries:  # fmt: skip
-    sessions, proceedings = followed
+    sessions, proceedings, views = followed
     return Registries(
         ConsentRegistry(store, information, seal, **about, signatures=signatures),
         tuple(RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()),
@@ -286,6 +292,7 @@ def _registries(
         BlockRegistry(store, information, CareRegistry(information, **about)),
         proceedings,
         barrier,
+        views,
         SqlDuties(store.background()),
     )
 

@@ -130,7 +130,9 @@ def ask(api: Api, case: Case, chance: random.Random) -> None:
         assert answer.headers["content-type"] == ["application/problem+json"], body
         problem = answer.json()
         assert problem["status"] == answer.status_code
-        assert echoed(api, case, body) == []
+        # `type` and `title` are words of a closed list; what was drawn may be a piece of one.
+        told = {name: value for name, value in problem.items() if name not in ("type", "title")}
+        assert echoed(api, case, json.dumps(told, ensure_ascii=False)) == []
 
 
 @pytest.mark.slow

@@ -26,8 +26,8 @@ FUNCTIONS = {
 }
 SWITCHES = VOCABULARY["policy_defaults"] | {"requests_must_be_registered": False}
 CLASSES = set(VOCABULARY["classes"]) if "classes" in VOCABULARY else set(VOCABULARY["categories"])
-# The registries' own: sessions, requests of authorities, facts of care, of persons, proceedings with terms and their queue.
-CLASSES |= {"session", "request", "status", "capacity", "civil_status", "proceeding", "queue"}
+# The registries' own: sessions, requests of authorities, facts of care, of persons, proceedings and their queue, journals.
+CLASSES |= {"session", "request", "status", "capacity", "civil_status", "proceeding", "queue", "audit"}
 GROUPS = VOCABULARY["class_groups"]
 LABELS = VOCABULARY["labels"]
 ROLES = VOCABULARY["roles"]
@@ -43,6 +43,7 @@ REGISTRIES = {
         "read,search": ["session", "request", "status"],
         "update": ["session"],
         "read,search,create,update": ["proceeding", "queue"],
+        "journal_read": ["audit"],
     },
     "sysadmin": {"create,update": ["directory"]},
 }
@@ -215,7 +216,7 @@ def _validity(case: Case) -> tuple[str, str, str] | None:
         raise Denied("unmapped.action")
     if case.data_class not in CLASSES:
         raise Denied("unmapped.category")
-    if case.data_class in ("public", "directory", "queue") and case.patient is not None:
+    if case.data_class in ("public", "directory", "queue", "audit") and case.patient is not None:
         raise Denied("unmapped.category")
     if case.data_class == "public":
         return ("public", "public", "") if case.action in ("read", "search") else None
@@ -227,7 +228,7 @@ def _validity(case: Case) -> tuple[str, str, str] | None:
         raise Denied("purpose.unknown")
     if case.data_class == "directory":
         return ("directory", "public", "") if case.action in ("read", "search") else None
-    if case.data_class == "queue":
+    if case.data_class in ("queue", "audit"):
         return None
     if case.patient is None and not (case.said.deidentified and set(case.purposes) <= SECONDARY):
         raise Denied("patient.unresolved")
@@ -503,6 +504,8 @@ def _operator(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0911, PLR0
             return "operator_duty", "operator_duty", "provenance"
     if "privacy_officer" in case.roles and case.all_for("HCOMPL"):
         if case.action == "journal_read" and case.is_in("journal"):
+            return "operator_duty", "operator_duty", ""
+        if case.action == "journal_read" and case.is_in("audit") and own:
             return "operator_duty", "operator_duty", ""
         if case.action in ("read", "search") and case.is_in("consent", "demographics", "session", "request", "status"):
             return "operator_duty", "operator_duty", ""

@@ -480,7 +480,7 @@ def test_a_decision_to_open_that_cannot_be_journaled_is_none(policy_set: PolicyS
     """The entry of the journal comes before the transaction: without it the answer is a denial, and nothing is opened."""
 
     class Broken:
-        async def append(self, entry: bytes) -> None:
+        async def append(self, entry: bytes, personal: tuple[bytes, ...] = (), *, emergency: bool = False) -> None:
             raise JournalError("no room")
 
     known = Facts(person("ed", "emergency_clinician", "h1"), PatientFacts("p0"), Position("e", 1))

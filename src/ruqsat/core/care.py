@@ -13,6 +13,7 @@ import msgspec
 
 from ruqsat.core.facts import Episode, PatientFacts, RecordStatus, Relationship
 from ruqsat.core.instant import Instant
+from ruqsat.core.request import ResourceProperties
 from ruqsat.errors import RequestError
 
 Tie = TypeVar("Tie", Episode, Relationship)
@@ -108,6 +109,15 @@ def _is_undescribed(known: RecordStatus) -> bool:
 def shown_to_patient(records: Iterable[RecordStatus]) -> tuple[RecordStatus, ...]:
     """Leave out what a clinician withholds from the patient for a time: that it exists would tell it (Code 134(4))."""
     return tuple(record for record in records if HOLD not in (record.labels or ()))
+
+
+def is_held(properties: ResourceProperties | None, record: str, patient: PatientFacts | None) -> bool:
+    """Tell whether a clinician withholds from the patient what is asked for: the record itself, or a part of it."""
+    if properties is None:
+        return False
+    known = patient.record_by_id.get(record) if patient is not None else None
+    named = [properties.labels, known.labels if known is not None else None]
+    return any(HOLD in (labels or ()) for labels in [*named, *(part.get("labels") for part in properties.parts or ())])
 
 
 def _reported(known: tuple[Tie, ...], new: Tie, now: Instant) -> tuple[Tie, ...]:

@@ -16,6 +16,8 @@ from ruqsat.core.personal import lifted
 SEGMENT = "segment"
 DECISION = "decision"
 NOT_SENT = "not_sent"
+ERASED = b'{"erased":"'
+"""How a part begins that was written over; within a text its marks would be escaped."""
 
 
 class Journaled(Struct, frozen=True):
@@ -27,6 +29,8 @@ class Journaled(Struct, frozen=True):
         hash: What it records of itself.
         untold: Duties to tell the patient that the answer left out: no cabinet is known.
         shielded: What was used is kept from an adolescent's representatives, if the age is right (Code 78(2)).
+        held: What was asked for a clinician withheld from the patient at that moment (Code 134(4)).
+        erased: A part that named somebody was written over (order §24); what it said is not there any more.
     """
 
     number: int = msgspec.field(name="n")
@@ -53,6 +57,23 @@ class Journaled(Struct, frozen=True):
     degraded: bool = False
     untold: tuple[str, ...] = ()
     shielded: bool = False
+    held: bool = False
+    erased: bool = False
+    purpose: str | tuple[str, ...] | None = None
+    resource_type: str | None = None
+    resource: str | None = None
+    policy: str | None = None
+    listener: str | None = None
+    point: str | None = None
+    actors: tuple[str, ...] = ()
+    traceparent: str | None = None
+
+    @property
+    def purposes(self) -> tuple[str, ...]:
+        """The purposes that were stated."""
+        if self.purpose is None:
+            return ()
+        return (self.purpose,) if isinstance(self.purpose, str) else self.purpose
 
     @property
     def moment(self) -> Instant:
@@ -114,11 +135,13 @@ def read_line(line: bytes) -> Journaled | None:
         >>> read_line(b'{"hash":"00","prev":"00","n":3,"kind":"decision","allowed":true,"patient":"p1"}\\n').patients
         ('p1',)
         >>> read_line(b'{"hash":"00","prev":"00","n":3,"kind":"deci')
+        >>> read_line(b'{"hash":"00","n":3,"kind":"decision","personal":[{"erased":"--"}]}\\n').erased
+        True
     """
     if not line.endswith(b"\n"):
         return None
     try:
-        found = msgspec.convert(lifted(line), Journaled)
+        found = msgspec.convert(lifted(line) | {"erased": ERASED in line}, Journaled)
         return found if found.moment >= 0 else None
     except (msgspec.MsgspecError, ValueError, TypeError, AttributeError, RecursionError):
         return None

@@ -115,6 +115,15 @@ def notices_of(entry: Journaled, patients: dict[str, PatientFacts], switches: Sw
     return tuple(told)
 
 
+def told_from(entry: Journaled, patient: PatientFacts | None) -> Instant | None:
+    """Return from when on the patient may learn of an access that was allowed; None is never (reading A-16)."""
+    if entry.basis in SUPPRESSIBLE:
+        return None
+    duties = {*entry.duties, *entry.untold}
+    is_deferred = "notify_subject_deferred" in duties and "notify_subject" not in duties
+    return max(entry.moment, deferral(entry, patient).until or 0) if is_deferred else entry.moment
+
+
 def is_shielded(
     properties: ResourceProperties | None, record: str, patient: PatientFacts | None, switches: Switches
 ) -> bool:
@@ -158,7 +167,7 @@ def _to_patients(entry: Journaled, patients: dict[str, PatientFacts], switches: 
         told: list[Notice] = []
         for who in entry.patients:
             facts = patients.get(who)
-            told += _to_one(entry, who, facts, switches, _deferral(entry, facts) if is_deferred else AT_ONCE)
+            told += _to_one(entry, who, facts, switches, deferral(entry, facts) if is_deferred else AT_ONCE)
         return told or [_notice(entry, "patient", None, skipped="nobody_named")]
     if entry.basis in SUPPRESSIBLE:
         left_out = Wait(None, _provision(entry))
@@ -166,8 +175,8 @@ def _to_patients(entry: Journaled, patients: dict[str, PatientFacts], switches: 
     return []
 
 
-def _deferral(entry: Journaled, patient: PatientFacts | None) -> Wait:
-    """Return until when the patient is not told, and on which ground; without a ground at once."""
+def deferral(entry: Journaled, patient: PatientFacts | None) -> Wait:
+    """Return until when the patient is not told of a use, and on which ground; without a ground at once."""
     if entry.basis not in DEFERRABLE:
         return AT_ONCE
     stated = [

@@ -12,8 +12,8 @@ from ruqsat.core.functions import is_self
 from ruqsat.core.scopes import is_in_scope
 from ruqsat.core.vocabulary import Vocabulary
 
-IMPERSONAL = frozenset({"public", "directory", "queue"})
-"""Classes that concern no patient."""
+IMPERSONAL = frozenset({"public", "directory", "queue", "audit"})
+"""Classes that concern no patient, or no single one."""
 
 SECONDARY = frozenset({"HPRGRP", "HQUALIMP", "HRESCH", "CLINTRCH"})
 """Purposes of statistics and science."""

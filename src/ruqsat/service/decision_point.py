@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from ruqsat.core.admission import Changes
+from ruqsat.core.care import is_held
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, Position, entry_id
@@ -443,6 +444,7 @@ class DecisionPoint:
             _is_degraded(facts),
             decision.untold,
             _is_shielded(answer, request, facts),
+            is_held(resource, request.resource.id, facts.patient if facts is not None else None),
         )
         named = Named(
             request.subject.id,
@@ -480,8 +482,8 @@ def _is_degraded(facts: Facts | None) -> bool:
 
 
 def _is_shielded(answer: Answer, request: EvaluationRequest, facts: Facts | None) -> bool:
-    """Tell whether representatives must not learn of it, for whoever tells the patient."""
-    if not answer.decision.allowed or answer.rests_on is None:
+    """Tell whether representatives must not learn of it, for whoever tells the patient or shows the journal."""
+    if answer.rests_on is None:
         return False
     patient = facts.patient if facts is not None else None
     switches = answer.rests_on[0].vocabulary.switches

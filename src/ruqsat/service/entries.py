@@ -57,6 +57,7 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     degraded: bool = False
     untold: tuple[str, ...] = ()
     shielded: bool = False
+    held: bool = False
 
 
 class PolicyEntry(Struct, frozen=True, omit_defaults=True):

@@ -302,6 +302,7 @@ journal_entry = Table(
     Column("line", LargeBinary, nullable=False),
     Index("journal_entry_by_patient", "patient", "at"),
     Index("journal_entry_by_subject", "subject", "at"),
+    Index("journal_entry_by_org", "org", "at"),
     Index("journal_entry_by_entry", "entry"),
     sqlite_strict=True,
 )

@@ -23,15 +23,18 @@ from ruqsat.service.break_glass import BreakGlass
 from ruqsat.service.consent_changes import RegistryError
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.decision_point import DecisionPoint
+from ruqsat.service.journal_views import JournalViews
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.proceeding_registry import ProceedingRegistry
 from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.service.record_seal import NotConfiguredError
+from ruqsat.web.access_log import build_access_log
 from ruqsat.web.calls import refusal_of
 from ruqsat.web.care_routes import build_facts
 from ruqsat.web.consents import build_consents, schemas
 from ruqsat.web.gate import Gate
 from ruqsat.web.identity import TokenVerifier
+from ruqsat.web.journal import build_journal
 from ruqsat.web.notices import Notices, build_notices
 from ruqsat.web.plain_targets import PlainTargets
 from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable, describe_problems
@@ -45,6 +48,7 @@ class Registries(Struct, frozen=True):
     What the control API keeps, and what a change waits for with ``wait=visible``.
 
     ``blocks``: the blocks of records, and behind them what is reported of patients, of their care and of the directory.
+    ``views``: the journal, for those whom it tells of and for the privacy office.
     """
 
     consents: ConsentRegistry
@@ -53,6 +57,7 @@ class Registries(Struct, frozen=True):
     blocks: BlockRegistry
     proceedings: ProceedingRegistry
     barrier: Barrier
+    views: JournalViews
     notices: Notices
 
 
@@ -104,7 +109,11 @@ def build_control(
     for each in registries.records:
         app.include_router(build_records(each, gate, registries.sessions))
     app.include_router(build_notices(registries.notices, gate))
-    for router in build_facts(registries.blocks, gate):
+    for router in (
+        *build_facts(registries.blocks, gate),
+        build_access_log(registries.views, gate),
+        build_journal(registries.views, gate),
+    ):
         app.include_router(router)
     app.include_router(build_proceedings(registries.proceedings, gate))
     _describe_bodies(app)

@@ -27,6 +27,9 @@ DESK = "PATADMIN"
 DIRECTORY = "directory"
 """The class of staff, machines and organisations, which are no patient's."""
 
+AUDIT = "audit"
+"""The class of an organisation's whole journal, which is no single patient's."""
+
 _MAX_TRACEPARENT = 256
 
 
@@ -39,7 +42,8 @@ class Asked(Struct, frozen=True):
         desk: What it needs of the registration desk.
         org: Organisation whose document it is, for the desk's own limits.
         type: What kind of thing it is, a type of FHIR where there is one.
-        data_class: Its data class, by which the policy decides; of the directory no patient is asked about.
+        data_class: Its data class, by which the policy decides; of the directory and of a whole journal
+            no patient is asked about.
         demanded: The patient or the representative demands it (order §24).
         tells_all: The answer tells of every visit and record, one that an adolescent consented to alone among them.
     """

@@ -1,0 +1,31 @@
+# Texts of the page that shows a patient the journal.
+
+log-title = Journal of accesses to your data
+log-title-ward = Journal of accesses to the data of the patient whom you represent
+log-patient = Patient
+log-made = Made
+log-since = From
+log-until = Before
+log-law = Order of the Health Ministry V2100023370, § 28
+log-newest = Newest first. The time is that of Almaty.
+log-when = When
+log-who = Who, and of which organisation
+log-what = What
+log-purpose = Purpose
+log-ground = Legal ground
+log-result = Result
+log-allowed = allowed
+log-denied = denied
+log-emergency = Emergency
+log-degraded = Decided while the store was away
+log-withheld = This row is not shown for the time being: a clinician withholds it for a time, as the law provides
+log-erased = What named people was erased
+log-unknown = not stated
+log-organisation = organisation
+log-person = known there as
+log-none = There is nothing in this time.
+log-older = Earlier entries
+log-place-R = Order V2100023370, § { $n }
+log-place-H = Health Code, art. { $n }
+log-place-L = Law 94-V on personal data, art. { $n }
+log-languages = Language

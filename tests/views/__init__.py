@@ -1,0 +1,1 @@
+"""Who may look at the journal, and what they see of it."""
