@@ -81,5 +81,7 @@ def test_every_word_that_a_patient_may_meet_has_its_text(language: str, policy_s
     }
 
     known = catalogue(language)
-    assert [f"word-{kind}-{word}" for kind, found in listed.items() for word in found if f"word-{kind}-{word}" not in known] == []
+    assert [
+        f"word-{kind}-{word}" for kind, found in listed.items() for word in found if f"word-{kind}-{word}" not in known
+    ] == []
     assert word_of("role", "shaman", language) == "shaman"  # type: ignore[arg-type]
