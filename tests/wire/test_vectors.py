@@ -355,9 +355,7 @@ def test_no_odd_body_is_written(sidecar: Sidecar) -> None:
     """Every operation that takes a body refuses each of these, before or after it knows who asks; nothing is a failure."""
     odd = [each for each in vectors.bodies(question()) if len(each) < 300_000]
     named = ["x\u0000y", "' or 1=1", "\ud800"]
-    shaped = [
-        json.dumps(dict.fromkeys(("id", "patient", "resourceType", "status"), value)).encode() for value in named
-    ]
+    shaped = [json.dumps(dict.fromkeys(("id", "patient", "resourceType", "status"), value)).encode() for value in named]
     sent = []
     for method, path in routes(sidecar):
         concrete = re.sub(r"\{\w+\}", "c-dana-h1", path)

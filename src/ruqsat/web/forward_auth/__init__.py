@@ -107,9 +107,9 @@ class ForwardAuth:
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer one request of a proxy."""
-        if scope["type"] != "http":
-            return
         try:
+            if scope["type"] != "http":
+                return
             dialect, read_original = _dialect_of(scope[TARGET])
             read = partial(read_original, scope) if read_original is not None else _of_no_dialect
             head = _head(await self.judge(dialect, read, scope["headers"], lambda: self._door.enter(scope)))
