@@ -135,6 +135,8 @@ class ForwardAuth:
         """
         origin = Origin(dialect)
         try:
+            if self._load.turns_away():
+                return Verdict(reason="overloaded")
             point = enter()
             origin = Origin(dialect, traceparent=_traceparent(headers), point="" if point is None else point.name)
             if point is None:
