@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 DEMO   ?= var/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-full test check lint types contracts policy bench-quick bench-micro bench-locust bench-population soak lock clean
+.PHONY: help install run run-full test check lint types contracts policy bench-quick bench-micro bench-locust bench-population bench-overload bench-memory bench-nginx fuzz soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,8 +51,22 @@ bench-micro: $(VENV)/.run ## one figure a question: flatness, compiling, Compile
 bench-population: $(VENV)/.test ## import 1,000, 100,000 and 1,000,000 patients and decide beside them (minutes, 6 GB of disk)
 	PYTHONPATH=. $(BIN)/python bench/population.py
 
-soak: $(VENV)/.test ## the random tests, twenty times as long: ten minutes of chaos, hundreds of kills, 20,000 altered journals
-	RUQSAT_TEST_PAIRS=20000 RUQSAT_TEST_LONGER=20 $(BIN)/python -m pytest --timeout 7200 tests/casbin tests/policies/test_hostile_packs.py tests/conformance tests/freshness tests/chaos tests/journal
+bench-overload: $(VENV)/.test ## three times too much at forward-auth, open loop: goodput, p99, recovery (two cores)
+	PYTHONPATH=. $(BIN)/python bench/overload.py
+
+bench-memory: $(VENV)/.test ## ten minutes of an adversarial mix at every listener, and the memory meanwhile
+	PYTHONPATH=. $(BIN)/python bench/memory.py
+
+bench-nginx: $(VENV)/.test ## what forward-auth costs a request through nginx, against a no-op route (needs nginx and wrk)
+	PYTHONPATH=. $(BIN)/python bench/nginx_cost.py
+
+fuzz: $(VENV)/.test ## ten minutes for each reader of bytes of strangers
+	@for each in canonicaliser header_adapter body_check token claims read_encounter; do PYTHONPATH=. $(BIN)/python fuzz/run.py $$each --seconds 600 || exit 1; done
+
+soak: $(VENV)/.test ## the random tests, twenty times as long: ten minutes of chaos, hundreds of kills, fifty stops, 20,000 altered journals, memory, overload
+	RUQSAT_TEST_PAIRS=20000 RUQSAT_TEST_LONGER=20 $(BIN)/python -m pytest --timeout 7200 tests/casbin tests/policies/test_hostile_packs.py tests/conformance tests/freshness tests/chaos tests/journal tests/wire tests/process/test_stop.py tests/process/test_under_pressure.py
+	PYTHONPATH=. $(BIN)/python bench/overload.py
+	PYTHONPATH=. $(BIN)/python bench/nginx_cost.py
 
 bench-locust: $(VENV)/.bench ## load a running `make run` with Locust, shape steady_reads, 30 s
 	$(BIN)/locust -f bench/locustfile.py --headless --host http://127.0.0.1:8181 --only-summary

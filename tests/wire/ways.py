@@ -93,7 +93,7 @@ async def told(address: str, sent: bytes, *, to_the_end: bool = False) -> Told:
             writer.write(sent)
             await writer.drain()
             async with asyncio.timeout(PATIENCE):
-                while to_the_end or not _is_whole(received):
+                while to_the_end or not is_whole(received):
                     part = await reader.read(65_536)
                     closed = not part
                     received += part
@@ -105,7 +105,8 @@ async def told(address: str, sent: bytes, *, to_the_end: bool = False) -> Told:
         writer.transport.abort()
 
 
-def _is_whole(received: bytes) -> bool:
+def is_whole(received: bytes) -> bool:
+    """Tell whether the bytes are one whole answer, after which the connection stays open."""
     received = received.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
     head, end, body = received.partition(b"\r\n\r\n")
     if not end:

@@ -207,24 +207,46 @@ class BaseJournal:
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         """Write soon; until then others may join the group."""
-        self._is_writing = True
         if self._gathering_seconds:
             self._dispatching = loop.call_later(self._gathering_seconds, self._dispatch)
         else:
             self._dispatching = loop.call_soon(self._dispatch)
+        self._is_writing = True
 
     def _dispatch(self) -> None:
         """Hand the next group to the thread, or rest."""
-        self._dispatching = None
-        group = self._groups.hand_over()
-        if group is not None:
-            self._queue.put(group)
-        else:
+        group: Group | None = None
+        try:
+            self._dispatching = None
+            group = self._groups.hand_over()
+            if group is not None:
+                self._queue.put(group)
+                return
+        except Exception:  # noqa: BLE001 - nothing of it is written; whoever waits must not wait for ever
+            self._give_up(group)
+        self._is_writing = False
+        self._rested.set()
+
+    def _give_up(self, group: Group | None) -> None:
+        """Refuse *group* and whatever else waits: it could not even be handed to the disk."""
+        _log.exception("journal_group_not_handed_over")
+        self._fail(group or Group(self._kept.segment), Outcome(MemoryError(), False, 0, 0.0))
+
+    def _settle(self, group: Group, outcome: Outcome) -> None:
+        try:
+            self._conclude(group, outcome)
+        except Exception:  # noqa: BLE001 - it is kept, and whoever waits is told otherwise: a denial, and nothing hangs
+            _log.exception("journal_group_not_concluded")
+            for waiter in group.waiters:
+                refuse(waiter, "whether the entry was made durable could not be told")
+        try:
+            self._go_on(outcome)
+        except Exception:  # noqa: BLE001 - as above
+            self._give_up(None)
             self._is_writing = False
             self._rested.set()
 
-    def _settle(self, group: Group, outcome: Outcome) -> None:
-        self._conclude(group, outcome)
+    def _go_on(self, outcome: Outcome) -> None:
         can_gather = self._gathering_seconds and not self._is_closed and not self._groups.has_sealed
         if can_gather and self._loop is not None:
             self._schedule(self._loop)

@@ -110,17 +110,17 @@ class Lane:
         if self._closed:
             raise StoreUnavailableError("the store is closed")
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + within_seconds
+        deadline, visit = loop.time() + within_seconds, _Visit(self._driver)
         try:
             async with asyncio.timeout_at(deadline):
                 await self._free.acquire()
         except TimeoutError as error:
             raise StoreUnavailableError(f"no connection was free within {within_seconds:g} s") from error
-        visit = _Visit(self._driver)
         try:
             answer = asyncio.wrap_future(self._submit(visit, work, commit))
         except BaseException:
-            self._free.release()  # no thread could be had: nobody sits there
+            if not visit.sets_out:
+                self._free.release()  # or the seat would be taken for ever
             raise
         try:
             await asyncio.wait((answer,), timeout=deadline - loop.time())
@@ -144,6 +144,7 @@ class Lane:
         future = self._threads.submit(self._serve, visit, work, commit)
         # The seat is free when the thread is, which may be long after the caller has left.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free.release))
+        visit.sets_out = True
         return future
 
     def _serve(self, visit: "_Visit", work: Callable[[Connection], T], commit: bool) -> T:
@@ -191,6 +192,7 @@ class _Visit:
         self._connection: Any = None
         self._left = False
         self._committing = False
+        self.sets_out = False
 
     def begin(self, connection: Connection) -> None:
         """Take a connection, unless the caller has left: then nothing was asked on it, and it may be used again."""

@@ -57,9 +57,9 @@ class ExtAuthz:
         try:
             async with asyncio.timeout(READ_SECONDS):
                 request = await anext(requests)
+            return await self.Check(request, context)
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - late, unreadable, or none at all
             return _REFUSAL
-        return await self.Check(request, context)
 
     async def Check(self, request: CheckRequest, context: Any) -> CheckResponse:  # noqa: N802 - gRPC's name
         """Answer one question."""

@@ -28,6 +28,13 @@ class Load:
         self.now += 1
         return True
 
+    def turns_away(self) -> bool:
+        """Tell whether one more would be turned away, before anything is spent on it; then it is counted as such."""
+        if self.now < self.most:
+            return False
+        self.shed += 1
+        return True
+
     def leave(self) -> None:
         """Take note that one is answered."""
         self.now -= 1

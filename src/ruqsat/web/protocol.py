@@ -51,10 +51,14 @@ def reply_at_once(cycle: RequestResponseCycle, head: bytes, body: bytes) -> bool
     if cycle.response_started or cycle.disconnected or not cycle.keep_alive or cycle.flow.write_paused:
         return False
     cycle.response_started = cycle.response_complete = True
-    cycle.waiting_for_100_continue = False
-    cycle.transport.write(head + body)
-    cycle.message_event.set()
-    cycle.on_response()
+    try:
+        cycle.waiting_for_100_continue = False
+        cycle.transport.write(head + body)
+        cycle.message_event.set()
+        cycle.on_response()
+    except BaseException:
+        cycle.transport.abort()  # whether it was sent is not known, so nothing may follow it
+        raise
     return True
 
 

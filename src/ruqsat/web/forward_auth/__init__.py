@@ -126,9 +126,9 @@ class ForwardAuth:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of a proxy."""
-        if scope["type"] != "http":
-            return
         try:
+            if scope["type"] != "http":
+                return
             dialect, read_original = _dialect_of(scope[TARGET])
             read = partial(read_original, scope) if read_original is not None else _of_no_dialect
             headers, mark = scope["headers"], MARKS.get(dialect)
@@ -158,6 +158,8 @@ class ForwardAuth:
         """
         origin, who = Origin(dialect), None
         try:
+            if self._load.turns_away():
+                return Verdict(reason="overloaded")
             point = enter()
             origin = Origin(dialect, traceparent=_traceparent(headers), point="" if point is None else point.name)
             if point is None:
