@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import signal
 import time
@@ -15,10 +16,13 @@ from tests.process.checker import entries_in, not_as_told
 from tests.process.load import ALLOWED, Heard, Reply, connected, http
 from tests.process.starter import LISTENERS, Sidecar, serving
 
-STOPS = 5
+STOPS = 15 if os.environ.get("RUQSAT_TEST_LONGER", "1") == "1" else 50
 CALLERS = 10
-PROMPTLY = 3.0
+PROMPTLY = 8.0
 """Seconds; a stop may wait 15 for requests in flight, and must not wait for anything else."""
+
+SETTLED = 3 + len(LISTENERS)
+"""Connections that have had an answer and wait for the signal."""
 
 READY = http("GET", "/health/ready")
 
@@ -32,6 +36,7 @@ class Stop:
         self.seconds = 0.0
         self.readiness: list[Reply] = []
         self.others: list[Reply] = []
+        self.settled = asyncio.Barrier(SETTLED + 1)
 
 
 async def watch_readiness(address: str, stop: Stop) -> None:
@@ -47,6 +52,7 @@ async def finish_later(address: str, stop: Stop, cut: int, signalled: asyncio.Ev
     async with connected(address) as connection:
         await connection.ask(ALLOWED)
         await connection.send(ALLOWED[:cut])
+        await stop.settled.wait()
         await signalled.wait()
         await asyncio.sleep(0.7)
         stop.others.append(await connection.ask(ALLOWED[cut:]))
@@ -56,6 +62,7 @@ async def ask_after(address: str, stop: Stop, seconds: float, signalled: asyncio
     """Ask once, *seconds* after the signal, on a connection that stood idle, and once on a new one."""
     async with connected(address) as connection:
         await connection.ask(ALLOWED)
+        await stop.settled.wait()
         await signalled.wait()
         await asyncio.sleep(seconds)
         stop.others.append(await connection.ask(ALLOWED))
@@ -63,10 +70,11 @@ async def ask_after(address: str, stop: Stop, seconds: float, signalled: asyncio
         stop.others.append(await connection.ask(ALLOWED))
 
 
-async def stay_idle(address: str, signalled: asyncio.Event) -> None:
+async def stay_idle(address: str, stop: Stop, signalled: asyncio.Event) -> None:
     """Hold a connection without a word; the server ends it properly."""
     async with connected(address) as connection:
         await connection.ask(ALLOWED)
+        await stop.settled.wait()
         await signalled.wait()
         assert await connection.read_to_end() == b""
 
@@ -83,7 +91,8 @@ async def stop_under_load(sidecar: Sidecar, number: signal.Signals, seed: int) -
         callers.create_task(finish_later(address, stop, len(ALLOWED) - 40, signalled))
         callers.create_task(ask_after(address, stop, chance.uniform(0.03, 0.15), signalled))
         for listener in LISTENERS:
-            callers.create_task(stay_idle(sidecar.addresses[listener], signalled))
+            callers.create_task(stay_idle(sidecar.addresses[listener], stop, signalled))
+        await stop.settled.wait()  # what is to stand idle before the signal has had its answer by then
         await asyncio.sleep(chance.uniform(0.15, 0.5))
         began = time.monotonic()
         sidecar.send_signal(number)
