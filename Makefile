@@ -52,7 +52,7 @@ bench-population: $(VENV)/.test ## import 1,000, 100,000 and 1,000,000 patients 
 	PYTHONPATH=. $(BIN)/python bench/population.py
 
 soak: $(VENV)/.test ## the random tests, twenty times as long: ten minutes of chaos, hundreds of kills, 20,000 altered journals
-	RUQSAT_TEST_PAIRS=20000 RUQSAT_TEST_LONGER=20 $(BIN)/python -m pytest --timeout 7200 tests/casbin tests/policies/test_hostile_packs.py tests/conformance tests/freshness tests/chaos tests/journal
+	RUQSAT_TEST_PAIRS=20000 RUQSAT_TEST_LONGER=20 $(BIN)/python -m pytest --timeout 7200 tests/casbin tests/policies/test_hostile_packs.py tests/conformance tests/freshness tests/chaos tests/journal tests/process/test_stop.py
 
 bench-locust: $(VENV)/.bench ## load a running `make run` with Locust, shape steady_reads, 30 s
 	$(BIN)/locust -f bench/locustfile.py --headless --host http://127.0.0.1:8181 --only-summary
