@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 DEMO   ?= var/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-full test check lint types contracts policy bench-quick bench-micro bench-locust bench-population soak lock clean
+.PHONY: help install run run-full test check lint types contracts policy bench-quick bench-micro bench-locust bench-proxied bench-population soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ bench-quick: $(VENV)/.run ## measure the hot path against a no-op in the same ru
 
 bench-micro: $(VENV)/.run ## one figure a question: flatness, compiling, CompiledEnforcer against pycasbin, an entry
 	@for each in evaluate_by_rules compile_rules compiled_enforcer journal_entry; do echo "== $$each"; PYTHONPATH=. $(BIN)/python bench/micro/$$each.py || exit 1; done
+
+bench-proxied: $(VENV)/.test ## what a proxied request costs behind nginx, against a no-op in the same run (needs nginx, wrk)
+	PYTHONPATH=. $(BIN)/python bench/proxied.py
 
 bench-population: $(VENV)/.test ## import 1,000, 100,000 and 1,000,000 patients and decide beside them (minutes, 6 GB of disk)
 	PYTHONPATH=. $(BIN)/python bench/population.py
