@@ -1,5 +1,5 @@
 """
-What forward-auth costs a request behind nginx, which asks Ruqsat (durable, lossy), a no-op server, or itself, in one run.
+What forward-auth costs a request behind nginx that asks Ruqsat (durable, lossy), a no-op server, or itself: one run.
 
 The no-op server is the same uvicorn with the same protocol; it answers 200 to everything.  The records are answered by
 nginx itself, so that nothing but the question differs.  Rounds alternate, on one machine for all of them: only
