@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from ruqsat.core.evidence import MANIFEST, SIGNATURE, manifest_of, read_manifest
+from ruqsat.core.personal import lifted
 from ruqsat.service.evidence import faults
 from ruqsat.stores.evidence_file import read_archive, write_archive
 from tests.process.starter import run_cli
@@ -90,7 +91,7 @@ def test_a_package_holds_what_was_done_with_one_persons_data(made: Made) -> None
     assert {each["kind"] for each in lines(files, "proceedings.jsonl")} == {"information", "destruction"}
     (act,) = [each["act"] for each in lines(files, "proceedings.jsonl") if "act" in each]
     assert act["destroyed_by"] == "dpo_aigerim"
-    entries = lines(files, "journal/entries.jsonl")
+    entries = [lifted(line) for line in files["journal/entries.jsonl"].splitlines()]
     assert {each.get("patient") for each in entries} == {"p-dana", None}
     assert all(each["kind"] == "policy" for each in entries if "patient" not in each)
     assert any(each.get("action") == "delete" for each in entries)
