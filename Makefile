@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 DEMO   ?= var/demo
+# One more than there are processors: a third of the tests' time is waiting for processes, disks and leases.
+TESTERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help install run run-full test check lint types contracts policy bench-quick bench-micro bench-locust bench-proxied bench-population soak lock clean
@@ -21,7 +23,7 @@ run-full: $(VENV)/.test ## two sidecars on PostgreSQL, Valkey beside them: local
 	@PYTHONPATH=. exec $(BIN)/python examples/run_full.py
 
 test: $(VENV)/.test ## run every test
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
 
 check: lint types contracts policy ## lint, types, import contracts, policy
 
