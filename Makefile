@@ -4,9 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 DEMO   ?= var/demo
+# One more than there are processors: a third of the tests' time is waiting for processes, disks and leases.
+TESTERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-full test check lint types contracts policy bench-quick bench-micro bench-locust bench-population bench-overload bench-memory bench-nginx fuzz soak lock clean
+.PHONY: help install run run-full test check lint types contracts policy bench-quick bench-micro bench-locust bench-proxied bench-population bench-overload bench-memory bench-nginx fuzz soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,7 +23,7 @@ run-full: $(VENV)/.test ## two sidecars on PostgreSQL, Valkey beside them: local
 	@PYTHONPATH=. exec $(BIN)/python examples/run_full.py
 
 test: $(VENV)/.test ## run every test
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
 
 check: lint types contracts policy ## lint, types, import contracts, policy
 
@@ -47,6 +49,9 @@ bench-quick: $(VENV)/.run ## measure the hot path against a no-op in the same ru
 
 bench-micro: $(VENV)/.run ## one figure a question: flatness, compiling, CompiledEnforcer against pycasbin, an entry
 	@for each in evaluate_by_rules compile_rules compiled_enforcer journal_entry; do echo "== $$each"; PYTHONPATH=. $(BIN)/python bench/micro/$$each.py || exit 1; done
+
+bench-proxied: $(VENV)/.test ## what a proxied request costs behind nginx, against a no-op in the same run (needs nginx, wrk)
+	PYTHONPATH=. $(BIN)/python bench/proxied.py
 
 bench-population: $(VENV)/.test ## import 1,000, 100,000 and 1,000,000 patients and decide beside them (minutes, 6 GB of disk)
 	PYTHONPATH=. $(BIN)/python bench/population.py

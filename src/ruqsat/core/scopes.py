@@ -23,6 +23,14 @@ Coded = frozenset[tuple[str, str, str]]
 """Type of resource, category (``code`` or ``system|code``), data class."""
 
 
+class _Fhir(msgspec.Struct):
+    categories: dict[str, Category] = {}
+
+
+class _Routes(msgspec.Struct):
+    fhir: _Fhir = msgspec.field(default_factory=_Fhir)
+
+
 def read_coded(routes: str) -> Coded:
     """
     Return the categories that ``[fhir.categories]`` of ``routes.toml`` gives a class; none if it cannot be read.
@@ -32,9 +40,8 @@ def read_coded(routes: str) -> Coded:
         [('Observation', 'a', 'labs'), ('Observation', 's|a', 'labs')]
     """
     data, _ = parse_toml(routes, "")
-    fhir = {} if data is None else data.get("fhir")
     try:
-        known = msgspec.convert(fhir.get("categories", {}) if isinstance(fhir, dict) else {}, dict[str, Category])
+        known = msgspec.convert(data, _Routes).fhir.categories
     except msgspec.ValidationError:
         # Whoever reads the routes says what is wrong with them; until then no category is one.
         return frozenset()
