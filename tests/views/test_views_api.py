@@ -259,12 +259,13 @@ def test_the_privacy_office_looks_through_its_own_organisation(views: Views) -> 
         ("patient=p-berik", ["d-9", "d-6"]), ("patient=p-anna", ["d-9", "d-4", "d-2", "d-1"]), ("subject=dr-both", ["d-9"]),
         ("action=read&class=genomics", ["d-8"]), ("allowed=false", []), ("grant=s-1", ["d-2"]), ("rule=consent-02", []),
         ("reason=allow.consent&limit=500&subject=dr-open", ["d-7"]), ("org=h1&subject=dr-h2", []),
-        (f"from={(datetime.now(UTC) - timedelta(days=60)).strftime('%Y-%m-%dT%H:%M:%SZ')}&subject=dr-old", ["d-11"]),
+        ("from={old}&subject=dr-old", ["d-11"]),
     ],
 )  # fmt: skip
 def test_entries_are_found_by_what_they_say(views: Views, query: str, ids: list[str]) -> None:
     """Each filter narrows, and none widens."""
-    assert [each["id"] for each in views.entries("dpo1", query)] == ids
+    old = (datetime.now(UTC) - timedelta(days=60)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert [each["id"] for each in views.entries("dpo1", query.replace("{old}", old))] == ids
 
 
 def test_nobody_looks_through_another_organisations_journal(views: Views) -> None:
