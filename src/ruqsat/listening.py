@@ -95,7 +95,8 @@ class Doors(Struct, frozen=True):
             from ruqsat.web.ext_authz import GrpcListener  # noqa: PLC0415 - an extra of the package
         except ImportError as error:
             raise SettingsError("RUQSAT_GRPC_LISTEN: needs `pip install 'ruqsat[grpc]'`, or `off`") from error
-        return (GrpcListener(listen, auth, self.points.door("grpc"), self.tls),)
+        door, is_shared = self.points.door("grpc"), self.settings.workers > 1
+        return (GrpcListener(listen, auth, door, self.tls, is_shared=is_shared),)
 
 
 def find_doors(settings: Settings, rehearsal: Rehearsal | None) -> Doors:

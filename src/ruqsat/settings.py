@@ -92,6 +92,7 @@ class Settings(BaseSettings):
         None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="`module:factory` of the way to e-gov cabinets"
     )
     notice_attempts: int = Field(100, ge=1, le=10_000, description="so often a notice is tried before it is given up")
+    workers: int = Field(1, ge=1, le=64, description="processes that decide; more than one need PostgreSQL")
     json_listen: str = Field("127.0.0.1:8181", description="AuthZEN JSON: `host:port`, `unix:/path` or `off`")
     auth_listen: str = Field("127.0.0.1:8182", description="forward-auth: `host:port`, `unix:/path` or `off`")
     grpc_listen: str = Field("off", description="Envoy's ext_authz over gRPC: `host:port`, `unix:/path` or `off`")

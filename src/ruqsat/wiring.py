@@ -80,6 +80,10 @@ GC_THRESHOLDS = (20_000, 20, 50)
 """A decision makes a few dozen short-lived objects and no cycles."""
 
 
+STARTING_PROBES = 5
+"""So often the store is asked at the start, before the start is given up."""
+
+
 class Process(Struct, frozen=True):
     """A built process: its listeners, and what others may want to look at."""
 
@@ -160,7 +164,7 @@ async def open_process(
             store, freshness, clock, limits=limits, sharing=sharing, max_stale=_max_stale(settings)
         )
         stack.push_async_callback(information.aclose)
-        await information.probe_once()
+        await _begin_lease(information)
         if rehearsal is not None:
             _log.warning("test_fixtures_are_on people_on_record=%s %s", not await store.is_empty(), TEST_FIXTURES)
         if demo and await store.is_empty():
@@ -233,6 +237,18 @@ async def open_process(
             look_at_policy,
             doors.companions(auth),
         )
+
+
+async def _begin_lease(information: InformationPoint) -> None:
+    """Hear from the store before anybody asks; a machine that is busy with starting may take more than one attempt."""
+    for left in reversed(range(STARTING_PROBES)):
+        try:
+            await information.probe_once()
+        except StoreUnavailableError:
+            if not left:
+                raise
+        else:
+            return
 
 
 def _looking(stack: AsyncExitStack, sessions: BreakGlass) -> BreakGlass:

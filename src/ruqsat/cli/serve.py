@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import signal
+import sys
 from pathlib import Path
 from time import time
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from rich.console import Console
 from ruqsat.errors import SettingsError
 from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal
 from ruqsat.settings import BLOCKING_DUTIES, Settings, load_settings
+from ruqsat.supervision import Share, end_with_keeper, read_share, supervise
 from ruqsat.web.listeners import serve as serve_listeners
 from ruqsat.web.logs import configure_logs
 from ruqsat.wiring import Process, open_process
@@ -47,11 +49,15 @@ def serve(
     oracle: Annotated[
         bool, typer.Option("--oracle", help="With --test-fixtures: stock pycasbin decides (slow, the same answers).")
     ] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes that decide; more than one need PostgreSQL.")] = None,
+    worker: Annotated[
+        str | None, typer.Option("--worker", hidden=True, help="What the keeper of workers gives.")
+    ] = None,
 ) -> None:
     """Serve decisions until SIGTERM; every other setting comes from RUQSAT_… or the file RUQSAT_CONFIG names."""
     given: dict[str, Any] = {
         "pack": pack, "database_url": database_url, "journal_dir": journal_dir, "json_listen": json_listen,
-        "auth_listen": auth_listen, "control_listen": control_listen,
+        "auth_listen": auth_listen, "control_listen": control_listen, "workers": workers,
     }  # fmt: skip
     if oracle and not test_fixtures:
         raise SettingsError("--oracle is for tests: give --test-fixtures too")
@@ -69,7 +75,12 @@ def serve(
             given |= {"record_key": DEMO_RECORD_KEY}
     settings = load_settings(**given)
     configure_logs(settings.log_level)
-    uvloop.run(_run(settings, demo, secret, Rehearsal(oracle) if test_fixtures else None))
+    if settings.workers > 1 and worker is None:
+        if demo or test_fixtures:
+            raise SettingsError("RUQSAT_WORKERS: demo and tests are served by one process")
+        raise typer.Exit(supervise(settings, [sys.executable, "-m", "ruqsat", *sys.argv[1:]]))
+    share = None if worker is None else read_share(worker)
+    uvloop.run(_run(settings, demo, secret, Rehearsal(oracle) if test_fixtures else None, share))
 
 
 def _are_tokens_set(given: dict[str, Any]) -> bool:
@@ -77,12 +88,17 @@ def _are_tokens_set(given: dict[str, Any]) -> bool:
     return load_settings(**given | {"auth_listen": "off", "grpc_listen": "off"}).token_issuer is not None
 
 
-async def _run(settings: Settings, demo: bool, demo_secret: str | None, rehearsal: Rehearsal | None) -> None:
+async def _run(
+    settings: Settings, demo: bool, demo_secret: str | None, rehearsal: Rehearsal | None, share: Share | None
+) -> None:
+    stop = asyncio.Event()
+    if share is not None:
+        end_with_keeper(share, stop)
     async with open_process(settings, demo=demo, rehearsal=rehearsal) as process:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, process.look_at_policy)
 
         def ready(addresses: dict[str, str]) -> None:
-            _announce(process, settings, addresses, rehearsal)
+            _announce(process, settings, addresses, rehearsal, share)
             if demo:
                 _print_demo(addresses, demo_secret)
 
@@ -92,16 +108,21 @@ async def _run(settings: Settings, demo: bool, demo_secret: str | None, rehearsa
             drain_seconds=settings.drain_seconds,
             on_ready=ready,
             on_stop=process.begin_drain,
+            stop=stop,
+            inherited=None if share is None else share.sockets,
         )
 
 
-def _announce(process: Process, settings: Settings, addresses: dict[str, str], rehearsal: Rehearsal | None) -> None:
+def _announce(
+    process: Process, settings: Settings, addresses: dict[str, str], rehearsal: Rehearsal | None, share: Share | None
+) -> None:
     out = Console(highlight=False, markup=False, soft_wrap=True)
     if rehearsal is not None:
         out.print(f"TEST FIXTURES ARE ON ({TEST_FIXTURES}): whoever reaches the JSON listener decides what is true")
     in_force = process.administration.in_force
     policy_set = in_force.pack.policy_set
-    out.print(f"Ruqsat serves policy set {policy_set.digest[:16]} ({len(policy_set.rules)} rules)")
+    who = "Ruqsat" if share is None else f"Worker {share.number} of {settings.workers}"
+    out.print(f"{who} serves policy set {policy_set.digest[:16]} ({len(policy_set.rules)} rules)")
     if process.administration.refused:
         out.print("  NOT the pack that its source holds, which is refused; this one was admitted before:")
         for line in process.administration.refused[:5]:

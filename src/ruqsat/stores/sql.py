@@ -416,7 +416,7 @@ class SqlStore:
         Raises:
             StoreUnavailableError: no answer in time.
         """
-        return not await self._readers.run(sql_facts.has_facts, self._read_timeout)
+        return not await self._readers.run(sql_facts.has_facts, self._write_timeout)  # asked at starts alone
 
     async def run_reading(self, work: Callable[[Connection], T], within_seconds: float) -> T:
         """

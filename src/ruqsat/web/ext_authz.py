@@ -162,8 +162,10 @@ class GrpcListener:
 
     name = "grpc"
 
-    def __init__(self, listen: Listen, forward_auth: ForwardAuth, door: Door, tls: Tls | None = None) -> None:
-        self._listen = listen
+    def __init__(
+        self, listen: Listen, forward_auth: ForwardAuth, door: Door, tls: Tls | None = None, *, is_shared: bool = False
+    ) -> None:
+        self._listen, self._is_shared = listen, is_shared
         self._service = ExtAuthz(forward_auth, door)
         self._tls = tls
         self._health = health.HealthServicer()
@@ -176,7 +178,7 @@ class GrpcListener:
             SettingsError: the address cannot be bound.
         """
         options = [
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", int(self._is_shared)),
             ("grpc.server_handshake_timeout_ms", int(READ_SECONDS * 1000)),
             ("grpc.max_connection_idle_ms", KEEP_ALIVE_SECONDS * 1000),
         ]  # fmt: skip

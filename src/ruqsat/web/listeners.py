@@ -12,7 +12,7 @@ import signal
 import socket
 import ssl
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -123,6 +123,7 @@ async def serve(
     on_ready: Callable[[dict[str, str]], None] = lambda _: None,
     on_stop: Callable[[], None] = lambda: None,
     stop: asyncio.Event | None = None,
+    inherited: Mapping[str, int] | None = None,
 ) -> None:
     """
     Serve until SIGTERM, SIGINT or *stop*; then answer what is in flight and return.
@@ -132,13 +133,21 @@ async def serve(
         drain_seconds: How long requests in flight may take; a second signal ends the wait.
         on_ready: Called with the real addresses by listener name, once all accept.
         on_stop: Called when the stop begins.
+        inherited: Descriptors of sockets that listen already, by listener name: those are not bound here.
 
     Raises:
         SettingsError: an address cannot be bound.
     """
-    stop = stop or asyncio.Event()
+    stop, inherited = stop or asyncio.Event(), inherited or {}
     with contextlib.ExitStack() as stack:
-        sockets = {listener.name: stack.enter_context(_bound(listener)) for listener in listeners}
+        sockets = {
+            listener.name: stack.enter_context(
+                bound(listener.name, listener.listen)
+                if listener.name not in inherited
+                else socket.socket(fileno=inherited[listener.name])
+            )
+            for listener in listeners
+        }
         servers = [_Server(_config(listener, drain_seconds), listener.max_connections) for listener in listeners]
         stack.enter_context(_signals(stop, servers))
         tasks = [
@@ -237,20 +246,23 @@ def _signals(stop: asyncio.Event, servers: Sequence[Server]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bound(listener: Listener) -> Iterator[socket.socket]:
-    """Listen from here on, so that nobody else can; a Unix socket is removed at the end, if it is still ours."""
-    path = listener.listen.path
+def bound(name: str, listen: Listen) -> Iterator[socket.socket]:
+    """
+    Listen from here on, so that nobody else can; a Unix socket is removed at the end, if it is still ours.
+
+    Raises:
+        SettingsError: the address of the listener called *name* cannot be bound.
+    """
+    path = listen.path
     try:
-        bound = _bind_unix(Path(path)) if path else _bind_tcp(listener.listen)
+        listening = _bind_unix(Path(path)) if path else _bind_tcp(listen)
     except OSError as error:
-        raise SettingsError(
-            f"the {listener.name} listener cannot be bound to `{listener.listen}`: {error.strerror or error}"
-        ) from error
+        raise SettingsError(f"the {name} listener cannot be bound to `{listen}`: {error.strerror or error}") from error
     inode = Path(path).stat().st_ino if path else 0
     try:
-        yield bound
+        yield listening
     finally:
-        bound.close()
+        listening.close()
         with contextlib.suppress(OSError):
             if path and Path(path).stat().st_ino == inode:
                 Path(path).unlink()

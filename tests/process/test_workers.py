@@ -1,0 +1,152 @@
+"""Several workers of one sidecar, on a real PostgreSQL: one address, several processes, and who keeps them."""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from ruqsat.settings import Settings
+from ruqsat.stores.journal_verification import verify_folder
+from ruqsat.supervision import Share, of_worker, read_share
+from tests.ground import PostgresServer
+from tests.process.checker import entries_in
+from tests.process.starter import Sidecar, run_cli, serving
+from tests.process.test_on_postgres import children
+
+WORKERS = 3
+SOON = 60
+SECRET = "w" * 40
+BRIEF = {
+    "workers": str(WORKERS), "lease_seconds": "4", "probe_seconds": "0.5", "token_issuer": "https://issuer.example",
+    "token_audience": "ruqsat", "token_algorithm": "HS256", "token_key": SECRET,
+    "record_key": "cnVxc2F0IGRlbW86IG5vYm9keSBpbiBpdCBleGlzdHM=",
+}  # fmt: skip
+ANNOUNCED = "  journal  "
+
+
+@pytest.fixture
+def url(postgres: PostgresServer, tmp_path: Path) -> Iterator[str]:
+    """A database with the demo world in it."""
+    url = postgres.new_truth()
+    with serving(tmp_path / "demo", demo=True, database_url=url):
+        pass
+    yield url
+    postgres.drop_database(url)
+
+
+def wait_until(is_so: Any) -> None:
+    """Wait for something that must come at all."""
+    give_up = time.monotonic() + SOON
+    while not is_so():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+def ask(sidecar: Sidecar, times: int) -> list[tuple[str, bool]]:
+    """Ask on so many new connections, several at once; return ids and answers."""
+    with ThreadPoolExecutor(8) as callers:
+        answers = list(callers.map(lambda _: sidecar.evaluate().json(), range(times)))
+    return [(answer["context"]["id"], answer["decision"]) for answer in answers]
+
+
+def token(subject: str, **claims: Any) -> dict[str, str]:
+    """Return the header that says who asks."""
+    now = int(time.time())
+    whole = {"iss": BRIEF["token_issuer"], "aud": "ruqsat", "sub": subject, "iat": now, "exp": now + 600} | claims
+    return {"authorization": f"Bearer {jwt.encode(whole, SECRET, algorithm='HS256')}"}
+
+
+@pytest.mark.slow
+def test_workers_answer_at_one_address_and_are_kept(url: str, tmp_path: Path) -> None:
+    """Each has a journal; one that is killed is missed by nobody and comes again; a withdrawal holds for all."""
+    with serving(tmp_path, demo=False, database_url=url, **BRIEF) as sidecar:
+        wait_until(lambda: sidecar.stdout.count(ANNOUNCED) == WORKERS)
+        workers = children(sidecar.pid)
+        assert len(workers) == WORKERS
+        told = ask(sidecar, 60)
+
+        os.kill(workers[0], signal.SIGKILL)
+        told += ask(sidecar, 60)
+        wait_until(lambda: sidecar.stdout.count(ANNOUNCED) == WORKERS + 1)
+        assert len(set(children(sidecar.pid)) - set(workers)) == 1
+        told += ask(sidecar, 60)
+        assert {allowed for _, allowed in told} == {True}
+
+        sidecar.addresses["control"] = sidecar.stdout.rpartition("  control  ")[2].split()[0]  # of the newest worker
+        answer = sidecar.call(
+            "control", "POST", "/v1/consents/c-dana-h1/withdraw?wait=visible", timeout=SOON,
+            headers=token("dana", roles=["patient"], purpose_of_use="PATRQT", subject_type="patient"),
+        )  # fmt: skip
+        assert answer.status_code == 200, answer.text
+        after = ask(sidecar, 90)
+        assert {allowed for _, allowed in after} == {False}
+        assert sidecar.stop() == 0
+
+    folders = sorted((tmp_path / "journal").iterdir())
+    assert [each.name for each in folders] == [f"worker-{number}" for number in range(WORKERS)]
+    kept = Counter(
+        (entry["id"], entry["allowed"]) for folder in folders for entry in entries_in(folder) if "id" in entry
+    )
+    assert all(kept[each] == 1 for each in told + after)
+    assert all(verify_folder(folder).findings == () for folder in folders)
+    assert all(any(entry["kind"] == "decision" for entry in entries_in(folder)) for folder in folders)
+
+
+@pytest.mark.slow
+def test_workers_do_not_outlive_their_keeper(url: str, tmp_path: Path) -> None:
+    """Killed without a word, it takes them with it: what they answered is kept, and the address is free again."""
+    with serving(tmp_path, demo=False, database_url=url, **BRIEF) as sidecar:
+        wait_until(lambda: sidecar.stdout.count(ANNOUNCED) == WORKERS)
+        workers = children(sidecar.pid)
+        told = ask(sidecar, 20)
+        sidecar.kill()
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+        again = {f"{name}_listen": address for name, address in sidecar.addresses.items() if name != "control"}
+    with serving(tmp_path, demo=False, database_url=url, **BRIEF | again) as sidecar:
+        assert ask(sidecar, 1)[0][1] is True
+        assert sidecar.stop() == 0
+    kept = {entry.get("id") for folder in (tmp_path / "journal").iterdir() for entry in entries_in(folder)}
+    assert {each for each, _ in told} <= kept
+
+
+def test_what_workers_cannot_share_stops_the_start(tmp_path: Path) -> None:
+    """SQLite, a demo, gRPC at a Unix socket, a setting that the workers refuse: one line and exit code 2."""
+    for words, settings, said in (
+        ((), {}, "SQLite serves one"),
+        (("--demo",), {}, "served by one process"),
+        (
+            (),
+            {"database_url": "postgresql://127.0.0.1:9/none", "grpc_listen": f"unix:{tmp_path}/g"},
+            "not a Unix socket",
+        ),
+        ((), {"database_url": "postgresql://127.0.0.1:9/none"}, "store-unavailable"),
+    ):
+        ended = run_cli(tmp_path, "serve", *words, timeout=SOON, **BRIEF | settings)
+        assert ended.returncode == 2
+        assert said in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_workers_listen_apart_where_each_must_be_found() -> None:
+    """The control API has a port or a path for each worker, and `off` is off for all."""
+    given = Settings(auth_listen="off", control_listen="127.0.0.1:8183", journal_dir=Path("j"))
+    assert of_worker(given, 0) == {"--journal-dir": "j/worker-0", "--control-listen": "127.0.0.1:8183"}
+    assert of_worker(given, 2) == {"--journal-dir": "j/worker-2", "--control-listen": "127.0.0.1:8185"}
+    assert (
+        of_worker(Settings(auth_listen="off", control_listen="unix:/run/c"), 1)["--control-listen"] == "unix:/run/c.1"
+    )
+    assert of_worker(Settings(auth_listen="off", control_listen="127.0.0.1:0"), 1)["--control-listen"] == "127.0.0.1:0"
+    assert of_worker(Settings(auth_listen="off", control_listen="off"), 1)["--control-listen"] == "off"
+
+
+def test_a_share_is_read_as_it_is_written() -> None:
+    """Number, pipe and sockets go through a word of the command line."""
+    for share in (Share(0, {}, 3), Share(2, {"json": 5, "auth": 6}, 4)):
+        assert read_share(str(share)) == share
