@@ -83,7 +83,7 @@ def begin_duties(
     Raises:
         SettingsError: a channel cannot be used.
     """
-    channels, bodies, work = open_channels(settings, stack), NoticeBodies(seal), SqlDuties(store.background())
+    channels, bodies, work = open_channels(settings, stack), NoticeBodies(seal), SqlDuties(store.background(), switches)
     delivery = Delivery(
         work, bodies, Ways(channels, settings.notice_channel, settings.notice_office_channel), now,
         attempts=settings.notice_attempts,

@@ -36,6 +36,9 @@ Close = Callable[[Notice], bytes]
 AddNotices = Callable[[Connection, Sequence[Notice]], object]
 """Keeps notices in the transaction of the change that they tell of; what it raises undoes the change."""
 
+Represents = Callable[[PatientFacts, str, Instant], bool]
+"""Tells whether somebody stands for a patient at a moment."""
+
 PAGE = 100
 
 _LISTED = [outbox.c[name] for name in Listed.__struct_fields__]
@@ -72,11 +75,14 @@ def withdraw_notices(connection: Connection, entries: Collection[str], now: Inst
     ).rowcount
 
 
-def claim_notices(connection: Connection, now: Instant, limit: int, lease: Instant, claim: str) -> list[Claimed]:
+def claim_notices(
+    connection: Connection, now: Instant, limit: int, lease: Instant, claim: str, represents: Represents
+) -> list[Claimed]:
     """
     Take the notices in hand that are due longest: nobody else takes them until *lease* is over.
 
     Each time counts as an attempt, so that one whose deliverer always dies ends as well.
+    What was meant for somebody who stands for the patient no longer is the patient's.
     """
     due = select(*_CLAIMED).where(outbox.c.state == PENDING, outbox.c.next_at <= now)
     found = connection.execute(due.order_by(outbox.c.next_at).limit(limit).with_for_update(skip_locked=True)).mappings()
@@ -87,6 +93,11 @@ def claim_notices(connection: Connection, now: Instant, limit: int, lease: Insta
     connection.execute(taken.values(claim=claim, attempts=outbox.c.attempts + 1, next_at=now + lease))
     named = {row["patient"] for row in rows} - {None}
     channels, known = _channels(connection, named), read_patients(connection, named)
+    for row in rows:
+        if row["audience"] == "representatives" and not _still_represents(row, known, represents, now):
+            row |= {"audience": "patient", "recipient": None}
+            meant_now = update(outbox).where(outbox.c.key == row["key"])
+            connection.execute(meant_now.values(audience="patient", recipient=None))
     return [_claimed(row, claim, channels, known) for row in rows]
 
 
@@ -182,6 +193,13 @@ def _channels(connection: Connection, patients: Collection[str]) -> dict[str, st
     question = select(patient_channel.c.patient, patient_channel.c.channel)
     found = connection.execute(question.where(patient_channel.c.patient.in_(patients)))
     return {row.patient: row.channel for row in found}
+
+
+def _still_represents(
+    row: dict[str, Any], known: dict[str, PatientFacts], represents: Represents, now: Instant
+) -> bool:
+    facts = known.get(row["patient"])
+    return facts is not None and represents(facts, row["recipient"], now)
 
 
 def _claimed(row: dict[str, Any], claim: str, channels: dict[str, str], known: dict[str, PatientFacts]) -> Claimed:
