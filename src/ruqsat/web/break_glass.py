@@ -64,10 +64,11 @@ def _add_opening(router: APIRouter, sessions: BreakGlass, gate: Gate) -> None:
         identity = await gate.identify(request)
         call = await call_of(request, idempotency_key, prefer)
         data, id_, org = read_model(SessionIn, call.content), new_id(sessions.now()), own_org(identity)
+        # Asked first: a permit in the journal has people told, and whoever is challenged comes again.
+        mfa = await _stepped_up(request, sessions, gate, identity)
         # The journal names the session before there is one: what cannot be journaled is not opened.
         question = _asked("create", data["patient"], id_, org)
         admitted = await gate.admit(request, identity, question)
-        mfa = _refuse_without_step_up(sessions, identity)
         second = await _second_person(request, sessions, gate, question)
         try:
             ask = Ask(id_, admitted.entry, org, mfa, second)
@@ -85,8 +86,8 @@ async def _second_person(request: Request, sessions: BreakGlass, gate: Gate, que
     if SECOND_PERSON not in dict(request.scope["headers"]):
         return None
     identity = await gate.identify(request, SECOND_PERSON)
+    await _stepped_up(request, sessions, gate, identity)
     await gate.admit(request, identity, question)
-    _refuse_without_step_up(sessions, identity)
     return identity.subject.id
 
 
@@ -171,17 +172,18 @@ def _read_cursor(text: str) -> tuple[int, str]:
     return (int(due), id_) if text else (0, "")
 
 
-def _refuse_without_step_up(sessions: BreakGlass, identity: Identity) -> bool:
+async def _stepped_up(request: Request, sessions: BreakGlass, gate: Gate, identity: Identity) -> bool:
     """
     Return whether the caller has just proved by several factors who it is (RFC 9470).
 
     Raises:
-        Refusal: it has not, and the operator demands it (401).
+        Refusal: it has not, and the operator demands it (401); that stands in the journal.
     """
     proved, now = identity.auth_time, sessions.now() // SECOND
     if proved is not None and -LEEWAY_SECONDS <= now - proved <= STEP_UP_SECONDS:
         return True
     if sessions.vocabulary().switches.btg.mfa:
+        await gate.refused(request, identity, "btg.mfa")
         challenge = f'Bearer error="insufficient_user_authentication", max_age="{STEP_UP_SECONDS}"'
         raise Refusal(
             401, "step-up-required", "a session is opened by whoever has just proved by several factors who it is",
