@@ -456,6 +456,50 @@ def test_a_late_review_is_told_of_once_and_the_second_suspends(live: Live, url: 
     live(life, 2)
 
 
+def test_a_review_that_comes_late_is_late_whether_or_not_anybody_has_looked(live: Live) -> None:
+    """At the due moment, not a microsecond before; what is unclear counts once; the second suspends, told and journaled."""
+
+    async def life(sidecars: list[Sidecar]) -> None:
+        (one,) = sidecars
+        ids = [await one.open(patient=id_) for id_ in PATIENTS[:3]]
+        one.told.clear()
+        one.time = NOW + DUE - 1
+        await one.review(ids[0])
+        assert (one.told, one.journal) == ([], [])
+        one.time = NOW + DUE
+        await one.review(ids[1], "dpo1", "unclear")
+        one.time += 1
+        await one.review(ids[1], "dpo2")
+        assert await one.attempt(patient="p5") != "break-glass-suspended"
+        await one.review(ids[2])
+        events = [each.facts["event"] for each in one.told if each.facts.get("event") not in (None, "opened")]
+        assert events == ["review_overdue", "review_overdue", "suspended"]
+        assert [each.event for each in one.journal] == ["review_overdue", "review_overdue", "suspended"]
+        assert await one.attempt(patient="p6") == "break-glass-suspended"
+        assert [id_ for id_, _ in await one.waiting() if id_ in ids] == []
+
+    live(life)
+
+
+def test_a_late_session_of_misuse_is_both(live: Live) -> None:
+    """Late and misuse: told of each once, and the right is suspended for the misuse."""
+
+    async def life(sidecars: list[Sidecar]) -> None:
+        (one,) = sidecars
+        ids = [await one.open(patient=id_) for id_ in PATIENTS[:2]]
+        assert await one.sessions.look(NOW + DUE) == 2
+        one.time = NOW + DUE + HOUR
+        await one.reinstate(ids[0])
+        late = await one.open(patient="p5")
+        one.time += DUE
+        one.told.clear()
+        await one.review(late, "dpo1", "misuse")
+        assert [each.facts["event"] for each in one.told] == ["review_overdue", "suspended"]
+        assert (await one.store.list_rights("ed"))[-1].cause == "misuse"
+
+    live(life)
+
+
 def test_after_the_right_was_given_back_late_reviews_are_counted_anew(live: Live) -> None:
     """One further late review suspends nothing; two do."""
 

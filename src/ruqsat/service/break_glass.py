@@ -182,21 +182,24 @@ class BreakGlass:
         await self._refuse_outsider(caller, row, "review")
         clinician: str = row.body.said["subject"]
 
+        about = About(row.id, clinician, row.patient, row.org)
+
         def change(found: Found) -> Made:
             before = _current(found, row.id, version, review["verdict"])
             after = reviewed(before, review, caller, now, seal)
-            is_misuse = review["verdict"] == "misuse"
-            subject = with_right(found.subject, suspended=True) if is_misuse else None
-            about = About(row.id, clinician, row.patient, row.org)
-            return Made(
-                answer_of(after), after, subject=subject, opening=settled(found.opening, review["verdict"], now),
-                right=_right(about, now, "suspended", "misuse", caller.subject) if is_misuse else None,
-                notices=(to_office(about, "suspended", now),) if is_misuse else (),
+            late = self._late(found, about, now)  # time makes it so, whether or not anybody has looked
+            opening = settled(late.opening or found.opening, review["verdict"], now) or late.opening
+            made = msgspec.structs.replace(late, answer=answer_of(after), row=after, opening=opening)
+            if review["verdict"] != "misuse":
+                return made
+            return msgspec.structs.replace(
+                made, subject=with_right(found.subject, suspended=True),
+                right=_right(about, now, "suspended", "misuse", caller.subject),
+                notices=(*late.notices[:1], to_office(about, "suspended", now)),
             )  # fmt: skip
 
         made = await self.changes.change_session(Wanted(clinician, row.patient, row.id), change)
-        if made.right is not None:
-            await self._tell("suspended", made.right)
+        await self._tell_made(made, about, now)
         return self._told(made)
 
     async def reinstate(self, caller: Caller, row: RecordRow, version: int, note: str) -> dict[str, Any]:
@@ -224,7 +227,7 @@ class BreakGlass:
 
         made = await self.changes.change_session(Wanted(clinician, row.patient, row.id), change)
         if made.right is not None:
-            await self._tell("lifted", made.right)
+            await self._tell(made.right)
         return self._told(made)
 
     async def queue(
@@ -260,27 +263,27 @@ class BreakGlass:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _find_overdue(self, opening: Opening, now: Instant) -> bool:
-        most, about = self.vocabulary().switches.btg.rates.overdue_suspends, _about(opening)
-
-        def change(found: Found) -> Made:
-            late = overdue(found.opening, now)
-            if late is None:
-                return Made()
-            notices = (to_office(about, "review_overdue", now),)
-            subject = with_right(found.subject, suspended=True) if found.overdue + 1 >= most else None
-            if subject is None:
-                return Made(opening=late, notices=notices)
-            right = _right(about, now, "suspended", "overdue", None)
-            return Made(
-                subject=subject, opening=late, right=right, notices=(*notices, to_office(about, "suspended", now))
-            )  # fmt: skip
-
-        made = await self.changes.change_session(Wanted(opening.subject, opening.patient, opening.id), change)
-        if made.opening is not None:
-            await self._tell_entry("review_overdue", now, about)
-        if made.right is not None:
-            await self._tell("suspended", made.right)
+        about = _about(opening)
+        made = await self.changes.change_session(
+            Wanted(opening.subject, opening.patient, opening.id), lambda found: self._late(found, about, now)
+        )
+        await self._tell_made(made, about, now)
         return made.opening is not None
+
+    def _late(self, found: Found, about: About, now: Instant) -> Made:
+        """Return what comes of a review that is found overdue at *now*: nothing, if it is not, or was before."""
+        late = overdue(found.opening, now)
+        if late is None:
+            return Made()
+        notices = (to_office(about, "review_overdue", now),)
+        most = self.vocabulary().switches.btg.rates.overdue_suspends
+        subject = with_right(found.subject, suspended=True) if found.overdue + 1 >= most else None
+        if subject is None:
+            return Made(opening=late, notices=notices)
+        right = _right(about, now, "suspended", "overdue", None)
+        return Made(
+            subject=subject, opening=late, right=right, notices=(*notices, to_office(about, "suspended", now))
+        )  # fmt: skip
 
     async def office_of(self, caller: str, claimed: str | None) -> str | None:
         """Return the organisation of an officer, as the directory says; None where the token claims another."""
@@ -293,8 +296,14 @@ class BreakGlass:
         if row.org is not None and (known is None or known.org not in (None, row.org)):
             raise RegistryError("not-yours", "a session is judged by the privacy office of its own organisation")
 
-    async def _tell(self, event: str, right: RightEvent) -> None:
-        await self._tell_entry(event, right.at, About(right.session, right.subject, "", None), right.by)
+    async def _tell_made(self, made: Made, about: About, now: Instant) -> None:
+        if made.opening is not None and made.opening.overdue_at == now:
+            await self._tell_entry("review_overdue", now, about)
+        if made.right is not None:
+            await self._tell(made.right)
+
+    async def _tell(self, right: RightEvent) -> None:
+        await self._tell_entry(right.event, right.at, About(right.session, right.subject, "", None), right.by)
 
     async def _tell_entry(self, event: str, now: Instant, about: About, by: str | None = None) -> None:
         entry = SessionEntry("break_glass", render_instant(now), event)
