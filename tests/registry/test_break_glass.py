@@ -77,12 +77,16 @@ class Sidecar:
         assert named.subject is not None and named.resource is not None
         self.journal.append(entry)
 
-    async def open(self, who: str = "ed", patient: str = "p0", second: str | None = None, **changes: Any) -> str:
-        """Open a session and return its id."""
+    async def open(
+        self, who: str = "ed", patient: str = "p0", second: str | None = None, house: str | None = "h1", **changes: Any
+    ) -> str:
+        """Open a session and return its id; *house* is whose the second person says that it is."""
         content = json.dumps(whole("grant", patient=patient, **changes)).encode()
         data, id_ = read_model(SessionIn, content), new_id(self.time)
         call = Call(changes.get("key"), content)
-        told = await self.sessions.open(Caller(who), data, call, Ask(id_, f"d-{id_}", "h1", True, second))
+        told = await self.sessions.open(
+            Caller(who), data, call, Ask(id_, f"d-{id_}", "h1", True, second and (second, house))
+        )
         return str(told["id"])
 
     async def attempt(self, who: str = "ed", patient: str = "p0") -> str:
@@ -97,15 +101,17 @@ class Sidecar:
         found: RecordRow = await self.store.find_registered(GRANT.name, id_)
         return found
 
-    async def review(self, id_: str, who: str = "dpo1", verdict: str = "justified") -> dict[str, Any]:
-        """Write a review down."""
+    async def review(
+        self, id_: str, who: str = "dpo1", verdict: str = "justified", house: str | None = "h1"
+    ) -> dict[str, Any]:
+        """Write a review down, as somebody of *house* by the token."""
         row, said = await self.row(id_), {"verdict": verdict, "note": "CANARY of a reviewer"}
-        return await self.sessions.review(Caller(who), row, row.version, said)
+        return await self.sessions.review(Caller(who), row, row.version, said, house)
 
-    async def reinstate(self, id_: str, who: str = "dpo1") -> dict[str, Any]:
+    async def reinstate(self, id_: str, who: str = "dpo1", house: str | None = "h1") -> dict[str, Any]:
         """Give the clinician of a session the right back."""
         row = await self.row(id_)
-        return await self.sessions.reinstate(Caller(who), row, row.version, "CANARY reason of the office")
+        return await self.sessions.reinstate(Caller(who), row, row.version, "CANARY reason of the office", house)
 
     async def reason(self, session: str, who: str = "ed", patient: str = "p0", now: Instant | None = None) -> str:
         """Decide a reading under a session, by what this sidecar knows."""
@@ -227,6 +233,19 @@ def test_what_cannot_be_told_does_not_open(live: Live) -> None:
     live(life)
 
 
+def test_without_an_outbox_nothing_opens(live: Live) -> None:
+    """Nobody could be told."""
+
+    async def life(sidecars: list[Sidecar]) -> None:
+        (one,) = sidecars
+        one.store.add_notices = None
+        with pytest.raises(StoreUnavailableError):
+            await one.open()
+        assert await one.waiting() == []
+
+    live(life)
+
+
 def test_no_two_sidecars_open_the_eleventh_session_of_a_day(live: Live, url: str) -> None:
     """Fourteen attempts at a time at four sidecars: ten open; at local midnight, and no microsecond sooner, another."""
 
@@ -306,13 +325,18 @@ def test_rates_flag_a_session_and_the_queue_and_the_alert_show_it(live: Live) ->
 
 
 def test_a_third_session_for_one_patient_needs_a_colleague(live: Live) -> None:
-    """Who confirms is on record, and may not review it."""
+    """Of the same organisation, by the directory and by the token; who confirms is on record, and may not review it."""
 
     async def life(sidecars: list[Sidecar]) -> None:
         (one,) = sidecars
         for _ in range(2):
             await one.open()
         assert await one.attempt() == "break-glass-second-person"
+        roamer = SubjectFacts("roamer", roles=("emergency_clinician",))
+        await one.information.record((roamer,), ())
+        for who, house in (("roamer", "h2"), ("roamer", None), ("mate", "h2"), ("stranger", "h2"), ("nobody", "h1")):
+            with pytest.raises(RegistryError, match="second person"):
+                await one.open(second=who, house=house)
         id_ = await one.open(second="mate")
         assert [(step.event, step.by) for step in (await one.row(id_)).body.steps] == [
             ("create", "ed"), ("confirm", "mate"),
@@ -382,11 +406,18 @@ def test_nobody_judges_a_session_of_the_own_or_of_another_organisation(live: Liv
         id_ = await one.open()
         one.time += 5 * HOUR
         await one.review(id_, "dpo1", "misuse")
-        for who, words in (("ed", "own clinician"), ("stranger", "own organisation")):
+        await one.information.record((SubjectFacts("roamer", roles=("privacy_officer",)),), ())
+        outsiders = (("ed", "own clinician", "h1"), ("stranger", "own organisation", None), ("dpo2", "own", "h2"))
+        for who, words, house in (
+            *outsiders,
+            ("roamer", "own", "h2"),
+            ("roamer", "own", None),
+            ("nobody", "own", "h1"),
+        ):
             with pytest.raises(RegistryError, match=words):
-                await one.review(id_, who)
+                await one.review(id_, who, house=house)
             with pytest.raises(RegistryError, match=words):
-                await one.reinstate(id_, who)
+                await one.reinstate(id_, who, house)
 
     live(life)
 

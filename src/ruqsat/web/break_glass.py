@@ -81,14 +81,16 @@ def _add_opening(router: APIRouter, sessions: BreakGlass, gate: Gate) -> None:
         return written(told, 201, {"Location": f"/v1/emergency-grants/{told['id']}"})
 
 
-async def _second_person(request: Request, sessions: BreakGlass, gate: Gate, question: Asked) -> str | None:
-    """Return who confirms a session: somebody who could open it, and has just proved who it is."""
+async def _second_person(
+    request: Request, sessions: BreakGlass, gate: Gate, question: Asked
+) -> tuple[str, str | None] | None:
+    """Return who confirms a session: somebody who could open it, and has just proved who it is; and of which house."""
     if SECOND_PERSON not in dict(request.scope["headers"]):
         return None
     identity = await gate.identify(request, SECOND_PERSON)
     await _stepped_up(request, sessions, gate, identity)
     await gate.admit(request, identity, question)
-    return identity.subject.id
+    return identity.subject.id, own_org(identity)
 
 
 def _add_queue(router: APIRouter, sessions: BreakGlass, gate: Gate, listed: Listed) -> None:
@@ -146,7 +148,8 @@ def _add_judgements(router: APIRouter, sessions: BreakGlass, found: Found) -> No
     async def review(request: Request, id_: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
         admitted, row = await found(request, id_, "update", "update")
         said = read_model(Review, await content_of(request))
-        return written(await sessions.review(caller_of(admitted), full(row), version_of(if_match), said))
+        org = own_org(admitted.identity)
+        return written(await sessions.review(caller_of(admitted), full(row), version_of(if_match), said, org))
 
     @router.post(
         "/{id_}/reinstate", response_model=RecordWritten, openapi_extra=body_of(Reinstatement),
@@ -155,7 +158,8 @@ def _add_judgements(router: APIRouter, sessions: BreakGlass, found: Found) -> No
     async def reinstate(request: Request, id_: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
         admitted, row = await found(request, id_, "update", "update")
         said = read_model(Reinstatement, await content_of(request))
-        return written(await sessions.reinstate(caller_of(admitted), full(row), version_of(if_match), said["note"]))
+        org, version = own_org(admitted.identity), version_of(if_match)
+        return written(await sessions.reinstate(caller_of(admitted), full(row), version, said["note"], org))
 
 
 def _moment(text: str | None) -> int | None:
