@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -245,5 +246,26 @@ def test_a_page_is_found_by_an_index(url: str, wanted: JournalFilter, index: str
         assert index in first, first
         for plan in (first, *others):
             assert "Seq Scan" not in plan and "SCAN journal_entry" not in plan, plan
+
+    run(url, work, w1=lines(1))
+
+
+def test_whoever_looks_through_the_journal_keeps_no_decision_waiting(url: str) -> None:
+    """As many as ever at once, each a page that does not end: facts are read as if nobody looked."""
+    free = threading.Event()
+
+    def slowly(said: Journaled) -> Journaled:
+        free.wait(20)
+        return said
+
+    async def work(store: SqlStore, views: SqlJournalViews) -> None:
+        pages = [asyncio.ensure_future(views.page(JournalFilter(org="h1"), None, 1, slowly)) for _ in range(8)]
+        await asyncio.sleep(0.2)
+        try:
+            for _ in range(5):
+                await store.fetch_facts("dr-aliya", "p-anna")
+        finally:
+            free.set()
+            await asyncio.gather(*pages, return_exceptions=True)
 
     run(url, work, w1=lines(1))
