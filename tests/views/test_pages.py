@@ -14,6 +14,7 @@ from ruqsat.core.instant import MINUTE, render_instant
 from ruqsat.core.journal_filter import JournalFilter, Spot
 from ruqsat.core.journaled import Journaled, read_line
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.errors import StoreUnavailableError
 from ruqsat.service import journal_views
 from ruqsat.service.journal_views import JournalViews, Looking, TooMuchError
 from ruqsat.service.page_cursor import CursorRefusedError
@@ -132,6 +133,23 @@ def test_a_document_is_compared_whole_and_by_its_letters(url: str) -> None:
             assert [each.entry.id for each in found] == ids, grant
 
     run(url, work, w1=shipped)
+
+
+def test_an_export_is_whole_or_ends_by_an_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exactly as many as may leave do; one more that came since they were counted is not left out in silence."""
+    monkeypatch.setattr(journal_views, "MOST_EXPORTED", 6)
+    monkeypatch.setattr(journal_views, "_EXPORT_PAGE", 2)
+
+    async def work(_: SqlStore, pages: SqlJournalViews) -> None:
+        views = JournalViews(pages, NobodyKnown(), bytes(32), lambda: None, lambda: NOW)  # type: ignore[arg-type, return-value]
+        assert len([each async for each in views.export(JournalFilter(org="h1"))]) == 6
+        taken = []
+        with pytest.raises(StoreUnavailableError):
+            async for each in views.export(JournalFilter()):
+                taken.append(each)
+        assert len(taken) == 6
+
+    run(url, work, w1=[written(number, org="h1" if number < 7 else "h2") for number in range(1, 8)])
 
 
 def test_what_is_left_out_does_not_shorten_a_page(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

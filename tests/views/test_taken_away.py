@@ -47,6 +47,17 @@ def test_no_cell_is_a_formula(start: str, name: str) -> None:
     assert row[COLUMNS.index(name)] == "'" + start + "cmd|' /C calc'!A0"
 
 
+@pytest.mark.parametrize("separator", [";", "\t", ",", "|"])
+@pytest.mark.parametrize("sign", ["=", " =", "+", "@", "\n=", "\r\n-"])
+def test_no_cell_is_a_formula_by_other_separators_either(separator: str, sign: str) -> None:
+    """Where the comma stands in decimals, a spreadsheet parts the row at semicolons, and heeds no quotes within a cell."""
+    text = csv_row(found(resource=f"o1{separator}{sign}HYPERLINK(1)"))
+    cells = [cell.strip() for line in text.splitlines() for cell in line.split(separator)]
+
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))], cells
+    assert "HYPERLINK(1)" in text
+
+
 def test_a_row_keeps_its_columns_whatever_is_in_it() -> None:
     """Quotes, commas and line ends stay inside their cell."""
     rows = list(
