@@ -208,6 +208,12 @@ def represents(facts: PatientFacts, who: str, moment: Instant, switches: Switche
     return not is_dead and who in _representatives(facts, moment, switches, is_kept=False)
 
 
+def stand_in_for(facts: PatientFacts, moment: Instant, switches: Switches) -> list[str]:
+    """Return who is told in the place of a child or ward; nobody for whom the law hears, and who can decide."""
+    is_heard = _has_come(facts.birth_date, switches.minor_self_from_age, moment, switches)
+    return [] if is_heard and not facts.incapacitated else _representatives(facts, moment, switches, is_kept=False)
+
+
 def _audiences(entry: Journaled, facts: PatientFacts, moment: Instant, switches: Switches) -> tuple[bool, list[str]]:
     """
     Tell whether the patient is told, and which representatives are, by who stands for whom as they are told.
