@@ -171,7 +171,7 @@ def _moment(text: str | None) -> int | None:
 
 def _read_cursor(text: str) -> tuple[int, str]:
     due, _, id_ = text.partition("-")
-    if text and not (due.isascii() and due.isdecimal() and len(due) < 20):
+    if text and not (due.isascii() and due.isdecimal() and len(due) < 18):
         raise Refusal(400, "malformed-query", "expected the `next` of the page before as `cursor`")
     return (int(due), id_) if text else (0, "")
 
