@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, select, update
 
 from ruqsat.core.facts import PatientFacts, Representation
+from ruqsat.core.journal_filter import Found, JournalFilter
 from ruqsat.core.journaled import BEGINNING, Lines, Place, Shipped
 from ruqsat.core.vocabulary import Switches
 from ruqsat.errors import OutcomeUnknownError, StoreUnavailableError
@@ -24,6 +25,7 @@ from ruqsat.stores.journal_reader import JournalReader
 from ruqsat.stores.journal_segment import DurableJournal
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_duties import SqlDuties
+from ruqsat.stores.sql_journal_views import read_journal
 from ruqsat.stores.sql_schema import journal_entry, patient_facts
 from tests.duties.ground import AT, close, make, opened, rows
 
@@ -125,8 +127,8 @@ def test_lines_are_found_by_whom_they_are_about(url: str, tmp_path: Path) -> Non
         async with opened(url) as (store, duties):
             await ship_all(shipper(tmp_path, duties))
 
-            def about(patient: str) -> Callable[[Connection], list[bytes]]:
-                return lambda connection: sql_journal.read_entries_about(connection, patient, 0, 10)
+            def about(patient: str) -> Callable[[Connection], list[Found]]:
+                return lambda connection: read_journal(connection, JournalFilter(patient=patient), None, 10)
 
             found = {who: len(await store.run_reading(about(who), 5)) for who in ("p0", "p1", "p7", "p8")}
             assert found == {"p0": 2, "p1": 2, "p7": 1, "p8": 0}

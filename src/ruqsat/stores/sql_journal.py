@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, or_, select
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ruqsat.core.facts import PatientFacts
@@ -59,17 +59,6 @@ def count_lines(connection: Connection, writer: str, segment: int) -> int:
     """Return how many lines of a segment are here."""
     where = (journal_entry.c.writer == writer) & (journal_entry.c.segment == segment)
     return int(connection.execute(select(func.count()).select_from(journal_entry).where(where)).scalar_one())
-
-
-def read_entries_about(connection: Connection, patient: str, since: Instant, limit: int) -> list[bytes]:
-    """Return lines that name a patient, alone or beside others, oldest first (order §28)."""
-    at, beside = journal_entry.c, journal_beside.c
-    named = select(beside.writer).where(
-        beside.patient == patient, beside.writer == at.writer, beside.segment == at.segment, beside.number == at.number
-    )
-    where = or_(at.patient == patient, named.exists())
-    question = select(at.line).where(where, at.at >= since).order_by(at.at, at.writer, at.segment, at.number)
-    return list(connection.execute(question.limit(limit)).scalars())
 
 
 def _follow(lines: Lines, place: Place) -> bool:
