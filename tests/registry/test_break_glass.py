@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Struct
 from sqlalchemy import Connection, Engine, create_engine, text
@@ -287,6 +288,30 @@ def test_no_two_sidecars_open_more_in_a_ward_than_its_limit(
             assert rows(url, "SELECT count(*) FROM break_glass") == [(limit,)]
 
     live(life, 4)
+
+
+def test_a_ward_of_another_organisation_is_another_whatever_its_name(
+    live: Live, variant: Callable[..., PolicySet]
+) -> None:
+    """Who opens sessions in one hospital takes nothing from its namesake; in the ward itself the limit holds."""
+
+    async def life(sidecars: list[Sidecar]) -> None:
+        (one,) = sidecars
+        one.policy_set = variant({"btg": {"rates": {"limit_ward": 2, "alone": 99}}})
+        people = [
+            person(name, "emergency_clinician", "h2" if name == "far" else "h1") for name in ("ed", "mate", "far")
+        ]
+        wards = [msgspec.structs.replace(each, groups=("ward:er",)) for each in people]
+        both = tuple(Episode(org, org, "emergency", NOW - HOUR) for org in ("h1", "h2"))
+        await one.information.record(tuple(wards), (PatientFacts("p0", episodes=both),))
+        content = json.dumps(whole("grant", patient="p0")).encode()
+        for number in range(2):
+            await one.sessions.open(
+                Caller("far"), read_model(SessionIn, content), Call(None, content), Ask(f"f{number}", "d", "h2", True)
+            )
+        assert [await one.attempt(who) == LIMIT for who in ("ed", "mate", "ed")] == [False, False, True]
+
+    live(life)
 
 
 def test_a_decision_counts_the_sessions_of_the_day_again(live: Live, variant: Callable[..., PolicySet]) -> None:

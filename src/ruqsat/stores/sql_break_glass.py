@@ -97,7 +97,8 @@ def _rates(connection: Connection, wanted: Wanted) -> Rates:
         return Rates()
     table = break_glass.c
     mine, theirs = table.subject == wanted.subject, table.patient == wanted.patient
-    tests = (mine, table.ward == wanted.ward, theirs, and_(mine, theirs))
+    ward = and_(table.ward == wanted.ward, table.org == wanted.org)  # another house may call one of its own the same
+    tests = (mine, ward, theirs, and_(mine, theirs))
     return Rates(
         *(
             connection.execute(
