@@ -468,6 +468,7 @@ def test_misuse_suspends_the_right_and_the_office_gives_it_back(live: Live, url:
         assert story == [("suspended", "misuse", "dpo1"), ("lifted", "office", "dpo2")]
         events = [each.facts["event"] for each in one.told if each.facts.get("event") not in (None, "opened")]
         assert events == [each.event for each in one.journal] == ["suspended", "lifted"]
+        assert {each.org for each in one.journal} == {"h1"}  # its privacy office finds them in the journal
         assert "CANARY" not in repr((await one.row(misused)).body) + repr(one.told) + repr(one.journal)
 
     live(life)

@@ -83,6 +83,14 @@ def test_an_entry_tells_all_that_its_line_says() -> None:
     assert line == set(COLUMNS) | {"untold", "shielded", "held", "traceparent"}
 
 
+def test_what_became_of_a_right_is_told() -> None:
+    """An entry of a break-glass session says what time or a review brought, in either form."""
+    said = found(kind="break_glass", event="suspended", allowed=None, reason=None, id="")
+
+    assert told_entry(said)["event"] == "suspended" and "allowed" not in told_entry(said)
+    assert csv_row(said).split(",")[COLUMNS.index("event")] == '"suspended"'
+
+
 def test_an_erased_entry_is_told_as_erased() -> None:
     """In each form."""
     blank = dict.fromkeys(("subject", "patient", "resource", "applied")) | {"personal": [{"erased": "---"}]}

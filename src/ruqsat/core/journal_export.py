@@ -14,8 +14,8 @@ _FORMULA = re.compile(r"^(?=\s*?[=+\-@\t\r\n])|(?<=[;,|\t\r\n])(?=[^\S\t\r\n]*[=
 """Where a formula would begin: at the start of a cell, or where a reader by other separators sees a cell start."""
 
 COLUMNS = (
-    "at", "kind", "id", "subject", "roles", "org", "action", "data_class", "purpose", "patient", "patients_beside",
-    "resource_type", "resource", "allowed", "reason", "rule", "basis", "law", "duties", "applied", "actors",
+    "at", "kind", "event", "id", "subject", "roles", "org", "action", "data_class", "purpose", "patient",
+    "patients_beside", "resource_type", "resource", "allowed", "reason", "rule", "basis", "law", "duties", "applied", "actors",
     "degraded", "erased", "policy", "listener", "point", "hash",
 )  # fmt: skip
 """Of a CSV file, in this order."""

@@ -86,6 +86,7 @@ class SessionEntry(Struct, frozen=True, omit_defaults=True):
     kind: str
     at: str
     event: str
+    org: str | None = None
 
 
 class Ask(Struct, frozen=True):
@@ -225,21 +226,21 @@ class BreakGlass:
         seal, now = required(self.seal), self.now()
         await self._refuse_outsider(caller, row, "reinstate", org)
         clinician: str = row.body.said["subject"]
+        about = About(row.id, clinician, row.patient, row.org)
 
         def change(found: Found) -> Made:
             before = _of_version(found, row.id, version)
             subject = with_right(found.subject, suspended=False)
             if subject is None:
                 raise RegistryError("wrong-status", "the right of this clinician is not suspended")
-            after, about = reinstated(before, note, caller, now, seal), About(row.id, clinician, row.patient, row.org)
+            after = reinstated(before, note, caller, now, seal)
             return Made(
                 answer_of(after), after, subject=subject, right=_right(about, now, "lifted", "office", caller.subject),
                 notices=(to_office(about, "lifted", now),),
             )  # fmt: skip
 
         made = await self.changes.change_session(Wanted(clinician, row.patient, row.id), change)
-        if made.right is not None:
-            await self._tell(made.right)
+        await self._tell_made(made, about, now)
         return self._told(made)
 
     async def queue(
@@ -311,13 +312,10 @@ class BreakGlass:
         if made.opening is not None and made.opening.overdue_at == now:
             await self._tell_entry("review_overdue", now, about)
         if made.right is not None:
-            await self._tell(made.right)
-
-    async def _tell(self, right: RightEvent) -> None:
-        await self._tell_entry(right.event, right.at, About(right.session, right.subject, "", None), right.by)
+            await self._tell_entry(made.right.event, now, about, made.right.by)
 
     async def _tell_entry(self, event: str, now: Instant, about: About, by: str | None = None) -> None:
-        entry = SessionEntry("break_glass", render_instant(now), event)
+        entry = SessionEntry("break_glass", render_instant(now), event, about.org)
         named = Named(about.subject, () if by is None else (by,), resource=about.session)
         try:
             await self.tell(entry, named)
