@@ -15,8 +15,8 @@ _FORMULA = re.compile(r"^(?=\s*?[=+\-@\t\r\n])|(?<=[;,|\t\r\n])(?=[^\S\t\r\n]*[=
 
 COLUMNS = (
     "at", "kind", "event", "id", "subject", "roles", "org", "action", "data_class", "purpose", "patient",
-    "patients_beside", "resource_type", "resource", "allowed", "reason", "rule", "basis", "law", "duties", "applied", "actors",
-    "degraded", "erased", "policy", "listener", "point", "hash",
+    "patients_beside", "resource_type", "resource", "allowed", "reason", "rule", "basis", "law", "duties", "applied",
+    "actors", "degraded", "erased", "policy", "listener", "point", "hash",
 )  # fmt: skip
 """Of a CSV file, in this order."""
 
