@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from ruqsat.core import notice as notices
+from ruqsat.core.care import is_held
 from ruqsat.core.facts import PatientFacts, RecordStatus, Representation, StatutoryRequest
 from ruqsat.core.instant import HOUR, parse_instant
 from ruqsat.core.journaled import Journaled, read_line
@@ -252,7 +253,7 @@ def test_what_is_kept_from_the_parents_is_known_when_it_is_used(
 ) -> None:
     """A visit consented to alone, a label of the shield or one that nobody knows; in any part."""
     switches = Switches(adolescent_shield=AdolescentShield(enabled=enabled))
-    assert is_shielded(properties, "o1", None, switches) is shielded
+    assert is_shielded(properties, "o1", (), switches) is shielded
 
 
 def test_a_label_that_only_the_store_knows_is_kept_too() -> None:
@@ -260,8 +261,29 @@ def test_a_label_that_only_the_store_knows_is_kept_too() -> None:
     known = PatientFacts("p1", records=(RecordStatus("o1", "labs", ("STD",)),))
     switches = Switches(adolescent_shield=AdolescentShield(enabled=True))
 
-    assert is_shielded(ResourceProperties(labels=()), "o1", known, switches)
-    assert not is_shielded(ResourceProperties(labels=()), "o2", known, switches)
+    assert is_shielded(ResourceProperties(labels=()), "o1", [known], switches)
+    assert not is_shielded(ResourceProperties(labels=()), "o2", [known], switches)
+    bundle = ResourceProperties(labels=(), parts=({"id": "o2"}, {"id": "o1", "labels": []}))
+    assert is_shielded(bundle, "all", [PatientFacts("p2"), known], switches)
+    assert not is_shielded(bundle, "all", [PatientFacts("p2")], switches)
+
+
+@pytest.mark.parametrize("labels", [5, True, "PSY", [["PSY"]], {"PSY": 1}, None])
+def test_labels_of_a_part_in_no_form_are_labels_that_nobody_knows(labels: Any) -> None:
+    """A part may be anything, and its entry is written all the same: kept from the parents, withheld from nobody."""
+    switches = Switches(adolescent_shield=AdolescentShield(enabled=True))
+    odd = ResourceProperties(labels=(), parts=({"id": ["o2"], "labels": labels},))
+
+    assert is_shielded(odd, "all", (), switches) and not is_held(odd, "all", ())
+
+
+def test_what_is_withheld_in_a_part_is_withheld() -> None:
+    """By the label that the part states, or that its record has on file."""
+    known = PatientFacts("p1", records=(RecordStatus("o1", "labs", ("TBOO",)),))
+    parts = ResourceProperties(labels=(), parts=({"id": "o2", "labels": []}, {"id": "o1", "labels": []}))
+
+    assert is_held(parts, "all", [known]) and not is_held(parts, "all", ())
+    assert is_held(ResourceProperties(labels=(), parts=({"id": "o2", "labels": ["TBOO"]},)), "all", ())
 
 
 def test_a_line_with_its_personal_parts_beside_reads_as_one() -> None:

@@ -10,6 +10,7 @@ with its reason, so that nothing is left out in silence.
 A notice says who, when, what and on which ground; it holds nothing of the record.
 """
 
+from collections.abc import Collection
 from datetime import date
 from hashlib import sha256
 from typing import Literal, NamedTuple
@@ -17,6 +18,7 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ruqsat.core.care import labels_of
 from ruqsat.core.facts import PatientFacts
 from ruqsat.core.instant import HOUR, Instant, render_instant
 from ruqsat.core.journaled import DECISION, Journaled
@@ -126,7 +128,7 @@ def told_from(entry: Journaled, patient: PatientFacts | None) -> Instant | None:
 
 
 def is_shielded(
-    properties: ResourceProperties | None, record: str, patient: PatientFacts | None, switches: Switches
+    properties: ResourceProperties | None, record: str, patients: Collection[PatientFacts], switches: Switches
 ) -> bool:
     """
     Tell whether representatives of an adolescent must not learn of a use of this record.
@@ -136,18 +138,13 @@ def is_shielded(
     """
     if properties is None:
         return False
-    parts = properties.parts or ()
-    if properties.self_consented or any(part.get("self_consented") for part in parts):
+    if properties.self_consented or any(part.get("self_consented") for part in properties.parts or ()):
         return True
     if not switches.adolescent_shield.enabled:
         return False
-    known = patient.record_by_id.get(record) if patient is not None else None
-    on_file = known.labels if known is not None and known.labels is not None else ()
-    named = [properties.labels, *(part.get("labels") for part in parts)]
-    if any(labels is None for labels in named):
-        return True
-    borne = {label for labels in named for label in labels or ()} | {*on_file}
-    return not borne.isdisjoint(switches.adolescent_shield.labels)
+    stated, on_file = labels_of(properties, record, patients)
+    borne = {label for labels in stated if labels is not None for label in labels} | on_file
+    return None in stated or not borne.isdisjoint(switches.adolescent_shield.labels)
 
 
 def notice_key(*parts: str) -> str:
