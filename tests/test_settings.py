@@ -59,6 +59,25 @@ def test_a_setting_that_cannot_be_used_is_named(given: dict[str, Any], named: st
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "url", ["https://h.example/x?t=1", "http://127.0.0.1:9/x", "http://[::1]", "http://localhost/x"]
+)
+def test_a_webhook_over_tls_or_on_this_machine_is_one(url: str) -> None:
+    """Notices travel encrypted, or not at all beyond this machine."""
+    assert load_settings(**OFF, notice_webhook_url=url, notice_webhook_secret=SECRET).notice_webhook_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h.example/x", "http://localhost:x@h.example/", "http://127.0.0.1:9@h.example", "http://localhost.h.example/",
+     "http://127.0.0.1?@h.example/", "ftp://localhost/", "https://h.example/#x"],
+)  # fmt: skip
+def test_a_webhook_that_only_looks_like_this_machine_is_none(url: str) -> None:
+    """A name before an at sign is nobody's host."""
+    with pytest.raises(SettingsError):
+        load_settings(**OFF, notice_webhook_url=url, notice_webhook_secret=SECRET)
+
+
 def test_a_misspelt_environment_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A setting that would be lost without a word stops the start."""
     monkeypatch.setenv("RUQSAT_JORNAL", "lossy")

@@ -7,18 +7,21 @@ own; whatever becomes of them, no decision waits for it or is another one for it
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
 from msgspec import Struct
+from sqlalchemy import Connection
 
 from ruqsat.channels.egov import load_adapter
 from ruqsat.channels.log import LogChannel
 from ruqsat.channels.webhook import Webhook, read_secret
 from ruqsat.core.instant import Instant
+from ruqsat.core.notice import Notice
 from ruqsat.core.outgoing import EGOV, LOG, WEBHOOK
+from ruqsat.core.proceeding_notice import for_whom
 from ruqsat.core.vocabulary import Switches
 from ruqsat.errors import SettingsError
 from ruqsat.service.delivery import Channel, Delivery, Ways
@@ -31,6 +34,7 @@ from ruqsat.stores.journal_reader import JournalReader
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_duties import SqlDuties
+from ruqsat.stores.sql_facts import read_patients
 from ruqsat.stores.sql_outbox import AddNotices, add_notices
 
 _log = logging.getLogger(__name__)
@@ -83,12 +87,12 @@ def begin_duties(
     Raises:
         SettingsError: a channel cannot be used.
     """
-    channels, bodies, work = open_channels(settings, stack), NoticeBodies(seal), SqlDuties(store.background())
+    channels, bodies, work = open_channels(settings, stack), NoticeBodies(seal), SqlDuties(store.background(), switches)
     delivery = Delivery(
         work, bodies, Ways(channels, settings.notice_channel, settings.notice_office_channel), now,
         attempts=settings.notice_attempts,
     )  # fmt: skip
-    store.add_notices = keeping_notices(bodies, now)
+    store.add_notices = keeping_notices(bodies, now, switches)
     stack.push_async_callback(_ended, asyncio.create_task(delivery.forever()))
     shipper = None
     if settings.journal_ship:
@@ -99,9 +103,17 @@ def begin_duties(
     return Duties(shipper, delivery)
 
 
-def keeping_notices(bodies: NoticeBodies, now: Callable[[], Instant]) -> AddNotices:
+def keeping_notices(
+    bodies: NoticeBodies, now: Callable[[], Instant], switches: Callable[[], Switches] = Switches
+) -> AddNotices:
     """Return what puts the notices of a change into the outbox, in the transaction of that change."""
-    return lambda connection, notices: add_notices(connection, notices, bodies.close, now())
+
+    def keep(connection: Connection, notices: Sequence[Notice]) -> int:
+        known = read_patients(connection, {each.patient for each in notices if each.patient is not None})
+        meant = [to for each in notices for to in for_whom(each, known.get(each.patient or ""), switches())]
+        return add_notices(connection, meant, bodies.close, now())
+
+    return keep
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     notice_office_channel: Literal["webhook", "log"] = Field("log", description="how the privacy office is told")
     notice_webhook_url: str | None = Field(
         None,
-        pattern=r"^(https://|http://(127\.0\.0\.1|\[::1\]|localhost)[:/])[^\s#]+$",
+        pattern=r"^(https://[^\s#]+|http://(127\.0\.0\.1|\[::1\]|localhost)(:[0-9]+)?(/[^\s#]*)?)$",
         description="where notices are POSTed: `https://…`",
     )
     notice_webhook_secret: SecretStr | None = Field(
@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     token_key_file: Path | None = Field(None, description="file holding the token key")
     token_jwks_url: str | None = Field(
         None,
-        pattern=r"^(https://|http://(127\.0\.0\.1|\[::1\]|localhost)[:/])[^\s#]+$",
+        pattern=r"^(https://[^\s#]+|http://(127\.0\.0\.1|\[::1\]|localhost)(:[0-9]+)?(/[^\s#]*)?)$",
         description="where the issuer publishes its keys (JWKS): `https://…`, instead of a token key",
     )
     token_algorithms: tuple[Literal["RS256", "PS256", "ES256", "EdDSA"], ...] = Field(

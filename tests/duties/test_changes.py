@@ -1,13 +1,13 @@
 """What proceedings and break-glass sessions have somebody told of is in the outbox with the change itself, or neither is."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from ruqsat.core.break_glass import Found, Made, Opening, Wanted
-from ruqsat.core.facts import PatientFacts
+from ruqsat.core.facts import PatientFacts, Representation
 from ruqsat.core.instant import HOUR
 from ruqsat.core.proceeding import Hour, ProceedingChange, first_row
 from ruqsat.core.proceeding import Opening as Begun
@@ -67,6 +67,28 @@ def test_a_proceeding_and_what_the_clock_says_of_it_are_told(url: str) -> None:
             await ProceedingStore(store).tick(hour_at("2026-04-10"))
         kinds = await rows(store, "kind")
         assert sorted(kinds) == ["proceeding.open", "proceeding.overdue", "proceeding.warning"]
+
+    run(url, work)
+
+
+def test_what_the_office_answers_of_a_child_is_told_to_who_stands_for_it(url: str) -> None:
+    """To each parent under a key of the own, to an adolescent whom the law hears in person; the office is the office."""
+    powers = tuple(Representation(who, who, "parent", verified=True) for who in ("father", "mother"))
+    row = first_row(
+        Begun("i", PROCEEDING_KINDS["information"], "p1", "h1", MOMENT, {}, "dpo", None), hour_at("2026-11-24")
+    )
+    told = (*events_of(row), *events_of(row, signals=("1:warning",)))
+
+    async def work(store: SqlStore, _: SqlDuties) -> None:
+        await ready(store)
+        assert store.add_notices is not None
+        keep = store.add_notices
+        for born, audiences in ((2020, ["office", "father", "mother"]), (2009, ["office", "patient"])):
+            await store.record_facts((), (PatientFacts("p1", date(born, 1, 1), representations=powers),))
+            await store.run_writing(lambda connection: connection.execute(delete(outbox)))
+            await store.run_writing(lambda connection: keep(connection, told))
+            found = await rows(store, "audience", "recipient")
+            assert sorted(recipient or audience for audience, recipient in found) == sorted(audiences)
 
     run(url, work)
 

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from ruqsat.core import notice as notices
+from ruqsat.core.care import is_held
 from ruqsat.core.facts import PatientFacts, RecordStatus, Representation, StatutoryRequest
 from ruqsat.core.instant import HOUR, parse_instant
 from ruqsat.core.journaled import Journaled, read_line
@@ -155,6 +156,33 @@ def test_an_incapacitated_adult_is_told_through_the_guardian() -> None:
     assert audiences(told(entry(), alone)) == [("patient", None, None)]
 
 
+def test_a_parent_of_an_incapacitated_adult_is_told_nothing_without_being_the_guardian() -> None:
+    """A parent's power ends at majority, in notices as in decisions; a guardian of a minor ward hears what is kept, too."""
+    guardian = Representation("g", "guardian_1", "guardian", verified=True)
+    ward = PatientFacts("p1", date(1980, 1, 1), incapacitated=True, representations=(MOTHER,))
+    assert audiences(told(entry(), ward)) == [("patient", None, None)]
+    both = msgspec.structs.replace(ward, representations=(MOTHER, guardian))
+    assert audiences(told(entry(), both)) == [("representatives", "guardian_1", None)]
+
+    minor = msgspec.structs.replace(both, birth_date=date(2009, 1, 1))
+    assert audiences(told(entry(shielded=True), minor)) == [("representatives", "guardian_1", None)]
+
+
+def test_a_notice_that_waits_goes_to_whom_it_concerns_when_it_is_due() -> None:
+    """Of age, heard, or another's ward by then: the parents of the day of the access have no part in it."""
+    until = MOMENT + 90 * 24 * HOUR
+    request = StatutoryRequest("q1", "investigation", ("labs",), until, deferred_until=until)
+    waits = entry(duties=("notify_subject_deferred",), basis="kz273_4_3", applied=("q1",))
+
+    heard = PatientFacts("p1", date(2010, 12, 1), representations=(MOTHER,), requests=(request,))
+    assert audiences(told(waits, heard)) == [("patient", None, None), ("representatives", "mother", None)]
+    of_age = msgspec.structs.replace(heard, birth_date=date(2008, 12, 1))
+    assert audiences(told(waits, of_age)) == [("patient", None, None)]
+    ending = Representation("r1", "mother", "parent", verified=True, end=until)
+    child = PatientFacts("p1", date(2020, 1, 1), representations=(ending, FATHER), requests=(request,))
+    assert audiences(told(waits, child)) == [("representatives", "father", None)]
+
+
 def test_nobody_is_told_of_the_own_act_and_the_other_parent_is() -> None:
     """A mother who read her child's record is recorded as not told; the father is told."""
     found = told(entry(subject="mother", basis="legal_rep"), born(2020))
@@ -225,7 +253,7 @@ def test_what_is_kept_from_the_parents_is_known_when_it_is_used(
 ) -> None:
     """A visit consented to alone, a label of the shield or one that nobody knows; in any part."""
     switches = Switches(adolescent_shield=AdolescentShield(enabled=enabled))
-    assert is_shielded(properties, "o1", None, switches) is shielded
+    assert is_shielded(properties, "o1", (), switches) is shielded
 
 
 def test_a_label_that_only_the_store_knows_is_kept_too() -> None:
@@ -233,8 +261,29 @@ def test_a_label_that_only_the_store_knows_is_kept_too() -> None:
     known = PatientFacts("p1", records=(RecordStatus("o1", "labs", ("STD",)),))
     switches = Switches(adolescent_shield=AdolescentShield(enabled=True))
 
-    assert is_shielded(ResourceProperties(labels=()), "o1", known, switches)
-    assert not is_shielded(ResourceProperties(labels=()), "o2", known, switches)
+    assert is_shielded(ResourceProperties(labels=()), "o1", [known], switches)
+    assert not is_shielded(ResourceProperties(labels=()), "o2", [known], switches)
+    bundle = ResourceProperties(labels=(), parts=({"id": "o2"}, {"id": "o1", "labels": []}))
+    assert is_shielded(bundle, "all", [PatientFacts("p2"), known], switches)
+    assert not is_shielded(bundle, "all", [PatientFacts("p2")], switches)
+
+
+@pytest.mark.parametrize("labels", [5, True, "PSY", [["PSY"]], {"PSY": 1}, None])
+def test_labels_of_a_part_in_no_form_are_labels_that_nobody_knows(labels: Any) -> None:
+    """A part may be anything, and its entry is written all the same: kept from the parents, withheld from nobody."""
+    switches = Switches(adolescent_shield=AdolescentShield(enabled=True))
+    odd = ResourceProperties(labels=(), parts=({"id": ["o2"], "labels": labels},))
+
+    assert is_shielded(odd, "all", (), switches) and not is_held(odd, "all", ())
+
+
+def test_what_is_withheld_in_a_part_is_withheld() -> None:
+    """By the label that the part states, or that its record has on file."""
+    known = PatientFacts("p1", records=(RecordStatus("o1", "labs", ("TBOO",)),))
+    parts = ResourceProperties(labels=(), parts=({"id": "o2", "labels": []}, {"id": "o1", "labels": []}))
+
+    assert is_held(parts, "all", [known]) and not is_held(parts, "all", ())
+    assert is_held(ResourceProperties(labels=(), parts=({"id": "o2", "labels": ["TBOO"]},)), "all", ())
 
 
 def test_a_line_with_its_personal_parts_beside_reads_as_one() -> None:
@@ -256,8 +305,8 @@ def test_a_line_with_its_personal_parts_beside_reads_as_one() -> None:
     [
         {"SUPPRESSIBLE": frozenset({"kz273_4_9", "consent"})},
         {"DEFERRABLE": frozenset({"kz273_4_3", "consent"})},
-        {"_in_force": lambda powers, moment: tuple(power.subject for power in powers)},
-        {"_audiences": lambda entry, facts, switches: (True, tuple(each.subject for each in facts.representations))},
+        {"_representatives": lambda facts, *_, is_kept: [each.subject for each in facts.representations]},
+        {"_audiences": lambda entry, facts, *_: (True, [each.subject for each in facts.representations])},
     ],
 )
 def test_a_mistake_in_who_is_told_is_seen(mistake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,14 @@
 """The outbox keeps a notice once, gives it into one hand at a time, and forgets none."""
 
 import asyncio
+from datetime import date
 
 import msgspec
 import pytest
-from sqlalchemy import Connection
+from msgspec.structs import replace
+from sqlalchemy import Connection, delete
 
-from ruqsat.core.facts import PatientFacts
+from ruqsat.core.facts import PatientFacts, Representation
 from ruqsat.core.instant import SECOND
 from ruqsat.core.notice import Notice
 from ruqsat.core.outgoing import Attempt, Claimed, Outcome, Standing
@@ -17,7 +19,10 @@ from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_duties import LEASE, SqlDuties
 from ruqsat.stores.sql_outbox import add_notices, withdraw_notices
 from ruqsat.stores.sql_reseal import Resealed, reseal_notices
+from ruqsat.stores.sql_schema import patient_facts
 from tests.duties.ground import MOMENT, close, opened, rows, run
+
+MOTHER = Representation("r1", "mother", "parent", verified=True)
 
 
 def notice(number: int, **said: object) -> Notice:
@@ -109,6 +114,36 @@ def test_two_deliverers_never_have_the_same_notice_in_hand(url: str) -> None:
     run(url, work)
 
 
+GONE: dict[str, PatientFacts] = {
+    "revoked": PatientFacts("p1", date(2020, 1, 1), representations=(replace(MOTHER, revoked_at=MOMENT),)),
+    "of age": PatientFacts("p1", date(2008, 11, 24), representations=(MOTHER,)),
+    "dead": PatientFacts("p1", date(2020, 1, 1), representations=(MOTHER,), deceased_at=MOMENT),
+    "unknown": PatientFacts("p0"),
+}
+
+
+@pytest.mark.parametrize("why", GONE)
+def test_who_stands_for_the_patient_no_longer_is_not_told_and_the_patient_is(url: str, why: str) -> None:
+    """Between the access and its notice (a wait on a written ground, a database away) a power may end; it is asked last."""
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        before = PatientFacts("p1", date(2010, 1, 1), representations=(MOTHER,))
+        await store.record_facts((), (before,))
+        await add(store, notice(1, audience="representatives", recipient="mother"))
+        (claimed,) = await duties.claim(MOMENT, 1, "c")
+        assert (claimed.audience, claimed.recipient, claimed.egov) == ("representatives", "mother", None)
+
+        gone = [] if why == "unknown" else [GONE[why]]
+        forget = delete(patient_facts).where(patient_facts.c.id == "p1")
+        await store.run_writing(lambda connection: connection.execute(forget))
+        await store.record_facts((), gone)
+        (claimed,) = await duties.claim(MOMENT + LEASE, 1, "c")
+        assert (claimed.audience, claimed.patient, claimed.recipient, claimed.egov) == ("patient", "p1", None, False)
+        assert await rows(store, "audience", "recipient") == [("patient", None)]
+
+    run(url, work)
+
+
 def test_on_a_server_deliverers_do_not_wait_for_each_other(truth: str) -> None:
     """Rows that another transaction has in hand are passed over, not waited for."""
 
@@ -117,7 +152,7 @@ def test_on_a_server_deliverers_do_not_wait_for_each_other(truth: str) -> None:
             await add(store, *map(notice, range(4)))
 
             def hold(connection: Connection) -> list[Claimed]:
-                return sql_outbox.claim_notices(connection, MOMENT, 2, LEASE, "c")
+                return sql_outbox.claim_notices(connection, MOMENT, 2, LEASE, "c", lambda *_: True)
 
             held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             loop = asyncio.get_running_loop()
@@ -171,7 +206,9 @@ def test_a_deliverer_learns_of_cabinet_and_channel_of_the_patient_alone(url: str
     """What is known of the patient says nothing of a representative."""
 
     async def work(store: SqlStore, duties: SqlDuties) -> None:
-        await store.record_facts((), (PatientFacts("p1", egov=True), PatientFacts("p2")))
+        await store.record_facts(
+            (), (PatientFacts("p1", date(2010, 1, 1), egov=True, representations=(MOTHER,)), PatientFacts("p2"))
+        )
         await duties.set_channel("p1", "egov", MOMENT)
         await duties.set_channel("p1", "webhook", MOMENT)
         await duties.set_channel("p2", "webhook", MOMENT)

@@ -2,12 +2,13 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, delete
 
 from ruqsat.stores.journal_folder import list_segments
-from ruqsat.stores.journal_prune import Pruned, prune_journal
+from ruqsat.stores.journal_prune import Pruned, prune_journal, refuse_pruned
 from ruqsat.stores.sql_schema import journal_entry
 from tests.duties.ground import MOMENT, opened, run
 from tests.duties.test_shipping import decision, ship_all, shipper, write
@@ -75,3 +76,23 @@ def test_the_command_prunes_by_the_setting(days: str, tmp_path: Path) -> None:
     assert (len(numbers(folder)) == 1) is (days == "1")
     nowhere = run_cli(tmp_path, "journal", "prune", str(tmp_path / "none"), database_url=url)
     assert nowhere.returncode == 2 and "cannot be pruned" in nowhere.stderr and "Traceback" not in nowhere.stderr
+
+
+def test_evidence_is_not_put_together_of_what_is_left(tmp_path: Path) -> None:
+    """Of days before the first segment that is there: refused, with a word; of days since: made."""
+    url, folder = f"sqlite:///{tmp_path}/truth.db", tmp_path / "journal"
+    asyncio.run(write(folder, *(decision(n, at="2020-01-01T00:00:00Z") for n in range(20))))
+    refuse_pruned(folder, 0)
+    run(url, lambda store, duties: ship_all(shipper(folder, duties)))
+    assert run(url, lambda store, duties: prune_journal(folder, duties, 2 * MOMENT)).segments > 0
+
+    def export(since: str) -> Any:
+        return run_cli(
+            tmp_path, "evidence", "export", "--patient", "p1", "--from", since, "--to", "2999-01-01",
+            "-o", str(tmp_path / f"{since}.zip"), database_url=url, journal_dir=str(folder),
+        )  # fmt: skip
+
+    refused = export("2020-01-01")
+    assert refused.returncode == 2 and "earlier ones were deleted" in refused.stderr
+    assert not (tmp_path / "2020-01-01.zip").exists()
+    assert export("2998-01-01").returncode == 0

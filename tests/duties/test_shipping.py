@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from ruqsat.core.facts import PatientFacts, Representation
+from ruqsat.core.journal_filter import Found, JournalFilter
 from ruqsat.core.journaled import BEGINNING, Lines, Place, Shipped
 from ruqsat.core.vocabulary import Switches
 from ruqsat.errors import OutcomeUnknownError, StoreUnavailableError
@@ -24,7 +25,8 @@ from ruqsat.stores.journal_reader import JournalReader
 from ruqsat.stores.journal_segment import DurableJournal
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_duties import SqlDuties
-from ruqsat.stores.sql_schema import journal_entry
+from ruqsat.stores.sql_journal_views import read_journal
+from ruqsat.stores.sql_schema import journal_entry, patient_facts
 from tests.duties.ground import AT, close, make, opened, rows
 
 NOW = 1_800_000_000_000_000
@@ -125,8 +127,8 @@ def test_lines_are_found_by_whom_they_are_about(url: str, tmp_path: Path) -> Non
         async with opened(url) as (store, duties):
             await ship_all(shipper(tmp_path, duties))
 
-            def about(patient: str) -> Callable[[Connection], list[bytes]]:
-                return lambda connection: sql_journal.read_entries_about(connection, patient, 0, 10)
+            def about(patient: str) -> Callable[[Connection], list[Found]]:
+                return lambda connection: read_journal(connection, JournalFilter(patient=patient), None, 10)
 
             found = {who: len(await store.run_reading(about(who), 5)) for who in ("p0", "p1", "p7", "p8")}
             assert found == {"p0": 2, "p1": 2, "p7": 1, "p8": 0}
@@ -327,6 +329,43 @@ def test_facts_of_the_same_moment_say_who_is_told(url: str, tmp_path: Path) -> N
             assert sorted(await rows(store, "patient", "audience", "recipient"), key=str) == [
                 ("p0", "representatives", "mother"), ("p1", "patient", None),
             ]  # fmt: skip
+
+    asyncio.run(go())
+
+
+NO_ID = "".join(random.Random(7).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=4000))
+"""More than a row of an index of PostgreSQL holds, however it is compressed."""
+
+
+@pytest.mark.parametrize("odd", [NO_ID, "a\x00b"], ids=["long", "nul"])
+def test_what_no_column_can_hold_keeps_nobody_else_waiting(url: str, tmp_path: Path, odd: str) -> None:
+    """A caller's word of any length or letters is whole in its line, and whoever comes after it is told."""
+
+    async def go() -> None:
+        for field in ("patient", "org", "data_class"):
+            await write(tmp_path, decision(0, **{field: odd}), segment_bytes=10**6)
+        await write(tmp_path, decision(0, patients_beside=[odd], applied=[odd]), decision(1), segment_bytes=10**6)
+        async with opened(url) as (store, duties):
+            await ship_all(shipper(tmp_path, duties), 10)
+            assert await lines_there(store) == list(read_lines(tmp_path))
+            assert "p1" in await rows(store, "patient")
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("body", [b"\xff", b'{"id":"p0","birth_date":"soon"}', b'{"id":"p1"}'])
+def test_facts_that_cannot_be_read_keep_nobody_else_waiting(url: str, tmp_path: Path, body: bytes) -> None:
+    """Whose they are is told alone, by whatever way needs no facts; the next patient as ever."""
+
+    async def go() -> None:
+        await write(tmp_path, decision(0), decision(1))
+        async with opened(url) as (store, duties):
+            await store.record_facts((), (PatientFacts("p0", egov=True), PatientFacts("p1", egov=True)))
+            spoil = update(patient_facts).where(patient_facts.c.id == "p0").values(body=body)
+            await store.run_writing(lambda connection: connection.execute(spoil))
+            await ship_all(shipper(tmp_path, duties), 10)
+            claimed = await duties.claim(NOW + sql_journal.SETTLE, 10, "c")
+            assert sorted((each.patient, each.egov) for each in claimed) == [("p0", False), ("p1", True)]
 
     asyncio.run(go())
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Struct
 from sqlalchemy import Connection, Engine, create_engine, text
@@ -77,12 +78,16 @@ class Sidecar:
         assert named.subject is not None and named.resource is not None
         self.journal.append(entry)
 
-    async def open(self, who: str = "ed", patient: str = "p0", second: str | None = None, **changes: Any) -> str:
-        """Open a session and return its id."""
+    async def open(
+        self, who: str = "ed", patient: str = "p0", second: str | None = None, house: str | None = "h1", **changes: Any
+    ) -> str:
+        """Open a session and return its id; *house* is whose the second person says that it is."""
         content = json.dumps(whole("grant", patient=patient, **changes)).encode()
         data, id_ = read_model(SessionIn, content), new_id(self.time)
         call = Call(changes.get("key"), content)
-        told = await self.sessions.open(Caller(who), data, call, Ask(id_, f"d-{id_}", "h1", True, second))
+        told = await self.sessions.open(
+            Caller(who), data, call, Ask(id_, f"d-{id_}", "h1", True, second and (second, house))
+        )
         return str(told["id"])
 
     async def attempt(self, who: str = "ed", patient: str = "p0") -> str:
@@ -97,15 +102,17 @@ class Sidecar:
         found: RecordRow = await self.store.find_registered(GRANT.name, id_)
         return found
 
-    async def review(self, id_: str, who: str = "dpo1", verdict: str = "justified") -> dict[str, Any]:
-        """Write a review down."""
+    async def review(
+        self, id_: str, who: str = "dpo1", verdict: str = "justified", house: str | None = "h1"
+    ) -> dict[str, Any]:
+        """Write a review down, as somebody of *house* by the token."""
         row, said = await self.row(id_), {"verdict": verdict, "note": "CANARY of a reviewer"}
-        return await self.sessions.review(Caller(who), row, row.version, said)
+        return await self.sessions.review(Caller(who), row, row.version, said, house)
 
-    async def reinstate(self, id_: str, who: str = "dpo1") -> dict[str, Any]:
+    async def reinstate(self, id_: str, who: str = "dpo1", house: str | None = "h1") -> dict[str, Any]:
         """Give the clinician of a session the right back."""
         row = await self.row(id_)
-        return await self.sessions.reinstate(Caller(who), row, row.version, "CANARY reason of the office")
+        return await self.sessions.reinstate(Caller(who), row, row.version, "CANARY reason of the office", house)
 
     async def reason(self, session: str, who: str = "ed", patient: str = "p0", now: Instant | None = None) -> str:
         """Decide a reading under a session, by what this sidecar knows."""
@@ -227,6 +234,19 @@ def test_what_cannot_be_told_does_not_open(live: Live) -> None:
     live(life)
 
 
+def test_without_an_outbox_nothing_opens(live: Live) -> None:
+    """Nobody could be told."""
+
+    async def life(sidecars: list[Sidecar]) -> None:
+        (one,) = sidecars
+        one.store.add_notices = None
+        with pytest.raises(StoreUnavailableError):
+            await one.open()
+        assert await one.waiting() == []
+
+    live(life)
+
+
 def test_no_two_sidecars_open_the_eleventh_session_of_a_day(live: Live, url: str) -> None:
     """Fourteen attempts at a time at four sidecars: ten open; at local midnight, and no microsecond sooner, another."""
 
@@ -270,6 +290,30 @@ def test_no_two_sidecars_open_more_in_a_ward_than_its_limit(
     live(life, 4)
 
 
+def test_a_ward_of_another_organisation_is_another_whatever_its_name(
+    live: Live, variant: Callable[..., PolicySet]
+) -> None:
+    """Who opens sessions in one hospital takes nothing from its namesake; in the ward itself the limit holds."""
+
+    async def life(sidecars: list[Sidecar]) -> None:
+        (one,) = sidecars
+        one.policy_set = variant({"btg": {"rates": {"limit_ward": 2, "alone": 99}}})
+        people = [
+            person(name, "emergency_clinician", "h2" if name == "far" else "h1") for name in ("ed", "mate", "far")
+        ]
+        wards = [msgspec.structs.replace(each, groups=("ward:er",)) for each in people]
+        both = tuple(Episode(org, org, "emergency", NOW - HOUR) for org in ("h1", "h2"))
+        await one.information.record(tuple(wards), (PatientFacts("p0", episodes=both),))
+        content = json.dumps(whole("grant", patient="p0")).encode()
+        for number in range(2):
+            await one.sessions.open(
+                Caller("far"), read_model(SessionIn, content), Call(None, content), Ask(f"f{number}", "d", "h2", True)
+            )
+        assert [await one.attempt(who) == LIMIT for who in ("ed", "mate", "ed")] == [False, False, True]
+
+    live(life)
+
+
 def test_a_decision_counts_the_sessions_of_the_day_again(live: Live, variant: Callable[..., PolicySet]) -> None:
     """Once the operator lowers the limit, what was opened above it opens nothing any more."""
 
@@ -306,13 +350,18 @@ def test_rates_flag_a_session_and_the_queue_and_the_alert_show_it(live: Live) ->
 
 
 def test_a_third_session_for_one_patient_needs_a_colleague(live: Live) -> None:
-    """Who confirms is on record, and may not review it."""
+    """Of the same organisation, by the directory and by the token; who confirms is on record, and may not review it."""
 
     async def life(sidecars: list[Sidecar]) -> None:
         (one,) = sidecars
         for _ in range(2):
             await one.open()
         assert await one.attempt() == "break-glass-second-person"
+        roamer = SubjectFacts("roamer", roles=("emergency_clinician",))
+        await one.information.record((roamer,), ())
+        for who, house in (("roamer", "h2"), ("roamer", None), ("mate", "h2"), ("stranger", "h2"), ("nobody", "h1")):
+            with pytest.raises(RegistryError, match="second person"):
+                await one.open(second=who, house=house)
         id_ = await one.open(second="mate")
         assert [(step.event, step.by) for step in (await one.row(id_)).body.steps] == [
             ("create", "ed"), ("confirm", "mate"),
@@ -382,11 +431,18 @@ def test_nobody_judges_a_session_of_the_own_or_of_another_organisation(live: Liv
         id_ = await one.open()
         one.time += 5 * HOUR
         await one.review(id_, "dpo1", "misuse")
-        for who, words in (("ed", "own clinician"), ("stranger", "own organisation")):
+        await one.information.record((SubjectFacts("roamer", roles=("privacy_officer",)),), ())
+        outsiders = (("ed", "own clinician", "h1"), ("stranger", "own organisation", None), ("dpo2", "own", "h2"))
+        for who, words, house in (
+            *outsiders,
+            ("roamer", "own", "h2"),
+            ("roamer", "own", None),
+            ("nobody", "own", "h1"),
+        ):
             with pytest.raises(RegistryError, match=words):
-                await one.review(id_, who)
+                await one.review(id_, who, house=house)
             with pytest.raises(RegistryError, match=words):
-                await one.reinstate(id_, who)
+                await one.reinstate(id_, who, house)
 
     live(life)
 
@@ -412,6 +468,7 @@ def test_misuse_suspends_the_right_and_the_office_gives_it_back(live: Live, url:
         assert story == [("suspended", "misuse", "dpo1"), ("lifted", "office", "dpo2")]
         events = [each.facts["event"] for each in one.told if each.facts.get("event") not in (None, "opened")]
         assert events == [each.event for each in one.journal] == ["suspended", "lifted"]
+        assert {each.org for each in one.journal} == {"h1"}  # its privacy office finds them in the journal
         assert "CANARY" not in repr((await one.row(misused)).body) + repr(one.told) + repr(one.journal)
 
     live(life)
@@ -454,6 +511,50 @@ def test_a_late_review_is_told_of_once_and_the_second_suspends(live: Live, url: 
         assert story == [("suspended", "overdue", None)]
 
     live(life, 2)
+
+
+def test_a_review_that_comes_late_is_late_whether_or_not_anybody_has_looked(live: Live) -> None:
+    """At the due moment, not a microsecond before; what is unclear counts once; the second suspends, told and journaled."""
+
+    async def life(sidecars: list[Sidecar]) -> None:
+        (one,) = sidecars
+        ids = [await one.open(patient=id_) for id_ in PATIENTS[:3]]
+        one.told.clear()
+        one.time = NOW + DUE - 1
+        await one.review(ids[0])
+        assert (one.told, one.journal) == ([], [])
+        one.time = NOW + DUE
+        await one.review(ids[1], "dpo1", "unclear")
+        one.time += 1
+        await one.review(ids[1], "dpo2")
+        assert await one.attempt(patient="p5") != "break-glass-suspended"
+        await one.review(ids[2])
+        events = [each.facts["event"] for each in one.told if each.facts.get("event") not in (None, "opened")]
+        assert events == ["review_overdue", "review_overdue", "suspended"]
+        assert [each.event for each in one.journal] == ["review_overdue", "review_overdue", "suspended"]
+        assert await one.attempt(patient="p6") == "break-glass-suspended"
+        assert [id_ for id_, _ in await one.waiting() if id_ in ids] == []
+
+    live(life)
+
+
+def test_a_late_session_of_misuse_is_both(live: Live) -> None:
+    """Late and misuse: told of each once, and the right is suspended for the misuse."""
+
+    async def life(sidecars: list[Sidecar]) -> None:
+        (one,) = sidecars
+        ids = [await one.open(patient=id_) for id_ in PATIENTS[:2]]
+        assert await one.sessions.look(NOW + DUE) == 2
+        one.time = NOW + DUE + HOUR
+        await one.reinstate(ids[0])
+        late = await one.open(patient="p5")
+        one.time += DUE
+        one.told.clear()
+        await one.review(late, "dpo1", "misuse")
+        assert [each.facts["event"] for each in one.told] == ["review_overdue", "suspended"]
+        assert (await one.store.list_rights("ed"))[-1].cause == "misuse"
+
+    live(life)
 
 
 def test_after_the_right_was_given_back_late_reviews_are_counted_anew(live: Live) -> None:

@@ -307,6 +307,22 @@ def test_parts_about_other_patients_are_decided_by_their_own_facts(policy_set: P
     assert journal.entries[0]["patients_beside"] == ["p-bota", "p-marat"]
 
 
+@pytest.mark.parametrize("labels", [5, True, [["PSY"]]])
+def test_parts_that_cannot_be_read_are_denied_and_journaled(policy_set: PolicySet, asked: Any, labels: Any) -> None:
+    """Whatever stands where their labels should: the attempt is in the journal."""
+    request, facts = asked
+    parts = ({"id": "o1", "labels": labels},)
+    properties = msgspec.structs.replace(request.resource.properties, parts=parts)
+    request = msgspec.structs.replace(
+        request, resource=msgspec.structs.replace(request.resource, properties=properties)
+    )
+    journal = Paper()
+    answer = decide(point(policy_set, Known(facts), journal), request)
+
+    assert answer.decision.reason == "deny.unmapped.parts"
+    assert [entry["reason"] for entry in journal.entries] == ["deny.unmapped.parts"]
+
+
 def test_facts_of_another_patient_that_change_while_the_entry_is_written_are_read_again(
     policy_set: PolicySet, batch: Any
 ) -> None:

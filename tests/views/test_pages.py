@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from ruqsat.core.instant import MINUTE, render_instant
 from ruqsat.core.journal_filter import JournalFilter, Spot
 from ruqsat.core.journaled import Journaled, read_line
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.errors import StoreUnavailableError
 from ruqsat.service import journal_views
 from ruqsat.service.journal_views import JournalViews, Looking, TooMuchError
 from ruqsat.service.page_cursor import CursorRefusedError
@@ -133,6 +135,23 @@ def test_a_document_is_compared_whole_and_by_its_letters(url: str) -> None:
     run(url, work, w1=shipped)
 
 
+def test_an_export_is_whole_or_ends_by_an_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exactly as many as may leave do; one more that came since they were counted is not left out in silence."""
+    monkeypatch.setattr(journal_views, "MOST_EXPORTED", 6)
+    monkeypatch.setattr(journal_views, "_EXPORT_PAGE", 2)
+
+    async def work(_: SqlStore, pages: SqlJournalViews) -> None:
+        views = JournalViews(pages, NobodyKnown(), bytes(32), lambda: None, lambda: NOW)  # type: ignore[arg-type, return-value]
+        assert len([each async for each in views.export(JournalFilter(org="h1"))]) == 6
+        taken = []
+        with pytest.raises(StoreUnavailableError):
+            async for each in views.export(JournalFilter()):
+                taken.append(each)
+        assert len(taken) == 6
+
+    run(url, work, w1=[written(number, org="h1" if number < 7 else "h2") for number in range(1, 8)])
+
+
 def test_what_is_left_out_does_not_shorten_a_page(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that came short would tell that something is kept secret; the last one ends, and no cursor follows it."""
     monkeypatch.setattr(sql_journal_views, "CHUNK", 4)
@@ -245,5 +264,26 @@ def test_a_page_is_found_by_an_index(url: str, wanted: JournalFilter, index: str
         assert index in first, first
         for plan in (first, *others):
             assert "Seq Scan" not in plan and "SCAN journal_entry" not in plan, plan
+
+    run(url, work, w1=lines(1))
+
+
+def test_whoever_looks_through_the_journal_keeps_no_decision_waiting(url: str) -> None:
+    """As many as ever at once, each a page that does not end: facts are read as if nobody looked."""
+    free = threading.Event()
+
+    def slowly(said: Journaled) -> Journaled:
+        free.wait(20)
+        return said
+
+    async def work(store: SqlStore, views: SqlJournalViews) -> None:
+        pages = [asyncio.ensure_future(views.page(JournalFilter(org="h1"), None, 1, slowly)) for _ in range(8)]
+        await asyncio.sleep(0.2)
+        try:
+            for _ in range(5):
+                await store.fetch_facts("dr-aliya", "p-anna")
+        finally:
+            free.set()
+            await asyncio.gather(*pages, return_exceptions=True)
 
     run(url, work, w1=lines(1))

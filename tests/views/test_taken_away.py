@@ -47,6 +47,17 @@ def test_no_cell_is_a_formula(start: str, name: str) -> None:
     assert row[COLUMNS.index(name)] == "'" + start + "cmd|' /C calc'!A0"
 
 
+@pytest.mark.parametrize("separator", [";", "\t", ",", "|"])
+@pytest.mark.parametrize("sign", ["=", " =", "+", "@", "\n=", "\r\n-"])
+def test_no_cell_is_a_formula_by_other_separators_either(separator: str, sign: str) -> None:
+    """Where the comma stands in decimals, a spreadsheet parts the row at semicolons, and heeds no quotes within a cell."""
+    text = csv_row(found(resource=f"o1{separator}{sign}HYPERLINK(1)"))
+    cells = [cell.strip() for line in text.splitlines() for cell in line.split(separator)]
+
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))], cells
+    assert "HYPERLINK(1)" in text
+
+
 def test_a_row_keeps_its_columns_whatever_is_in_it() -> None:
     """Quotes, commas and line ends stay inside their cell."""
     rows = list(
@@ -70,6 +81,14 @@ def test_an_entry_tells_all_that_its_line_says() -> None:
     assert (told["writer"], told["segment"], told["number"], told["hash"]) == ("w1", 1, 1, f"{1:064x}")
     line = {name for name in Journaled.__struct_fields__ if name not in ("number", "segment", "writer")}
     assert line == set(COLUMNS) | {"untold", "shielded", "held", "traceparent"}
+
+
+def test_what_became_of_a_right_is_told() -> None:
+    """An entry of a break-glass session says what time or a review brought, in either form."""
+    said = found(kind="break_glass", event="suspended", allowed=None, reason=None, id="")
+
+    assert told_entry(said)["event"] == "suspended" and "allowed" not in told_entry(said)
+    assert csv_row(said).split(",")[COLUMNS.index("event")] == '"suspended"'
 
 
 def test_an_erased_entry_is_told_as_erased() -> None:

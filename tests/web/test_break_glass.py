@@ -85,7 +85,8 @@ def test_sessions_wait_for_the_review_of_their_own_office(api: Api) -> None:
 
 
 @pytest.mark.parametrize("query", [
-    "", "?state=open", "?state=to_review&patient=p-marat", "?state=to_review&cursor=x-y", "?state=to_review&limit=0",
+    "", "?state=open", "?state=to_review&patient=p-marat", "?state=to_review&cursor=x-y", f"?state=to_review&cursor={10**18}-y",
+    "?state=to_review&limit=0",
     "?state=to_review&due_before=tomorrow", "?state=to_review&due_before=2026-11-24T10:00:00",
 ])  # fmt: skip
 def test_a_question_that_is_none_is_refused(api: Api, query: str) -> None:

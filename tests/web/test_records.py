@@ -369,6 +369,8 @@ def test_a_session_needs_a_fresh_proof_by_several_factors(api: Api) -> None:
         assert problem(answer) == (401, "step-up-required"), claims
         assert "insufficient_user_authentication" in answer.headers["www-authenticate"]
     assert api.call("dpo_assel", "GET", "emergency-grants", params={"patient": "p-marat"}).json()["records"] == []
+    kept = [entry for entry in entries_in(api.folder / "journal") if entry.get("subject") == "ed_bolat"]
+    assert {(entry["kind"], entry["reason"]) for entry in kept} == {("refusal", "deny.btg.mfa")}, "nobody is told of it"
 
 
 def test_who_may_not_break_the_glass_opens_nothing(shared: Api) -> None:

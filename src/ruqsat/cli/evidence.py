@@ -27,6 +27,7 @@ from ruqsat.stores.evidence_file import (
     write_archive,
 )
 from ruqsat.stores.journal_folder import read_lines
+from ruqsat.stores.journal_prune import refuse_pruned
 from ruqsat.stores.policy_folder import load_texts
 from ruqsat.stores.sql import SqlStore
 from ruqsat.wiring import find_pack, record_seal, working_days
@@ -59,7 +60,10 @@ def export(
     extent = Extent(patient, *(parse_instant(f"{day:%Y-%m-%d}{midnight}") for day in (since, until)))
     key = None if sign_key is None else _bytes(sign_key)
     found = asyncio.run(_find(settings.database_url.get_secret_value(), patient))
-    journal = chain.from_iterable(map(read_lines, journal_dir or [settings.journal_dir]))
+    folders = journal_dir or [settings.journal_dir]
+    for folder in folders:
+        refuse_pruned(folder, extent.since)
+    journal = chain.from_iterable(map(read_lines, folders))
     files = build_package(found, journal, extent, hour, seal)
     if key is not None:
         files[SIGNATURE] = sign(files, key)

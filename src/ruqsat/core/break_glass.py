@@ -136,15 +136,22 @@ def ward_of(subject: SubjectFacts | None, org: str | None) -> str | None:
     return next((group for group in groups if group.startswith(WARD)), org)
 
 
+def works_for(person: SubjectFacts | None, claimed: str | None) -> str | None:
+    """Return whose organisation somebody is, as decisions take it: the directory's, unless the token claims another."""
+    if person is None or person.org is None:
+        return claimed
+    return person.org if claimed in (None, person.org) else None
+
+
 def refusal(
-    found: Found, org: str | None, second: str | None, now: Instant, switches: Switches
-) -> str:  # fmt: skip
+    found: Found, org: str | None, second: tuple[str, str | None] | None, now: Instant, switches: Switches
+) -> str:
     """
     Return why a session must not be opened now, empty if it may.
 
     Args:
         org: Whose episode must be open.
-        second: Who confirms it beside the clinician.
+        second: Who confirms it beside the clinician, and whose its token says that it is.
     """
     limits, rates, subject = switches.btg, found.rates, found.subject
     if subject is None or not subject.active or subject.btg_suspended:
@@ -161,11 +168,13 @@ def refusal(
     return ""
 
 
-def _confirms(person: SubjectFacts | None, second: str | None, subject: SubjectFacts, org: str | None) -> bool:
-    return (
-        person is not None and second == person.id != subject.id and person.active and not person.btg_suspended
-        and org is not None and person.org in (None, org)
-    )  # fmt: skip
+def _confirms(
+    person: SubjectFacts | None, second: tuple[str, str | None] | None, subject: SubjectFacts, org: str | None
+) -> bool:
+    if person is None or second is None or org is None:
+        return False
+    is_another = second[0] == person.id != subject.id
+    return is_another and person.active and not person.btg_suspended and works_for(person, second[1]) == org
 
 
 def anomaly_of(rates: Rates, switches: Switches) -> tuple[str, ...]:

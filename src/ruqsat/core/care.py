@@ -5,7 +5,7 @@ A report is known by the system's own id within its organisation, so that two or
 id, a repeat changes nothing, and what was closed stays closed, however late an older report arrives.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date
 from typing import Any, TypeVar
 
@@ -111,13 +111,36 @@ def shown_to_patient(records: Iterable[RecordStatus]) -> tuple[RecordStatus, ...
     return tuple(record for record in records if HOLD not in (record.labels or ()))
 
 
-def is_held(properties: ResourceProperties | None, record: str, patient: PatientFacts | None) -> bool:
+def is_held(properties: ResourceProperties | None, record: str, patients: Collection[PatientFacts]) -> bool:
     """Tell whether a clinician withholds from the patient what is asked for: the record itself, or a part of it."""
     if properties is None:
         return False
-    known = patient.record_by_id.get(record) if patient is not None else None
-    named = [properties.labels, known.labels if known is not None else None]
-    return any(HOLD in (labels or ()) for labels in [*named, *(part.get("labels") for part in properties.parts or ())])
+    stated, on_file = labels_of(properties, record, patients)
+    return HOLD in on_file or any(labels is not None and HOLD in labels for labels in stated)
+
+
+def labels_of(
+    properties: ResourceProperties, record: str, patients: Collection[PatientFacts]
+) -> tuple[list[tuple[str, ...] | None], set[str]]:
+    """
+    Return what labels are stated of what is asked for and of each part of it, and those that are on file.
+
+    None stands where nobody states them, or in no form that can be read: a part may be anything.
+
+    Args:
+        patients: Those whom it is about, as far as anything is known of them.
+    """
+    parts = properties.parts or ()
+    silence: tuple[str, ...] | None = () if properties.labels == () else None
+    stated = [properties.labels, *[_words(part.get("labels", silence)) for part in parts]]
+    ids = {record, *[id_ for part in parts if isinstance(id_ := part.get("id"), str)]}
+    known = [patient.record_by_id.get(id_) for patient in patients for id_ in ids]
+    return stated, {label for each in known if each is not None for label in each.labels or ()}
+
+
+def _words(value: object) -> tuple[str, ...] | None:
+    is_list = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+    return tuple(value) if is_list and isinstance(value, list | tuple) else None
 
 
 def _reported(known: tuple[Tie, ...], new: Tie, now: Instant) -> tuple[Tie, ...]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from typing import Any
 
 import msgspec
@@ -9,12 +10,13 @@ import msgspec
 from ruqsat.core.journal_filter import Found
 
 _LINE = frozenset({"n", "segment", "writer"})
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = re.compile(r"^(?=\s*?[=+\-@\t\r\n])|(?<=[;,|\t\r\n])(?=[^\S\t\r\n]*[=+\-@])")
+"""Where a formula would begin: at the start of a cell, or where a reader by other separators sees a cell start."""
 
 COLUMNS = (
-    "at", "kind", "id", "subject", "roles", "org", "action", "data_class", "purpose", "patient", "patients_beside",
-    "resource_type", "resource", "allowed", "reason", "rule", "basis", "law", "duties", "applied", "actors",
-    "degraded", "erased", "policy", "listener", "point", "hash",
+    "at", "kind", "event", "id", "subject", "roles", "org", "action", "data_class", "purpose", "patient",
+    "patients_beside", "resource_type", "resource", "allowed", "reason", "rule", "basis", "law", "duties", "applied",
+    "actors", "degraded", "erased", "policy", "listener", "point", "hash",
 )  # fmt: skip
 """Of a CSV file, in this order."""
 
@@ -47,17 +49,21 @@ def safe_cell(value: object) -> str:
     """
     Return a value as a cell that no spreadsheet takes for a formula.
 
+    Where the comma stands in decimals, as in Kazakhstan, a spreadsheet splits the row at semicolons,
+    quoted or not.
+
     Examples:
         >>> safe_cell("=HYPERLINK(1)"), safe_cell(["a", "b"]), safe_cell(True), safe_cell(None), safe_cell(" +1")
         ("'=HYPERLINK(1)", 'a b', 'true', '', "' +1")
+        >>> safe_cell("o1;=HYPERLINK(1)"), safe_cell("a;b")
+        ("o1;'=HYPERLINK(1)", 'a;b')
     """
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     text = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    # Some programs look for the sign behind blanks, too.
-    return "'" + text if text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA) else text
+    return _FORMULA.sub("'", text)  # some programs look for the sign behind blanks, too
 
 
 def _is_said(value: object) -> bool:

@@ -27,6 +27,7 @@ class Journaled(Struct, frozen=True):
     Attributes:
         number: Its place in the segment; 0 is the segment's header.
         hash: What it records of itself.
+        event: Of a break-glass session, what time or a review brought: ``review_overdue``, ``suspended``, ``lifted``.
         untold: Duties to tell the patient that the answer left out: no cabinet is known.
         shielded: What was used is kept from an adolescent's representatives, if the age is right (Code 78(2)).
         held: What was asked for a clinician withheld from the patient at that moment (Code 134(4)).
@@ -38,6 +39,7 @@ class Journaled(Struct, frozen=True):
     kind: str
     id: str = ""
     at: str = ""
+    event: str | None = None
     segment: int = 0
     writer: str = ""
     allowed: bool | None = None

@@ -10,13 +10,16 @@ with its reason, so that nothing is left out in silence.
 A notice says who, when, what and on which ground; it holds nothing of the record.
 """
 
+from collections.abc import Collection
+from datetime import date
 from hashlib import sha256
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ruqsat.core.facts import PatientFacts, Representation
+from ruqsat.core.care import labels_of
+from ruqsat.core.facts import PatientFacts
 from ruqsat.core.instant import HOUR, Instant, render_instant
 from ruqsat.core.journaled import DECISION, Journaled
 from ruqsat.core.representation import birthday
@@ -125,7 +128,7 @@ def told_from(entry: Journaled, patient: PatientFacts | None) -> Instant | None:
 
 
 def is_shielded(
-    properties: ResourceProperties | None, record: str, patient: PatientFacts | None, switches: Switches
+    properties: ResourceProperties | None, record: str, patients: Collection[PatientFacts], switches: Switches
 ) -> bool:
     """
     Tell whether representatives of an adolescent must not learn of a use of this record.
@@ -135,18 +138,13 @@ def is_shielded(
     """
     if properties is None:
         return False
-    parts = properties.parts or ()
-    if properties.self_consented or any(part.get("self_consented") for part in parts):
+    if properties.self_consented or any(part.get("self_consented") for part in properties.parts or ()):
         return True
     if not switches.adolescent_shield.enabled:
         return False
-    known = patient.record_by_id.get(record) if patient is not None else None
-    on_file = known.labels if known is not None and known.labels is not None else ()
-    named = [properties.labels, *(part.get("labels") for part in parts)]
-    if any(labels is None for labels in named):
-        return True
-    borne = {label for labels in named for label in labels or ()} | {*on_file}
-    return not borne.isdisjoint(switches.adolescent_shield.labels)
+    stated, on_file = labels_of(properties, record, patients)
+    borne = {label for labels in stated if labels is not None for label in labels} | on_file
+    return None in stated or not borne.isdisjoint(switches.adolescent_shield.labels)
 
 
 def notice_key(*parts: str) -> str:
@@ -193,7 +191,7 @@ def _to_one(entry: Journaled, who: str, facts: PatientFacts | None, switches: Sw
         return [_notice(entry, "patient", who, None, wait)]
     if facts.deceased_at is not None and facts.deceased_at <= entry.moment:
         return [_notice(entry, "patient", who, skipped="deceased")]
-    own, theirs = _audiences(entry, facts, switches)
+    own, theirs = _audiences(entry, facts, max(entry.moment, wait.until or 0), switches)
     told = [_notice(entry, "patient", who, None, wait)] if own else []
     for each in theirs:
         skipped = "own_act" if each == entry.subject else None
@@ -201,39 +199,56 @@ def _to_one(entry: Journaled, who: str, facts: PatientFacts | None, switches: Sw
     return told
 
 
-def _audiences(entry: Journaled, facts: PatientFacts, switches: Switches) -> tuple[bool, tuple[str, ...]]:
+def represents(facts: PatientFacts, who: str, moment: Instant, switches: Switches) -> bool:
+    """Tell whether somebody stands for a patient at *moment*, so as to be told; who died is nobody's ward any more."""
+    is_dead = facts.deceased_at is not None and facts.deceased_at <= moment
+    return not is_dead and who in _representatives(facts, moment, switches, is_kept=False)
+
+
+def stand_in_for(facts: PatientFacts, moment: Instant, switches: Switches) -> list[str]:
+    """Return who is told in the place of a child or ward; nobody for whom the law hears, and who can decide."""
+    is_heard = _has_come(facts.birth_date, switches.minor_self_from_age, moment, switches)
+    return [] if is_heard and not facts.incapacitated else _representatives(facts, moment, switches, is_kept=False)
+
+
+def _audiences(entry: Journaled, facts: PatientFacts, moment: Instant, switches: Switches) -> tuple[bool, list[str]]:
     """
-    Tell whether the patient is told, and which representatives are.
+    Tell whether the patient is told, and which representatives are, by who stands for whom as they are told.
 
     An adult who can decide is told alone, and so is whoever's age is not known.  A child's
     representatives are told in its place; from the age at which the law hears a minor, both,
     save for what is kept from the representatives: then the patient alone.
     """
-    born, offset, moment = facts.birth_date, switches.home_utc_offset_hours, entry.moment
-    theirs = _in_force(facts.representations, moment)
-    if facts.incapacitated:
-        return not theirs, theirs
-    if born is None or birthday(born, switches.rep_access_ends_at, offset) <= moment:
-        return True, ()
-    shield = switches.adolescent_shield
-    heard = birthday(born, switches.minor_self_from_age, offset) <= moment
-    if entry.shielded and (heard or (shield.enabled and birthday(born, shield.from_age, offset) <= moment)):
-        return True, ()
-    return heard or not theirs, theirs
+    born, shield = facts.birth_date, switches.adolescent_shield
+    is_heard = _has_come(born, switches.minor_self_from_age, moment, switches)
+    is_kept = entry.shielded and (is_heard or (shield.enabled and _has_come(born, shield.from_age, moment, switches)))
+    theirs = _representatives(facts, moment, switches, is_kept=is_kept)
+    return not theirs or (is_heard and not facts.incapacitated), theirs
 
 
-def _in_force(powers: tuple[Representation, ...], moment: Instant) -> tuple[str, ...]:
-    """Return who represents, by verified powers in force; a power of attorney is no reason to be told."""
+def _representatives(facts: PatientFacts, moment: Instant, switches: Switches, *, is_kept: bool) -> list[str]:
+    """
+    Return who represents, by verified powers in force; a power of attorney is no reason to be told.
+
+    As in decisions, a parent's power ends at majority, and a guardian's does not while the ward cannot decide.
+    """
+    of_age = _has_come(facts.birth_date, switches.rep_access_ends_at, moment, switches)
     found = {
         power.subject
-        for power in powers
+        for power in facts.representations
         if power.verified
         and power.kind != "poa"
+        and ((power.kind == "guardian" and facts.incapacitated) or not (of_age or is_kept))
         and (power.start is None or power.start <= moment)
         and (power.end is None or moment < power.end)
         and (power.revoked_at is None or moment < power.revoked_at)
     }
-    return tuple(sorted(found))
+    return sorted(found)
+
+
+def _has_come(born: date | None, age: int, moment: Instant, switches: Switches) -> bool:
+    """Tell whether somebody is of an age; whose birth date is not known is of every age."""
+    return born is None or birthday(born, age, switches.home_utc_offset_hours) <= moment
 
 
 def _to_office(entry: Journaled, duty: str) -> Notice | None:

@@ -1,9 +1,15 @@
-"""What somebody must be told of a proceeding: one function of values, and no personal data in what it returns."""
+"""What somebody must be told of a proceeding: functions of values, and no personal data in what they return."""
 
+from msgspec.structs import replace
+
+from ruqsat.core.facts import PatientFacts
 from ruqsat.core.instant import Instant
-from ruqsat.core.notice import Audience, Notice, notice_key
+from ruqsat.core.notice import Audience, Notice, notice_key, stand_in_for
 from ruqsat.core.proceeding import CLOCK, ProceedingRow
 from ruqsat.core.proceeding_kinds import AUTHORITY, CONSENT_REQUEST
+from ruqsat.core.vocabulary import Switches
+
+_KIND = "proceeding."
 
 
 def events_of(
@@ -34,10 +40,20 @@ def events_of(
     return (_notice(row, key, event, "patient"),)
 
 
+def for_whom(notice: Notice, patient: PatientFacts | None, switches: Switches) -> tuple[Notice, ...]:
+    """Return a notice of a proceeding as it goes out: to who stands for a child or ward in its place (order §20)."""
+    if patient is None or notice.audience != "patient" or not notice.kind.startswith(_KIND):
+        return (notice,)
+    theirs = stand_in_for(patient, notice.due, switches)
+    return tuple(
+        replace(notice, key=notice_key(notice.key, who), audience="representatives", recipient=who) for who in theirs
+    ) or (notice,)
+
+
 def _notice(row: ProceedingRow, key: str, event: str, audience: Audience, at: Instant | None = None) -> Notice:
     facts = {"proceeding": row.id, "proceeding_kind": row.kind, "status": row.status, "event": event}
     if row.is_open and row.calendar:
         facts["due"] = row.due  # the last day of the term that runs now
     due = row.updated_at if at is None else at
     named = notice_key("proceeding", row.id, key)
-    return Notice(named, row.id, f"proceeding.{event}", audience, row.patient, None, row.org, facts, due)
+    return Notice(named, row.id, f"{_KIND}{event}", audience, row.patient, None, row.org, facts, due)

@@ -28,6 +28,7 @@ from ruqsat.core.break_glass import (
     ward_of,
     with_opening,
     with_right,
+    works_for,
 )
 from ruqsat.core.break_glass import describe as describe_waiting
 from ruqsat.core.consent_items import catalogue_of
@@ -85,6 +86,7 @@ class SessionEntry(Struct, frozen=True, omit_defaults=True):
     kind: str
     at: str
     event: str
+    org: str | None = None
 
 
 class Ask(Struct, frozen=True):
@@ -95,14 +97,14 @@ class Ask(Struct, frozen=True):
         id: The session's, which the journal's entry names already.
         entry: Id of the decision that let it be opened.
         org: What the token says of the organisation.
-        second: Who confirms it beside the clinician, and was let in as one who may.
+        second: Who confirms it beside the clinician, and was let in as one who may; whose its token says that it is.
     """
 
     id: str
     entry: str
     org: str | None
     mfa: bool = False
-    second: str | None = None
+    second: tuple[str, str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -135,13 +137,14 @@ class BreakGlass:
             NotConfiguredError: there is no key.
         """
         seal, vocabulary, now = required(self.seal), self.vocabulary(), self.now()
+        second = None if ask.second is None else ask.second[0]
         known = (await self.changes.fetch(caller.subject, None)).subject
-        org = _org(None if known is None else known.org, ask.org)
+        org = works_for(known, ask.org)
         fingerprint = seal.tag("content", GRANT.name.encode(), call.content)
         chosen = (GRANT.name.encode(), caller.subject.encode(), (call.key or "").encode())
         ward, switches = ward_of(known, org), vocabulary.switches
         wanted = Wanted(
-            caller.subject, data["patient"], None, org, ask.second, ward,
+            caller.subject, data["patient"], None, org, second, ward,
             local_midnight(now, switches.home_utc_offset_hours),
             None if call.key is None else seal.tag("key", *chosen),
         )  # fmt: skip
@@ -150,7 +153,7 @@ class BreakGlass:
             if found.receipt is not None:
                 return Made(repeated(found.receipt, fingerprint).answer)
             scene = Scene(now, catalogue_of(vocabulary), switches, found.facts, caller.subject, False, org, ask.mfa)
-            row = _confirmed(new_record(GRANT, ask.id, data, scene, seal, strict=call.strict), ask.second, now)
+            row = _confirmed(new_record(GRANT, ask.id, data, scene, seal, strict=call.strict), second, now)
             answer = answer_of(row)
             receipt = None if wanted.key is None else Receipt(wanted.key, fingerprint, answer, now)
             if row.status != "open":
@@ -169,9 +172,14 @@ class BreakGlass:
 
         return self._told(await self.changes.change_session(wanted, change))
 
-    async def review(self, caller: Caller, row: RecordRow, version: int, review: Mapping[str, Any]) -> dict[str, Any]:
+    async def review(
+        self, caller: Caller, row: RecordRow, version: int, review: Mapping[str, Any], org: str | None = None
+    ) -> dict[str, Any]:
         """
         Write down what somebody else found of a session; misuse suspends its clinician's right in the same transaction.
+
+        Args:
+            org: What the caller's token says of the organisation.
 
         Raises:
             RegistryError: the own one, one of another organisation, one that the reviewer has had a hand in or that
@@ -179,52 +187,60 @@ class BreakGlass:
             NotConfiguredError: there is no key.
         """
         seal, now = required(self.seal), self.now()
-        await self._refuse_outsider(caller, row, "review")
+        await self._refuse_outsider(caller, row, "review", org)
         clinician: str = row.body.said["subject"]
+
+        about = About(row.id, clinician, row.patient, row.org)
 
         def change(found: Found) -> Made:
             before = _current(found, row.id, version, review["verdict"])
             after = reviewed(before, review, caller, now, seal)
-            is_misuse = review["verdict"] == "misuse"
-            subject = with_right(found.subject, suspended=True) if is_misuse else None
-            about = About(row.id, clinician, row.patient, row.org)
-            return Made(
-                answer_of(after), after, subject=subject, opening=settled(found.opening, review["verdict"], now),
-                right=_right(about, now, "suspended", "misuse", caller.subject) if is_misuse else None,
-                notices=(to_office(about, "suspended", now),) if is_misuse else (),
+            late = self._late(found, about, now)  # time makes it so, whether or not anybody has looked
+            opening = settled(late.opening or found.opening, review["verdict"], now) or late.opening
+            made = msgspec.structs.replace(late, answer=answer_of(after), row=after, opening=opening)
+            if review["verdict"] != "misuse":
+                return made
+            return msgspec.structs.replace(
+                made, subject=with_right(found.subject, suspended=True),
+                right=_right(about, now, "suspended", "misuse", caller.subject),
+                notices=(*late.notices[:1], to_office(about, "suspended", now)),
             )  # fmt: skip
 
         made = await self.changes.change_session(Wanted(clinician, row.patient, row.id), change)
-        if made.right is not None:
-            await self._tell("suspended", made.right)
+        await self._tell_made(made, about, now)
         return self._told(made)
 
-    async def reinstate(self, caller: Caller, row: RecordRow, version: int, note: str) -> dict[str, Any]:
+    async def reinstate(
+        self, caller: Caller, row: RecordRow, version: int, note: str, org: str | None = None
+    ) -> dict[str, Any]:
         """
         Lift the suspension of a session's clinician, with the reason for it; never the own one.
+
+        Args:
+            org: What the caller's token says of the organisation.
 
         Raises:
             RegistryError: the own, another organisation's, another version, or the right is not suspended.
             NotConfiguredError: there is no key.
         """
         seal, now = required(self.seal), self.now()
-        await self._refuse_outsider(caller, row, "reinstate")
+        await self._refuse_outsider(caller, row, "reinstate", org)
         clinician: str = row.body.said["subject"]
+        about = About(row.id, clinician, row.patient, row.org)
 
         def change(found: Found) -> Made:
             before = _of_version(found, row.id, version)
             subject = with_right(found.subject, suspended=False)
             if subject is None:
                 raise RegistryError("wrong-status", "the right of this clinician is not suspended")
-            after, about = reinstated(before, note, caller, now, seal), About(row.id, clinician, row.patient, row.org)
+            after = reinstated(before, note, caller, now, seal)
             return Made(
                 answer_of(after), after, subject=subject, right=_right(about, now, "lifted", "office", caller.subject),
                 notices=(to_office(about, "lifted", now),),
             )  # fmt: skip
 
         made = await self.changes.change_session(Wanted(clinician, row.patient, row.id), change)
-        if made.right is not None:
-            await self._tell("lifted", made.right)
+        await self._tell_made(made, about, now)
         return self._told(made)
 
     async def queue(
@@ -260,44 +276,46 @@ class BreakGlass:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _find_overdue(self, opening: Opening, now: Instant) -> bool:
-        most, about = self.vocabulary().switches.btg.rates.overdue_suspends, _about(opening)
-
-        def change(found: Found) -> Made:
-            late = overdue(found.opening, now)
-            if late is None:
-                return Made()
-            notices = (to_office(about, "review_overdue", now),)
-            subject = with_right(found.subject, suspended=True) if found.overdue + 1 >= most else None
-            if subject is None:
-                return Made(opening=late, notices=notices)
-            right = _right(about, now, "suspended", "overdue", None)
-            return Made(
-                subject=subject, opening=late, right=right, notices=(*notices, to_office(about, "suspended", now))
-            )  # fmt: skip
-
-        made = await self.changes.change_session(Wanted(opening.subject, opening.patient, opening.id), change)
-        if made.opening is not None:
-            await self._tell_entry("review_overdue", now, about)
-        if made.right is not None:
-            await self._tell("suspended", made.right)
+        about = _about(opening)
+        made = await self.changes.change_session(
+            Wanted(opening.subject, opening.patient, opening.id), lambda found: self._late(found, about, now)
+        )
+        await self._tell_made(made, about, now)
         return made.opening is not None
+
+    def _late(self, found: Found, about: About, now: Instant) -> Made:
+        """Return what comes of a review that is found overdue at *now*: nothing, if it is not, or was before."""
+        late = overdue(found.opening, now)
+        if late is None:
+            return Made()
+        notices = (to_office(about, "review_overdue", now),)
+        most = self.vocabulary().switches.btg.rates.overdue_suspends
+        subject = with_right(found.subject, suspended=True) if found.overdue + 1 >= most else None
+        if subject is None:
+            return Made(opening=late, notices=notices)
+        right = _right(about, now, "suspended", "overdue", None)
+        return Made(
+            subject=subject, opening=late, right=right, notices=(*notices, to_office(about, "suspended", now))
+        )  # fmt: skip
 
     async def office_of(self, caller: str, claimed: str | None) -> str | None:
         """Return the organisation of an officer, as the directory says; None where the token claims another."""
         known = (await self.changes.fetch(caller, None)).subject
-        return None if known is None else _org(known.org, claimed)
+        return None if known is None else works_for(known, claimed)
 
-    async def _refuse_outsider(self, caller: Caller, row: RecordRow, event: str) -> None:
+    async def _refuse_outsider(self, caller: Caller, row: RecordRow, event: str, org: str | None) -> None:
         refuse_stranger(GRANT, row.body.said, event, caller)
-        known = (await self.changes.fetch(caller.subject, None)).subject
-        if row.org is not None and (known is None or known.org not in (None, row.org)):
+        if row.org is not None and await self.office_of(caller.subject, org) != row.org:
             raise RegistryError("not-yours", "a session is judged by the privacy office of its own organisation")
 
-    async def _tell(self, event: str, right: RightEvent) -> None:
-        await self._tell_entry(event, right.at, About(right.session, right.subject, "", None), right.by)
+    async def _tell_made(self, made: Made, about: About, now: Instant) -> None:
+        if made.opening is not None and made.opening.overdue_at == now:
+            await self._tell_entry("review_overdue", now, about)
+        if made.right is not None:
+            await self._tell_entry(made.right.event, now, about, made.right.by)
 
     async def _tell_entry(self, event: str, now: Instant, about: About, by: str | None = None) -> None:
-        entry = SessionEntry("break_glass", render_instant(now), event)
+        entry = SessionEntry("break_glass", render_instant(now), event, about.org)
         named = Named(about.subject, () if by is None else (by,), resource=about.session)
         try:
             await self.tell(entry, named)
@@ -306,13 +324,6 @@ class BreakGlass:
 
     def _told(self, made: Made) -> dict[str, Any]:
         return {**msgspec.json.decode(made.answer), "token": self.token()}
-
-
-def _org(known: str | None, claimed: str | None) -> str | None:
-    """Return the organisation as decisions take it: the directory's, unless the token claims another."""
-    if known is None:
-        return claimed
-    return known if claimed in (None, known) else None
 
 
 def _about(opening: Opening) -> About:

@@ -21,7 +21,7 @@ from ruqsat.core.admission import Changes
 from ruqsat.core.care import is_held
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.evaluate import evaluate
-from ruqsat.core.facts import Facts, Position, entry_id
+from ruqsat.core.facts import Facts, PatientFacts, Position, entry_id
 from ruqsat.core.instant import Instant, Now, render_instant
 from ruqsat.core.notice import is_shielded
 from ruqsat.core.policy_set import PolicySet
@@ -421,6 +421,7 @@ class DecisionPoint:
         decision, said = answer.decision, request.subject.properties
         known = facts.subject if facts is not None else None
         resource, context = request.resource.properties, request.context
+        patients = _patients_known(answer, facts)
         entry = Entry(
             kind,
             answer.id,
@@ -443,8 +444,8 @@ class DecisionPoint:
             origin.point,
             _is_degraded(facts),
             decision.untold,
-            _is_shielded(answer, request, facts),
-            is_held(resource, request.resource.id, facts.patient if facts is not None else None),
+            _is_shielded(answer, request, patients),
+            is_held(resource, request.resource.id, patients),
         )
         named = Named(
             request.subject.id,
@@ -481,13 +482,19 @@ def _is_degraded(facts: Facts | None) -> bool:
     return facts is not None and not facts.consents_known
 
 
-def _is_shielded(answer: Answer, request: EvaluationRequest, facts: Facts | None) -> bool:
+def _patients_known(answer: Answer, facts: Facts | None) -> list[PatientFacts]:
+    """Return what is known of those whom a request is about, alone or in its parts."""
+    beside = answer.rests_on[2] if answer.rests_on is not None else NOTHING
+    known = [None if facts is None else facts.patient, *[each.patient for _, _, each in beside]]
+    return [each for each in known if each is not None]
+
+
+def _is_shielded(answer: Answer, request: EvaluationRequest, patients: Collection[PatientFacts]) -> bool:
     """Tell whether representatives must not learn of it, for whoever tells the patient or shows the journal."""
     if answer.rests_on is None:
         return False
-    patient = facts.patient if facts is not None else None
     switches = answer.rests_on[0].vocabulary.switches
-    return is_shielded(request.resource.properties, request.resource.id, patient, switches)
+    return is_shielded(request.resource.properties, request.resource.id, patients, switches)
 
 
 def _asks_for_more(request: EvaluationRequest) -> bool:

@@ -220,10 +220,13 @@ class Delivery:
             return Outcome("retry", "timeout")
         except RuqsatError as error:
             return Outcome("retry", error.code)
-        except Exception as error:  # noqa: BLE001 - what a channel raises delivers nothing
+        except (Exception, asyncio.CancelledError) as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise  # it is we who are to end
             _log.warning("notice_channel_failed channel=%s error=%s", name, type(error).__name__)
             return Outcome("retry", "channel_failed")
-        return outcome if isinstance(outcome, Outcome) else Outcome("retry", "channel_failed")
+        is_one = isinstance(outcome, Outcome) and outcome.result in self.outcomes
+        return outcome if is_one else Outcome("retry", "channel_failed")
 
 
 def _message(notice: Claimed, facts: dict[str, str]) -> Message:

@@ -15,7 +15,7 @@ from ruqsat.core.instant import Instant
 from ruqsat.core.journal_filter import Found, JournalFilter, Spot
 from ruqsat.core.journaled import Journaled
 from ruqsat.core.policy_set import PolicySet
-from ruqsat.errors import RequestError
+from ruqsat.errors import RequestError, StoreUnavailableError
 from ruqsat.service.page_cursor import PageCursors
 
 MOST_EXPORTED = 50_000
@@ -120,7 +120,12 @@ class JournalViews:
             raise TooMuchError(f"expected at most {MOST_EXPORTED} entries: ask for less time, or for less of it")
 
     async def export(self, wanted: JournalFilter) -> AsyncIterator[Found]:
-        """Yield all entries, newest first, at most ``MOST_EXPORTED``; a failure of the store ends it by its error."""
+        """
+        Yield all entries, newest first; whoever takes them away has all of them, or the error that ended it.
+
+        Raises:
+            StoreUnavailableError: the store failed, or more came meanwhile than may leave at once.
+        """
         after: Spot | None = None
         for _ in range(MOST_EXPORTED // _EXPORT_PAGE):
             rows, after = await self._pages.page(wanted, after, _EXPORT_PAGE, _exactly(wanted))
@@ -128,6 +133,7 @@ class JournalViews:
                 yield found
             if after is None:
                 return
+        raise StoreUnavailableError("more entries came meanwhile than may leave at once")
 
     async def _page(
         self, view: str, wanted: JournalFilter, looking: Looking, shown: Callable[[Journaled], Any]

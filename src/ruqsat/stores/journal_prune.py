@@ -1,10 +1,11 @@
-"""Deleting old segments of a journal: only what is in the database, line by line, and never the last."""
+"""Deleting old segments of a journal: only what is in the database, line by line, and never the last; telling so."""
 
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from ruqsat.core.instant import Instant
 from ruqsat.core.journaled import SEGMENT, read_line
+from ruqsat.errors import JournalError
 from ruqsat.stores.journal_disk import Disk
 from ruqsat.stores.journal_folder import SegmentPath, list_segments
 
@@ -47,6 +48,27 @@ async def prune_journal(folder: Path, shipments: Shipments, before: Instant, dis
     if deleted:
         (disk or Disk()).sync_dir(folder)
     return Pruned(deleted, segments[deleted].number if segments else 0, because)
+
+
+def refuse_pruned(folder: Path, since: Instant) -> None:
+    """
+    Refuse a folder that lacks what it once held of *since* or later: part of a journal is no evidence.
+
+    Raises:
+        JournalError: its older segments were deleted, or it cannot be read.
+    """
+    try:
+        first = next((each for each in list_segments(folder) if each.path.stat().st_size), None)
+        if first is None or first.number == 1:
+            return
+        with first.path.open("rb") as lines:
+            dated = (said for line in lines if (said := read_line(line)) is not None and said.at)
+            oldest = next(dated, None)
+    except OSError as error:
+        raise JournalError(f"`{folder}` cannot be read: {error.strerror}") from error
+    if oldest is None or oldest.moment > since:
+        begins = "" if oldest is None else f", {oldest.at}"
+        raise JournalError(f"`{folder}` begins with segment {first.number}{begins}: earlier ones were deleted")
 
 
 async def _reason_to_keep(segment: SegmentPath, shipments: Shipments, before: Instant) -> str:

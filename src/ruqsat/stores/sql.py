@@ -30,6 +30,8 @@ from ruqsat.stores.sql_outbox import AddNotices
 T = TypeVar("T")
 
 LEAVE_SECONDS = 1.0
+LOOKERS = 2
+"""So many look through the journal at a time; the others wait."""
 
 
 class SqlStore:
@@ -37,7 +39,7 @@ class SqlStore:
     Facts of subjects and patients, with the position they were read at.
 
     One connection writes; the probe has one of its own, which busy readers
-    cannot take.
+    cannot take, and so have those who look through the journal.
 
     ``observe_clock``: is told what a probe has read of the server's clock, or of this machine's.
     ``add_notices``: is given what somebody must be told of a change, inside the change's transaction:
@@ -55,6 +57,7 @@ class SqlStore:
         self._write_timeout = write_timeout
         self._writer = database.writer()
         self._readers = database.readers(readers)
+        self._lookers = database.readers(LOOKERS)
         self._probe = database.prober()
         self._background: Lane | None = None
         self._place: sql_sidecars.Place | None = None
@@ -427,6 +430,15 @@ class SqlStore:
         """
         return await self._readers.run(work, within_seconds)
 
+    async def run_looking(self, work: Callable[[Connection], T], within_seconds: float) -> T:
+        """
+        Run *work* in one snapshot, however long it takes, where no decision waits for it.
+
+        Raises:
+            StoreUnavailableError: no answer in time.
+        """
+        return await self._lookers.run(work, within_seconds)
+
     def background(self) -> Lane:
         """
         Return a lane for work that nobody waits for, such as shipping the journal.
@@ -452,7 +464,7 @@ class SqlStore:
         if self._place is not None:
             with suppress(StoreUnavailableError):  # then a barrier waits for our lease
                 await self._probe.run(self._place.leave, LEAVE_SECONDS)
-        for lane in (self._background, self._probe, self._readers, self._writer):
+        for lane in (self._background, self._probe, self._lookers, self._readers, self._writer):
             if lane is not None:
                 await lane.aclose()
         self._database.release()

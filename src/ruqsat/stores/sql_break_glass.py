@@ -16,6 +16,7 @@ from ruqsat.core.break_glass import Found, Made, Opening, Rates, RightEvent, Ses
 from ruqsat.core.facts import Position
 from ruqsat.core.instant import Instant
 from ruqsat.core.registered import GRANT
+from ruqsat.errors import StoreUnavailableError
 from ruqsat.stores import sql_facts, sql_records
 from ruqsat.stores.sql_facts import UnknownPatientError
 from ruqsat.stores.sql_outbox import AddNotices
@@ -60,7 +61,9 @@ def rewrite_session(
         _write_opening(connection, made.opening)
     if made.right is not None:
         connection.execute(insert(break_glass_right), msgspec.structs.asdict(made.right))
-    if made.notices and add_notices is not None:
+    if made.notices:
+        if add_notices is None:
+            raise StoreUnavailableError("there is no outbox for those who must be told")
         add_notices(connection, made.notices)
     subjects = () if made.subject is None else (made.subject,)
     patients = () if made.facts is None else (made.facts,)
@@ -94,7 +97,8 @@ def _rates(connection: Connection, wanted: Wanted) -> Rates:
         return Rates()
     table = break_glass.c
     mine, theirs = table.subject == wanted.subject, table.patient == wanted.patient
-    tests = (mine, table.ward == wanted.ward, theirs, and_(mine, theirs))
+    ward = and_(table.ward == wanted.ward, table.org == wanted.org)  # another house may call one of its own the same
+    tests = (mine, ward, theirs, and_(mine, theirs))
     return Rates(
         *(
             connection.execute(

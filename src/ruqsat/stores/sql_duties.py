@@ -1,12 +1,15 @@
 """What shippers and deliverers ask of the database, on a lane where nobody else waits."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from sqlalchemy import Connection
 
+from ruqsat.core.facts import PatientFacts
 from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.journaled import Lines, Place, Shipped
+from ruqsat.core.notice import represents
 from ruqsat.core.outgoing import Attempt, Claimed, Listed, Standing
+from ruqsat.core.vocabulary import Switches
 from ruqsat.stores import sql_journal, sql_outbox
 from ruqsat.stores.sql_journal import MakeNotices
 from ruqsat.stores.sql_lane import Lane
@@ -26,9 +29,9 @@ class SqlDuties:
     ``OutcomeUnknownError``, nobody knows; asking again is always safe.
     """
 
-    def __init__(self, lane: Lane) -> None:
-        """Work on *lane*, which stays its owner's to close."""
-        self._lane = lane
+    def __init__(self, lane: Lane, switches: Callable[[], Switches] = Switches) -> None:
+        """Work on *lane*, which stays its owner's to close; *switches* are those in force."""
+        self._lane, self._switches = lane, switches
 
     async def ship(self, lines: Lines, make_notices: MakeNotices, close: Close, now: Instant) -> Shipped:
         """Take in lines with their notices; see ``ship_lines``."""
@@ -49,8 +52,13 @@ class SqlDuties:
     async def claim(self, now: Instant, limit: int, claim: str) -> list[Claimed]:
         """Take notices in hand for a minute, those that are due longest first."""
 
+        switches = self._switches()
+
+        def stands(facts: PatientFacts, who: str, moment: Instant) -> bool:
+            return represents(facts, who, moment, switches)
+
         def work(connection: Connection) -> list[Claimed]:
-            return sql_outbox.claim_notices(connection, now, limit, LEASE, claim)
+            return sql_outbox.claim_notices(connection, now, limit, LEASE, claim, stands)
 
         return await self._lane.run(work, _SECONDS, commit=True)
 

@@ -9,6 +9,7 @@ one another never wait in a circle.
 """
 
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from enum import IntEnum
 from operator import itemgetter
 from typing import TypeVar
@@ -21,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.core.registered import KINDS
 from ruqsat.errors import RequestError, StoreUnavailableError
-from ruqsat.stores.sql_schema import document, feed, feed_head, patient_facts, subject_facts, timeline
+from ruqsat.stores.sql_schema import document, feed, feed_head, indexed, patient_facts, subject_facts, timeline
 
 ALL = "ALL"
 BULK = 1_000
@@ -131,6 +132,20 @@ def decode_body(wanted: str, body: bytes, decode: Callable[[bytes], FactsT]) -> 
     if facts.id != wanted:
         raise StoreUnavailableError("stored facts stand under another id, the database may be damaged")
     return facts
+
+
+def read_patients(connection: Connection, patients: Collection[str]) -> dict[str, PatientFacts]:
+    """Return the facts of these patients; whoever cannot be read is not among them, and keeps nobody else waiting."""
+    wanted = [who for who in patients if indexed(who) is not None]
+    known: dict[str, PatientFacts] = {}
+    if not wanted:
+        return known
+    for id_, body in connection.execute(
+        select(patient_facts.c.id, patient_facts.c.body).where(patient_facts.c.id.in_(wanted))
+    ):
+        with suppress(StoreUnavailableError):
+            known[id_] = decode_body(id_, body, _read_patient.decode)
+    return known
 
 
 def read_changes(connection: Connection, since: Position) -> tuple[Position, tuple[tuple[int, str], ...]]:

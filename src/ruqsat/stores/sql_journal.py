@@ -3,7 +3,9 @@ The journals of all sidecars in the database: shipped from their folders, each l
 
 A line is named by its writer (drawn anew by each process that opens a journal), its
 segment and its number.  Lines, how far they reach and the notices of what they hold are
-one transaction.  Lines that do not follow what is there are refused, whether they came
+one transaction.  What callers wrote stands whole in the line; a column that cannot hold a
+word of it stays empty, for a line that is refused would hold up all that follow it.
+Lines that do not follow what is there are refused, whether they came
 before or come too early; whoever ships is told where to go on.
 
 As in ``sql_facts``, each function takes a Connection inside a transaction.
@@ -13,24 +15,22 @@ from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from typing import Any
 
-import msgspec
-from sqlalchemy import Connection, func, insert, or_, select
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ruqsat.core.facts import PatientFacts
 from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.journaled import BEGINNING, DECISION, NOT_SENT, Journaled, Lines, Place, Shipped
 from ruqsat.core.notice import Notice
+from ruqsat.stores.sql_facts import read_patients
 from ruqsat.stores.sql_outbox import Close, add_notices, withdraw_notices
-from ruqsat.stores.sql_schema import journal_beside, journal_cursor, journal_entry, patient_facts
+from ruqsat.stores.sql_schema import indexed, journal_beside, journal_cursor, journal_entry
 
 MakeNotices = Callable[[Journaled, dict[str, PatientFacts]], Sequence[Notice]]
 """Says who is to be told of a line; pure, and called on another thread."""
 
 SETTLE: Instant = 10 * SECOND
 """Nothing is delivered sooner: that an answer was never sent is written a moment after it."""
-
-_read_patient = msgspec.json.Decoder(PatientFacts)
 
 
 def ship_lines(connection: Connection, lines: Lines, make_notices: MakeNotices, close: Close, now: Instant) -> Shipped:
@@ -61,17 +61,6 @@ def count_lines(connection: Connection, writer: str, segment: int) -> int:
     return int(connection.execute(select(func.count()).select_from(journal_entry).where(where)).scalar_one())
 
 
-def read_entries_about(connection: Connection, patient: str, since: Instant, limit: int) -> list[bytes]:
-    """Return lines that name a patient, alone or beside others, oldest first (order §28)."""
-    at, beside = journal_entry.c, journal_beside.c
-    named = select(beside.writer).where(
-        beside.patient == patient, beside.writer == at.writer, beside.segment == at.segment, beside.number == at.number
-    )
-    where = or_(at.patient == patient, named.exists())
-    question = select(at.line).where(where, at.at >= since).order_by(at.at, at.writer, at.segment, at.number)
-    return list(connection.execute(question.limit(limit)).scalars())
-
-
 def _follow(lines: Lines, place: Place) -> bool:
     """Tell whether these are the next lines: none before them left out, none of them here already."""
     return lines.after == place and all(
@@ -98,7 +87,7 @@ def _write_lines(connection: Connection, lines: Lines) -> None:
         {"patient": patient, "writer": lines.writer, **place._asdict()}
         for place, said, _ in lines.lines
         for patient in said.patients
-        if patient != said.patient
+        if patient != said.patient and indexed(patient) is not None
     ]
     if beside:
         connection.execute(insert(journal_beside), beside)
@@ -108,7 +97,7 @@ def _write_notices(connection: Connection, lines: Lines, make_notices: MakeNotic
     said = [each for _, each, _ in lines.lines]
     unsent = {each.id for each in said if each.kind == NOT_SENT}
     decisions = [each for each in said if each.kind == DECISION and each.id not in unsent]
-    known = _read_patients(connection, {who for each in decisions if _tells(each) for who in each.patients})
+    known = read_patients(connection, {who for each in decisions if _tells(each) for who in each.patients})
     notices = [notice for each in decisions for notice in make_notices(each, known)]
     withdraw_notices(connection, unsent, now)
     return add_notices(connection, notices, close, now, settle=SETTLE)
@@ -118,19 +107,12 @@ def _tells(entry: Journaled) -> bool:
     return bool(entry.allowed) and bool(entry.duties or entry.untold)
 
 
-def _read_patients(connection: Connection, patients: Collection[str]) -> dict[str, PatientFacts]:
-    """Return the facts of these patients, as decisions know them; who cannot be read is told alone."""
-    if not patients:
-        return {}
-    rows = connection.execute(select(patient_facts).where(patient_facts.c.id.in_(patients)))
-    return {row.id: _read_patient.decode(row.body) for row in rows}
-
-
 def _row(writer: str, place: Place, said: Journaled, line: bytes) -> dict[str, Any]:
     return {
         "writer": writer, **place._asdict(), "at": said.moment, "kind": said.kind, "entry": said.id or None,
-        "patient": said.patient, "subject": said.subject, "org": said.org, "action": said.action,
-        "data_class": said.data_class, "allowed": None if said.allowed is None else int(said.allowed),
-        "reason": said.reason, "rule": said.rule, "basis": said.basis, "documents": " ".join(said.applied) or None,
+        "patient": indexed(said.patient), "subject": indexed(said.subject), "org": indexed(said.org),
+        "action": indexed(said.action), "data_class": indexed(said.data_class),
+        "allowed": None if said.allowed is None else int(said.allowed), "reason": said.reason, "rule": said.rule,
+        "basis": said.basis, "documents": " ".join(said.applied).replace("\0", " ") or None,
         "degraded": int(said.degraded), "line": line,
     }  # fmt: skip

@@ -37,20 +37,20 @@ class SqlJournalViews:
     """The journal of a database, for those who look; any call raises StoreUnavailableError: no answer in time."""
 
     def __init__(self, store: SqlStore) -> None:
-        """Read beside whatever else is read."""
+        """Read on connections that no decision waits for."""
         self._store = store
 
     async def page(
         self, wanted: JournalFilter, after: Spot | None, limit: int, shown: Callable[[Journaled], T | None]
     ) -> tuple[list[tuple[T, Found]], Spot | None]:
         """Return a page; *shown* must be pure, for it runs on another thread; see ``fill_page``."""
-        return await self._store.run_reading(
+        return await self._store.run_looking(
             lambda connection: fill_page(connection, wanted, after, limit, shown), _SECONDS
         )
 
     async def count(self, wanted: JournalFilter, most: int) -> int:
         """Return how many entries there are, counting no further than *most*."""
-        return await self._store.run_reading(lambda connection: count_journal(connection, wanted, most), _SECONDS)
+        return await self._store.run_looking(lambda connection: count_journal(connection, wanted, most), _SECONDS)
 
 
 def read_journal(connection: Connection, wanted: JournalFilter, after: Spot | None, limit: int) -> list[Found]:

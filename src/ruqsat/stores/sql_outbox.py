@@ -8,11 +8,11 @@ begins nor ends one: whoever changes something adds its notices in the same tran
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-import msgspec
-from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ruqsat.core.facts import PatientFacts
 from ruqsat.core.instant import Instant
 from ruqsat.core.notice import Notice
 from ruqsat.core.outgoing import (
@@ -27,7 +27,8 @@ from ruqsat.core.outgoing import (
     Listed,
     Standing,
 )
-from ruqsat.stores.sql_schema import outbox, patient_channel, patient_facts
+from ruqsat.stores.sql_facts import read_patients
+from ruqsat.stores.sql_schema import indexed, outbox, patient_channel
 
 Close = Callable[[Notice], bytes]
 """Makes the body of a notice: its facts, sealed where there is a key."""
@@ -35,21 +36,15 @@ Close = Callable[[Notice], bytes]
 AddNotices = Callable[[Connection, Sequence[Notice]], object]
 """Keeps notices in the transaction of the change that they tell of; what it raises undoes the change."""
 
+Represents = Callable[[PatientFacts, str, Instant], bool]
+"""Tells whether somebody stands for a patient at a moment."""
+
 PAGE = 100
 
 _LISTED = [outbox.c[name] for name in Listed.__struct_fields__]
 _CLAIMED = [
     outbox.c[name] for name in Claimed.__struct_fields__ if name in outbox.c and name not in ("claim", "channel")
 ]
-
-
-class _Cabinet(Struct):
-    """What of a patient's facts says whether there is a cabinet."""
-
-    egov: bool = False
-
-
-_read_cabinet = msgspec.json.Decoder(_Cabinet)
 
 
 def add_notices(
@@ -80,11 +75,14 @@ def withdraw_notices(connection: Connection, entries: Collection[str], now: Inst
     ).rowcount
 
 
-def claim_notices(connection: Connection, now: Instant, limit: int, lease: Instant, claim: str) -> list[Claimed]:
+def claim_notices(
+    connection: Connection, now: Instant, limit: int, lease: Instant, claim: str, represents: Represents
+) -> list[Claimed]:
     """
     Take the notices in hand that are due longest: nobody else takes them until *lease* is over.
 
     Each time counts as an attempt, so that one whose deliverer always dies ends as well.
+    What was meant for somebody who stands for the patient no longer is the patient's.
     """
     due = select(*_CLAIMED).where(outbox.c.state == PENDING, outbox.c.next_at <= now)
     found = connection.execute(due.order_by(outbox.c.next_at).limit(limit).with_for_update(skip_locked=True)).mappings()
@@ -94,8 +92,13 @@ def claim_notices(connection: Connection, now: Instant, limit: int, lease: Insta
     taken = update(outbox).where(outbox.c.key.in_([row["key"] for row in rows]))
     connection.execute(taken.values(claim=claim, attempts=outbox.c.attempts + 1, next_at=now + lease))
     named = {row["patient"] for row in rows} - {None}
-    channels, cabinets = _channels(connection, named), _cabinets(connection, named)
-    return [_claimed(row, claim, channels, cabinets) for row in rows]
+    channels, known = _channels(connection, named), read_patients(connection, named)
+    for row in rows:
+        if row["audience"] == "representatives" and not _still_represents(row, known, represents, now):
+            row |= {"audience": "patient", "recipient": None}
+            meant_now = update(outbox).where(outbox.c.key == row["key"])
+            connection.execute(meant_now.values(audience="patient", recipient=None))
+    return [_claimed(row, claim, channels, known) for row in rows]
 
 
 def settle_notice(connection: Connection, attempt: Attempt, now: Instant) -> None:
@@ -174,6 +177,8 @@ def set_channel(connection: Connection, patient: str, channel: str | None, now: 
 
 def _row(notice: Notice, close: Close, now: Instant, settle: Instant) -> dict[str, Any]:
     is_over = notice.skipped is not None
+    # Before its body is closed, which is bound to the patient that stands in the row.
+    notice = replace(notice, patient=indexed(notice.patient), org=indexed(notice.org))
     return {
         "key": notice.key, "state": SKIPPED if is_over else PENDING, "kind": notice.kind, "audience": notice.audience,
         "patient": notice.patient, "recipient": notice.recipient, "org": notice.org, "entry": notice.entry,
@@ -190,17 +195,17 @@ def _channels(connection: Connection, patients: Collection[str]) -> dict[str, st
     return {row.patient: row.channel for row in found}
 
 
-def _cabinets(connection: Connection, patients: Collection[str]) -> dict[str, bool]:
-    found = connection.execute(
-        select(patient_facts.c.id, patient_facts.c.body).where(patient_facts.c.id.in_(patients))
-    )  # fmt: skip
-    return {row.id: _read_cabinet.decode(row.body).egov for row in found}
+def _still_represents(
+    row: dict[str, Any], known: dict[str, PatientFacts], represents: Represents, now: Instant
+) -> bool:
+    facts = known.get(row["patient"])
+    return facts is not None and represents(facts, row["recipient"], now)
 
 
-def _claimed(row: dict[str, Any], claim: str, channels: dict[str, str], cabinets: dict[str, bool]) -> Claimed:
+def _claimed(row: dict[str, Any], claim: str, channels: dict[str, str], known: dict[str, PatientFacts]) -> Claimed:
     patient, attempts = row["patient"], row.pop("attempts") + 1
     is_own = row["audience"] == "patient" and patient is not None
     return Claimed(
         **row, attempts=attempts, claim=claim, channel=channels.get(patient) if is_own else None,
-        egov=cabinets.get(patient, False) if is_own else None,
+        egov=(patient in known and known[patient].egov) if is_own else None,
     )  # fmt: skip

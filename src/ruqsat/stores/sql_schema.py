@@ -33,6 +33,20 @@ REVISION_TABLE = "ruqsat_revision"
 metadata = MetaData()
 _EXACT = Text(collation="BINARY").with_variant(Text(collation="C"), "postgresql")
 _NUMBER = Integer().with_variant(BigInteger(), "postgresql")
+_INDEXED_BYTES = 2048
+"""A row of an index of PostgreSQL holds no more than 2,704, and no text of it a NUL."""
+
+
+def indexed(text: str | None) -> str | None:
+    """
+    Return a caller's word as a column of an index can hold it on either database; None for one that it cannot.
+
+    Examples:
+        >>> indexed("p-dana"), indexed("a\\0b"), indexed("x" * 4000)
+        ('p-dana', None, None)
+    """
+    return None if text is None or "\0" in text or len(text.encode()) > _INDEXED_BYTES else text
+
 
 feed_head = Table(
     "feed_head",

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import AwareDatetime
 
 from ruqsat.core.access_log import Viewer
-from ruqsat.core.instant import HOUR, Instant, parse_instant
+from ruqsat.core.instant import DAY, Instant, parse_instant
 from ruqsat.core.journal_filter import JournalFilter
 from ruqsat.messages import Language
 from ruqsat.service.journal_views import JournalViews, Looking
@@ -25,7 +25,6 @@ from ruqsat.web.care_models import PathId
 from ruqsat.web.gate import Admitted, Asked, Gate
 from ruqsat.web.problems import Refusal
 
-DAY = 24 * HOUR
 USUAL: Instant = 366 * DAY
 """How far back a log goes when nobody says since when."""
 

@@ -64,10 +64,11 @@ def _add_opening(router: APIRouter, sessions: BreakGlass, gate: Gate) -> None:
         identity = await gate.identify(request)
         call = await call_of(request, idempotency_key, prefer)
         data, id_, org = read_model(SessionIn, call.content), new_id(sessions.now()), own_org(identity)
+        # Asked first: a permit in the journal has people told, and whoever is challenged comes again.
+        mfa = await _stepped_up(request, sessions, gate, identity)
         # The journal names the session before there is one: what cannot be journaled is not opened.
         question = _asked("create", data["patient"], id_, org)
         admitted = await gate.admit(request, identity, question)
-        mfa = _refuse_without_step_up(sessions, identity)
         second = await _second_person(request, sessions, gate, question)
         try:
             ask = Ask(id_, admitted.entry, org, mfa, second)
@@ -80,14 +81,16 @@ def _add_opening(router: APIRouter, sessions: BreakGlass, gate: Gate) -> None:
         return written(told, 201, {"Location": f"/v1/emergency-grants/{told['id']}"})
 
 
-async def _second_person(request: Request, sessions: BreakGlass, gate: Gate, question: Asked) -> str | None:
-    """Return who confirms a session: somebody who could open it, and has just proved who it is."""
+async def _second_person(
+    request: Request, sessions: BreakGlass, gate: Gate, question: Asked
+) -> tuple[str, str | None] | None:
+    """Return who confirms a session: somebody who could open it, and has just proved who it is; and of which house."""
     if SECOND_PERSON not in dict(request.scope["headers"]):
         return None
     identity = await gate.identify(request, SECOND_PERSON)
+    await _stepped_up(request, sessions, gate, identity)
     await gate.admit(request, identity, question)
-    _refuse_without_step_up(sessions, identity)
-    return identity.subject.id
+    return identity.subject.id, own_org(identity)
 
 
 def _add_queue(router: APIRouter, sessions: BreakGlass, gate: Gate, listed: Listed) -> None:
@@ -145,7 +148,8 @@ def _add_judgements(router: APIRouter, sessions: BreakGlass, found: Found) -> No
     async def review(request: Request, id_: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
         admitted, row = await found(request, id_, "update", "update")
         said = read_model(Review, await content_of(request))
-        return written(await sessions.review(caller_of(admitted), full(row), version_of(if_match), said))
+        org = own_org(admitted.identity)
+        return written(await sessions.review(caller_of(admitted), full(row), version_of(if_match), said, org))
 
     @router.post(
         "/{id_}/reinstate", response_model=RecordWritten, openapi_extra=body_of(Reinstatement),
@@ -154,7 +158,8 @@ def _add_judgements(router: APIRouter, sessions: BreakGlass, found: Found) -> No
     async def reinstate(request: Request, id_: Id, if_match: Annotated[str | None, Header()] = None) -> Response:
         admitted, row = await found(request, id_, "update", "update")
         said = read_model(Reinstatement, await content_of(request))
-        return written(await sessions.reinstate(caller_of(admitted), full(row), version_of(if_match), said["note"]))
+        org, version = own_org(admitted.identity), version_of(if_match)
+        return written(await sessions.reinstate(caller_of(admitted), full(row), version, said["note"], org))
 
 
 def _moment(text: str | None) -> int | None:
@@ -166,22 +171,23 @@ def _moment(text: str | None) -> int | None:
 
 def _read_cursor(text: str) -> tuple[int, str]:
     due, _, id_ = text.partition("-")
-    if text and not (due.isascii() and due.isdecimal() and len(due) < 20):
+    if text and not (due.isascii() and due.isdecimal() and len(due) < 18):
         raise Refusal(400, "malformed-query", "expected the `next` of the page before as `cursor`")
     return (int(due), id_) if text else (0, "")
 
 
-def _refuse_without_step_up(sessions: BreakGlass, identity: Identity) -> bool:
+async def _stepped_up(request: Request, sessions: BreakGlass, gate: Gate, identity: Identity) -> bool:
     """
     Return whether the caller has just proved by several factors who it is (RFC 9470).
 
     Raises:
-        Refusal: it has not, and the operator demands it (401).
+        Refusal: it has not, and the operator demands it (401); that stands in the journal.
     """
     proved, now = identity.auth_time, sessions.now() // SECOND
     if proved is not None and -LEEWAY_SECONDS <= now - proved <= STEP_UP_SECONDS:
         return True
     if sessions.vocabulary().switches.btg.mfa:
+        await gate.refused(request, identity, "btg.mfa")
         challenge = f'Bearer error="insufficient_user_authentication", max_age="{STEP_UP_SECONDS}"'
         raise Refusal(
             401, "step-up-required", "a session is opened by whoever has just proved by several factors who it is",

@@ -15,13 +15,13 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from ruqsat.core.audit_event import audit_event
-from ruqsat.core.instant import Instant
+from ruqsat.core.instant import DAY, Instant
 from ruqsat.core.journal_export import csv_head, csv_row, told_entry
 from ruqsat.core.journal_filter import Found, JournalFilter
 from ruqsat.core.journaled import DECISION
 from ruqsat.service.journal_views import JournalViews, Looking, TooMuchError
 from ruqsat.service.page_cursor import CursorRefusedError
-from ruqsat.web.access_log import DAY, spanning
+from ruqsat.web.access_log import spanning
 from ruqsat.web.calls import answered, problems
 from ruqsat.web.gate import AUDIT, Asked, Gate, own_org
 from ruqsat.web.problems import Refusal

@@ -24,3 +24,6 @@ def configure_logs(level: str) -> None:
         logger.propagate = name != "uvicorn.access"
     # The server's notices of each malformed request would let anyone fill the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    # The HTTP client tells each address that it asks: the id of a record, the secret path of a webhook.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
