@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ruqsat.core.admission import read_cases
-from ruqsat.core.cases import problem_with, situation
+from ruqsat.core.cases import Stage, problem_with, situation
 from ruqsat.core.conformance import differences, situation_of
 from ruqsat.core.decision import Decision
 from ruqsat.core.facts import Facts
@@ -52,6 +52,7 @@ def scenarios(variant: Variant) -> Iterator[Asked]:
 
 def policy_cases(texts: dict[str, bytes], world: World, variant: Variant) -> Iterator[Asked]:
     """Every case beside the rules."""
+    stage = Stage(world)
     for file, cases in read_cases(texts)[0].items():
         for case in cases:
             policy_set = variant(case.switches)
@@ -60,4 +61,4 @@ def policy_cases(texts: dict[str, bytes], world: World, variant: Variant) -> Ite
                 return problem_with(case, decision)
 
             name, able = f"{file}: {case.name}", blocking(policy_set)
-            yield Asked(name, *situation(policy_set, world, case), able, case.switches, wrong)
+            yield Asked(name, *situation(policy_set, stage, case), able, case.switches, wrong)

@@ -9,7 +9,7 @@ from ruqsat.casbin.fact_rows import delegation_row, provision_row
 from ruqsat.casbin.oracle import Oracle
 from ruqsat.core.admission import WORLD, read_cases
 from ruqsat.core.case import Case
-from ruqsat.core.cases import read_world, situation
+from ruqsat.core.cases import Stage, read_world, situation
 from ruqsat.core.facts import PatientFacts, Provision
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.sampling import Situation, situations
@@ -57,10 +57,10 @@ def compare(
 def _cases(texts: Mapping[str, bytes], policy_set: PolicySet) -> Iterator[Situation]:
     files, _ = read_cases(texts)
     if any(files.values()):
-        world = read_world(texts, WORLD)
+        stage = Stage(read_world(texts, WORLD))
         for cases in files.values():
             for case in (case for case in cases if not case.switches):
-                yield situation(policy_set, world, case)
+                yield situation(policy_set, stage, case)
 
 
 def _differences(number: int, case: Case, policy_set: PolicySet, oracle: Oracle) -> Iterator[str]:

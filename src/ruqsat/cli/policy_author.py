@@ -12,7 +12,7 @@ from ruqsat.core.authoring.coverage import measure_coverage
 from ruqsat.core.authoring.formatting import format_rules
 from ruqsat.core.authoring.law_trace import OutOfReach
 from ruqsat.core.authoring.mutation import mutants, survives
-from ruqsat.core.cases import CaseFile, PolicyCase, read_world, run_cases, set_for, situation
+from ruqsat.core.cases import CaseFile, PolicyCase, Stage, read_world, run_cases, set_for, situation
 from ruqsat.core.diagnostics import has_errors
 from ruqsat.core.laws import Law
 from ruqsat.core.pack import Parts, compile_parts, read_parts, variants_of
@@ -63,7 +63,8 @@ def coverage(
     policy_set = compile_parts(parts)
     variant = variants_of(parts)
     sets = ((set_for(each, policy_set, variant), each) for group in cases.values() for each in group)
-    asked = ((deciding, situation(deciding, world, each)) for deciding, each in sets)
+    stage = Stage(world)
+    asked = ((deciding, situation(deciding, stage, each)) for deciding, each in sets)
     measured = measure_coverage(policy_set, asked)
     if as_json:
         print_json({"percent": measured.percent, "coverage": measured})
@@ -89,10 +90,10 @@ def mutate(
     parts, world, cases = _tested(folder)
     if any(result.problem for result in run_cases(compile_parts(parts), world, cases, variants_of(parts))):
         raise PolicyError("the cases fail already; `ruqsat policy test` lists them")
-    tried, survivors = 0, []
+    tried, survivors, stage = 0, [], Stage(world)
     for mutant in mutants(parts, file):
         tried += 1
-        if survives(mutant, parts, world, cases):
+        if survives(mutant, parts, stage, cases):
             survivors.append(mutant)
     if not tried:
         raise PolicyError(f"no rule stands in `{file}`" if file else "the pack holds no rule")

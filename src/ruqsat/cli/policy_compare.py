@@ -12,7 +12,7 @@ from ruqsat.cli.output import AsJson, console, plural, print_json
 from ruqsat.core.admission import WORLD, read_cases
 from ruqsat.core.authoring.decision_diff import Asked, Comparison, compare_decisions, lattice, recorded, sampled
 from ruqsat.core.authoring.law_trace import OUT_OF_REACH, Paragraph, read_out_of_reach, trace_law
-from ruqsat.core.cases import read_world, situation
+from ruqsat.core.cases import Stage, read_world, situation
 from ruqsat.core.diagnostics import has_errors, render
 from ruqsat.core.pack import load_pack
 from ruqsat.core.policy_set import PolicySet
@@ -116,10 +116,10 @@ def _asked(packs: tuple[Loaded, Loaded], sample: int, seed: int, journal: Path |
     for texts, policy_set in packs:
         cases, _ = read_cases(texts)
         if any(cases.values()):
-            world = read_world(texts, WORLD)
+            stage = Stage(read_world(texts, WORLD))
             for group in cases.values():
                 for case in (case for case in group if not case.switches):
-                    yield Asked(f"case `{case.name}`", situation(policy_set, world, case))
+                    yield Asked(f"case `{case.name}`", situation(policy_set, stage, case))
     yield from lattice(packs[0][1], packs[1][1])
     for _, policy_set in packs:
         yield from sampled(policy_set, seed, sample // 2)

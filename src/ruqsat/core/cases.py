@@ -7,7 +7,7 @@ give it; an allow for the wrong reason fails.
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -19,8 +19,10 @@ from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts, entry
 from ruqsat.core.instant import Now, at, parse_instant
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
-from ruqsat.core.vocabulary import parse_toml
+from ruqsat.core.vocabulary import Switches, parse_toml
 from ruqsat.core.world import World, parse_world, project_world
+
+Named = TypeVar("Named", SubjectFacts, PatientFacts)
 
 NOON = datetime.fromisoformat("2026-11-24T10:00:00+05:00")
 """When a case happens that does not say."""
@@ -87,14 +89,38 @@ Variant = Callable[[Mapping[str, Any]], PolicySet]
 """Given positions of switches: the same rules under them."""
 
 
+class Stage:
+    """A world for many cases: its facts are made once for each choice of documents and of switches."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._made: dict[tuple[tuple[str, ...], Switches], _Projected] = {}
+
+    def facts(self, without: tuple[str, ...], switches: Switches) -> "_Projected":
+        """Return the facts of everybody in the world, without these documents."""
+        key = without, switches
+        if key not in self._made:
+            kept = {name: document for name, document in self.world.consents.items() if name not in without}
+            subjects, patients = project_world(msgspec.structs.replace(self.world, consents=kept), switches)
+            self._made[key] = _Projected(_by_name(subjects), _by_name(patients), patients)
+        return self._made[key]
+
+
+class _Projected(NamedTuple):
+    subjects: dict[str, SubjectFacts]
+    patients: dict[str, PatientFacts]
+    everybody: tuple[PatientFacts, ...]
+
+
 def run_cases(
     policy_set: PolicySet, world: World, files: Mapping[str, Iterable[PolicyCase]], variant: Variant
 ) -> list[CaseResult]:
     """Decide every case, and compare."""
-    return [run_case(policy_set, world, file, case, variant) for file, cases in files.items() for case in cases]
+    stage = Stage(world)
+    return [run_case(policy_set, stage, file, case, variant) for file, cases in files.items() for case in cases]
 
 
-def run_case(policy_set: PolicySet, world: World, file: str, case: PolicyCase, variant: Variant) -> CaseResult:
+def run_case(policy_set: PolicySet, world: World | Stage, file: str, case: PolicyCase, variant: Variant) -> CaseResult:
     """Decide one case, and compare reason, rule and duties."""
     policy_set = set_for(case, policy_set, variant)
     request, facts, now = situation(policy_set, world, case)
@@ -108,14 +134,16 @@ def set_for(case: PolicyCase, policy_set: PolicySet, variant: Variant) -> Policy
     return variant(case.switches) if case.switches else policy_set
 
 
-def situation(policy_set: PolicySet, world: World, case: PolicyCase) -> tuple[EvaluationRequest, Facts, Now]:
+def situation(policy_set: PolicySet, world: World | Stage, case: PolicyCase) -> tuple[EvaluationRequest, Facts, Now]:
     """
-    Return the request, the facts and the moment of a case.
+    Return the request, the facts and the moment of a case; who asks many of one world, hands it in as a stage.
 
     Raises:
         msgspec.ValidationError: a field of the case's resource or context has a wrong type.
         ValueError: ``ask`` is not `subject action record [purposes…]`.
     """
+    stage = world if isinstance(world, Stage) else Stage(world)
+    world = stage.world
     subject, action, record, *purposes = case.ask.split()
     who, known = world.subjects.get(subject), world.records.get(record)
     resource = dict(case.resource)
@@ -131,16 +159,15 @@ def situation(policy_set: PolicySet, world: World, case: PolicyCase) -> tuple[Ev
         },
         policy_set.request_type,
     )
-    kept = {name: document for name, document in world.consents.items() if name not in case.without}
-    subjects, patients = project_world(msgspec.structs.replace(world, consents=kept), policy_set.vocabulary.switches)
+    projected = stage.facts(case.without, policy_set.vocabulary.switches)
     facts = Facts(
-        _named(subjects, subject),
-        _named(patients, resource.get("patient")),
+        projected.subjects.get(subject),
+        _named(projected.patients, resource.get("patient")),
         Position("cases", 0),
         not case.store_down,
-        patients,
-        _named(subjects, case.context.get("recipient")),
-        _named(subjects, entry_id(case.type, record)),
+        projected.everybody,
+        _named(projected.subjects, case.context.get("recipient")),
+        projected.subjects.get(entry_id(case.type, record)),
     )
     return request, facts, at(parse_instant(case.at.isoformat()))
 
@@ -171,9 +198,16 @@ def problem_with(case: PolicyCase, decision: Decision) -> str:
     return ""
 
 
-def _named(things: tuple[Any, ...], name: str | None) -> Any:
-    found: SubjectFacts | PatientFacts | None = next((thing for thing in things if thing.id == name), None)
-    return found
+def _by_name(things: Iterable[Named]) -> dict[str, Named]:
+    """Return things by name; of two of one name the first."""
+    named: dict[str, Named] = {}
+    for thing in things:
+        named.setdefault(thing.id, thing)
+    return named
+
+
+def _named(things: Mapping[str, Named], name: object) -> Named | None:
+    return things.get(name) if isinstance(name, str) else None
 
 
 def _lower(error: Exception) -> str:

@@ -7,12 +7,23 @@ row are constants bound by name or read from it: a value never becomes code.
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from ruqsat.core.expression import All, Attribute, Call, Column, Compare, Const, Entity, Expression, Not
 from ruqsat.core.expression import Any as Either
 
 ENTITY_ARGUMENTS = ("sub", "act", "res", "ctx")
+
+
+class _Place(TypedDict):
+    lineno: int
+    col_offset: int
+
+
+_AT: _Place = {"lineno": 1, "col_offset": 0}
+"""Python asks of every node where it stands; told at once, for looking for those without is half of the work."""
+
+_LOAD, _NOT, _AND, _OR = ast.Load(), ast.Not(), ast.And(), ast.Or()
 
 _COMPARISONS: dict[str, ast.cmpop] = {
     "==": ast.Eq(),
@@ -41,7 +52,7 @@ class Coder:
 
     def function(self, expression: Expression, arguments: Sequence[str]) -> Callable[..., bool]:
         """Return a function that answers the expression."""
-        return self._make([ast.Return(self._node(expression))], arguments)
+        return self._make([ast.Return(self._node(expression), **_AT)], arguments)
 
     def first_miss(self, criteria: Sequence[Expression], arguments: Sequence[str]) -> Callable[..., int]:
         """Return a function that answers the number of the first criterion that fails, 0 if none does."""
@@ -55,17 +66,17 @@ class Coder:
         body: list[ast.stmt] = []
         for number, test in enumerate(tests, 1):
             node = self._node(test)
-            body.append(ast.If(ast.UnaryOp(ast.Not(), node) if negate else node, [_return(number)], []))
+            body.append(ast.If(_not(node) if negate else node, [_return(number)], [], **_AT))
         return [*body, _return(0)]
 
     def _make(self, body: list[ast.stmt], arguments: Sequence[str]) -> Callable[..., Any]:
-        parameters = ast.arguments([], [ast.arg(name) for name in arguments], None, [], [], None, [])
-        module = ast.Module([ast.FunctionDef("policy", parameters, body, [], None, None)], [])
+        parameters = ast.arguments([], [ast.arg(name, **_AT) for name in arguments], None, [], [], None, [])
+        module = ast.Module([ast.FunctionDef("policy", parameters, body, [], None, None, **_AT)], [])
         if "type_params" in ast.FunctionDef._fields:  # from Python 3.12 on
             module.body[0].type_params = []  # type: ignore[attr-defined]
         names: dict[str, Any] = {"__builtins__": {}, **self._bound}
         # The tree was built from our own whitelisted nodes; no text of a policy reaches the compiler.
-        exec(compile(ast.fix_missing_locations(module), "<policy>", "exec"), names)  # noqa: S102
+        exec(compile(module, "<policy>", "exec"), names)  # noqa: S102
         made: Callable[..., Any] = names["policy"]
         return made
 
@@ -74,32 +85,40 @@ class Coder:
             case Const(value=value):
                 return self._constant(value)
             case Entity(name=name):
-                return ast.Name(name, ast.Load())
+                return _name(name)
             case Attribute(entity=entity, name=name):
-                return ast.Attribute(ast.Name(entity, ast.Load()), name, ast.Load())
+                return ast.Attribute(_name(entity), name, _LOAD, **_AT)
             case Column(name=name):
-                return ast.Attribute(ast.Name("row", ast.Load()), self._attributes[name], ast.Load())
+                return ast.Attribute(_name("row"), self._attributes[name], _LOAD, **_AT)
             case Not(operand=operand):
-                return ast.UnaryOp(ast.Not(), self._node(operand))
+                return _not(self._node(operand))
             case All(operands=(only,)):
                 return self._node(only)
             case All(operands=operands):
-                return ast.BoolOp(ast.And(), [self._node(part) for part in operands])
+                return ast.BoolOp(_AND, [self._node(part) for part in operands], **_AT)
             case Either(operands=operands):
-                return ast.BoolOp(ast.Or(), [self._node(part) for part in operands])
+                return ast.BoolOp(_OR, [self._node(part) for part in operands], **_AT)
             case Compare(op=op, left=left, right=right):
-                return ast.Compare(self._node(left), [_COMPARISONS[op]], [self._node(right)])
+                return ast.Compare(self._node(left), [_COMPARISONS[op]], [self._node(right)], **_AT)
             case Call(function=name, arguments=arguments):
                 self._bound["f_" + name] = self._callables[name]
-                return ast.Call(ast.Name("f_" + name, ast.Load()), [self._node(a) for a in arguments], [])
+                return ast.Call(_name("f_" + name), [self._node(a) for a in arguments], [], **_AT)
             case _:
                 raise TypeError(f"{type(expression).__name__} is inlined before code is made")
 
     def _constant(self, value: object) -> ast.expr:
         name = f"c_{len(self._bound)}"
         self._bound[name] = value
-        return ast.Name(name, ast.Load())
+        return _name(name)
 
 
 def _return(number: int) -> ast.stmt:
-    return ast.Return(ast.Constant(number))
+    return ast.Return(ast.Constant(number, **_AT), **_AT)
+
+
+def _name(name: str) -> ast.expr:
+    return ast.Name(name, _LOAD, **_AT)
+
+
+def _not(node: ast.expr) -> ast.expr:
+    return ast.UnaryOp(_NOT, node, **_AT)

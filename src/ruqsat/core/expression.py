@@ -12,11 +12,15 @@ refused, so that both read the same text the same way.
 import ast
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from msgspec import Struct
 
 MAX_NODES = 200
 """The static bound on the size of one expression; evaluation visits each node at most once."""
+
+KEPT = 1024
+"""So many trees are kept; a pack has some hundred conditions, and under other switches they read the same."""
 
 ENTITIES = ("sub", "act", "res", "ctx")
 
@@ -115,9 +119,10 @@ _OPS: dict[type[ast.cmpop], str] = {
 }
 
 
+@lru_cache(KEPT)
 def parse_expression(text: str, suffix: str = "") -> Expression:
     """
-    Read one matcher or condition.
+    Read one matcher or condition; of the latest the trees are kept, since checker and compiler read the same texts.
 
     Args:
         text: The expression; one line.

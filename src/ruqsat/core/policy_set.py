@@ -112,6 +112,7 @@ class PolicySet(Struct, frozen=True):
     callables: dict[str, Callable[..., Any]]
     request_type: type[EvaluationRequest] = EvaluationRequest
     candidates: dict[tuple[object, ...], Candidates] = {}
+    first_hits: dict[tuple[tuple[Expression, ...], ...], FirstHit] = {}
     tests: dict[tuple[Expression, ...], RuleTest] = {}
     coarse_reasons: dict[str, str] = {}
 
@@ -129,9 +130,18 @@ class PolicySet(Struct, frozen=True):
                 self.candidates.clear()
             found = map(self.rules.__getitem__, self.index.find(case))
             rules = tuple(rule for rule in found if self._can_match(rule, case))
-            tests = [All(rule.residue) for rule in rules]
-            first_hit = Coder(self.callables, {}).first_hit(tests, ENTITY_ARGUMENTS)
-            known = self.candidates[key] = Candidates(rules, first_hit, self.test_of)
+            known = self.candidates[key] = Candidates(rules, self._first_hit(rules), self.test_of)
+        return known
+
+    def _first_hit(self, rules: tuple[Rule, ...]) -> FirstHit:
+        """Return the test for the first rule that matches; thousands of combinations share some hundreds of them."""
+        residues = tuple([rule.residue for rule in rules])
+        known = self.first_hits.get(residues)
+        if known is None:
+            if len(self.first_hits) >= CANDIDATES_KEPT:
+                self.first_hits.clear()
+            made = Coder(self.callables, {}).first_hit([All(residue) for residue in residues], ENTITY_ARGUMENTS)
+            known = self.first_hits[residues] = made
         return known
 
     def _can_match(self, rule: Rule, case: Case) -> bool:

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from ruqsat.core.authoring.tracing import written
-from ruqsat.core.cases import PolicyCase, run_case
+from ruqsat.core.cases import PolicyCase, Stage, run_case
 from ruqsat.core.diagnostics import Span
 from ruqsat.core.expression import All, conjuncts, parse_expression
 from ruqsat.core.pack import Parts, compile_parts, variants_of
@@ -42,7 +42,7 @@ def mutants(parts: Parts, file: str = "") -> Iterator[Mutant]:
             yield Mutant(row.span, _name(row), change, rows)
 
 
-def survives(mutant: Mutant, parts: Parts, world: World, files: Mapping[str, tuple[PolicyCase, ...]]) -> bool:
+def survives(mutant: Mutant, parts: Parts, world: World | Stage, files: Mapping[str, tuple[PolicyCase, ...]]) -> bool:
     """Tell whether every case is still as promised under the mutant."""
     spoilt = msgspec.structs.replace(parts, rows=mutant.rows, digest="mutant")
     policy_set, variant = compile_parts(spoilt), variants_of(spoilt)
