@@ -6,6 +6,7 @@ the ground up.  Documents as rows of Casbin's own would cost a matcher's evaluat
 row by four of its words instead of walking through all of them, which is the fastest that pycasbin has.
 """
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,6 +43,8 @@ class Enforcer:
             file.write_text("\n".join(_rows(rules)))
             self._enforcer = casbin.FastEnforcer(str(MODEL), str(file), cache_key_order=[0, 1, 2, 3])
         self._enforcer.add_function("holds", self._holds)
+        # A denial is a warning to it, and writing the question out costs more than answering it.
+        self._enforcer.logger.setLevel(logging.CRITICAL)
 
     def allows(self, who: str, action: str, patient: str, record: str, purpose: str, now: int) -> bool:
         """Answer one question; whoever or whatever is not known gets nothing."""
