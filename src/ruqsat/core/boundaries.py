@@ -10,17 +10,41 @@ from datetime import date
 
 from msgspec import Struct
 
-from ruqsat.core.facts import Facts
+from ruqsat.core.facts import Facts, PatientFacts
 from ruqsat.core.instant import HOUR, Instant, Now
 from ruqsat.core.representation import birthday
 from ruqsat.core.vocabulary import Switches
 
+_QUIET = "_quiet"
+"""Where a patient's facts keep, for the switches that they were asked under, the gap between boundaries found last."""
+
+_NEVER = 1 << 62
+
 
 def moments(facts: Facts, now: Now, switches: Switches) -> list[Instant]:
     """Return the ends of *now* and every boundary of the facts inside, in order."""
+    if now.lo < now.hi and _is_quiet(facts.patient, now, switches):
+        return [now.lo, now.hi]
     inside = {t for t in _instants(facts.patient, switches) if now.lo < t < now.hi}
     # What ends or begins at t has changed at t; the moment before it still holds the old state.
     return sorted({now.lo, now.hi, *inside, *(t - 1 for t in inside)})
+
+
+def _is_quiet(patient: PatientFacts | None, now: Now, switches: Switches) -> bool:
+    """
+    Tell whether no boundary of these facts lies inside *now*.
+
+    The present moves within one gap between two boundaries for hours; so the gap is kept with
+    the facts, which never change, and the walk over them is spared.
+    """
+    if patient is None:
+        return True
+    known = patient.__dict__.get(_QUIET)
+    if known is None or known[0] is not switches or not known[1] <= now.lo < known[2]:
+        instants = list(_instants(patient, switches))
+        last = max((t for t in instants if t <= now.lo), default=-_NEVER)
+        known = patient.__dict__[_QUIET] = switches, last, min((t for t in instants if t > now.lo), default=_NEVER)
+    return bool(now.hi <= known[2])
 
 
 def _instants(value: object, switches: Switches) -> Iterator[Instant]:
