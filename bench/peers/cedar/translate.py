@@ -54,7 +54,7 @@ class Policies:
         }
         self._entities = Entities.from_json_str(json.dumps(_entities(world, rules)))
 
-    def allows(self, who: str, action: str, patient: str, record: str, data_class: str, purpose: str, now: int) -> bool:  # noqa: PLR0913
+    def allows(self, who: str, action: str, patient: str, record: str, data_class: str, purpose: str, now: int) -> bool:
         """
         Answer one question; whoever or whatever is not known gets nothing.
 
@@ -174,7 +174,12 @@ def _entity(
     kind: str, name: str, parents: list[tuple[str, str]], attrs: dict[str, Any], tags: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     uid = {"type": kind, "id": name}
-    return {"uid": uid, "attrs": attrs, "parents": [{"type": each, "id": of} for each, of in parents], "tags": tags or {}}
+    return {
+        "uid": uid,
+        "attrs": attrs,
+        "parents": [{"type": each, "id": of} for each, of in parents],
+        "tags": tags or {},
+    }
 
 
 def _ref(kind: str, name: str) -> dict[str, Any]:

@@ -9,7 +9,9 @@ class DisagreementError(Exception):
     """A peer answered otherwise; the text shows the question and all that bears on it."""
 
 
-def compare(name: str, world: World, questions: Sequence[Question], ours: Sequence[bool], theirs: Sequence[bool]) -> None:
+def compare(
+    name: str, world: World, questions: Sequence[Question], ours: Sequence[bool], theirs: Sequence[bool]
+) -> None:
     """
     Hold the answers against each other.
 

@@ -48,7 +48,8 @@ class Target(NamedTuple):
     def requests(self) -> list[bytes]:
         """Whole requests, for a client that writes bytes."""
         head = (
-            f"POST {self.path} HTTP/1.1\r\nHost: {self.address}\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+            f"POST {self.path} HTTP/1.1\r\nHost: {self.address}\r\n"
+            "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         ).encode()
         return [head % len(body) + body for body in self.bodies]
 
@@ -65,7 +66,18 @@ def closed(target: Target, connections: int, seconds: int, folder: Path) -> dict
     if not bodies.is_file():
         bodies.write_bytes(b"\n".join(target.bodies) + b"\n")
     url = f"http://{target.address}{target.path}"
-    words = ["taskset", "-c", str(CLIENT_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), url]
+    words = [
+        "taskset",
+        "-c",
+        str(CLIENT_CORE),
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "-s",
+        str(script),
+        url,
+    ]
     clock, server, client = time.perf_counter(), _cpu_of(target.pid), _cpu_of_children()
     done = subprocess.run([*words, "--", str(bodies)], capture_output=True, text=True, check=True)
     took = time.perf_counter() - clock
@@ -73,7 +85,8 @@ def closed(target: Target, connections: int, seconds: int, folder: Path) -> dict
     requests, micros, errors, *latencies = (int(word) for word in line.split()[1:])
     used = _cpu_of(target.pid) - server
     return {
-        "rps": requests / (micros / 1e6), **_latencies(*latencies), "errors": errors, "cpu_us": used / max(requests, 1) * 1e6,
+        "rps": requests / (micros / 1e6), **_latencies(*latencies), "errors": errors,
+        "cpu_us": used / max(requests, 1) * 1e6,
         "server_cpu": used / took, "client_cpu": (_cpu_of_children() - client) / took,
     }  # fmt: skip
 
@@ -86,8 +99,9 @@ async def opened(target: Target, rate: float, seconds: int) -> dict[str, Any]:
     at = [round(quantile(found, share) * 1e6) for share in (0.5, 0.95, 0.99, 0.999, 1.0)] if found else [0] * 5
     used = _cpu_of(target.pid) - server
     return {
-        "rps": len(found) / seconds, **_latencies(*at), "errors": run.due - len(found), "client_late_us": round(run.lag * 1e6),
-        "cpu_us": used / max(len(found), 1) * 1e6, "server_cpu": used / took, "client_cpu": (time.process_time() - client) / took,
+        "rps": len(found) / seconds, **_latencies(*at), "errors": run.due - len(found),
+        "client_late_us": round(run.lag * 1e6), "cpu_us": used / max(len(found), 1) * 1e6,
+        "server_cpu": used / took, "client_cpu": (time.process_time() - client) / took,
     }  # fmt: skip
 
 

@@ -1,5 +1,5 @@
 """
-Our own pack's rules as tables that any peer can hold: who may do what to which class for which purpose, on which ground.
+Our own pack's rules as tables that any peer can hold: who may do what to which class, for what, on which ground.
 
 They are read from the files themselves, so a change of a rule changes what the peers are asked to decide; what no
 table says (how grounds combine) is written down once for each peer, and compared.
@@ -84,7 +84,8 @@ def reaching(world: World, rules: Rules) -> World:
     def written_out(document: Document) -> Document:
         purposes = rules.denials if document.refuses else rules.permits
         return document._replace(
-            purposes=_below(document.purposes, purposes, PURPOSES), classes=_below(document.classes, rules.classes, CLASSES),
+            purposes=_below(document.purposes, purposes, PURPOSES),
+            classes=_below(document.classes, rules.classes, CLASSES),
             labels=_below(document.labels, rules.labels, LABELS),
         )  # fmt: skip
 

@@ -15,8 +15,10 @@ STAFF = ("physician", "nurse", "emergency_clinician", "lab_diagnostic", "pharmac
 FUND = "fund"
 CLASSES = ("demographics", "labs", "medications", "conditions", "documents", "allergies", "imaging", "financial")
 LABELS = ("HIV", "PSY", "PSYTHPN", "SUD", "VIP")
-_MOSTLY_NONE: tuple[tuple[str, ...], ...] = (*((),) * 12, ("HIV",), ("PSY",), ("PSYTHPN",), ("HIV", "SUD"), ("VIP",))
-_CARE = ("TREAT", "TREAT", "TREAT", "ETREAT")
+_MOSTLY_NONE: tuple[tuple[str, ...], ...] = (
+    *((),) * 11, *(("PSYTHPN",), ("VIP",)) * 2, ("HIV",), ("PSY",), ("HIV", "SUD"),
+)  # fmt: skip
+_CARE = ("TREAT", "TREAT", "ETREAT")
 _ASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     **dict.fromkeys(STAFF[:3], (_CARE, (*("read",) * 5, "search", "create"), CLASSES[:-1])),
     "lab_diagnostic": (("TREAT",), ("read", "read", "create", "update"), ("labs", "imaging", "demographics")),
@@ -137,9 +139,9 @@ def _patient(name: str, now: int, orgs: list[str], rng: random.Random, people: l
     cared = (home, *((other,) if rng.random() < 0.4 else ()), *((FUND,) if rng.random() < 0.7 else ()))
     records = tuple(Record(f"{name}-{each}", each, rng.choice(_MOSTLY_NONE)) for each in CLASSES)
     documents = [_consent(f"{name}-c{n}", org, now, rng) for n, org in enumerate((home, other, FUND))]
-    documents += [_refusal(f"{name}-r{n}", home, now, rng) for n in range(rng.choice((0, 0, 0, 1, 2)))]
+    documents += [_refusal(f"{name}-r{n}", home, now, rng) for n in range(rng.choice((0, 0, 1, 1, 2)))]
     links = tuple(_link(f"{name}-d{n}", rng.choice(delegates), now, rng) for n in range(rng.choice((0, 1))))
-    episodes = (Episode(rng.choice((home, home, other)), *_term(now, rng)),) if rng.random() < 0.3 else ()
+    episodes = (Episode(rng.choice((home, home, other)), *_term(now, rng)),) if rng.random() < 0.4 else ()
     return Patient(name, cared, records, tuple(documents), links, episodes)
 
 
@@ -168,10 +170,12 @@ def _consent(name: str, org: str, now: int, rng: random.Random) -> Document:
 
 def _refusal(name: str, home: str, now: int, rng: random.Random) -> Document:
     since, until = _term(now, rng)
+    labels: tuple[str, ...] = rng.choice(((), (), (), ("HIV",), ("PSY",)))
+    some = ((), ("documents", "conditions"), ("labs", "imaging"), ("medications", "financial"))
+    classes: tuple[str, ...] = () if labels else rng.choice(some)
     return Document(
-        name, True, rng.choice((home, home, "")), rng.choice(("", "nurse", "pharmacist")),
-        rng.choice(((), ("TREAT",), ("HPAYMT",))), rng.choice(((), ("create", "update"))),
-        rng.choice(((), ("documents",), ("labs", "imaging"))), rng.choice(((), ("HIV",), ("PSY",))),
+        name, True, rng.choice((home, "", "")), rng.choice(("", "", "", "nurse")),
+        rng.choice(((), (), ("TREAT",), ("HPAYMT",))), rng.choice(((), (), (), ("create", "update"))), classes, labels,
         since, rng.choice((0, until)),
     )  # fmt: skip
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import casbin
 from bench.peers.common.rules import Cells, Rules
 from bench.peers.common.world import Document, Link, Patient, Person, Question, World
+
+import casbin
 
 MODEL = Path(__file__).with_name("model.conf")
 GROUNDS = ("own", "delegation", "emergency", "consent")
