@@ -20,8 +20,8 @@ DISTRIBUTIONS = ("ruqsat", "pycasbin", "fastapi", "pydantic", "uvicorn", "uvloop
 
 def print_round(number: int, name: str, connections: int, run: dict[str, Any]) -> None:
     """Print one run as it ends."""
-    met = f"{run['rps']:>8.0f}/s  p50 {run['p50_us']:>6}  p99 {run['p99_us']:>7} µs  {run['cpu_us']:>5.0f} µs of processor"
-    cores = f"server {run['server_cpu']:>4.0%}  client {run['client_cpu']:>4.0%}  errors {run['errors']}"
+    met = f"{run['rps']:>8.0f}/s  p50 {run['p50_us']:>6}  p99 {run['p99_us']:>7} µs"
+    cores = f"{run['cpu_us']:>5.0f} µs of processor  server {run['server_cpu']:>4.0%}  client {run['client_cpu']:>4.0%}  errors {run['errors']}"
     print(f"{number:>3} {name:<10}{connections:>4} {met}  {cores}", flush=True)
 
 
