@@ -21,8 +21,8 @@ DISTRIBUTIONS = ("ruqsat", "pycasbin", "fastapi", "pydantic", "uvicorn", "uvloop
 def print_round(number: int, name: str, connections: int, run: dict[str, Any]) -> None:
     """Print one run as it ends."""
     met = f"{run['rps']:>8.0f}/s  p50 {run['p50_us']:>6}  p99 {run['p99_us']:>7} µs"
-    cores = f"{run['cpu_us']:>5.0f} µs of processor  server {run['server_cpu']:>4.0%}  client {run['client_cpu']:>4.0%}  errors {run['errors']}"
-    print(f"{number:>3} {name:<10}{connections:>4} {met}  {cores}", flush=True)
+    cores = f"server {run['server_cpu']:>4.0%} ({run['cpu_us']:.0f} µs each)  client {run['client_cpu']:>4.0%}"
+    print(f"{number:>3} {name:<10}{connections:>4} {met}  {cores}  errors {run['errors']}", flush=True)
 
 
 def print_open(number: int, name: str, rate: float, run: dict[str, Any]) -> None:
