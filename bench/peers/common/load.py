@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.open_loop import at_rate, quantile
+from bench.quick import core_times
 
 SERVER_CORE, CLIENT_CORE = 0, 1
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -79,15 +80,19 @@ def closed(target: Target, connections: int, seconds: int, folder: Path) -> dict
         url,
     ]
     clock, server, client = time.perf_counter(), _cpu_of(target.pid), _cpu_of_children()
+    core = core_times(SERVER_CORE)
     done = subprocess.run([*words, "--", str(bodies)], capture_output=True, text=True, check=True)
     took = time.perf_counter() - clock
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))
     requests, micros, errors, *latencies = (int(word) for word in line.split()[1:])
     used = _cpu_of(target.pid) - server
+    spent = [after - before for after, before in zip(core_times(SERVER_CORE), core, strict=True)]
+    busy = 1 - (spent[3] + spent[4]) / max(sum(spent), 1)
     return {
         "rps": requests / (micros / 1e6), **_latencies(*latencies), "errors": errors,
         "cpu_us": used / max(requests, 1) * 1e6,
         "server_cpu": used / took, "client_cpu": (_cpu_of_children() - client) / took,
+        "others_cpu": max(0.0, busy - used / took),
     }  # fmt: skip
 
 
