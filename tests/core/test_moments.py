@@ -2,7 +2,10 @@
 
 from datetime import date
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ruqsat.core.boundaries import moments
 from ruqsat.core.facts import Consent, EmergencyGrant, Facts, PatientFacts, Position, Provision
@@ -50,3 +53,29 @@ def test_the_end_of_a_parents_grace_is_a_boundary() -> None:
 
     assert asked(now, patient, Switches(rep_consent_grace_days=20)) == [-5, -1, 0, 5]
     assert asked(now, patient) == [-5, 5]
+
+
+SOME = st.integers(0, 40)
+
+
+@given(st.lists(SOME, max_size=6), st.lists(st.tuples(SOME, st.integers(0, 6)), max_size=12))
+def test_what_was_asked_before_changes_nothing(ends: list[int], asked_at: list[tuple[int, int]]) -> None:
+    """The moments are the ends, the boundaries inside and the moments before them, whatever was asked before."""
+    consents = tuple(Consent(str(n), "t", "active", 0, Provision("permit", end=START + t)) for n, t in enumerate(ends))
+    patient, switches = PatientFacts("p1", consents=consents), Switches()
+
+    for lo, for_long in asked_at:
+        hi = lo + for_long
+        inside = {t for t in ends if lo < t < hi}
+        assert asked(Now(START + lo, START + hi), patient, switches) == sorted(
+            {lo, hi} | inside | {t - 1 for t in inside}
+        )
+
+
+def test_other_switches_and_other_facts_have_their_own_boundaries() -> None:
+    """What was found under one position of the switches, or for the facts before a change, is not used for another."""
+    patient, now, usual = PatientFacts("p1", birth_date=date(2008, 11, 4)), Now(START - 5, START + 5), Switches()
+
+    assert asked(now, patient, usual) == [-5, 5]
+    assert asked(now, patient, Switches(rep_consent_grace_days=20)) == [-5, -1, 0, 5]
+    assert asked(now, msgspec.structs.replace(patient, deceased_at=START + 1), usual) == [-5, 0, 1, 5]

@@ -10,17 +10,54 @@ from datetime import date
 
 from msgspec import Struct
 
-from ruqsat.core.facts import Facts
-from ruqsat.core.instant import HOUR, Instant, Now
+from ruqsat.core.facts import Facts, PatientFacts
+from ruqsat.core.instant import HOUR, Instant, Now, local_midnight
 from ruqsat.core.representation import birthday
 from ruqsat.core.vocabulary import Switches
+
+_GAP = "_gap"
+"""Where a patient's facts keep, for the switches that they were asked under, the gap between boundaries found last."""
+
+_NEVER = 1 << 62
 
 
 def moments(facts: Facts, now: Now, switches: Switches) -> list[Instant]:
     """Return the ends of *now* and every boundary of the facts inside, in order."""
+    if now.lo < now.hi <= _next(facts.patient, now.lo, switches):
+        return [now.lo, now.hi]
     inside = {t for t in _instants(facts.patient, switches) if now.lo < t < now.hi}
     # What ends or begins at t has changed at t; the moment before it still holds the old state.
     return sorted({now.lo, now.hi, *inside, *(t - 1 for t in inside)})
+
+
+def stands_still(facts: Facts, now: Now, switches: Switches) -> bool:
+    """
+    Tell whether every moment of *now* is alike to whoever compares it with the facts' own instants and local days.
+
+    No boundary lies after the first moment up to the last, and no local midnight.
+    """
+    if now.hi >= _next(facts.patient, now.lo, switches):
+        return False
+    offset = switches.home_utc_offset_hours
+    return local_midnight(now.lo, offset) == local_midnight(now.hi, offset)
+
+
+def _next(patient: PatientFacts | None, moment: Instant, switches: Switches) -> Instant:
+    """
+    Return the first boundary of these facts after *moment*.
+
+    The present moves within one gap between two boundaries for hours; so the gap is kept with
+    the facts, which never change, and the walk over them is spared.
+    """
+    if patient is None:
+        return _NEVER
+    known = patient.__dict__.get(_GAP)
+    if known is None or known[0] is not switches or not known[1] <= moment < known[2]:
+        instants = list(_instants(patient, switches))
+        last = max((t for t in instants if t <= moment), default=-_NEVER)
+        known = patient.__dict__[_GAP] = switches, last, min((t for t in instants if t > moment), default=_NEVER)
+    following: Instant = known[2]
+    return following
 
 
 def _instants(value: object, switches: Switches) -> Iterator[Instant]:

@@ -136,6 +136,7 @@ def compile_policy_set(
         gate=builder.gate,
         gate_tests=builder.gate_tests,
         guards=builder.guards,
+        reads_present=reads_present(model.sections, map(builder.parse, {rule.condition for rule in rules})),
         covers=covers,
         matrix=matrix,
         hierarchies=hierarchies,
@@ -212,6 +213,28 @@ def _asking(name: str, answer: Callable[[Case], Any]) -> Callable[..., bool]:
         return bool(getattr(known, side))
 
     return ask
+
+
+def reads_present(sections: Mapping[str, Section], conditions: Iterable[Expression]) -> bool:
+    """
+    Tell whether matchers or conditions read the present otherwise than against the term of a fact.
+
+    Then a decision may turn at a moment that no fact names, and none of the facts' boundaries tells of it.
+    """
+    terms = [part for suffix in ("2", "3", "4") for part in conjuncts(sections[suffix].matcher)]
+    others = [part for part in terms if not _is_term(part)]
+    return any(
+        isinstance(node, Attribute) and (node.entity, node.name) == ("ctx", "now")
+        for part in (*others, sections[""].matcher, sections["5"].matcher, *conditions)
+        for node in walk(part)
+    )
+
+
+def _is_term(part: Expression) -> bool:
+    match part:
+        case Call(function="in_force", arguments=(_, Column(name="since"), Column(name="until"), Column() | Const())):
+            return True
+    return False
 
 
 def _cover(section: Section, functions: dict[str, Function]) -> Cover:

@@ -9,7 +9,7 @@ permit counts as absent, a failed denial as matched.
 
 import msgspec
 
-from ruqsat.core.boundaries import moments
+from ruqsat.core.boundaries import moments, stands_still
 from ruqsat.core.case import Case
 from ruqsat.core.check_row import TOPICS
 from ruqsat.core.compile import answer_of, applied_by
@@ -58,6 +58,8 @@ def evaluate(
         )  # fmt: skip
     if now.lo == now.hi:
         return _evaluate_at(policy_set, request, facts, now, capabilities)
+    if not policy_set.reads_present and stands_still(facts, now, policy_set.vocabulary.switches):
+        return _evaluate_at(policy_set, request, facts, at(now.hi), capabilities)
     decision = deny("deny.error.time")
     duties, untold = NO_DUTIES, NO_DUTIES
     for moment in moments(facts, now, policy_set.vocabulary.switches):

@@ -93,6 +93,9 @@ class PolicySet(Struct, frozen=True):
     ``index`` finds the rules whose cells a case can reach and ``gate`` says of
     each exactly; what remains of them for one combination of the key (roles,
     action, class, purposes, guarded attributes) is kept in ``candidates``.
+
+    Unless it ``reads_present`` otherwise than against the term of a fact, what it decides
+    changes at boundaries of the facts and at local midnights only.
     """
 
     digest: str
@@ -115,6 +118,7 @@ class PolicySet(Struct, frozen=True):
     first_hits: dict[tuple[tuple[Expression, ...], ...], FirstHit] = {}
     tests: dict[tuple[Expression, ...], RuleTest] = {}
     coarse_reasons: dict[str, str] = {}
+    reads_present: bool = True
 
     def __repr__(self) -> str:
         return f"<PolicySet {self.digest[:16]}: {len(self.rules)} rules>"
