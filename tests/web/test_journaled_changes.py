@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -22,11 +21,11 @@ from ruqsat.web.claims import Identity
 from ruqsat.web.gate import ADMISSIONS, Admission, Admitted, Asked, note_written
 from tests.mutants import plant
 from tests.process.checker import entries_in
+from tests.registry.corpus import changed
 from tests.registry.documents import consent, verified
 from tests.registry.record_documents import CHECK, PATHS, REVIEW, whole
 from tests.web.facts_api import STATUS, ago
 from tests.web.test_consents import CHECKED, LATER, etag
-from tests.registry.corpus import changed
 from tests.web.test_records import Api, current, serving
 
 WRITES = ("post", "put", "patch", "delete")
@@ -61,21 +60,23 @@ class Walk:
         """Record, verify, replace, withdraw and take back consents."""
         desk, post = "reg_saltanat", "POST /v1/consents"
         first = self(desk, post, verified(), headers={"idempotency-key": "walk-0001"})
-        newer = self(desk, f"{post}/{{consent}}/supersede", changed(verified(), LATER), first.json()["consent"],
+        newer = self(desk, f"{post}/{{consent}}/supersede", changed(LATER, verified()), first.json()["consent"],
                      headers=etag(first))  # fmt: skip
         self("dana", f"{post}/{{consent}}/withdraw", None, newer.json()["consent"])
-        waits = self(desk, post, consent())
-        self("reg_aibek", f"{post}/{{consent}}/verify", CHECKED, waits.json()["consent"], headers=etag(waits))
+        waits = self("dana", post, consent())
+        self(desk, f"{post}/{{consent}}/verify", {"signature": CHECKED}, waits.json()["consent"], headers=etag(waits))
         wrong = self(desk, post, verified(operator=consent()["operator"], purposes=["TREAT"]))
         self(desk, f"{post}/{{consent}}/enter-in-error", None, wrong.json()["consent"], headers=etag(wrong))
 
     def records(self) -> None:
         """Write down, verify and end what is beside the consents."""
         named = self.api.name("g-new")
-        made = self("dana", "POST /v1/delegations", whole("delegation", id="g-new", consent=named))
+        somebody = whole("delegation")["delegate"] | {"subject": None}
+        draft = whole("delegation", id="g-new", consent=named, delegate=somebody)
+        made = self("dana", "POST /v1/delegations", draft)
         self.verify_and_end("delegation", "revoke", made, "reg_saltanat", "dana", CHECK | {"subject": "arman"})
         made = self("reg_saltanat", "POST /v1/representations", current("representation"))
-        self.verify_and_end("representation", "end", made, "reg_aibek", "reg_saltanat", CHECK)
+        self.verify_and_end("representation", "end", made, "reg_saltanat", "reg_saltanat", CHECK)
         made = self("rec_marzhan", "POST /v1/statutory-requests", whole("request"))
         self.verify_and_end("request", "close", made, "rec_marzhan", "rec_marzhan", CHECK)
 
@@ -178,7 +179,9 @@ def test_every_writing_route_leaves_an_entry(tmp_path: Path) -> None:
         assert [(e["patient"], e["records"]) for e in bulk] == [
             ("p-new", ["episodes-3"]), ("p-dana", ["episodes-4"]),
         ]  # fmt: skip
-        assert len(changes) == len(walk.calls) + 2 + 1  # two patients in each bulk; the consent that names the delegation
+        assert (
+            len(changes) == len(walk.calls) + 2 + 1
+        )  # two patients in each bulk; the consent that names the delegation
         lines = [line for file in (tmp_path / "journal").glob("*.jsonl") for line in file.read_bytes().splitlines(True)]
         assert {read_line(line).kind for line in lines} >= {"change", "decision", "policy"}  # type: ignore[union-attr]
 
@@ -269,6 +272,7 @@ def test_no_answer_says_done_before_its_entry_lasts() -> None:
             early = task.done()
             point.may_write.set()
             await task
+            await asyncio.sleep(0.01)
             entry, named = point.kept[0]
         assert (entry.operation, entry.version, entry.status) == ("POST /v1/things/{id_}/close", 2, "closed")
         assert (named.subject, named.patient, named.resource) == ("reg", "p1", "t1")
@@ -276,9 +280,7 @@ def test_no_answer_says_done_before_its_entry_lasts() -> None:
         return early
 
     assert not asyncio.run(is_early(journaled_changes))
-    hasty = plant(
-        journaled_changes, "await asyncio.wait(tasks)  # whoever", "return  # whoever"
-    )
+    hasty = plant(journaled_changes, "await asyncio.wait(tasks)  # whoever", "return  # whoever")
     assert asyncio.run(is_early(hasty))
 
 

@@ -112,7 +112,7 @@ class JournaledChanges:
             await self._decision_point.record(entry, named)
         except JournalError:
             self._owed.append((entry, named))
-            _log.error("change_not_journaled entry=%s operation=%r", entry.id, entry.operation)  # noqa: TRY400
+            _log.error("change_not_journaled entry=%s operation=%r", entry.id, entry.operation)
             return False
         return True
 
@@ -178,7 +178,7 @@ def _entry(scope: Mapping[str, Any], operation: str, admission: Admission, told:
     )  # fmt: skip
 
 
-def _named(admission: Admission, told: _Told, records: tuple[str, ...], content: str) -> Named:
+def _named(admission: Admission, told: _Told, records: tuple[str, ...], content: str | None) -> Named:
     asked, identity = admission.asked, admission.admitted.identity
     return Named(
         identity.subject.id, identity.actors, admission.traceparent, admission.admitted.patient or None,
