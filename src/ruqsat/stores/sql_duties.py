@@ -9,6 +9,7 @@ from ruqsat.core.journaled import Lines, Place, Shipped
 from ruqsat.core.outgoing import Attempt, Claimed, Listed, Standing
 from ruqsat.stores import sql_journal, sql_outbox
 from ruqsat.stores.sql_journal import MakeNotices
+from ruqsat.stores.sql_journal_erasure import ErasedRows, erase_some, mark_erased
 from ruqsat.stores.sql_lane import Lane
 from ruqsat.stores.sql_outbox import Close
 
@@ -16,6 +17,7 @@ LEASE: Instant = 60 * SECOND
 """How long a notice stays in one hand; a deliverer has a deadline well within it."""
 
 _SECONDS = 5.0
+_MANY_SECONDS = 60.0
 
 
 class SqlDuties:
@@ -45,6 +47,25 @@ class SqlDuties:
     async def count_lines(self, writer: str, segment: int) -> int:
         """Return how many lines of a segment are here."""
         return await self._lane.run(lambda connection: sql_journal.count_lines(connection, writer, segment), _SECONDS)
+
+    async def erase(self, patients: Collection[str], parts: Collection[bytes], act: str, now: Instant) -> ErasedRows:
+        """
+        Erase patients from every line and notice here, and remember these *parts*, as they were, as erased.
+
+        Many transactions: whoever stops it has erased some, and asking again goes on from there.
+        """
+        await self._lane.run(lambda connection: mark_erased(connection, parts, act, now), _MANY_SECONDS, commit=True)
+        whole = ErasedRows()
+        while True:
+            some = await self._lane.run(
+                lambda connection: erase_some(connection, patients, act, now), _MANY_SECONDS, commit=True
+            )
+            if not some.writers and not some.notices:
+                return whole
+            whole = ErasedRows(
+                whole.lines + some.lines, whole.notices + some.notices, whole.writers | some.writers,
+                whole.unerasable + some.unerasable,
+            )  # fmt: skip
 
     async def claim(self, now: Instant, limit: int, claim: str) -> list[Claimed]:
         """Take notices in hand for a minute, those that are due longest first."""

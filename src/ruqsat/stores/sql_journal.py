@@ -11,7 +11,6 @@ As in ``sql_facts``, each function takes a Connection inside a transaction.
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, func, insert, or_, select
@@ -21,6 +20,7 @@ from ruqsat.core.facts import PatientFacts
 from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.journaled import BEGINNING, DECISION, NOT_SENT, Journaled, Lines, Place, Shipped
 from ruqsat.core.notice import Notice
+from ruqsat.stores.sql_journal_erasure import journal_row, still_erased
 from ruqsat.stores.sql_outbox import Close, add_notices, withdraw_notices
 from ruqsat.stores.sql_schema import journal_beside, journal_cursor, journal_entry, patient_facts
 
@@ -43,6 +43,7 @@ def ship_lines(connection: Connection, lines: Lines, make_notices: MakeNotices, 
     place = _read_place(connection, lines.writer)
     if not _follow(lines, place):
         return Shipped(place, 0, 0)
+    lines = still_erased(connection, lines)
     _write_lines(connection, lines)
     told = _write_notices(connection, lines, make_notices, close, now)
     _move_place(connection, lines.writer, lines.end)
@@ -93,7 +94,7 @@ def _move_place(connection: Connection, writer: str, place: Place) -> None:
 
 
 def _write_lines(connection: Connection, lines: Lines) -> None:
-    connection.execute(insert(journal_entry), [_row(lines.writer, *each) for each in lines.lines])
+    connection.execute(insert(journal_entry), [journal_row(lines.writer, *each) for each in lines.lines])
     beside = [
         {"patient": patient, "writer": lines.writer, **place._asdict()}
         for place, said, _ in lines.lines
@@ -124,13 +125,3 @@ def _read_patients(connection: Connection, patients: Collection[str]) -> dict[st
         return {}
     rows = connection.execute(select(patient_facts).where(patient_facts.c.id.in_(patients)))
     return {row.id: _read_patient.decode(row.body) for row in rows}
-
-
-def _row(writer: str, place: Place, said: Journaled, line: bytes) -> dict[str, Any]:
-    return {
-        "writer": writer, **place._asdict(), "at": said.moment, "kind": said.kind, "entry": said.id or None,
-        "patient": said.patient, "subject": said.subject, "org": said.org, "action": said.action,
-        "data_class": said.data_class, "allowed": None if said.allowed is None else int(said.allowed),
-        "reason": said.reason, "rule": said.rule, "basis": said.basis, "documents": " ".join(said.applied) or None,
-        "degraded": int(said.degraded), "line": line,
-    }  # fmt: skip
