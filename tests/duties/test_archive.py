@@ -191,7 +191,7 @@ def settle(connection: Connection) -> None:
 def states(connection: Connection) -> dict[str, int]:
     """Count the notices by state."""
     question = select(outbox.c.state, func.count()).group_by(outbox.c.state)
-    return dict(connection.execute(question))
+    return dict([tuple(row) for row in connection.execute(question)])
 
 
 def test_what_is_over_goes_by_an_entry_and_the_rest_verifies_from_there(url: str, tmp_path: Path) -> None:
