@@ -75,6 +75,21 @@ class Settings(BaseSettings):
         le=100_000,
         description="`ruqsat journal prune` deletes shipped segments that are older",
     )
+    journal_archive_dir: Path | None = Field(
+        None, description="folder of archived segments: `ruqsat journal archive`, `verify`, `erase` and `expire`"
+    )
+    journal_online_days: int = Field(
+        61,
+        ge=1,
+        le=100_000,
+        description="`ruqsat journal archive` archives segments that are older, and then removes their rows",
+    )
+    journal_retention_days: int = Field(
+        1096,
+        ge=1,
+        le=100_000,
+        description="`ruqsat journal expire` removes archived segments, and delivered notices, that are older",
+    )
     notice_channel: Literal["egov", "webhook", "log"] = Field(
         "egov", description="how patients and representatives are told, unless another way was chosen for one"
     )

@@ -173,7 +173,7 @@ async def open_process(
         stage = build_stage(clock) if rehearsal is not None else None
         decides, present = (evaluate, clock) if stage is None else (stage.decide, stage)
         decision_point = DecisionPoint(policy_set, information, freshness, journal, present, metrics, decides)
-        decision_point.begin()
+        decision_point.begin(in_force.release)
         auth = doors.forward_auth(
             decision_point, routes, policy_set, signatures, present, open_lookups(settings, routes, metrics, stack)
         )
@@ -327,7 +327,7 @@ def _max_stale(settings: Settings) -> Instant:
 
 
 def _put_in_force(point: DecisionPoint, auth: ForwardAuth | None, found: InForce, changes: Changes) -> None:
-    point.put_in_force(found.pack.policy_set, changes, must_apply=found.must_apply)
+    point.put_in_force(found.pack.policy_set, changes, must_apply=found.must_apply, release=found.release)
     if auth is not None:
         auth.put_in_force(found.pack)
 

@@ -129,8 +129,9 @@ class Sidecar:
         self.point = DecisionPoint(
             found.pack.policy_set, self.information, self.freshness, self.paper, self.clock, Metrics()
         )
+        self.point.begin(found.release)
         self.administration.adopt = lambda found, changes: self.point.put_in_force(
-            found.pack.policy_set, changes, must_apply=found.must_apply
+            found.pack.policy_set, changes, must_apply=found.must_apply, release=found.release
         )
         self.follower = PolicyFollower(
             self.releases, self.loader, self.administration, self.freshness, "one", lambda: self.clock.now().hi

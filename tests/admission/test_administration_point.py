@@ -30,6 +30,7 @@ class Source:
     """A pack that a test exchanges."""
 
     name = "folder"
+    release = None
 
     def __init__(self, texts: dict[str, bytes]) -> None:
         self.texts: dict[str, bytes] | PolicyError = texts

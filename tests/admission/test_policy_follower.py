@@ -87,6 +87,24 @@ def test_what_is_staged_is_made_ready_and_what_is_activated_is_in_force(
     tell(url, tmp_path, pack_texts, story)
 
 
+def test_the_journal_tells_who_released_what_is_in_force_and_why(url: str, tmp_path: Path, pack_texts: Texts) -> None:
+    """As the process begins and whenever a release comes in force: number, author, who agreed, the ticket."""
+
+    async def story(sidecar: Sidecar) -> None:
+        other = narrower(pack_texts)
+        await release(sidecar.policies, other, "stage", author="berik", reason="RFC-7")
+        await sidecar.probe()
+        await sidecar.policies.add(steps_of(3, other, "activate", author="berik", reason="RFC-7", approval="carla"))
+        await sidecar.probe()
+        names = ("policy", "generation", "subject", "approval", "why")
+        entries = [entry for entry in sidecar.paper.entries if entry["kind"] == "policy"]
+        assert [tuple(entry.get(name) for name in names) for entry in entries] == [
+            (digest_of(pack_texts), 2, "aida", None, "because"), (digest_of(other), 4, "berik", "carla", "RFC-7"),
+        ]  # fmt: skip
+
+    tell(url, tmp_path, pack_texts, story)
+
+
 def test_the_set_in_force_is_kept_as_the_last_good_one_and_a_staged_one_is_not(
     url: str, tmp_path: Path, pack_texts: Texts
 ) -> None:

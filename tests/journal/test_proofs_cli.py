@@ -317,8 +317,9 @@ def test_checkpoint_is_printed_for_a_witness(place: Place) -> None:
 def test_erase_command_erases(place: Place) -> None:
     """One line says how much; the journal is intact and the patient is gone."""
     result = run(
-        "erase", place.folder, "--patient", "p-dana", "--act", "act 12", "--key-file", place.key_file, "--name", NAME
-    )
+        "erase", place.folder, "--patient", "p-dana", "--act", "act 12", "--key-file", place.key_file, "--name", NAME,
+        "--files-only",
+    )  # fmt: skip
 
     assert result.output == "8 personal parts erased in 8 lines\n"
     assert b"p-dana" not in segment_path(place.folder, 1).read_bytes()

@@ -182,6 +182,9 @@ def test_an_activation_is_in_force_everywhere_within_the_lease(fleet: Fleet, mor
         assert sidecar.stop() == 0
         told = [entry for entry in entries_in(sidecar.journal) if entry["kind"] == "policy"]
         assert [entry["policy"] for entry in told] == [fleet.wide, fleet.narrow, fleet.wide]
+        assert [(each["generation"], each["subject"], each.get("approval"), each["why"]) for each in told[:2]] == [
+            (2, "aida", None, "first"), (4, "berik", "carla", "because"),
+        ]  # fmt: skip
     assert "no sidecar has reported" in fleet.command("status")
 
 

@@ -27,7 +27,9 @@ def test_a_withdrawn_consent_opens_nothing_from_the_answer_on(sidecar: Sidecar) 
     assert answer.status_code == 200
     assert sidecar.evaluate().json()["decision"] is False
     assert sidecar.evaluate(question(consistency_token=answer.json()["token"])).json()["decision"] is False
-    writes = [entry for entry in entries_in(sidecar.journal) if entry.get("listener") == "control"]
+    control = [entry for entry in entries_in(sidecar.journal) if entry.get("listener") == "control"]
+    writes = [entry for entry in control if entry["kind"] != "change"]
+    assert [entry["operation"] for entry in control if entry not in writes] == ["POST /v1/consents/{consent}/withdraw"]
     assert [(entry["subject"], entry["allowed"]) for entry in writes] == [("dana", True)]
 
 

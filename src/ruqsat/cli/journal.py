@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from ruqsat.cli import journal_proofs, journal_prune
+from ruqsat.cli import journal_archive, journal_proofs, journal_prune
 from ruqsat.cli.output import console, plural
 from ruqsat.core.checkpoint import Checkpoint
 from ruqsat.core.journal_proof import Receipt, read_proof, verify_growth, verify_receipt
@@ -30,6 +30,7 @@ Kept = Annotated[list[Path] | None, typer.Option("--kept", help="A checkpoint ke
 
 app = typer.Typer(no_args_is_help=True, help="Verify, sign and prove the journal of decisions.")
 journal_proofs.add_to(app)
+journal_archive.add_to(app)
 
 
 @app.callback()
@@ -50,6 +51,7 @@ def verify(
     signed_from: Annotated[int, typer.Option(help="With a key: the first segment that must be signed.")] = 1,
     stopped: Annotated[bool, typer.Option("--stopped", help="With a key: the last one too, it was closed.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    archive: Annotated[Path | None, typer.Option(help="Where earlier segments were archived: both as one.")] = None,
 ) -> None:
     """
     Tell an intact journal, or a true proof, from an altered one.
@@ -69,7 +71,8 @@ def verify(
         _verify_proof(target, keys, [each for _, each in checkpoints])
         return
     try:
-        report = verify_folder(target, Trust(keys, tuple(checkpoints), signed_from, stopped), first=first, final=final)
+        trust = Trust(keys, tuple(checkpoints), signed_from, stopped)
+        report = verify_folder(target, trust, first=first, final=final, archive=archive)
     except OSError as problem:
         _fail("unreadable-folder", f"`{target}` cannot be read: {problem.strerror}")
     if as_json:

@@ -7,14 +7,20 @@ from typing import Annotated
 
 import typer
 
+from ruqsat.cli.journal_database import with_copies
 from ruqsat.cli.output import console, plural, print_json
+from ruqsat.settings import load_settings
 from ruqsat.stores.journal_claims import read_kept
-from ruqsat.stores.journal_erasure import erase_patients
+from ruqsat.stores.journal_erasure import Elsewhere, Erased, erase_patients
+from ruqsat.stores.journal_folder import writers_of
 from ruqsat.stores.journal_key import load_signing_key, make_signing_key
 from ruqsat.stores.journal_proofs import make_receipt, newest_note, prove_growth
+from ruqsat.stores.sql_duties import SqlDuties
+from ruqsat.stores.sql_journal_erasure import ErasedRows
 
 USAGE = 2
 
+Archive = Annotated[Path | None, typer.Option(help="Of this journal. Default: RUQSAT_JOURNAL_ARCHIVE_DIR.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of one journal.")]
 
 
@@ -71,12 +77,35 @@ def erase(
     act: Annotated[str, typer.Option(help="How the act of destruction is filed; stays for good, names nobody.")],
     key_file: Annotated[Path | None, typer.Option(help="Sign the act at once, with this private key.")] = None,
     name: Annotated[str, typer.Option(help="The journal's name, with a key.")] = "",
+    archive: Archive = None,
+    database_url: Annotated[str | None, typer.Option("--database-url", help="Default: RUQSAT_DATABASE_URL.")] = None,
+    files_only: Annotated[bool, typer.Option("--files-only", help="It was never shipped into a database.")] = False,
 ) -> None:
     """
     Write over what names a patient (order §24); the chain, the checkpoints and the proofs stay whole.
 
-    The sidecar that writes this journal must be stopped for it.
+    In the folder, in its archive, and in the database, with the notices there.  The sidecar
+    that writes this journal must be stopped for it.
     """
     signing, at = load_signing_key(key_file, name) if key_file else None, datetime.now(UTC)
-    done = asyncio.run(erase_patients(folder, patient, act, at.isoformat(timespec="seconds"), key=signing))
+    settings = load_settings(auth_listen="off", database_url=database_url, journal_archive_dir=archive)
+    moment = at.isoformat(timespec="seconds")
+
+    async def work(copies: SqlDuties | None) -> Erased:
+        place = settings.journal_archive_dir
+        return await erase_patients(folder, patient, act, moment, key=signing, elsewhere=Elsewhere(place, copies))
+
+    done = asyncio.run(work(None) if files_only else with_copies(settings, work))
     console().print(f"{plural(done.parts, 'personal part')} erased in {plural(done.lines, 'line')}")
+    if isinstance(done.copies, ErasedRows):
+        here = {each for place in (folder, settings.journal_archive_dir) if place for each in writers_of(place)}
+        _print_copies(done.copies, done.copies.writers <= here)
+
+
+def _print_copies(done: ErasedRows, are_own: bool) -> None:
+    out = console()
+    out.print(f"in the database: {plural(done.lines, 'line')}, {plural(done.notices, 'notice')}")
+    if not are_own:
+        out.print("(some of these lines are not in this folder: erase in the folder of each sidecar, too)")
+    if done.unerasable:
+        out.print(f"{plural(done.unerasable, 'line')} of the format before cannot be erased", style="bold red")

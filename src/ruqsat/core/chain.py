@@ -76,6 +76,26 @@ class ErasureEntry(msgspec.Struct, frozen=True, tag_field="kind", tag="erasure")
     parts: tuple[str, ...]
 
 
+class RemovalEntry(msgspec.Struct, frozen=True, tag_field="kind", tag="removal"):
+    """
+    The entry that goes before archived segments are removed for good, their term being over.
+
+    Attributes:
+        at: When, for people.
+        act: How the decision is filed; it names nobody.
+        first, last: The segments.
+        head: The hash of the last line of the last one, which the next segment's header follows.
+        notices_before: Delivered notices that were settled before this instant go with them; empty for none.
+    """
+
+    at: str
+    act: str
+    first: int
+    last: int
+    head: str
+    notices_before: str = ""
+
+
 class Finding(msgspec.Struct, frozen=True):
     """One thing wrong in a segment: line (from 1), offset of its first byte, stable code, sentence."""
 
@@ -98,6 +118,8 @@ class SegmentScan(msgspec.Struct, frozen=True):
         total_bytes: Length, the unfinished line included.
         erased: Parts that are erased, and their lines, as an act names them: with the line of the file.
         acts: Parts that acts in this segment name.
+        prev: What the first line follows; None if there is none.
+        removals: Entries in this segment that say which earlier ones were removed.
     """
 
     entries: int
@@ -107,6 +129,8 @@ class SegmentScan(msgspec.Struct, frozen=True):
     total_bytes: int
     erased: tuple[tuple[str, int], ...] = ()
     acts: tuple[str, ...] = ()
+    prev: bytes | None = None
+    removals: tuple[RemovalEntry, ...] = ()
 
 
 def part_name(segment: int, number: int, part: int) -> str:
@@ -178,11 +202,15 @@ class _Reader:
         self._findings: list[Finding] = []
         self._erased: list[tuple[str, int]] = []
         self._acts: list[str] = []
+        self._prev: bytes | None = None
+        self._removals: list[RemovalEntry] = []
 
     def take(self, line: bytes) -> bool:
         """Judge the next *line*, and tell whether it bears its own hash."""
         self._line += 1
         found = read_line(line)
+        if self._line == 1 and found is not None:
+            self._prev = found.prev
         flaw = self._judge(line, found) if line.endswith(b"\n") else self._judge_unfinished()
         if flaw is not None:
             self._report(*flaw)
@@ -197,7 +225,7 @@ class _Reader:
         """Return what was found."""
         return SegmentScan(
             self._entries, tuple(self._findings), self._end, self._complete, self._total,
-            tuple(self._erased), tuple(self._acts),
+            tuple(self._erased), tuple(self._acts), self._prev, tuple(self._removals),
         )  # fmt: skip
 
     def _report(self, code: str, sentence: str) -> None:
@@ -221,18 +249,19 @@ class _Reader:
             return WRONG_NUMBER, f"{_what(found.number)} stands where number {expected} belongs"
         if found.flaw is not None:
             return ALTERED, found.flaw
-        return self._judge_header(line) if self._line == 1 else self._judge_erasure(line, found)
+        return self._judge_header(line) if self._line == 1 else self._judge_acts(line, found)
 
-    def _judge_erasure(self, line: bytes, found: Line) -> tuple[str, str] | None:
+    def _judge_acts(self, line: bytes, found: Line) -> tuple[str, str] | None:
         for part, text in enumerate(found.parts):
             if is_erased(text):
                 self._erased.append((part_name(self._segment, found.number, part), self._line))
-        if b'"kind":"erasure"' not in line:
-            return None
         try:
-            self._acts += msgspec.json.decode(line, type=ErasureEntry).parts
+            if b'"kind":"erasure"' in line:
+                self._acts += msgspec.json.decode(line, type=ErasureEntry).parts
+            elif b'"kind":"removal"' in line:
+                self._removals.append(msgspec.json.decode(line, type=RemovalEntry))
         except msgspec.MsgspecError:
-            return BAD_ACT, "the act of an erasure cannot be read"
+            return BAD_ACT, "the act of an erasure or a removal cannot be read"
         return None
 
     def _judge_header(self, line: bytes) -> tuple[str, str] | None:

@@ -16,7 +16,8 @@ _FORMULA = re.compile(r"^(?=\s*?[=+\-@\t\r\n])|(?<=[;,|\t\r\n])(?=[^\S\t\r\n]*[=
 COLUMNS = (
     "at", "kind", "event", "id", "subject", "roles", "org", "action", "data_class", "purpose", "patient",
     "patients_beside", "resource_type", "resource", "allowed", "reason", "rule", "basis", "law", "duties", "applied",
-    "actors", "degraded", "erased", "policy", "listener", "point", "hash",
+    "actors", "degraded", "erased", "policy", "listener", "point", "hash", "operation", "version", "status", "records",
+    "content", "generation", "approval", "why",
 )  # fmt: skip
 """Of a CSV file, in this order."""
 

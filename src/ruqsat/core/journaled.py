@@ -31,6 +31,9 @@ class Journaled(Struct, frozen=True):
         untold: Duties to tell the patient that the answer left out: no cabinet is known.
         shielded: What was used is kept from an adolescent's representatives, if the age is right (Code 78(2)).
         held: What was asked for a clinician withheld from the patient at that moment (Code 134(4)).
+        operation, version, status, records, content: Of a change: what was called, the record after it, the records
+            if several, the SHA-256 of the body.
+        generation, approval, why: Of a policy that came into force: the number of its release, who agreed, why.
         erased: A part that named somebody was written over (order §24); what it said is not there any more.
     """
 
@@ -69,6 +72,14 @@ class Journaled(Struct, frozen=True):
     point: str | None = None
     actors: tuple[str, ...] = ()
     traceparent: str | None = None
+    operation: str | None = None
+    version: int | None = None
+    status: str | None = None
+    records: tuple[str, ...] = ()
+    content: str | None = None
+    generation: int = 0
+    approval: str | None = None
+    why: str | None = None
 
     @property
     def purposes(self) -> tuple[str, ...]:

@@ -17,11 +17,11 @@ the same before and after a part is erased.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
-from ruqsat.core.personal import commitment, is_erased, split_parts
+from ruqsat.core.personal import commitment, erased, is_erased, parts_to_erase, split_parts
 
 _BODY = len('{"hash":"",') + 64
 _HASH = slice(len('{"hash":"'), len('{"hash":"') + 64)
@@ -114,6 +114,33 @@ def read_line(line: bytes) -> Line | None:
     if not holds:
         flaw = _HASH_DIFFERS
     return Line(frame[1], frame[2], int(frame[3]), parts, at + len(_PERSONAL_AT), holds, flaw)
+
+
+def blanked(line: bytes, going: Callable[[tuple[bytes, ...]], Sequence[int]]) -> tuple[bytes, tuple[bytes, ...]]:
+    """
+    Return *line* with some of its parts erased, and these parts as they were; its hash holds as before.
+
+    Args:
+        going: Says of the line's parts which ones go; those that are erased already stay as they are.
+
+    Examples:
+        >>> line, _ = build_line(b"0" * 64, 1, b'{"kind":"a"}', [b'{"salt":"00","patient":"p1"}'])
+        >>> blank, parts = blanked(line, lambda parts: [0])
+        >>> b"p1" in blank, read_line(blank).hash == read_line(line).hash, parts
+        (False, True, (b'{"salt":"00","patient":"p1"}',))
+    """
+    found = read_line(line)
+    if found is None or not found.parts:
+        return line, ()
+    which = [at for at in going(found.parts) if not is_erased(found.parts[at])]
+    parts = [erased(part) if at in which else part for at, part in enumerate(found.parts)]
+    blank = line[: found.parts_at] + b",".join(parts) + b"]}\n"
+    return blank, tuple([found.parts[at] for at in which])
+
+
+def erase_of(patients: Collection[str]) -> Callable[[tuple[bytes, ...]], Sequence[int]]:
+    """Return what says which parts of a line go when these patients are erased."""
+    return lambda parts: parts_to_erase(parts, patients)
 
 
 def hash_of(line: bytes) -> bytes:

@@ -16,6 +16,8 @@ NOT_REGISTERED = "not_registered"
 EGOV_NOT_CONFIGURED = "egov_not_configured"
 NO_CHANNEL = "no_channel"
 NOT_SENT = "not_sent"
+ERASED = "erased"
+"""Why there is nothing to be told any more: whom it was about was erased (order §24)."""
 
 RETRIABLE = frozenset({NOT_REGISTERED, EGOV_NOT_CONFIGURED, NO_CHANNEL})
 """Why a notice was skipped that may be tried again; what the law or the facts left out stays so."""

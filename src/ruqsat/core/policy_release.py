@@ -54,6 +54,15 @@ class Step(Struct, frozen=True):
     changes: Changes
 
 
+class Released(Struct, frozen=True):
+    """Which release brought a policy into force: its number, who decided it, who agreed, and why (a ticket)."""
+
+    generation: int
+    author: str
+    why: str
+    approval: str | None = None
+
+
 class Standing(Struct, frozen=True):
     """
     What the truth says of policy, to one sidecar that asks.
@@ -61,6 +70,7 @@ class Standing(Struct, frozen=True):
     Attributes:
         generation: Of the last activation; 0: nothing was ever in force.
         active: Address of the pack in force.
+        release: Who activated it, and why; None for nobody.
         must_reach: The last activation that must apply; 0 for none.
         reached: The last activation of the pack that the asking sidecar decides by; 0 for none.
         staged: Address of the pack to be made ready; empty if an activation came after it.
@@ -73,6 +83,7 @@ class Standing(Struct, frozen=True):
     reached: int = 0
     staged: str = ""
     staged_digest: str = ""
+    release: Released | None = None
 
 
 class Report(Struct, frozen=True):

@@ -13,10 +13,12 @@ from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ruqsat import __version__
 from ruqsat.core.admission import Changes, Kept, Pack, build_pack, changes_between
 from ruqsat.core.diagnostics import Severity, render
+from ruqsat.core.policy_release import Released
 from ruqsat.core.verdict import Verdict
 from ruqsat.errors import PolicyError, RuqsatError
 
@@ -26,9 +28,10 @@ Examine = Callable[[Mapping[str, bytes]], Awaitable[Verdict]]
 
 
 class PolicySource(Protocol):
-    """Where the pack comes from."""
+    """Where the pack comes from; ``release`` is that of the files read last, None where there are no releases."""
 
     name: str
+    release: Released | None
 
     async def state(self) -> object:
         """Return what changes whenever the pack does; raises PolicyError if it cannot be told now."""
@@ -65,6 +68,7 @@ class InForce(Struct, frozen=True):
     origin: str
     compared: int
     must_apply: bool = False
+    release: Released | None = None
 
 
 class RefusedError(PolicyError):
@@ -118,7 +122,7 @@ class AdministrationPoint:
             self._seen = await self._source.state()
             texts = await self._source.read()
             kept = await self._kept_quietly()
-            found = await self.admit(texts, self._source.name, kept)
+            found = replace(await self.admit(texts, self._source.name, kept), release=self._source.release)
             if found.compared:
                 await self._last_good.keep(texts)
         except PolicyError as error:
@@ -167,7 +171,7 @@ class AdministrationPoint:
         if texts == self.in_force.texts:
             self.refused = ()
             return False
-        found = await self.admit(texts, self._source.name)
+        found = replace(await self.admit(texts, self._source.name), release=self._source.release)
         await self._last_good.keep(texts)
         self.put_in_force(found)
         return True

@@ -24,11 +24,12 @@ from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, PatientFacts, Position, entry_id
 from ruqsat.core.instant import Instant, Now, render_instant
 from ruqsat.core.notice import is_shielded
+from ruqsat.core.policy_release import Released
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import JournalError, StoreUnavailableError
 from ruqsat.service.degraded import UNAVAILABLE, is_young, narrowed
-from ruqsat.service.entries import Entry, Named, PolicyEntry, SignedBy, personal_parts
+from ruqsat.service.entries import ChangeEntry, Entry, Named, PolicyEntry, ReleasedBy, SignedBy, personal_parts
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.ports import Clock, Journal
 
@@ -39,6 +40,9 @@ Reading = tuple[str | None, str | None, Facts]
 """Facts read beside those of the subject and the patient, and for whom."""
 
 NOTHING: tuple[Reading, ...] = ()
+
+_Told = tuple[bytes, tuple[bytes, ...]]
+"""An entry, and the parts of it that name people."""
 
 MAX_BESIDE = 100
 """So many other patients' facts are read for the parts of one request; what is about further ones is denied."""
@@ -180,8 +184,8 @@ class DecisionPoint:
         self._numbers = count(1)
         self._since_must_apply: tuple[PolicySet, ...] | None = None
         self._encode = msgspec.json.Encoder().encode
-        self._policy_told: bytes | None = None
-        self._untold: bytes | None = None
+        self._policy_told: _Told | None = None
+        self._untold: _Told | None = None
         self._telling: asyncio.Future[None] | None = None
 
     async def decide(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet | None = None) -> Answer:
@@ -264,7 +268,14 @@ class DecisionPoint:
             self._tell(self._untold)
         await self._journal.append(self._encode(entry), personal_parts(self._encode, named))
 
-    def put_in_force(self, policy_set: PolicySet, changes: Changes, *, must_apply: bool = False) -> None:
+    def stamped(self, change: ChangeEntry) -> ChangeEntry:
+        """Return the entry of a change with its moment, the policy, and a position that reflects it."""
+        moment, policy = render_instant(self._clock.now().hi), self.policy_set.digest[:DIGEST_SHOWN]
+        return msgspec.structs.replace(change, at=moment, policy=policy, as_of=self._information.position)
+
+    def put_in_force(
+        self, policy_set: PolicySet, changes: Changes, *, must_apply: bool = False, release: Released | None = None
+    ) -> None:
         """
         Decide by *policy_set* from now on; the journal tells it before the first decision under it.
 
@@ -275,28 +286,30 @@ class DecisionPoint:
             self._since_must_apply = (policy_set,)
         elif self._since_must_apply is not None:
             self._since_must_apply = (*self._since_must_apply[-SETS_IN_HAND:], policy_set)
-        self._tell(self._policy_entry(self.policy_set.digest, policy_set, changes))
+        self._tell(self._policy_entry(self.policy_set.digest, policy_set, changes, release))
         self.policy_set = policy_set
 
-    def begin(self) -> None:
+    def begin(self, release: Released | None = None) -> None:
         """Let the journal tell which policy is in force as the process begins; needs the running loop."""
-        self._tell(self._policy_entry("", self.policy_set, Changes()))
+        self._tell(self._policy_entry("", self.policy_set, Changes(), release))
 
-    def _policy_entry(self, before: str, policy_set: PolicySet, changes: Changes) -> bytes:
+    def _policy_entry(self, before: str, policy_set: PolicySet, changes: Changes, release: Released | None) -> _Told:
         switches = msgspec.to_builtins(policy_set.vocabulary.switches)
-        moment = render_instant(self._clock.now().hi)
-        return self._encode(
-            PolicyEntry(
-                "policy", moment, before, policy_set.digest, switches, changes.added, changes.removed, changes.changed
-            )
-        )
+        entry = PolicyEntry(
+            "policy", render_instant(self._clock.now().hi), before, policy_set.digest, switches,
+            changes.added, changes.removed, changes.changed,
+        )  # fmt: skip
+        if release is None:
+            return self._encode(entry), ()
+        by = ReleasedBy(release.author, release.approval, release.why)
+        return self._encode(msgspec.structs.replace(entry, generation=release.generation)), (self._encode(by),)
 
-    def _tell(self, entry: bytes) -> None:
+    def _tell(self, entry: _Told) -> None:
         """Append an entry of the policy; after a failure of the journal it goes before the next decision, again."""
         self._policy_told, self._untold = entry, None
-        self._telling = asyncio.ensure_future(self._confirm(self._journal.append(entry), entry))
+        self._telling = asyncio.ensure_future(self._confirm(self._journal.append(*entry), entry))
 
-    async def _confirm(self, written: Awaitable[None], entry: bytes) -> None:
+    async def _confirm(self, written: Awaitable[None], entry: _Told) -> None:
         try:
             await written
         except JournalError:

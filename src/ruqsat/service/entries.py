@@ -64,7 +64,8 @@ class PolicyEntry(Struct, frozen=True, omit_defaults=True):
     """
     A line of the journal: this policy set is in force from here on, with its switches in these positions.
 
-    ``before`` is the digest of the set before; empty where the process began.
+    ``before`` is the digest of the set before; empty where the process began.  ``generation`` is the number
+    of the release, 0 where the set was never released but lies in a folder; who released it is a part beside.
     """
 
     kind: str
@@ -75,10 +76,54 @@ class PolicyEntry(Struct, frozen=True, omit_defaults=True):
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    generation: int = 0
+
+
+class ChangeEntry(Struct, frozen=True, omit_defaults=True):
+    """
+    A line of the journal: a change that the control API was asked for has been made (order §16).
+
+    Attributes:
+        id: Of the decision that let it happen, whose entry stands before it.
+        operation: Method and route, such as ``POST /v1/consents/{consent}/withdraw``.
+        version, status: Of the record after the change, where it has such.
+        as_of: A position of the facts that reflects the change.
+    """
+
+    kind: str
+    id: str
+    at: str
+    listener: str
+    policy: str
+    operation: str
+    action: str | None = None
+    basis: str | None = None
+    roles: tuple[str, ...] | None = None
+    org: str | None = None
+    purpose: str | tuple[str, ...] | None = None
+    resource_type: str | None = None
+    data_class: str | None = None
+    version: int | None = None
+    status: str | None = None
+    as_of: Position | None = None
+    point: str = ""
+
+
+class ReleasedBy(Struct, frozen=True, omit_defaults=True):
+    """A personal part of a policy's entry: who released the set, who agreed, and the words why (a ticket)."""
+
+    subject: str
+    approval: str | None = None
+    why: str | None = None
 
 
 class Named(Struct, frozen=True, omit_defaults=True):
-    """A personal part: who asked (by which token, signed how), of whom, for which record, by which documents."""
+    """
+    A personal part: who asked (by which token, signed how), of whom, for which record, by which documents.
+
+    Of a change also the records that it made or moved, if they are several, and the SHA-256 of the call's body:
+    without the part's salt it would tell the body to whoever tries all that it can have been.
+    """
 
     subject: str | None = None
     actors: tuple[str, ...] = ()
@@ -89,6 +134,8 @@ class Named(Struct, frozen=True, omit_defaults=True):
     patients_beside: tuple[str, ...] = ()
     signature: SignedBy | None = None
     jti: str | None = None
+    records: tuple[str, ...] = ()
+    content: str | None = None
 
 
 def personal_parts(encode: Encode, named: Named) -> tuple[bytes, ...]:

@@ -152,7 +152,8 @@ class PolicyFollower:
                 if standing.active in self._refused:
                     self._administration.refuse(self._refused[standing.active][1], once=True)
                 return standing.reached
-            self._administration.put_in_force(replace(found, must_apply=standing.must_reach > standing.reached))
+            must_apply = standing.must_reach > standing.reached
+            self._administration.put_in_force(replace(found, must_apply=must_apply, release=standing.release))
             self._address = standing.active
         self._administration.refused = ()
         return standing.generation

@@ -10,7 +10,7 @@ import logging
 from typing import Protocol
 
 from ruqsat.core.facts import Position
-from ruqsat.core.policy_release import Standing, open_pack
+from ruqsat.core.policy_release import Released, Standing, open_pack
 from ruqsat.errors import PolicyError, SettingsError, StoreUnavailableError
 
 _log = logging.getLogger(__name__)
@@ -87,6 +87,7 @@ class ReleasedSource:
 
     def __init__(self, store: PackStore, loader: PackLoader) -> None:
         self.name = "database"
+        self.release: Released | None = None
         self._store, self._loader = store, loader
 
     async def state(self) -> object:
@@ -104,6 +105,7 @@ class ReleasedSource:
         standing = await self._standing()
         try:
             texts, self.name = await self._loader.load(standing.active, standing.digest)
+            self.release = standing.release
         except StoreUnavailableError as error:
             raise PolicyError(f"the release in force cannot be read: {error}") from error
         return texts

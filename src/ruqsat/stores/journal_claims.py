@@ -101,9 +101,9 @@ class Tally:
 class Claims:
     """The checkpoints of a folder and those kept elsewhere, by segment."""
 
-    def __init__(self, folder: Path, trust: Trust) -> None:
+    def __init__(self, folder: Path, trust: Trust, archive: Path | None = None) -> None:
         """
-        Read the checkpoints of *folder*; those that cannot be believed become findings.
+        Read the checkpoints of *folder* and its *archive*; those that cannot be believed become findings.
 
         Raises:
             OSError: the folder cannot be listed.
@@ -113,7 +113,8 @@ class Claims:
         self._folder, self._keys, self._signed_from = folder, trust.keys, trust.signed_from
         self._stopped = trust.stopped
         self._claims: dict[int, list[tuple[str, Checkpoint]]] = defaultdict(list)
-        for segment in list_checkpoints(folder):
+        self._archive = archive
+        for segment in [*(list_checkpoints(archive) if archive is not None else ()), *list_checkpoints(folder)]:
             found = self._read(segment.path, segment.number)
             if isinstance(found, Checkpoint):
                 self._claims[segment.number].append((segment.path.name, found))
@@ -147,7 +148,10 @@ class Claims:
         return found, signed
 
     def _is_signed(self, segment: int, tally: Tally) -> bool:
-        newest = self._read(checkpoint_path(self._folder, segment), segment) if tally.size else None
+        path = checkpoint_path(self._folder, segment)
+        if self._archive is not None and not path.exists():
+            path = checkpoint_path(self._archive, segment)
+        newest = self._read(path, segment) if tally.size else None
         return isinstance(newest, Checkpoint) and (newest.size, newest.root) == (tally.size, tally.whole())
 
     def _is_young(self, file: str) -> bool:

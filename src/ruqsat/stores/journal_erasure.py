@@ -1,19 +1,22 @@
 """
 Erasing a patient from the journal: the parts that name the patient are written over, the chain stays.
 
-First the act is journaled, with every part that it takes; then they are written over
-where they stand.  A crash between the two leaves parts that an act names and that are
-still there: erasing again finds them.  A part that is erased and that no act names is a
+First the act is journaled, with every part that it takes; then the copies in the database are
+erased, and the parts are written over where they stand, in the folder and in its archive.  A
+crash in between leaves parts that an act names and that are still there: erasing again
+finds them.  A part that is erased and that no act names is a
 finding of the verification.
 """
 
 from collections.abc import Collection, Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from ruqsat.core.chain import ErasureEntry, part_name
+from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.line import read_line
 from ruqsat.core.personal import erased, parts_to_erase
 from ruqsat.core.signed_note import SigningKey
@@ -26,10 +29,35 @@ PARTS_OF_AN_ENTRY = 1000
 
 
 class Erased(NamedTuple):
-    """How much was erased."""
+    """How much was erased here; and in the database, if there is one, what its ``erase`` says."""
 
     lines: int
     parts: int
+    copies: object = None
+
+
+class Copies(Protocol):
+    """Where lines of journals are shipped to."""
+
+    async def erase(self, patients: Collection[str], parts: Collection[bytes], act: str, now: Instant) -> object:
+        """Erase patients from every line there; *parts*, as they were, are never to come back."""
+        ...
+
+
+class Elsewhere(NamedTuple):
+    """
+    Where else lines of a journal are.
+
+    Attributes:
+        archive: The folder of segments that were archived.
+        copies: The database that lines are shipped to; it is erased in before any file is.
+    """
+
+    archive: Path | None = None
+    copies: Copies | None = None
+
+
+NOWHERE = Elsewhere()
 
 
 class _Piece(NamedTuple):
@@ -48,6 +76,7 @@ async def erase_patients(
     *,
     key: SigningKey | None = None,
     disk: Disk | None = None,
+    elsewhere: Elsewhere = NOWHERE,
 ) -> Erased:
     """
     Write over every personal part that names one of *patients*, by the act of destruction called *act*.
@@ -58,26 +87,40 @@ async def erase_patients(
         act: How the operator files the act (order §24); it stands in the journal for good and must name nobody.
         at: When, for people.
         key: Signs the segment of the act at once; without, the next start of the sidecar does.
+        elsewhere: Where else lines of this journal are.
 
     Raises:
         StoreLockedError: another writer has the folder.
         JournalError: it cannot be read or written; erasing again goes on from there.
+        StoreUnavailableError: the database did not answer; no file was written over, and erasing again goes on.
     """
     disk = disk or Disk()
     journal = DurableJournal.open(folder, key=key, disk=disk)
     try:
-        pieces = list(_find(folder, frozenset(patients)))
+        pieces = [
+            each
+            for place in (folder, elsewhere.archive)
+            if place is not None
+            for each in _find(place, frozenset(patients))
+        ]
         names = [each.name for each in pieces]
         for start in range(0, len(names), PARTS_OF_AN_ENTRY):
             entry = ErasureEntry(at, act, tuple(names[start : start + PARTS_OF_AN_ENTRY]))
             await journal.append(msgspec.json.encode(entry))
+        told = None
+        if elsewhere.copies is not None:
+            told = await elsewhere.copies.erase(frozenset(patients), [each.text for each in pieces], act, _moment(at))
         for path in dict.fromkeys(each.path for each in pieces):
             disk.overwrite(path, [(each.offset, erased(each.text)) for each in pieces if each.path == path])
     except OSError as problem:
         raise JournalError(f"`{folder}` cannot be erased in: {problem.strerror}") from problem
     finally:
         await journal.aclose()
-    return Erased(len({(each.path, each.line) for each in pieces}), len(pieces))
+    return Erased(len({(each.path, each.line) for each in pieces}), len(pieces), told)
+
+
+def _moment(at: str) -> Instant:
+    return int(datetime.fromisoformat(at).timestamp()) * SECOND
 
 
 def _find(folder: Path, patients: frozenset[str]) -> Iterator[_Piece]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from ruqsat.core.chain import SegmentScan, ignore, scan_segment
+from ruqsat.core.journaled import SEGMENT, read_line
 from ruqsat.core.personal import lifted
 from ruqsat.errors import JournalError
 
@@ -25,6 +26,7 @@ RESERVE_NAME = "journal.reserve"
 UNFINISHED = ".new"
 """What ends the name of a file that is about to replace another."""
 
+_LONGEST_HEADER = 1024 * 1024
 _NAME = re.compile(r"segment-([0-9]{8})\.(jsonl|checkpoint)", re.ASCII)
 
 
@@ -114,6 +116,23 @@ def _belongs(name: str) -> bool:
     whole = name.removesuffix(UNFINISHED)
     found = _NAME.fullmatch(whole)
     return found is not None and (whole == name or found[2] == "checkpoint")
+
+
+def writers_of(folder: Path) -> set[str]:
+    """
+    Return who wrote the segments of *folder*.
+
+    Raises:
+        OSError: the folder or a file of it cannot be read.
+    """
+    return {writer for each in list_segments(folder) if (writer := writer_of(each.path))}
+
+
+def writer_of(path: Path) -> str:
+    """Return who wrote a segment; empty if its first line does not say; raises OSError."""
+    with path.open("rb") as file:
+        said = read_line(file.readline(_LONGEST_HEADER))
+    return said.writer if said is not None and said.kind == SEGMENT else ""
 
 
 def read_segment(

@@ -113,9 +113,10 @@ def without_parts(line: bytes) -> bytes:
 
 
 def _find(lines: list[bytes], entry: str) -> int | None:
-    """Return where the entry stands; of several with one id (one that was not sent) the decision."""
+    """Return where the entry stands; of several with one id (one not sent, what was changed by it) the decision."""
     named = msgspec.json.encode(entry)
     found = [at for at, line in enumerate(lines) if named in line and _says(line).id == entry]
+    found = [at for at in found if _says(lines[at]).kind != "change"]
     decisions = [at for at in found if _says(lines[at]).kind != "not_sent"]
     return next(iter(decisions or found), None)
 

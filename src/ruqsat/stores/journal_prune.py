@@ -39,7 +39,7 @@ async def prune_journal(folder: Path, shipments: Shipments, before: Instant, dis
     """
     segments, deleted, because = list_segments(folder), 0, "it is the last"
     for segment in segments[:-1]:
-        reason = await _reason_to_keep(segment, shipments, before)
+        reason = await reason_to_keep(segment, shipments, before)
         if reason:
             because = reason
             break
@@ -71,7 +71,8 @@ def refuse_pruned(folder: Path, since: Instant) -> None:
         raise JournalError(f"`{folder}` begins with segment {first.number}{begins}: earlier ones were deleted")
 
 
-async def _reason_to_keep(segment: SegmentPath, shipments: Shipments, before: Instant) -> str:
+async def reason_to_keep(segment: SegmentPath, shipments: Shipments, before: Instant) -> str:
+    """Return why a segment must stay, empty if it need not: it is old, and the database has every line of it."""
     lines = segment.path.read_bytes().splitlines(keepends=True)
     if not lines:
         return ""  # created, and never begun: it says nothing

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ruqsat.core.chain import NO_HASH, TORN_TAIL, SegmentScan
+from ruqsat.core.chain import NO_HASH, TORN_TAIL, RemovalEntry, SegmentScan
 from ruqsat.stores.journal_claims import NO_TRUST, Claims, FolderFinding, Tally, Trust, about
 from ruqsat.stores.journal_folder import SegmentPath, as_text, last_begun, list_segments, list_strangers, read_segment
 
@@ -48,7 +48,9 @@ class FolderReport(Struct, frozen=True):
         return not self.findings
 
 
-def verify_folder(folder: Path, trust: Trust = NO_TRUST, *, first: int = 1, final: int | None = None) -> FolderReport:
+def verify_folder(
+    folder: Path, trust: Trust = NO_TRUST, *, first: int = 1, final: int | None = None, archive: Path | None = None
+) -> FolderReport:
     """
     Read the segments of *folder* and report whatever is not as it was written.
 
@@ -59,16 +61,17 @@ def verify_folder(folder: Path, trust: Trust = NO_TRUST, *, first: int = 1, fina
         trust: Keys and kept checkpoints; without, only what contradicts itself is seen.
         first: The first segment to read; one after the first is not held against the segment before it.
         final: The last segment to read; without, to the end.
+        archive: Where earlier segments of the same journal were put; the two are read as one.
 
     Raises:
-        OSError: the folder cannot be listed.
+        OSError: a folder cannot be listed.
     """
-    if not folder.is_dir():
+    if not folder.is_dir() or not (archive is None or archive.is_dir()):
         return FolderReport(0, 0, (about("", MISSING_FOLDER, "there is no such folder"),))
-    claims = Claims(folder, trust)  # before the lines, which only become more
-    segments = list_segments(folder)
+    claims = Claims(folder, trust, archive)  # before the lines, which only become more
+    segments = _segments_of(folder, archive)
     asked = [each for each in segments if first <= each.number and (final is None or each.number <= final)]
-    walk, torn = _Walk(claims, first), last_begun(segments)
+    walk, torn = _Walk(folder, claims, first), last_begun(segments)
     for name in list_strangers(folder):
         walk.findings.append(about(as_text(name), UNKNOWN_FILE, "this file does not belong to a journal"))
     for segment in asked:
@@ -76,18 +79,23 @@ def verify_folder(folder: Path, trust: Trust = NO_TRUST, *, first: int = 1, fina
     walk.look_for_missing(first, final)
     if final is None:  # an act stands after what it erases
         walk.look_for_acts()
+    walk.judge_beginning(complete=final is None)
     return FolderReport(len(asked), walk.entries, tuple(walk.findings), walk.signed, len(walk.erased))
 
 
 class _Walk:
     """The way through the segments in order: what the next one must follow, what was found."""
 
-    def __init__(self, claims: Claims, first: int) -> None:
+    def __init__(self, folder: Path, claims: Claims, first: int) -> None:
         self.entries = 0
         self.signed = 0
         self.findings: list[FolderFinding] = [*claims.findings]
         self.erased: dict[str, tuple[str, int]] = {}
+        self._folder = folder
         self._acts: set[str] = set()
+        self._removals: list[RemovalEntry] = []
+        self._beginning: tuple[SegmentPath, FolderFinding] | None = None
+        self._prev: bytes | None = None
         self._claims = claims
         self._lines_met = False
         self._visited: set[int] = set()
@@ -96,10 +104,15 @@ class _Walk:
 
     def visit(self, segment: SegmentPath, *, last: bool) -> None:
         """Read the next segment."""
-        name = segment.path.name
+        name = segment.path.name if segment.path.parent == self._folder else str(segment.path.absolute())
+        is_first = not self._visited
         self._visited.add(segment.number)
         if segment.number != self._expected:
-            self.findings.append(_missing(name, self._expected, segment.number - 1))
+            missing = _missing(name, self._expected, segment.number - 1)
+            if is_first:
+                self._beginning = (segment, missing)
+            else:
+                self.findings.append(missing)
             self._end = None
         self._expected = segment.number + 1
         scan, tally = _read_settled(segment, self._end, last, self._claims)
@@ -111,6 +124,9 @@ class _Walk:
             self.findings.append(FolderFinding(name, found.line, found.offset, found.code, found.sentence))
         self.erased |= {part: (name, line) for part, line in scan.erased}
         self._acts.update(scan.acts)
+        self._removals += scan.removals
+        if is_first:
+            self._prev = scan.prev
         contradictions, signed = self._claims.judge(name, segment.number, tally, last=last)
         self.findings += contradictions
         self.signed += signed
@@ -125,15 +141,50 @@ class _Walk:
                 sentence = f"part {part} is erased, and no act in the journal says so"
                 self.findings.append(FolderFinding(file, line, None, ERASED_WITHOUT_ACT, sentence))
 
+    def judge_beginning(self, *, complete: bool) -> None:
+        """Report that the first segments are missing, unless the journal itself says that they were removed."""
+        if self._beginning is None:
+            return
+        segment, missing = self._beginning
+        if not complete or self._removed_to() < segment.number - 1:
+            self.findings.insert(0, missing)
+
+    def _removed_to(self) -> int:
+        """Return up to which segment the journal says that it was removed, and what is left bears that out."""
+        if self._beginning is None:
+            return 0
+        first = self._beginning[0].number
+        return max(
+            (
+                each.last
+                for each in self._removals
+                if each.last >= first or (each.last == first - 1 and each.head.encode() == self._prev)
+            ),
+            default=0,
+        )
+
     def look_for_missing(self, first: int, final: int | None) -> None:
         """Report what should have been met and was not."""
+        removed = self._removed_to()
         for segment in self._claims.segments():
-            if first <= segment and (final is None or segment <= final) and segment not in self._visited:
+            if (
+                segment > removed
+                and first <= segment
+                and (final is None or segment <= final)
+                and segment not in self._visited
+            ):
                 self.findings += self._claims.missing(segment)
         if final is not None and self._expected <= final:
             self.findings.append(_missing("", self._expected, final, "at the end"))
         if not self._lines_met:
             self.findings.append(about("", EMPTY_JOURNAL, "the folder holds no line of a journal"))
+
+
+def _segments_of(folder: Path, archive: Path | None) -> list[SegmentPath]:
+    """Return the segments of both in order; one that is on its way, and in both, where it was."""
+    found = {each.number: each for each in (list_segments(archive) if archive is not None else ())}
+    found |= {each.number: each for each in list_segments(folder)}
+    return [found[number] for number in sorted(found)]
 
 
 def _read_settled(

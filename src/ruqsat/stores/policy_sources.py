@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from ruqsat.core.admission import Kept
+from ruqsat.core.policy_release import Released
 from ruqsat.errors import PolicyError
 from ruqsat.stores.pack_file import read_pack_file, write_pack_file
 from ruqsat.stores.policy_folder import load_texts, state_of
@@ -14,6 +15,7 @@ class FolderSource:
     """The pack in a folder, as somebody edits it."""
 
     name = "folder"
+    release: Released | None = None
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -34,6 +36,7 @@ class ReleaseSource:
 
     def __init__(self, releases: Releases) -> None:
         self._releases = releases
+        self.release: Released | None = None
 
     async def state(self) -> object:
         """Return what changes whenever another release is put in force."""
@@ -41,7 +44,10 @@ class ReleaseSource:
 
     async def read(self) -> dict[str, bytes]:
         """Return the release's files, verified."""
-        return await asyncio.to_thread(lambda: self._releases.texts_of(self._releases.current()))
+        current = await asyncio.to_thread(self._releases.current)
+        texts = await asyncio.to_thread(self._releases.texts_of, current)
+        self.release = Released(current.number, current.who, current.why)
+        return texts
 
 
 class LastGood:

@@ -161,5 +161,8 @@ class Postgres:
         server = connection.exec_driver_sql(_CLOCK).scalar_one()
         return ClockReading(server, sent, boottime())
 
+    def scrub(self) -> None:
+        """Do nothing: what rows were goes with the server's own VACUUM, its log and its backups."""
+
     def release(self) -> None:
         """Do nothing: the database is not ours alone."""

@@ -52,6 +52,10 @@ class Database(Protocol):
         """Read the server's clock; this machine's own where there is no server."""
         ...
 
+    def scrub(self) -> None:
+        """Leave nothing of what was written over, as far as this kind of database can be made to."""
+        ...
+
     def release(self) -> None:
         """Let go of what ``open`` took."""
         ...

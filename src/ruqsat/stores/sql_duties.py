@@ -1,17 +1,19 @@
 """What shippers and deliverers ask of the database, on a lane where nobody else waits."""
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from sqlalchemy import Connection
 
 from ruqsat.core.facts import PatientFacts
 from ruqsat.core.instant import SECOND, Instant
-from ruqsat.core.journaled import Lines, Place, Shipped
+from ruqsat.core.journaled import Lines, Place, Shipped, read_line
 from ruqsat.core.notice import represents
 from ruqsat.core.outgoing import Attempt, Claimed, Listed, Standing
 from ruqsat.core.vocabulary import Switches
-from ruqsat.stores import sql_journal, sql_outbox
+from ruqsat.stores import sql_journal, sql_outbox, sql_retention
 from ruqsat.stores.sql_journal import MakeNotices
+from ruqsat.stores.sql_journal_erasure import ErasedRows, erase_some, mark_erased
 from ruqsat.stores.sql_lane import Lane
 from ruqsat.stores.sql_outbox import Close
 
@@ -19,6 +21,7 @@ LEASE: Instant = 60 * SECOND
 """How long a notice stays in one hand; a deliverer has a deadline well within it."""
 
 _SECONDS = 5.0
+_MANY_SECONDS = 60.0
 
 
 class SqlDuties:
@@ -48,6 +51,51 @@ class SqlDuties:
     async def count_lines(self, writer: str, segment: int) -> int:
         """Return how many lines of a segment are here."""
         return await self._lane.run(lambda connection: sql_journal.count_lines(connection, writer, segment), _SECONDS)
+
+    async def erase(self, patients: Collection[str], parts: Collection[bytes], act: str, now: Instant) -> ErasedRows:
+        """
+        Erase patients from every line and notice here, and remember these *parts*, as they were, as erased.
+
+        Many transactions: whoever stops it has erased some, and asking again goes on from there.
+        """
+        await self._lane.run(lambda connection: mark_erased(connection, parts, act, now), _MANY_SECONDS, commit=True)
+        whole = ErasedRows()
+        while True:
+            some = await self._lane.run(
+                lambda connection: erase_some(connection, patients, act, now), _MANY_SECONDS, commit=True
+            )
+            if not some.writers and not some.notices:
+                return whole
+            whole = ErasedRows(
+                whole.lines + some.lines, whole.notices + some.notices, whole.writers | some.writers,
+                whole.unerasable + some.unerasable,
+            )  # fmt: skip
+
+    async def remove_lines(self, writer: str, segment: int, archived: Sequence[bytes]) -> int:
+        """Remove the lines of a segment that are byte for byte those *archived*, many transactions; return how many."""
+        numbered = {said.number: line for line in archived if (said := read_line(line)) is not None}
+        removed, numbers = 0, sorted(numbered)
+        for at in range(0, len(numbers), sql_retention.AT_ONCE):
+            some = {number: numbered[number] for number in numbers[at : at + sql_retention.AT_ONCE]}
+            removed += await self._lane.run(
+                partial(sql_retention.remove_lines, writer=writer, segment=segment, archived=some),
+                _MANY_SECONDS, commit=True,
+            )  # fmt: skip
+        return removed
+
+    async def count_delivered(self, before: Instant) -> int:
+        """Return how many delivered notices were settled before an instant."""
+        return await self._lane.run(lambda connection: sql_retention.count_delivered(connection, before), _MANY_SECONDS)
+
+    async def remove_delivered(self, before: Instant) -> int:
+        """Remove them, many transactions; return how many."""
+        removed, some = 0, 1
+        while some:
+            some = await self._lane.run(
+                lambda connection: sql_retention.remove_delivered(connection, before), _MANY_SECONDS, commit=True
+            )
+            removed += some
+        return removed
 
     async def claim(self, now: Instant, limit: int, claim: str) -> list[Claimed]:
         """Take notices in hand for a minute, those that are due longest first."""

@@ -13,7 +13,6 @@ As in ``sql_facts``, each function takes a Connection inside a transaction.
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
-from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -23,6 +22,7 @@ from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.journaled import BEGINNING, DECISION, NOT_SENT, Journaled, Lines, Place, Shipped
 from ruqsat.core.notice import Notice
 from ruqsat.stores.sql_facts import read_patients
+from ruqsat.stores.sql_journal_erasure import journal_row, still_erased
 from ruqsat.stores.sql_outbox import Close, add_notices, withdraw_notices
 from ruqsat.stores.sql_schema import indexed, journal_beside, journal_cursor, journal_entry
 
@@ -43,6 +43,7 @@ def ship_lines(connection: Connection, lines: Lines, make_notices: MakeNotices, 
     place = _read_place(connection, lines.writer)
     if not _follow(lines, place):
         return Shipped(place, 0, 0)
+    lines = still_erased(connection, lines)
     _write_lines(connection, lines)
     told = _write_notices(connection, lines, make_notices, close, now)
     _move_place(connection, lines.writer, lines.end)
@@ -82,7 +83,7 @@ def _move_place(connection: Connection, writer: str, place: Place) -> None:
 
 
 def _write_lines(connection: Connection, lines: Lines) -> None:
-    connection.execute(insert(journal_entry), [_row(lines.writer, *each) for each in lines.lines])
+    connection.execute(insert(journal_entry), [journal_row(lines.writer, *each) for each in lines.lines])
     beside = [
         {"patient": patient, "writer": lines.writer, **place._asdict()}
         for place, said, _ in lines.lines
@@ -105,14 +106,3 @@ def _write_notices(connection: Connection, lines: Lines, make_notices: MakeNotic
 
 def _tells(entry: Journaled) -> bool:
     return bool(entry.allowed) and bool(entry.duties or entry.untold)
-
-
-def _row(writer: str, place: Place, said: Journaled, line: bytes) -> dict[str, Any]:
-    return {
-        "writer": writer, **place._asdict(), "at": said.moment, "kind": said.kind, "entry": said.id or None,
-        "patient": indexed(said.patient), "subject": indexed(said.subject), "org": indexed(said.org),
-        "action": indexed(said.action), "data_class": indexed(said.data_class),
-        "allowed": None if said.allowed is None else int(said.allowed), "reason": said.reason, "rule": said.rule,
-        "basis": said.basis, "documents": " ".join(said.applied).replace("\0", " ") or None,
-        "degraded": int(said.degraded), "line": line,
-    }  # fmt: skip

@@ -18,7 +18,17 @@ from sqlalchemy.exc import IntegrityError
 from ruqsat.core.admission import Changes
 from ruqsat.core.facts import Position
 from ruqsat.core.instant import HOUR, Instant
-from ruqsat.core.policy_release import POLICY, Report, Sidecar, Standing, Step, address_of, encode_texts, open_pack
+from ruqsat.core.policy_release import (
+    POLICY,
+    Released,
+    Report,
+    Sidecar,
+    Standing,
+    Step,
+    address_of,
+    encode_texts,
+    open_pack,
+)
 from ruqsat.errors import PolicyError, StoreUnavailableError
 from ruqsat.stores.sql_facts import Kind, advance_feed, read_position
 from ruqsat.stores.sql_schema import policy_pack, policy_report, policy_step
@@ -39,7 +49,7 @@ _NEWEST = (
     .order_by(_step.generation.desc())
     .limit(1)
 )
-_ACTIVE = _NEWEST.where(_step.kind == "activate")
+_ACTIVE = _NEWEST.where(_step.kind == "activate").add_columns(_step.author, _step.reason, _step.approval)
 _GENERATION = select(func.coalesce(func.max(_step.generation), 0))
 _MUST = _GENERATION.where(_step.kind == "activate", _step.must_apply == 1)
 _REACHED = _GENERATION.where(_step.kind == "activate", _step.address == bindparam("mine"))
@@ -60,7 +70,10 @@ def read_standing(connection: Connection, mine: str) -> tuple[Standing, Position
     must_reach, reached = (int(connection.execute(each, {"mine": mine}).scalar_one()) for each in (_MUST, _REACHED))
     standing = Standing(must_reach=must_reach, reached=reached)
     if active is not None:
-        standing = replace(standing, generation=active.generation, active=active.address, digest=active.digest)
+        release = Released(active.generation, active.author, active.reason, active.approval)
+        standing = replace(
+            standing, generation=active.generation, active=active.address, digest=active.digest, release=release
+        )
     if newest is not None and newest.kind == "stage":
         standing = replace(standing, staged=newest.address, staged_digest=newest.digest)
     return standing, position

@@ -340,6 +340,15 @@ journal_cursor = Table(
     sqlite_strict=True,
 )
 
+journal_erased = Table(
+    "journal_erased",
+    metadata,
+    Column("part", _EXACT, primary_key=True),
+    Column("act", _EXACT, nullable=False),
+    Column("at", _NUMBER, nullable=False),
+    sqlite_strict=True,
+)
+
 outbox = Table(
     "outbox",
     metadata,

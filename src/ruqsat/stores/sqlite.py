@@ -3,12 +3,13 @@
 import logging
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import URL, Connection, Engine, create_engine, delete, inspect, select
 
-from ruqsat.errors import SettingsError
+from ruqsat.errors import SettingsError, StoreUnavailableError
 from ruqsat.stores import migrations
 from ruqsat.stores.sql_lane import ClockReading, Lane, boottime
 from ruqsat.stores.sql_schema import REVISION_TABLE, meta, read_revision, read_token_key
@@ -116,6 +117,22 @@ class Sqlite:
         """Read this machine's clock: nobody else writes to the file."""
         now = boottime()
         return ClockReading(time.time_ns() // 1000, now, now)
+
+    def scrub(self) -> None:
+        """
+        Write the file anew, so that nothing is left in it of what was written over or deleted.
+
+        Every lane must be closed.
+
+        Raises:
+            StoreUnavailableError: it could not be done.
+        """
+        try:
+            with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+                for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                    connection.execute(statement)
+        except sqlite3.Error as error:
+            raise StoreUnavailableError(f"the database could not be written anew: {error}") from error
 
     def release(self) -> None:
         """Let another process have the file."""

@@ -30,7 +30,7 @@ from ruqsat.web.care_models import (
 from ruqsat.web.claims import Identity
 from ruqsat.web.consent_models import read_model
 from ruqsat.web.encounter import read_encounter
-from ruqsat.web.gate import Asked, Gate
+from ruqsat.web.gate import Asked, Gate, note_written
 from ruqsat.web.problems import FieldProblem, Refusal
 
 MOST_ITEMS = 1_000
@@ -164,6 +164,7 @@ def build_care(registry: CareRegistry, gate: Gate, shape: Shape) -> APIRouter:
         mine = [(index, said) for index, said in read if (said["patient"], said["org"]) in allowed]
         done = await registry.report([_report(shape, said, now) for _, said in mine])
         told = {index: result for (index, _), result in zip(mine, done, strict=True)}
+        _note(request, [said for index, said in mine if told[index] == "written"])
         return answered(_summary([(told.get(i, "not_permitted"), why) for i, (_, why) in enumerate(results)], registry))
 
     return router
@@ -241,6 +242,14 @@ async def _allowed(said: Iterable[Mapping[str, Any]], ask: Callable[[Mapping[str
     for first in range(0, len(pairs), _AT_ONCE):
         await asyncio.gather(*(one(*pair) for pair in pairs[first : first + _AT_ONCE]))
     return allowed
+
+
+def _note(request: Request, written: Iterable[Mapping[str, Any]]) -> None:
+    """Let the journal tell what was written of whom, which is less than what the gate let in."""
+    records: dict[str, list[str]] = {}
+    for said in written:
+        records.setdefault(said["patient"], []).append(said["id"])
+    note_written(request, {patient: tuple(ids) for patient, ids in records.items()})
 
 
 def _summary(results: list[tuple[str, list[dict[str, Any]]]], registry: CareRegistry) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from ruqsat.web.consents import build_consents, schemas
 from ruqsat.web.gate import Gate
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.journal import build_journal
+from ruqsat.web.journaled_changes import journal_changes
 from ruqsat.web.notices import Notices, build_notices
 from ruqsat.web.plain_targets import PlainTargets
 from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable, describe_problems
@@ -84,6 +85,7 @@ def build_control(
     app.add_exception_handler(NotConfiguredError, _not_configured)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _not_here)
+    journal_changes(app, decision_point)
     wait_when_asked(app, registries.barrier)
     app.add_middleware(PlainTargets)
 

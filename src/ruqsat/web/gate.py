@@ -30,6 +30,12 @@ DIRECTORY = "directory"
 AUDIT = "audit"
 """The class of an organisation's whole journal, which is no single patient's."""
 
+ADMISSIONS = "ruqsat.admissions"
+"""Key of the scope that holds what was let in, as far as somebody asks: a change is journaled by it."""
+
+WRITTEN = "ruqsat.written"
+"""Key of the scope that holds which records of which patients a call of many has written."""
+
 _MAX_TRACEPARENT = 256
 
 
@@ -67,6 +73,20 @@ class Admitted(Struct, frozen=True):
     basis: str | None
     desk: bool
     entry: str = ""
+
+
+class Admission(Struct, frozen=True):
+    """What was asked and let in, as which action, in which trace."""
+
+    asked: Asked
+    admitted: Admitted
+    action: str
+    traceparent: str | None
+
+
+def note_written(request: Request, records: Mapping[str, tuple[str, ...]]) -> None:
+    """Let the journal tell which records of which patients a call of many has written."""
+    request.scope[WRITTEN] = records
 
 
 class Gate:
@@ -121,14 +141,18 @@ class Gate:
                 launch_patient=identity.launch_patient, subject_demand=asked.demanded or None,
             ),
         )  # fmt: skip
-        answer = await self._decision_point.decide(question, _origin(request, identity))
+        origin = _origin(request, identity)
+        answer = await self._decision_point.decide(question, origin)
         if answer.reason == TRY_LATER:
             raise Refusal(503, TRY_LATER, "this cannot be decided and recorded now; nothing was changed")
         unresolved = asked.patient is None and asked.data_class not in IMPERSONAL
         if unresolved or not answer.decision.allowed:
             # An unknown document and a forbidden one read the same, whatever the reason was.
             raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
-        return Admitted(identity, asked.patient or "", answer.decision.basis, desk, answer.id)
+        admitted = Admitted(identity, asked.patient or "", answer.decision.basis, desk, answer.id)
+        admission = Admission(asked, admitted, question.action.name, origin.traceparent)
+        request.scope.setdefault(ADMISSIONS, []).append(admission)
+        return admitted
 
 
 def is_desk(identity: Identity) -> bool:

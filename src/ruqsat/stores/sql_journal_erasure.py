@@ -1,0 +1,143 @@
+"""
+Erasing a patient from the journals in the database (order §24), for good.
+
+The lines stay, and with them their hashes; what names the patient is written over in each
+of them, and gone from the columns that lines are found by, and from the notices.  The
+hash of each erased part is kept: a line that is shipped later, or again from a folder that
+was put back, arrives with these parts erased.  Such a hash tells nothing of its part, whose
+salt is gone.
+
+As in ``sql_facts``, each function takes a Connection inside a transaction.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, and_, delete, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ruqsat.core.instant import Instant
+from ruqsat.core.journaled import Journaled, Lines, Place, read_line
+from ruqsat.core.line import blanked, erase_of
+from ruqsat.core.line import read_line as read_parts
+from ruqsat.core.outgoing import DELIVERED, ERASED, SKIPPED
+from ruqsat.core.personal import commitment
+from ruqsat.stores.sql_schema import indexed, journal_beside, journal_entry, journal_erased, outbox
+
+T = TypeVar("T")
+
+AT_ONCE = 200
+"""So many lines are erased in one transaction."""
+
+_ASKED_AT_ONCE = 500
+_AT, _BESIDE = journal_entry.c, journal_beside.c
+_PLACE = ("writer", "segment", "number")
+
+
+class ErasedRows(NamedTuple):
+    """How many lines and notices were erased, by whom the lines were written, and how many lines could not be."""
+
+    lines: int = 0
+    notices: int = 0
+    writers: frozenset[str] = frozenset()
+    unerasable: int = 0
+
+
+def still_erased(connection: Connection, lines: Lines) -> Lines:
+    """Return *lines* with the parts erased that were erased before, here or in the folder."""
+    hashes = {
+        commitment(part).decode() for _, _, line in lines.lines if (found := read_parts(line)) for part in found.parts
+    }
+    gone = _marked(connection, hashes)
+    if not gone:
+        return lines
+    return msgspec.structs.replace(lines, lines=tuple([_blank(*each, gone) for each in lines.lines]))
+
+
+def _blank(place: Place, said: Journaled, line: bytes, gone: Collection[bytes]) -> tuple[Place, Journaled, bytes]:
+    blank, parts = blanked(line, lambda parts: [at for at, part in enumerate(parts) if commitment(part) in gone])
+    return place, (read_line(blank) or said) if parts else said, blank
+
+
+def _marked(connection: Connection, hashes: Iterable[str]) -> frozenset[bytes]:
+    found: list[str] = []
+    for some in _batched(sorted(hashes)):
+        found += connection.execute(select(journal_erased.c.part).where(journal_erased.c.part.in_(some))).scalars()
+    return frozenset([each.encode() for each in found])
+
+
+def _batched(all_of_them: list[T]) -> Iterator[list[T]]:
+    return (all_of_them[at : at + _ASKED_AT_ONCE] for at in range(0, len(all_of_them), _ASKED_AT_ONCE))
+
+
+def mark_erased(connection: Connection, parts: Iterable[bytes], act: str, now: Instant) -> None:
+    """Remember that these parts, as they were, are erased by this act."""
+    rows = [{"part": commitment(each).decode(), "act": act, "at": now} for each in parts]
+    made = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    for some in _batched(rows):
+        connection.execute(made(journal_erased).on_conflict_do_nothing(), some)
+
+
+def erase_some(connection: Connection, patients: Collection[str], act: str, now: Instant) -> ErasedRows:
+    """
+    Erase these patients from the next lines that name them, with their notices.
+
+    Returns:
+        What was erased; nothing once there is nothing left.
+    """
+    rows = _next_rows(connection, patients)
+    done = [_erase_row(connection, row, patients, act, now) for row in rows]
+    entries = {row.entry for row in rows} - {None}
+    told = _forget_notices(connection, patients, entries, now)
+    return ErasedRows(sum(done), told, frozenset([row.writer for row in rows]), len(done) - sum(done))
+
+
+def _next_rows(connection: Connection, patients: Collection[str]) -> list[Any]:
+    columns = [_AT[name] for name in (*_PLACE, "entry", "line")]
+    rows = list(connection.execute(select(*columns).where(_AT.patient.in_(patients)).limit(AT_ONCE)))
+    if rows:
+        return rows
+    same = and_(*[_BESIDE[name] == _AT[name] for name in _PLACE])
+    beside = select(*columns).distinct().join(journal_beside, same).where(_BESIDE.patient.in_(patients))
+    return list(connection.execute(beside.limit(AT_ONCE)))
+
+
+def _erase_row(connection: Connection, row: Any, patients: Collection[str], act: str, now: Instant) -> bool:
+    """Erase a line; tell whether it could be: lines of the format before hold everything in the chain."""
+    blank, parts = blanked(bytes(row.line), erase_of(patients))
+    mark_erased(connection, parts, act, now)
+    said = read_line(blank)
+    columns: dict[str, Any] = (
+        {"line": blank} if said is None else journal_row(row.writer, Place(row.segment, row.number), said, blank)
+    )
+    if said is None or said.patient in patients:
+        columns["patient"] = None  # of a line that cannot be erased: at least it is found by nobody's name
+    here = and_(*[_AT[name] == getattr(row, name) for name in _PLACE])
+    connection.execute(update(journal_entry).where(here).values(**columns))
+    beside = and_(*[_BESIDE[name] == getattr(row, name) for name in _PLACE])
+    connection.execute(delete(journal_beside).where(beside, _BESIDE.patient.in_(patients)))
+    return bool(parts)
+
+
+def _forget_notices(connection: Connection, patients: Collection[str], entries: Collection[str], now: Instant) -> int:
+    """Take out of notices whom they name and what they tell; what waited has nothing to tell any more."""
+    its = outbox.c
+    about = or_(its.patient.in_(patients), and_(its.patient.is_(None), its.entry.in_(entries)))
+    whole = or_(its.patient.is_not(None), its.recipient.is_not(None), func.length(its.body) > 0)
+    nothing = {"patient": None, "recipient": None, "body": b"", "claim": None}
+    told = connection.execute(update(outbox).where(about, whole, its.state == DELIVERED).values(**nothing)).rowcount
+    over = nothing | {"state": SKIPPED, "reason": ERASED, "settled_at": func.coalesce(its.settled_at, now)}
+    return told + connection.execute(update(outbox).where(about, whole, its.state != DELIVERED).values(**over)).rowcount
+
+
+def journal_row(writer: str, place: Place, said: Journaled, line: bytes) -> dict[str, Any]:
+    """Return a line as it stands in the table: what it is found by, and the line itself."""
+    return {
+        "writer": writer, **place._asdict(), "at": said.moment, "kind": said.kind, "entry": said.id or None,
+        "patient": indexed(said.patient), "subject": indexed(said.subject), "org": indexed(said.org),
+        "action": indexed(said.action), "data_class": indexed(said.data_class),
+        "allowed": None if said.allowed is None else int(said.allowed), "reason": said.reason, "rule": said.rule,
+        "basis": said.basis, "documents": " ".join(said.applied).replace("\0", " ") or None,
+        "degraded": int(said.degraded), "line": line,
+    }  # fmt: skip

@@ -1,0 +1,216 @@
+"""A patient who is erased is gone from the copies, too: the archive, the database, the notices; and does not come back."""
+
+import asyncio
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import Connection, delete, select
+
+from ruqsat.cli.journal_database import with_copies
+from ruqsat.core.journaled import read_line
+from ruqsat.core.line import read_line as read_parts
+from ruqsat.core.outgoing import ERASED, PENDING, SKIPPED
+from ruqsat.core.personal import commitment
+from ruqsat.settings import load_settings
+from ruqsat.stores import journal_erasure, sql_journal
+from ruqsat.stores.journal_erasure import Elsewhere, Erased, erase_patients
+from ruqsat.stores.journal_folder import list_segments, read_lines
+from ruqsat.stores.journal_segment import DurableJournal
+from ruqsat.stores.sql_duties import SqlDuties
+from ruqsat.stores.sql_journal_erasure import ErasedRows
+from ruqsat.stores.sql_schema import journal_beside, journal_cursor, journal_entry, journal_erased, outbox
+from tests.duties.ground import AT, opened, run
+from tests.duties.test_shipping import lines_there, ship_all, shipper
+from tests.mutants import plant
+
+WHEN = "2026-11-26T03:00:00+00:00"
+TABLES = (journal_entry, journal_beside, journal_erased, outbox)
+
+
+def reading(number: int, *patients: str) -> tuple[bytes, tuple[bytes, ...]]:
+    """Return an allowed reading of these patients' data, with its parts."""
+    entry = {
+        "kind": "decision", "id": f"d-{number}", "at": AT, "allowed": True, "action": "read", "org": "h1",
+        "basis": "consent", "rule": "consent-01", "law": ["R3"], "duties": ["notify_subject"], "data_class": "labs",
+    }  # fmt: skip
+    who: dict[str, Any] = {"subject": f"dr-{number}"}
+    whom: dict[str, Any] = {"patient": patients[0], "resource": f"{patients[0]}-r{number}", "applied": [f"c{number}"]}
+    parts = [who | whom] if len(patients) == 1 else [who, whom, *({"patients_beside": [each]} for each in patients[1:])]
+    return msgspec.json.encode(entry), tuple(map(msgspec.json.encode, parts))
+
+
+async def write(folder: Path, first: int, rounds: int) -> None:
+    """Write readings of Dana, of Bota, and of both in either order."""
+    journal = DurableJournal.open(folder, segment_bytes=3000)
+    for number in range(first, first + 4 * rounds, 4):
+        await journal.append(*reading(number, "p-dana"))
+        await journal.append(*reading(number + 1, "p-bota"))
+        await journal.append(*reading(number + 2, "p-bota", "p-dana"))
+        await journal.append(*reading(number + 3, "p-dana", "p-bota"))
+    await journal.aclose()
+
+
+def dumped(connection: Connection) -> bytes:
+    """Return everything that the tables of journal and notices hold."""
+    cells = [cell for table in TABLES for row in connection.execute(select(table)) for cell in row]
+    return b"\n".join(each if isinstance(each, bytes) else str(each).encode() for each in cells)
+
+
+def bytes_under(*folders: Path) -> bytes:
+    """Return every byte of every file."""
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    return b"".join(path.read_bytes() for path in files)
+
+
+def salts_of(folder: Path, patient: bytes) -> list[bytes]:
+    """Return the salts of the parts that name a patient."""
+    parts = [part for line in read_lines(folder) if (found := read_parts(line)) for part in found.parts]
+    return [msgspec.json.decode(part)["salt"].encode() for part in parts if patient in part]
+
+
+def set_up(url: str, folder: Path, archive: Path) -> list[bytes]:
+    """Write and ship a journal, put its first segment into the archive, write more; return the salts of Dana's parts."""
+    asyncio.run(write(folder, 0, 6))
+    run(url, lambda _, duties: ship_all(shipper(folder, duties)))
+    asyncio.run(write(folder, 100, 2))
+    salts = salts_of(folder, b"p-dana")
+    archive.mkdir()
+    shutil.move(list_segments(folder)[0].path, archive)
+    return salts
+
+
+def erase(url: str, folder: Path, archive: Path | None, module: ModuleType = journal_erasure) -> Erased:
+    """Erase Dana as the command does."""
+    settings = load_settings(auth_listen="off", database_url=url)
+
+    async def work(copies: SqlDuties) -> Erased:
+        elsewhere = Elsewhere(archive, copies)
+        done: Erased = await module.erase_patients(folder, ["p-dana"], "act 12", WHEN, elsewhere=elsewhere)
+        return done
+
+    return asyncio.run(with_copies(settings, work))
+
+
+def test_no_byte_of_an_erased_patient_is_left_anywhere(url: str, tmp_path: Path) -> None:
+    """Not in the folder, the archive, the tables, the file of the database; others' entries and notices stay whole."""
+    folder, archive = tmp_path / "j", tmp_path / "archive"
+    salts = set_up(url, folder, archive)
+    assert run(url, lambda store, _: store.run_reading(dumped, 5)).count(b"p-dana") > 30
+
+    done = erase(url, folder, archive)
+
+    assert (done.parts, done.lines) == (24, 24)
+    rows = done.copies
+    assert isinstance(rows, ErasedRows)
+    assert (rows.lines, rows.notices > 0, rows.unerasable) == (18, True, 0)
+    on_disk = bytes_under(folder, archive, *([tmp_path] if url.startswith("sqlite") else []))
+    in_tables = run(url, lambda store, _: store.run_reading(dumped, 5))
+    for trace in (b"p-dana", *salts, b'"dr-0"', b'c100"'):
+        assert trace not in on_disk, trace
+        assert trace not in in_tables, trace
+
+    kept = [read_line(line) for line in run(url, lambda store, _: lines_there(store))]
+    bota = [each for each in kept if each is not None and "p-bota" in each.patients]
+    assert len(bota) == 18 and all(each.subject for each in bota)
+    assert run(url, lambda store, _: store.run_reading(notices, 5)) == {
+        (None, SKIPPED, ERASED): 18, ("p-bota", PENDING, None): 18,
+    }  # fmt: skip
+
+
+def notices(connection: Connection) -> dict[tuple[Any, ...], int]:
+    """Count the notices by whom they are about, and how they are."""
+    found: dict[tuple[Any, ...], int] = {}
+    for row in connection.execute(select(outbox.c.patient, outbox.c.state, outbox.c.reason)):
+        found[tuple(row)] = found.get(tuple(row), 0) + 1
+    return found
+
+
+def test_what_is_shipped_later_or_again_stays_erased(url: str, tmp_path: Path) -> None:
+    """Lines that had not arrived, and a folder put back from before; a database without the marks brings Dana back."""
+    folder, archive, before = tmp_path / "j", tmp_path / "archive", tmp_path / "before"
+    set_up(url, folder, archive)
+    shutil.copytree(folder, before)
+    erase(url, folder, archive)
+
+    async def again(module: ModuleType = sql_journal) -> bytes:
+        async with opened(url) as (store, duties):
+            await store.run_writing(forget)
+            await ship_all(shipper(before, Planted(duties, module)))
+            return await store.run_reading(dumped, 5)
+
+    def forget(connection: Connection) -> None:
+        for table in (journal_entry, journal_beside, journal_cursor):
+            connection.execute(delete(table))
+
+    async def late() -> bytes:
+        async with opened(url) as (store, duties):
+            await ship_all(shipper(folder, duties))
+            assert len(await lines_there(store)) > 30
+            return await store.run_reading(dumped, 5)
+
+    assert b"p-dana" not in asyncio.run(late())
+    told = asyncio.run(again())
+    assert b"p-dana" not in told and told.count(b"p-bota") > 20
+    planted = plant(sql_journal, "    lines = still_erased(connection, lines)\n", "")
+    assert b"p-dana" in asyncio.run(again(planted))
+
+
+class Planted:
+    """Shipments by another module's ``ship_lines``."""
+
+    def __init__(self, duties: SqlDuties, module: ModuleType) -> None:
+        self._duties, self._module = duties, module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._duties, name)
+
+    async def ship(self, *said: Any) -> Any:
+        """Take in lines."""
+        return await self._duties._lane.run(
+            lambda connection: self._module.ship_lines(connection, *said), 5, commit=True
+        )
+
+
+def test_marks_tell_nothing_and_an_erasure_that_broke_off_is_gone_on_with(url: str, tmp_path: Path) -> None:
+    """A hash of a part with its salt, and the act; the database comes first, and the next try finds what is left."""
+    folder, archive = tmp_path / "j", tmp_path / "archive"
+    set_up(url, folder, archive)
+    parts = [part for line in read_lines(folder) if (found := read_parts(line)) for part in found.parts]
+    broken = plant(journal_erasure, "disk.overwrite(path,", "raise OSError(5, 'Input/output error')  # ")
+    with pytest.raises(Exception, match="Input/output"):
+        erase(url, folder, archive, broken)
+    assert b"p-dana" in bytes_under(folder) and b"p-dana" in bytes_under(archive)
+    assert b"p-dana" not in run(url, lambda store, _: store.run_reading(dumped, 5))
+    done = erase(url, folder, archive)
+    assert done.parts == 24 and done.copies == ErasedRows()
+    assert b"p-dana" not in bytes_under(folder, archive)
+
+    def marks(connection: Connection) -> list[Any]:
+        return [tuple(row) for row in connection.execute(select(journal_erased.c.part, journal_erased.c.act))]
+
+    kept = run(url, lambda store, _: store.run_reading(marks, 5))
+    assert len(kept) == 24 and {act for _, act in kept} == {"act 12"}
+    assert {commitment(part).decode() for part in parts if b"p-dana" in part} <= {mark for mark, _ in kept}
+
+
+def test_a_database_that_is_not_there_stops_the_erasure(tmp_path: Path) -> None:
+    """Nothing is said to be gone while nobody looked where else it is; nothing is made, nothing written over."""
+    asyncio.run(write(tmp_path / "j", 0, 1))
+    with pytest.raises(Exception, match="there is no database"):
+        erase(f"sqlite:///{tmp_path}/none.db", tmp_path / "j", None)
+    assert not (tmp_path / "none.db").exists() and b"p-dana" in bytes_under(tmp_path / "j")
+    with pytest.raises(Exception, match="unknown"):
+        asyncio.run(erase_patients(tmp_path / "j", ["p-dana"], "act 12", WHEN, elsewhere=Elsewhere(None, Away())))
+    assert b"p-dana" in bytes_under(tmp_path / "j")
+
+
+class Away:
+    """A database that does not answer."""
+
+    async def erase(self, *_: object) -> object:
+        """Fail."""
+        raise RuntimeError("unknown")
