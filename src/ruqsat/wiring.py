@@ -168,7 +168,10 @@ async def open_process(
         stack.push_async_callback(cancelled, started(information.probe_forever(int(settings.probe_seconds * SECOND))))
         stage = build_stage(clock) if rehearsal is not None else None
         decides, present = (evaluate, clock) if stage is None else (stage.decide, stage)
-        decision_point = DecisionPoint(policy_set, information, freshness, journal, present, metrics, decides)
+        decision_point = DecisionPoint(
+            policy_set, information, freshness, journal, present, metrics, decides,
+            replayable=settings.journal_replayable and stage is None,
+        )  # fmt: skip
         decision_point.begin()
         auth = doors.forward_auth(
             decision_point, routes, policy_set, signatures, present, open_lookups(settings, routes, metrics, stack)

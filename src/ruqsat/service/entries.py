@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ruqsat.core.facts import Position
+from ruqsat.core.request import EvaluationRequest
 
 Encode = Callable[[Struct], bytes]
 
@@ -33,7 +35,13 @@ class SignedBy(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True, omit_defaults=True):
-    """One line of the journal: what was asked and decided, by which rule, on which ground (order §16, §28)."""
+    """
+    One line of the journal: what was asked and decided, by which rule, on which ground (order §16, §28).
+
+    Attributes:
+        within: How uncertain the clock was: the moment lies at ``at`` or so many microseconds before.
+        can: Blocking duties that the enforcement point could carry out.
+    """
 
     kind: str
     id: str
@@ -58,6 +66,8 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     untold: tuple[str, ...] = ()
     shielded: bool = False
     held: bool = False
+    within: int = 0
+    can: tuple[str, ...] = ()
 
 
 class PolicyEntry(Struct, frozen=True, omit_defaults=True):
@@ -78,7 +88,13 @@ class PolicyEntry(Struct, frozen=True, omit_defaults=True):
 
 
 class Named(Struct, frozen=True, omit_defaults=True):
-    """A personal part: who asked (by which token, signed how), of whom, for which record, by which documents."""
+    """
+    A personal part: who asked (by which token, signed how), of whom, for which record, by which documents.
+
+    Attributes:
+        asked: The question as it was decided, whole.
+        knew: Digests of the facts that it was decided by, in the order of ``core.kept_facts``; empty for nobody.
+    """
 
     subject: str | None = None
     actors: tuple[str, ...] = ()
@@ -89,14 +105,20 @@ class Named(Struct, frozen=True, omit_defaults=True):
     patients_beside: tuple[str, ...] = ()
     signature: SignedBy | None = None
     jti: str | None = None
+    asked: EvaluationRequest | None = None
+    knew: tuple[str, ...] = ()
 
 
 def personal_parts(encode: Encode, named: Named) -> tuple[bytes, ...]:
     """
     Return what names people, as parts: one, unless there are patients beside.
 
-    Then who asked stands apart, and each patient: one of them may be erased alone.
+    Then who asked stands apart, and each patient: one of them may be erased alone.  So does a question
+    that names another patient than the one it is about: it goes with each of them, and nothing else goes with it.
     """
+    if named.asked is not None and names_others(named.asked):
+        question = encode(Named(asked=named.asked, knew=named.knew))
+        return *personal_parts(encode, replace(named, asked=None, knew=())), question
     if not named.patients_beside:
         part = encode(named)
         return (part,) if part != _NOBODY else ()
@@ -106,3 +128,13 @@ def personal_parts(encode: Encode, named: Named) -> tuple[bytes, ...]:
         *[encode(Named(patients_beside=(patient,))) for patient in named.patients_beside],
     ]
     return tuple([part for part in parts if part != _NOBODY])
+
+
+def names_others(question: EvaluationRequest) -> bool:
+    """Tell whether a question may name patients beside the one that it is about."""
+    properties, context = question.resource.properties, question.context
+    if properties is not None and properties.parts is not None:
+        return True
+    return context is not None and (
+        context.legal_request is not None or context.inspection is not None or context.launch_patient is not None
+    )
