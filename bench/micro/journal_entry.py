@@ -32,7 +32,7 @@ from ruqsat.core.facts import (
 from ruqsat.core.kept_facts import known_in
 from ruqsat.core.request import Action, EvaluationRequest, RequestContext, Resource, ResourceProperties, Subject
 from ruqsat.core.signed_note import SigningKey
-from ruqsat.service.entries import Entry, Named, personal_parts
+from ruqsat.service.entries import Entry, Named, names_others, personal_parts
 from ruqsat.stores.journal_disk import Disk
 from ruqsat.stores.journal_segment import DurableJournal
 
@@ -82,9 +82,9 @@ def append_one(journal: DurableJournal, way: str, facts: Facts) -> "asyncio.Futu
     known = known_in(facts)
     named = Named(
         "dr-aliya", (), None, "p-dana", "lab-result-0017", ("c-dana-17",), (), None, None,
-        _ASKED, tuple(["" if each is None else each.digest for each in known]),
+        _encode(_ASKED).decode(), tuple([""if each is None else each.digest for each in known]),
     )  # fmt: skip
-    return journal.append(_encode(_ENTRY), personal_parts(_encode, named), facts=known)
+    return journal.append(_encode(_ENTRY), personal_parts(_encode, named, apart=names_others(_ASKED)), facts=known)
 
 
 async def spent(folder: Path, way: str, key: SigningKey | None) -> tuple[float, float]:

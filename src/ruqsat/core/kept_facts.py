@@ -5,14 +5,15 @@ The line stands in the chain before the first entry of its segment that was deci
 facts, and bears no moment of its own.  It names people, so all of it is one personal part::
 
     {"hash":...,"kind":"facts","of":"patient","sealed":[...],
-     "personal":[{"salt":"...","patient":"p1","digest":"<32 hex>","body":{"id":"p1",...}}]}
+     "personal":[{"salt":"...","digest":"<32 hex>","body":"{\\"id\\":\\"p1\\",...}","patient":"p1"}]}
 
+The facts stand there as a text, so that no word of theirs can be taken for one of the line's.
 An entry names the facts that it was decided by with their digests, in a personal part too:
 few facts can be guessed, so a digest that stays would tell of whoever was erased.
 """
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts, digest_of_facts
 from ruqsat.core.line import read_line
@@ -30,7 +31,7 @@ _SIGN = b'"kind":"facts"'
 
 class _Part(Struct, frozen=True, omit_defaults=True):
     digest: str
-    body: Raw
+    body: str
     patient: str | None = None
 
 
@@ -60,11 +61,11 @@ def facts_line(known: Known) -> tuple[bytes, tuple[bytes, ...]]:
 
     Examples:
         >>> entry, parts = facts_line(SubjectFacts("dana", patient_id="p1"))
-        >>> entry, b'"patient":"p1"' in parts[0], b'"body":{"id":"dana","patient_id":"p1"}' in parts[0]
-        (b'{"kind":"facts","of":"subject"}', True, True)
+        >>> entry, msgspec.json.decode(parts[0])["body"]
+        (b'{"kind":"facts","of":"subject"}', '{"id":"dana","patient_id":"p1"}')
     """
     of, whose = (b"patient", known.id) if isinstance(known, PatientFacts) else (b"subject", known.patient_id)
-    return b'{"kind":"facts","of":"%b"}' % of, (_encode(_Part(known.digest, Raw(_encode(known)), whose)),)
+    return b'{"kind":"facts","of":"%b"}' % of, (_encode(_Part(known.digest, _encode(known).decode(), whose)),)
 
 
 def read_facts_line(line: bytes) -> Kept | None:
@@ -86,7 +87,7 @@ def read_facts_line(line: bytes) -> Kept | None:
         part = msgspec.json.decode(found.parts[0], type=_Part)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-    body = bytes(part.body)
+    body = part.body.encode()
     return Kept(part.digest, head.of, body) if part.digest == digest_of_facts(head.of, body) else None
 
 

@@ -29,7 +29,7 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import JournalError, StoreUnavailableError
 from ruqsat.service.degraded import UNAVAILABLE, is_young, narrowed
-from ruqsat.service.entries import Entry, Named, PolicyEntry, SignedBy, personal_parts
+from ruqsat.service.entries import Entry, Named, PolicyEntry, SignedBy, names_others, personal_parts
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.ports import Clock, Journal
 
@@ -348,9 +348,7 @@ class DecisionPoint:
             self._metrics.unjournaled += 1
         return answer.id
 
-    async def _evaluate(
-        self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin
-    ) -> Evaluated:
+    async def _evaluate(self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin) -> Evaluated:
         subject, patient, context = request.subject.id, _patient_of(request), request.context
         token = None
         if context is not None and context.consistency_token is not None:
@@ -484,13 +482,13 @@ class DecisionPoint:
             _patients_beside(request),
             origin.signature,
             origin.jti,
-            request if known is not None else None,
+            self._encode(request).decode() if known is not None else None,
             tuple(["" if each is None else each.digest for each in known]) if known is not None else (),
         )
         encode, is_emergency = self._encode, self._is_emergency(answer)
         if known is None:
             return self._journal.append(encode(entry), personal_parts(encode, named), emergency=is_emergency)
-        parts = personal_parts(encode, named)
+        parts = personal_parts(encode, named, apart=names_others(request))
         return self._journal.append(encode(entry), parts, emergency=is_emergency, facts=known)
 
     def _is_emergency(self, answer: Answer) -> bool:

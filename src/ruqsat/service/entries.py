@@ -92,7 +92,7 @@ class Named(Struct, frozen=True, omit_defaults=True):
     A personal part: who asked (by which token, signed how), of whom, for which record, by which documents.
 
     Attributes:
-        asked: The question as it was decided, whole.
+        asked: The question as it was decided, whole: a JSON text, so that no word of it is taken for the line's.
         knew: Digests of the facts that it was decided by, in the order of ``core.kept_facts``; empty for nobody.
     """
 
@@ -105,18 +105,18 @@ class Named(Struct, frozen=True, omit_defaults=True):
     patients_beside: tuple[str, ...] = ()
     signature: SignedBy | None = None
     jti: str | None = None
-    asked: EvaluationRequest | None = None
+    asked: str | None = None
     knew: tuple[str, ...] = ()
 
 
-def personal_parts(encode: Encode, named: Named) -> tuple[bytes, ...]:
+def personal_parts(encode: Encode, named: Named, *, apart: bool = False) -> tuple[bytes, ...]:
     """
     Return what names people, as parts: one, unless there are patients beside.
 
-    Then who asked stands apart, and each patient: one of them may be erased alone.  So does a question
-    that names another patient than the one it is about: it goes with each of them, and nothing else goes with it.
+    Then who asked stands apart, and each patient: one of them may be erased alone.  With *apart* so does the
+    question, which names others than the patient it is about: it goes with each of them, and nothing goes with it.
     """
-    if named.asked is not None and names_others(named.asked):
+    if apart:
         question = encode(Named(asked=named.asked, knew=named.knew))
         return *personal_parts(encode, replace(named, asked=None, knew=())), question
     if not named.patients_beside:
