@@ -97,4 +97,3 @@ async def journal_all(
     finally:
         await journal.aclose()
     return answers
-

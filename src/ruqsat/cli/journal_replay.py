@@ -14,12 +14,15 @@ from ruqsat.core.instant import Instant, parse_instant
 from ruqsat.core.pack import load_pack
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.errors import PolicyError, RequestError
-from ruqsat.service.replay import DIFFERENT, MEANINGS, SAME, Replayed, Replayer
+from ruqsat.service.replay import DIFFERENT, ERASED, MEANINGS, NO_RULES, SAME, Replayed, Replayer
 from ruqsat.settings import load_settings
 from ruqsat.stores.journal_folder import read_lines
 from ruqsat.stores.journal_verification import verify_folder
 from ruqsat.stores.policy_shelf import PolicyShelf, Texts, find_released
 from ruqsat.wiring import find_pack
+
+LAWFUL = frozenset({SAME, ERASED, NO_RULES})
+"""What `--strict` accepts: the same answer, and what nobody could make again."""
 
 SHOWN = 100
 """So many differences are printed; all are counted."""
@@ -37,6 +40,9 @@ def replay(
     until: Annotated[str | None, typer.Option("--to", help="RFC 3339 instant: decisions before it.")] = None,
     any_version: Annotated[
         bool, typer.Option("--any-version", help="Try what another version of the product decided, too.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Leave with 1, too, if a policy set or facts that should be there are not.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -59,7 +65,8 @@ def replay(
         print_json({"counts": replayer.counts, "different": different[:SHOWN]})
     else:
         _print(different, replayer.counts)
-    raise typer.Exit(1 if different else 0)
+    unmade = strict and not LAWFUL.issuperset(replayer.counts)
+    raise typer.Exit(1 if different or unmade else 0)
 
 
 def _finder(places: list[Path], database: str | None) -> Callable[[str], PolicySet | None]:

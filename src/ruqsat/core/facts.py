@@ -17,7 +17,6 @@ from msgspec import Struct
 
 from ruqsat.core.instant import Instant
 
-
 _encode = msgspec.json.Encoder().encode
 
 

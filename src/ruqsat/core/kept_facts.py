@@ -40,6 +40,10 @@ class _Head(Struct, frozen=True):
     of: str = ""
 
 
+class _Knowing(Struct, frozen=True):
+    knew: tuple[str, ...] = ()
+
+
 class Kept(Struct, frozen=True):
     """
     What a line of facts says.
@@ -89,6 +93,22 @@ def read_facts_line(line: bytes) -> Kept | None:
         return None
     body = part.body.encode()
     return Kept(part.digest, head.of, body) if part.digest == digest_of_facts(head.of, body) else None
+
+
+def digests_in(part: bytes) -> frozenset[str]:
+    """
+    Return the digests of facts that a personal part of an entry names.
+
+    Examples:
+        >>> sorted(digests_in(b'{"salt":"0","patient":"p1","knew":["ab",""]}'))
+        ['ab']
+        >>> digests_in(b'{"erased":"--"}')
+        frozenset()
+    """
+    try:
+        return frozenset(msgspec.json.decode(part, type=_Knowing).knew) - {""}
+    except (msgspec.MsgspecError, RecursionError):
+        return frozenset()
 
 
 def read_known(kept: Kept) -> Known:

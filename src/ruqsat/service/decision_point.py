@@ -179,7 +179,7 @@ class DecisionPoint:
         replayable: The journal keeps each question whole, and the facts, so that a decision can be made again.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the ports of the centre
         self,
         policy_set: PolicySet,
         information: Information,

@@ -23,6 +23,7 @@ from ruqsat.core.consent_record import ConsentRow
 from ruqsat.core.evidence import ENTRIES, MANIFEST, PROCEEDINGS, SIGNATURE, UNTOLD_BASIS, faults_of, manifest_of
 from ruqsat.core.information_answer import SECRET_AUTHORITIES
 from ruqsat.core.instant import Instant, parse_instant, render_instant
+from ruqsat.core.kept_facts import FACTS
 from ruqsat.core.personal import lifted, of_one
 from ruqsat.core.policy_release import Step
 from ruqsat.core.proceeding import Hour, ProceedingRow
@@ -108,6 +109,8 @@ def _entries(journal: Iterable[bytes], extent: Extent, untold: frozenset[str]) -
             entry = lifted(line)
         except (msgspec.MsgspecError, UnicodeError, RecursionError, AttributeError) as error:
             raise JournalError("a line of the journal cannot be read: see `ruqsat journal verify`") from error
+        if entry.get("kind") == FACTS:
+            continue  # what was known of the person, secret requests too; the registries' own records are handed on
         if entry.get("kind") != "policy":
             if not _is_about(entry, extent):
                 continue
