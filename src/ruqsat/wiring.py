@@ -45,6 +45,7 @@ from ruqsat.service.freshness_metrics import watch_freshness
 from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.journal_views import JournalViews
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.outcomes import Outcomes
 from ruqsat.service.proceeding_clock import ProceedingClock
 from ruqsat.service.proceeding_registry import ProceedingRegistry
 from ruqsat.service.record_registry import RecordRegistry
@@ -58,6 +59,7 @@ from ruqsat.signatures.cms_verifier import CmsVerifier
 from ruqsat.signatures.plug_in import load_plug_in
 from ruqsat.signatures.trust import RevocationLists, Trust, load_trust
 from ruqsat.stores.journal_key import load_signing_key
+from ruqsat.stores.journal_receipts import JournalReceipts
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.policy_examiner import examine_in_child
 from ruqsat.stores.policy_releases import Releases
@@ -68,6 +70,7 @@ from ruqsat.stores.sql_database import is_postgres
 from ruqsat.stores.sql_duties import SqlDuties
 from ruqsat.stores.sql_journal_views import SqlJournalViews
 from ruqsat.web.control import Registries, build_control
+from ruqsat.web.follow_ups import FollowUps
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.listeners import Companion, Listener
 
@@ -203,6 +206,7 @@ async def open_process(
             "token": lambda: freshness.issue_token(information.newest),
             "now": clock.stamp if stage is None else lambda: stage.now().lo,
         }
+        receipts = JournalReceipts(settings.journal_dir)
         registries = _registries(
             store, information, seal, about, _bounded(signatures),
             (
@@ -210,7 +214,7 @@ async def open_process(
                 keep_proceedings(stack, store, information, seal, working_days(settings), about),
                 JournalViews(
                     SqlJournalViews(store), information, store.token_key,
-                    lambda: decision_point.policy_set, about["now"],
+                    lambda: decision_point.policy_set, about["now"], receipts,
                 ),
             ), barrier,
         )  # fmt: skip
@@ -218,8 +222,11 @@ async def open_process(
             decision_point, store, information, clock, token_key=store.token_key,
             per_minute=settings.search_candidates_per_minute,
         )  # fmt: skip
+        outcomes = Outcomes(decision_point, SqlJournalViews(store), about["now"])
+        decision_point.on_permit = outcomes.remember
+        follow_ups = FollowUps(outcomes, receipts, decision_point.record, about["now"])
         apps = {
-            "json": doors.authzen(decision_point, search)
+            "json": doors.authzen(decision_point, search, follow_ups)
             if stage is None or rehearsal is None
             else build_json_for_tests(decision_point, stage, information, freshness, administration, rehearsal),
             "auth": auth,

@@ -205,6 +205,7 @@ class DecisionPoint:
         self._encode = msgspec.json.Encoder().encode
         self._policy_told: bytes | None = None
         self._untold: bytes | None = None
+        self.on_permit: Callable[[str, Origin, str | None], None] | None = None
         self._telling: asyncio.Future[None] | None = None
 
     async def decide(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet | None = None) -> Answer:
@@ -240,6 +241,8 @@ class DecisionPoint:
         except JournalError:
             self._untold = self._policy_told
             answer = self._answer(deny("deny.audit_unavailable"), policy_set, answer.id)
+        if self.on_permit is not None and answer.decision.allowed:
+            self.on_permit(answer.id, origin, _org_of(request, facts))
         self._metrics.decided(origin.listener, answer.decision.reason, time.perf_counter() - began)
         return answer
 
@@ -454,7 +457,7 @@ class DecisionPoint:
             decision.reason,
             answer.policy,
             said.roles if said is not None and said.roles is not None else who.roles if who is not None else None,
-            said.org if said is not None and said.org is not None else who.org if who is not None else None,
+            _org_of(request, facts),
             request.action.name,
             context.purpose if context is not None else None,
             request.resource.type,
@@ -510,6 +513,12 @@ def _capabilities(request: EvaluationRequest, origin: Origin) -> frozenset[str]:
 @lru_cache(maxsize=256)
 def _in_order(capabilities: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted(capabilities))
+
+
+def _org_of(request: EvaluationRequest, facts: Facts | None) -> str | None:
+    """Return the organisation that somebody asks for: the one stated, else the directory's."""
+    said, who = request.subject.properties, facts.subject if facts is not None else None
+    return said.org if said is not None and said.org is not None else who.org if who is not None else None
 
 
 def _is_degraded(facts: Facts | None) -> bool:

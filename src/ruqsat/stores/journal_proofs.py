@@ -16,6 +16,14 @@ from ruqsat.errors import JournalError
 from ruqsat.stores.journal_folder import checkpoint_path, list_checkpoints, list_segments, segment_path
 
 
+class NoReceiptError(JournalError):
+    """There is no receipt; ``code``: no such entry (``unknown-entry``), or none yet (``not-signed-yet``)."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
 class _Id(Struct):
     id: str = ""
     kind: str = ""
@@ -42,17 +50,21 @@ def make_receipt(folder: Path, entry: str, *, without_personal: bool = False) ->
     Return the receipt of the entry with this id.
 
     Raises:
-        JournalError: there is no such entry, or no checkpoint vouches for it yet.
+        NoReceiptError: there is no such entry, or no checkpoint vouches for it yet.
+        JournalError: the folder cannot be read.
     """
+    named = msgspec.json.encode(entry)
     try:
         for segment in reversed(list_segments(folder)):
+            if named not in segment.path.read_bytes():
+                continue
             lines = _lines(segment.path)
             index = _find(lines, entry)
             if index is not None:
                 return _receipt(folder, segment.number, lines, index, without_personal)
     except OSError as problem:
         raise JournalError(f"`{folder}` cannot be read: {problem.strerror}") from problem
-    raise JournalError(f"the journal has no entry `{entry}`")
+    raise NoReceiptError("unknown-entry", f"the journal has no entry `{entry}`")
 
 
 def prove_growth(folder: Path, kept: Checkpoint) -> ConsistencyProof:
@@ -94,11 +106,12 @@ def _step(folder: Path, at: Checkpoint, following: Checkpoint, note: str, lines:
 
 def _receipt(folder: Path, segment: int, lines: list[bytes], index: int, without_personal: bool) -> Receipt:
     if not checkpoint_path(folder, segment).exists():
-        raise JournalError("no checkpoint vouches for this entry yet")
+        raise NoReceiptError("not-signed-yet", "no checkpoint vouches for this entry yet: is a key set?")
     note = newest_note(folder, segment)
     checkpoint = read_checkpoint(split_note(note)[0])
     if checkpoint.size <= index:
-        raise JournalError("no checkpoint vouches for this entry yet: try again after the next one")
+        sentence = "no checkpoint vouches for this entry yet: try again after the next one"
+        raise NoReceiptError("not-signed-yet", sentence)
     line = without_parts(lines[index]) if without_personal else lines[index]
     path = prove_inclusion(_leaves(lines[: checkpoint.size]), index)
     return Receipt(line.decode().removesuffix("\n"), index, _hexed(path), note)
@@ -113,7 +126,7 @@ def without_parts(line: bytes) -> bytes:
 
 
 def _find(lines: list[bytes], entry: str) -> int | None:
-    """Return where the entry stands; of several with one id (one that was not sent) the decision."""
+    """Return where the entry stands; of several with one id (not sent, outcomes) the decision, which is the first."""
     named = msgspec.json.encode(entry)
     found = [at for at, line in enumerate(lines) if named in line and _says(line).id == entry]
     decisions = [at for at in found if _says(lines[at]).kind != "not_sent"]

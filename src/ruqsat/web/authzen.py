@@ -22,6 +22,7 @@ from ruqsat.service.search import Search, SearchRefusedError, Target
 from ruqsat.web.batch import MAX_BATCH_BYTES, answer_batch, read_batch
 from ruqsat.web.batch import Decides as BatchDecides
 from ruqsat.web.enforcement_points import CHALLENGE, Door, EnforcementPoint
+from ruqsat.web.follow_ups import ENTRIES, OUTCOMES, RECEIPT, FollowUps
 from ruqsat.web.load import Load
 from ruqsat.web.protocol import CYCLE, reply_at_once, take_body
 from ruqsat.web.search import SEARCH, SEARCHES, read_search, write_page
@@ -59,6 +60,7 @@ class AuthZen:
         load: What is under way, with the other listeners that decide.
         metadata: What discovery answers; None where no public address is configured.
         search: Finds what is allowed, for points that may search; None where nobody may.
+        follow_ups: Takes outcomes of decisions, and hands out their receipts.
     """
 
     def __init__(
@@ -68,9 +70,10 @@ class AuthZen:
         metadata: bytes | None = None,
         load: Load | None = None,
         search: Search | None = None,
+        follow_ups: FollowUps | None = None,
     ) -> None:
         self._decision_point = decision_point
-        self._search = search
+        self._search, self._follow_ups = search, follow_ups
         self._door = door
         self._load = load or Load()
         self._metadata = metadata
@@ -99,6 +102,8 @@ class AuthZen:
                     await self._find(SEARCHES[scope["path"]], point, origin, receive, send, extra)
             elif scope["path"] == METADATA and self._metadata is not None:
                 await self._discovery(scope, send, extra)
+            elif self._follow_ups is not None and scope["path"].startswith("/v1/"):
+                await self._follow(self._follow_ups, scope, content_type, point, receive, send, extra)
             else:
                 await say(send, 404, f"no such endpoint: expected POST {EVALUATION}, {EVALUATIONS} or {SEARCH}…", extra)
         except RequestError as error:
@@ -166,6 +171,33 @@ class AuthZen:
         finally:
             self._load.leave()
         await reply(send, 200, JSON, write_page(question, page), extra)
+
+    async def _follow(
+        self, follow_ups: FollowUps, scope: Scope, content_type: bytes | None, point: EnforcementPoint,
+        receive: Receive, send: Send, extra: Headers,
+    ) -> None:  # fmt: skip
+        path = scope["path"]
+        if path == OUTCOMES:
+            if not await _is_json_post(scope, content_type, send, extra):
+                return
+            work = follow_ups.report(await read_on(await receive(), receive), point)
+        elif path.startswith(ENTRIES) and path.endswith(RECEIPT) and scope["method"] == "GET":
+            work = follow_ups.receipt(path, point)
+        else:
+            await say(send, 404, f"no such endpoint: expected POST {OUTCOMES} or GET {ENTRIES}…{RECEIPT}", extra)
+            return
+        if not self._load.enter():
+            work.close()
+            await say(send, 503, _OVERLOADED, [*extra, _RETRY])
+            return
+        try:
+            status, said = await work
+        finally:
+            self._load.leave()
+        if isinstance(said, bytes):
+            await reply(send, status, JSON, said, [*extra, (b"cache-control", b"no-store")])
+        else:
+            await say(send, status, said, extra)
 
     async def _discovery(self, scope: Scope, send: Send, extra: Headers) -> None:
         if scope["method"] not in ("GET", "HEAD") or self._metadata is None:
