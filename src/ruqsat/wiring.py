@@ -206,7 +206,6 @@ async def open_process(
             "token": lambda: freshness.issue_token(information.newest),
             "now": clock.stamp if stage is None else lambda: stage.now().lo,
         }
-        receipts = JournalReceipts(settings.journal_dir)
         registries = _registries(
             store, information, seal, about, _bounded(signatures),
             (
@@ -214,7 +213,7 @@ async def open_process(
                 keep_proceedings(stack, store, information, seal, working_days(settings), about),
                 JournalViews(
                     SqlJournalViews(store), information, store.token_key,
-                    lambda: decision_point.policy_set, about["now"], receipts,
+                    lambda: decision_point.policy_set, about["now"], JournalReceipts(settings.journal_dir),
                 ),
             ), barrier,
         )  # fmt: skip
@@ -222,11 +221,8 @@ async def open_process(
             decision_point, store, information, clock, token_key=store.token_key,
             per_minute=settings.search_candidates_per_minute,
         )  # fmt: skip
-        outcomes = Outcomes(decision_point, SqlJournalViews(store), about["now"])
-        decision_point.on_permit = outcomes.remember
-        follow_ups = FollowUps(outcomes, receipts, decision_point.record, about["now"])
         apps = {
-            "json": doors.authzen(decision_point, search, follow_ups)
+            "json": doors.authzen(decision_point, search, _follow_ups(decision_point, store, settings, about["now"]))
             if stage is None or rehearsal is None
             else build_json_for_tests(decision_point, stage, information, freshness, administration, rehearsal),
             "auth": auth,
@@ -249,6 +245,15 @@ def _looking(stack: AsyncExitStack, sessions: BreakGlass) -> BreakGlass:
     """Begin to look for reviews that are overdue."""
     stack.push_async_callback(cancelled, started(sessions.look_forever()))
     return sessions
+
+
+def _follow_ups(
+    decision_point: DecisionPoint, store: SqlStore, settings: Settings, now: Callable[[], Instant]
+) -> FollowUps:
+    """Begin to remember whose permits were given, and return what takes their outcomes."""
+    outcomes = Outcomes(decision_point, SqlJournalViews(store), now)
+    decision_point.on_permit = outcomes.remember
+    return FollowUps(outcomes, JournalReceipts(settings.journal_dir), decision_point.record, now)
 
 
 def _settle_garbage() -> None:

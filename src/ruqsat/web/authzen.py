@@ -38,6 +38,7 @@ EVALUATIONS = "/access/v1/evaluations"
 METADATA = "/.well-known/authzen-configuration"
 JSON = b"application/json"
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+_NO_SUCH = f"no such endpoint: expected POST {EVALUATION}, {EVALUATIONS}, {SEARCH}… or {OUTCOMES}"
 _OVERLOADED = "the decision point has too much under way; nothing was allowed"
 _RETRY = (b"retry-after", b"1")
 _MAX_TRACEPARENT = 256
@@ -102,10 +103,8 @@ class AuthZen:
                     await self._find(SEARCHES[scope["path"]], point, origin, receive, send, extra)
             elif scope["path"] == METADATA and self._metadata is not None:
                 await self._discovery(scope, send, extra)
-            elif self._follow_ups is not None and scope["path"].startswith("/v1/"):
-                await self._follow(self._follow_ups, scope, content_type, point, receive, send, extra)
             else:
-                await say(send, 404, f"no such endpoint: expected POST {EVALUATION}, {EVALUATIONS} or {SEARCH}…", extra)
+                await self._follow(scope, content_type, point, receive, send, extra)
         except RequestError as error:
             await say(send, 400, str(error), extra)
         except SearchRefusedError as error:
@@ -173,10 +172,13 @@ class AuthZen:
         await reply(send, 200, JSON, write_page(question, page), extra)
 
     async def _follow(
-        self, follow_ups: FollowUps, scope: Scope, content_type: bytes | None, point: EnforcementPoint,
-        receive: Receive, send: Send, extra: Headers,
+        self, scope: Scope, content_type: bytes | None, point: EnforcementPoint, receive: Receive, send: Send,
+        extra: Headers,
     ) -> None:  # fmt: skip
-        path = scope["path"]
+        follow_ups, path = self._follow_ups, scope["path"]
+        if follow_ups is None:
+            await say(send, 404, _NO_SUCH, extra)
+            return
         if path == OUTCOMES:
             if not await _is_json_post(scope, content_type, send, extra):
                 return
@@ -184,7 +186,7 @@ class AuthZen:
         elif path.startswith(ENTRIES) and path.endswith(RECEIPT) and scope["method"] == "GET":
             work = follow_ups.receipt(path, point)
         else:
-            await say(send, 404, f"no such endpoint: expected POST {OUTCOMES} or GET {ENTRIES}…{RECEIPT}", extra)
+            await say(send, 404, _NO_SUCH, extra)
             return
         if not self._load.enter():
             work.close()
