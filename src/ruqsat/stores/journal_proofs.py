@@ -1,15 +1,15 @@
 """Making proofs from a journal on disk.  Reads only; may be run beside a serving process."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from ruqsat.core.checkpoint import Checkpoint, leaf_of, read_checkpoint
-from ruqsat.core.journal_proof import ConsistencyProof, Crossing, Receipt, Step
+from ruqsat.core.journal_proof import ConsistencyProof, Crossing, Inclusion, LineProof, Receipt, Step
 from ruqsat.core.line import hash_of, read_line
-from ruqsat.core.merkle import prove_consistency, prove_inclusion
+from ruqsat.core.merkle import prove_consistency, prove_inclusion, prove_inclusions
 from ruqsat.core.personal import erased
 from ruqsat.core.signed_note import split_note
 from ruqsat.errors import JournalError
@@ -65,6 +65,38 @@ def make_receipt(folder: Path, entry: str, *, without_personal: bool = False) ->
     except OSError as problem:
         raise JournalError(f"`{folder}` cannot be read: {problem.strerror}") from problem
     raise NoReceiptError("unknown-entry", f"the journal has no entry `{entry}`")
+
+
+def prove_lines(folders: Sequence[Path], lines: Sequence[bytes]) -> Inclusion:
+    """
+    Return the proofs that *lines* are in the signed journals of *folders*; a line that is not signed yet has none.
+
+    Raises:
+        JournalError: a folder or a checkpoint cannot be read.
+    """
+    wanted = {hash_of(line): number for number, line in enumerate(lines, 1)}
+    notes, proofs = list[str](), list[LineProof]()
+    for folder in folders:
+        try:
+            for segment in list_segments(folder):
+                if checkpoint_path(folder, segment.number).exists():
+                    note = newest_note(folder, segment.number)
+                    found = _proofs(_lines(segment.path), note, wanted, len(notes))
+                    proofs += found
+                    notes += [note] if found else []
+        except (OSError, ValueError) as problem:
+            raise JournalError(f"`{folder}` proves nothing: {problem}") from problem
+    return Inclusion(tuple(notes), tuple(sorted(proofs, key=lambda proof: proof.line)))
+
+
+def _proofs(lines: list[bytes], note: str, wanted: Mapping[bytes, int], number: int) -> list[LineProof]:
+    signed = lines[: read_checkpoint(split_note(note)[0]).size]
+    places = [place for place, line in enumerate(signed) if hash_of(line) in wanted]
+    paths = prove_inclusions(_leaves(signed), places)
+    return [
+        LineProof(wanted[hash_of(signed[place])], place, _hexed(path), number)
+        for place, path in zip(places, paths, strict=True)
+    ]
 
 
 def prove_growth(folder: Path, kept: Checkpoint) -> ConsistencyProof:
