@@ -22,6 +22,7 @@ from ruqsat.service.verifications import Verifications
 from ruqsat.settings import BLOCKING_DUTIES, Settings
 from ruqsat.web.authzen import AuthZen, build_metadata
 from ruqsat.web.enforcement_points import App, Door, EnforcementPoints, Guarded, read_points
+from ruqsat.web.follow_ups import FollowUps
 from ruqsat.web.forward_auth import Aids, ForwardAuth
 from ruqsat.web.forward_auth.signed import Signatures
 from ruqsat.web.identity import TokenVerifier
@@ -62,7 +63,7 @@ class Doors(Struct, frozen=True):
             decision_point, self.verifier, routes, policy_set, door, self.load, Aids(signatures, lookups)
         )
 
-    def authzen(self, decision_point: DecisionPoint, search: Search) -> AuthZen:
+    def authzen(self, decision_point: DecisionPoint, search: Search, follow_ups: FollowUps | None = None) -> AuthZen:
         """Return what applications ask."""
         settings = self.settings
         opened = Door.opened(
@@ -71,7 +72,7 @@ class Doors(Struct, frozen=True):
         door = self.points.door("json", opened)
         public = settings.public_url
         metadata = None if public is None else build_metadata(public, search=door.lets_search)
-        return AuthZen(decision_point, door, metadata, self.load, search)
+        return AuthZen(decision_point, door, metadata, self.load, search, follow_ups)
 
     def guarded(self, control: App) -> Guarded:
         """Return the control application behind its door."""

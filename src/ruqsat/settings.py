@@ -68,6 +68,9 @@ class Settings(BaseSettings):
         le=1 << 30,
         description="how much of the disk is held for entries of emergencies; 0: nothing",
     )
+    journal_replayable: bool = Field(
+        True, description="the journal keeps whole questions and the facts they were decided by, for `journal replay`"
+    )
     journal_ship: bool = Field(True, description="the journal goes into the database, and people are told of it")
     journal_keep_days: int = Field(
         90,

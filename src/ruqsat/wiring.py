@@ -45,6 +45,7 @@ from ruqsat.service.freshness_metrics import watch_freshness
 from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.journal_views import JournalViews
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.outcomes import Outcomes
 from ruqsat.service.proceeding_clock import ProceedingClock
 from ruqsat.service.proceeding_registry import ProceedingRegistry
 from ruqsat.service.record_registry import RecordRegistry
@@ -58,6 +59,7 @@ from ruqsat.signatures.cms_verifier import CmsVerifier
 from ruqsat.signatures.plug_in import load_plug_in
 from ruqsat.signatures.trust import RevocationLists, Trust, load_trust
 from ruqsat.stores.journal_key import load_signing_key
+from ruqsat.stores.journal_receipts import JournalReceipts
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.policy_examiner import examine_in_child
 from ruqsat.stores.policy_releases import Releases
@@ -68,6 +70,7 @@ from ruqsat.stores.sql_database import is_postgres
 from ruqsat.stores.sql_duties import SqlDuties
 from ruqsat.stores.sql_journal_views import SqlJournalViews
 from ruqsat.web.control import Registries, build_control
+from ruqsat.web.follow_ups import FollowUps
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.listeners import Companion, Listener
 
@@ -172,7 +175,10 @@ async def open_process(
         stack.push_async_callback(cancelled, started(information.probe_forever(int(settings.probe_seconds * SECOND))))
         stage = build_stage(clock) if rehearsal is not None else None
         decides, present = (evaluate, clock) if stage is None else (stage.decide, stage)
-        decision_point = DecisionPoint(policy_set, information, freshness, journal, present, metrics, decides)
+        decision_point = DecisionPoint(
+            policy_set, information, freshness, journal, present, metrics, decides,
+            replayable=settings.journal_replayable and stage is None,
+        )  # fmt: skip
         decision_point.begin(in_force.release)
         auth = doors.forward_auth(
             decision_point, routes, policy_set, signatures, present, open_lookups(settings, routes, metrics, stack)
@@ -211,7 +217,7 @@ async def open_process(
                 keep_proceedings(stack, store, information, seal, working_days(settings), about),
                 JournalViews(
                     SqlJournalViews(store), information, store.token_key,
-                    lambda: decision_point.policy_set, about["now"],
+                    lambda: decision_point.policy_set, about["now"], JournalReceipts(settings.journal_dir),
                 ),
             ), barrier,
         )  # fmt: skip
@@ -220,7 +226,7 @@ async def open_process(
             per_minute=settings.search_candidates_per_minute,
         )  # fmt: skip
         apps = {
-            "json": doors.authzen(decision_point, search)
+            "json": doors.authzen(decision_point, search, _follow_ups(decision_point, store, settings, about["now"]))
             if stage is None or rehearsal is None
             else build_json_for_tests(decision_point, stage, information, freshness, administration, rehearsal),
             "auth": auth,
@@ -255,6 +261,15 @@ def _looking(stack: AsyncExitStack, sessions: BreakGlass) -> BreakGlass:
     """Begin to look for reviews that are overdue."""
     stack.push_async_callback(cancelled, started(sessions.look_forever()))
     return sessions
+
+
+def _follow_ups(
+    decision_point: DecisionPoint, store: SqlStore, settings: Settings, now: Callable[[], Instant]
+) -> FollowUps:
+    """Begin to remember whose permits were given, and return what takes their outcomes."""
+    outcomes = Outcomes(decision_point, SqlJournalViews(store), now)
+    decision_point.on_permit = outcomes.remember
+    return FollowUps(outcomes, JournalReceipts(settings.journal_dir), decision_point.record, now)
 
 
 def _settle_garbage() -> None:

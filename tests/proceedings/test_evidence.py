@@ -14,15 +14,19 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from ruqsat.core.evidence import MANIFEST, SIGNATURE, manifest_of, read_manifest
+from ruqsat.core.evidence import ENTRIES, INCLUSION, MANIFEST, SIGNATURE, manifest_of, read_manifest
+from ruqsat.core.line import build_line
 from ruqsat.core.personal import lifted
 from ruqsat.service.evidence import faults
 from ruqsat.stores.evidence_file import read_archive, write_archive
+from ruqsat.stores.journal_key import make_signing_key
 from tests.process.starter import run_cli
 from tests.registry.record_documents import CHECK, whole
 from tests.web.test_consents import KEY, etag
 from tests.web.test_proceedings import ASKED, DEMANDED, RECORD, begin, step
 from tests.web.test_records import serving
+
+NAME = "clinic.example/a"
 
 
 class Made:
@@ -58,7 +62,10 @@ class Made:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     """A process in which a patient asked, demanded, had a record destroyed; a court and a secret body asked too."""
     folder = tmp_path_factory.mktemp("evidence")
-    for api in serving(folder):
+    for name in ("journal", "other-journal"):
+        key = make_signing_key(folder / f"{name}.pem", NAME)
+        (folder / f"{name}.key").write_text(str(key.verifier))
+    for api in serving(folder, journal_key_file=str(folder / "journal.pem"), journal_name=NAME):
         begin(api, "reg_saltanat", ASKED)
         begin(api, "reg_saltanat", ASKED | {"patient": "p-marat"})
         row = begin(api, "dana", DEMANDED | RECORD)
@@ -106,6 +113,37 @@ def test_a_package_holds_what_was_done_with_one_persons_data(made: Made) -> None
     assert made.export("no-key.zip", "--personal").returncode == 2
     again = made.export("plain.zip")
     assert (again.returncode, "cannot be written" in again.stderr) == (2, True)
+
+
+def test_the_lines_of_the_journal_are_proved_to_be_those_that_were_signed(made: Made) -> None:
+    """By the journal's key all of them; by another none; a line written anew, or a proof of another line, is a fault."""
+    made.export("proved.zip")
+    good = made.verify("proved.zip", "--journal-key", str(made.folder / "journal.key"))
+    bad = made.verify("proved.zip", "--journal-key", str(made.folder / "other-journal.key"))
+    files = read_archive(made.folder / "proved.zip")
+    held = len(lines(files, ENTRIES))
+    assert held > 5
+    assert f"{held} of {held} lines of the journal proved, by the keys that were named" in good.stdout, good.stdout
+    assert (good.returncode, bad.returncode) == (0, 1)
+    assert "signatures were not looked at" in made.verify("proved.zip").stdout
+    assert not any(b'"kind":"facts"' in line for line in files[ENTRIES].splitlines())
+
+    about = {name: value for name, value in json.loads(files[MANIFEST]).items() if name not in ("files", "format")}
+    rewritten = []
+    for line in files[ENTRIES].splitlines(keepends=True):
+        entry = json.loads(line)
+        prev, number, parts = entry["prev"], entry["n"], entry.pop("personal", [])
+        for name in ("hash", "prev", "n", "sealed"):
+            entry.pop(name, None)
+        told = json.dumps(entry, separators=(",", ":")).replace("allow.", "allow!").encode()
+        parts = [json.dumps(part, separators=(",", ":")).encode() for part in parts]
+        rewritten.append(build_line(prev.encode(), number, told, parts)[0])
+    moved = files[INCLUSION].replace(b'"line":1,', b'"line":2,', 1)
+    for name, text in ((ENTRIES, b"".join(rewritten)), (INCLUSION, moved), (INCLUSION, b"{")):
+        changed = {key: value for key, value in files.items() if key != MANIFEST} | {name: text}
+        found = list(faults(changed | {MANIFEST: manifest_of(changed, about)}, None))
+        assert found, name
+        assert all(INCLUSION in each for each in found)
 
 
 def test_what_must_not_be_handed_on_is_left_out_and_counted(made: Made) -> None:

@@ -34,7 +34,8 @@ def test_answer_has_a_receipt_and_a_patient_can_be_erased(tmp_path: Path) -> Non
         tmp_path, "journal", "erase", journal, "--patient", "p-dana", "--act", "act 12", "--key-file", str(key_file),
         "--name", NAME,
     )  # fmt: skip
-    assert erased.stdout == "1 personal part erased in 1 line\nin the database: 1 line, 1 notice\n"
+    told = "3 personal parts erased in 3 lines\nin the database: 3 lines, 1 notice\n"
+    assert erased.stdout == told  # of the decision, and of what was known of both
     texts = b"".join(path.read_bytes() for path in (tmp_path / "journal").glob("*.jsonl"))
     assert not any(name in texts for name in PERSONAL)
     with serving(tmp_path, **signing) as sidecar:

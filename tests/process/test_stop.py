@@ -157,7 +157,9 @@ def test_stopping_sidecar_answers_everyone_it_let_in(tmp_path: Path) -> None:
     with serving(tmp_path, **{f"{name}_listen": address for name, address in addresses.items()}) as again:
         assert again.evaluate().json()["decision"] is True
         assert again.stop() == 0
-    assert [entry["kind"] for entry in entries_in(tmp_path / "journal")[before:]] == ["segment", "policy", "decision"]
+    assert [entry["kind"] for entry in entries_in(tmp_path / "journal")[before:]] == [
+        "segment", "policy", "facts", "facts", "decision",
+    ]  # fmt: skip
 
 
 def test_idle_connections_do_not_hold_up_a_stop(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ruqsat.cli.output import console, plural
-from ruqsat.core.evidence import MANIFEST, SIGNATURE, read_manifest
+from ruqsat.core.evidence import MANIFEST, SIGNATURE, proved_lines, read_manifest
 from ruqsat.core.instant import parse_instant
 from ruqsat.core.pack import VOCABULARY
 from ruqsat.core.proceeding import Hour
@@ -27,6 +28,8 @@ from ruqsat.stores.evidence_file import (
     write_archive,
 )
 from ruqsat.stores.journal_folder import read_lines
+from ruqsat.stores.journal_key import read_verifier_key
+from ruqsat.stores.journal_proofs import prove_lines
 from ruqsat.stores.journal_prune import refuse_pruned
 from ruqsat.stores.policy_folder import load_texts
 from ruqsat.stores.sql import SqlStore
@@ -64,7 +67,7 @@ def export(
     for folder in folders:
         refuse_pruned(folder, extent.since)
     journal = chain.from_iterable(map(read_lines, folders))
-    files = build_package(found, journal, extent, hour, seal)
+    files = build_package(found, journal, extent, hour, seal, partial(prove_lines, folders))
     if key is not None:
         files[SIGNATURE] = sign(files, key)
     write_archive(output, files)
@@ -76,10 +79,15 @@ def export(
 def verify(
     package: Annotated[Path, typer.Argument(help="The archive.")],
     key: Annotated[Path | None, typer.Option(help="Ed25519 public key, PEM, that must have signed it.")] = None,
+    journal_key: Annotated[
+        list[str] | None,
+        typer.Option(help="Verifier key of a journal, or its file, that must have signed it."),
+    ] = None,
 ) -> None:
     """Tell whether a package is as it was made; needs nothing but the package. Exit 1 if not."""
     files = read_archive(package)
-    found = list(faults(files, None if key is None else _bytes(key)))
+    keys = tuple([read_verifier_key(each) for each in journal_key or ()])
+    found = list(faults(files, None if key is None else _bytes(key), keys))
     out = console()
     for each in found:
         out.print(f"error: {each}")
@@ -88,6 +96,9 @@ def verify(
     manifest, signer = read_manifest(files[MANIFEST]), signer_of(files)
     if manifest is not None:
         out.print(f"as it was made: {plural(len(manifest.files), 'file')}, {manifest.since} to {manifest.until}")
+    proved, lines = proved_lines(files)
+    trusted = "by the keys that were named" if keys else "by checkpoints whose signatures were not looked at"
+    out.print(f"{proved} of {plural(lines, 'line')} of the journal proved, {trusted}")
     if signer is None:
         out.print("not signed: whoever holds it could have made it anew")
     elif key is None:

@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from ruqsat.cli import journal_archive, journal_proofs, journal_prune
+from ruqsat.cli import journal_archive, journal_outcomes, journal_proofs, journal_prune, journal_replay
 from ruqsat.cli.output import console, plural
 from ruqsat.core.checkpoint import Checkpoint
 from ruqsat.core.journal_proof import Receipt, read_proof, verify_growth, verify_receipt
@@ -39,6 +39,8 @@ def journal() -> None:
 
 
 app.command("prune")(journal_prune.prune)
+app.command("replay")(journal_replay.replay)
+app.command("outcomes")(journal_outcomes.outcomes)
 
 
 @app.command()

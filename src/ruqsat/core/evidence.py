@@ -2,19 +2,21 @@
 The evidence package for the authority (order §23), as named files: what it holds, and whether it still does.
 
 A manifest lists every file with its digest; lines of the journal carry their own hash as well, acts of destruction
-their digest.  Nothing but the package is needed to see whether it was altered.  Whether a line of the journal is all
-that there is, only a proof of inclusion against a signed checkpoint shows: ``journal/inclusion.json`` is kept for it.
+their digest.  Nothing but the package is needed to see whether it was altered.  That a line of the journal is one
+of a journal that was signed, the proofs in ``journal/inclusion.json`` show; that none was left out, nothing in it can.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from ruqsat.core.journal_proof import Inclusion, false_proofs
 from ruqsat.core.line import read_line
 from ruqsat.core.proceeding import digest_of
+from ruqsat.core.signed_note import VerifierKey
 
 FORMAT = 1
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
@@ -60,8 +62,13 @@ def read_manifest(text: bytes) -> Manifest | None:
     return manifest if manifest.format == FORMAT else None
 
 
-def faults_of(files: Mapping[str, bytes]) -> Iterator[str]:
-    """Say, a sentence each, what of a package is not as it was made; nothing if all of it is."""
+def faults_of(files: Mapping[str, bytes], keys: Sequence[VerifierKey] = ()) -> Iterator[str]:
+    """
+    Say, a sentence each, what of a package is not as it was made; nothing if all of it is.
+
+    Args:
+        keys: Of the journals, by one of which every checkpoint in it must be signed; with none that is not looked at.
+    """
     manifest = read_manifest(files.get(MANIFEST, b""))
     if manifest is None:
         yield f"`{MANIFEST}` is missing or cannot be read"
@@ -78,6 +85,32 @@ def faults_of(files: Mapping[str, bytes]) -> Iterator[str]:
         if (read := read_line(line)) is None or read.flaw is not None:
             yield f"`{ENTRIES}`, line {number}: the line and its hash disagree"
     yield from _faults_of_acts(files.get(PROCEEDINGS, b""))
+    yield from _faults_of_proofs(files, keys)
+
+
+def proved_lines(files: Mapping[str, bytes]) -> tuple[int, int]:
+    """Return how many lines of the journal a package proves, and how many it holds."""
+    inclusion = _inclusion_of(files)
+    proved = {proof.line for proof in inclusion.proofs} if inclusion is not None else set()
+    return len(proved), files.get(ENTRIES, b"").count(b"\n")
+
+
+def _faults_of_proofs(files: Mapping[str, bytes], keys: Sequence[VerifierKey]) -> Iterator[str]:
+    inclusion = _inclusion_of(files)
+    if inclusion is None:
+        yield f"`{INCLUSION}` cannot be read"
+        return
+    lines = files.get(ENTRIES, b"").splitlines(keepends=True)
+    yield from (f"`{INCLUSION}`, {said}" for said in false_proofs(inclusion, lines, keys))
+
+
+def _inclusion_of(files: Mapping[str, bytes]) -> Inclusion | None:
+    if INCLUSION not in files:
+        return Inclusion()
+    try:
+        return msgspec.json.decode(files[INCLUSION], type=Inclusion)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
 
 
 def _faults_of_acts(text: bytes) -> Iterator[str]:

@@ -7,13 +7,26 @@ identification numbers.  Instants are microseconds since 1970 (``core.instant``)
 ҚР ДСМ-54 §9, stay in the registry.
 """
 
+import hashlib
 from datetime import date
 from functools import cached_property
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 from ruqsat.core.instant import Instant
+
+_encode = msgspec.json.Encoder().encode
+
+
+def digest_of_facts(kind: str, text: bytes) -> str:
+    """
+    Return the content address of facts of a kind, as they are written in JSON: 128 bits of SHA-256, in hexadecimal.
+
+    It names them, and hides nothing: few facts can be guessed, and their digest then tells that the guess is right.
+    """
+    return hashlib.sha256(b"%b\n%b" % (kind.encode(), text)).hexdigest()[:32]
 
 
 class Position(Struct, frozen=True, array_like=True):
@@ -40,7 +53,7 @@ Stated = str | bool | int | float
 """A value of a property that a pack declares."""
 
 
-class SubjectFacts(Struct, frozen=True, omit_defaults=True):
+class SubjectFacts(Struct, frozen=True, omit_defaults=True, dict=True):
     """
     The operator's register of one person, machine, organisation or thing; absent there means not active.
 
@@ -72,6 +85,11 @@ class SubjectFacts(Struct, frozen=True, omit_defaults=True):
     def is_somebody(self) -> bool:
         """Tell whether it is a person or a machine, and neither an organisation nor a thing."""
         return self.resource_type is None and not (self.organisation is not None and self.org is None)
+
+    @cached_property
+    def digest(self) -> str:
+        """The content address of these facts (``digest_of_facts``), worked out once and kept with them."""
+        return digest_of_facts("subject", _encode(self))
 
 
 def entry_id(resource_type: str, resource: str) -> str:
@@ -309,6 +327,11 @@ class PatientFacts(Struct, frozen=True, omit_defaults=True, dict=True):
     def unread(self) -> tuple[str, ...]:
         """Documents that may be a refusal which nobody has understood yet."""
         return tuple(sorted(document.id for document in self.consents if document.is_unread))
+
+    @cached_property
+    def digest(self) -> str:
+        """The content address of these facts (``digest_of_facts``)."""
+        return digest_of_facts("patient", _encode(self))
 
     @cached_property
     def record_by_id(self) -> dict[str, RecordStatus]:

@@ -17,7 +17,7 @@ from ruqsat.core.checkpoint import Checkpoint, leaf_of, read_checkpoint
 from ruqsat.core.line import read_line
 from ruqsat.core.merkle import verify_consistency, verify_inclusion
 from ruqsat.core.personal import lifted
-from ruqsat.core.signed_note import VerifierKey, open_note
+from ruqsat.core.signed_note import VerifierKey, open_note, split_note
 
 _NOT_SHOWN = "this does not follow from the checkpoint: the proof, or the journal that it is of, was altered"
 
@@ -52,6 +52,22 @@ class ConsistencyProof(Struct, frozen=True, tag_field="proof", tag="consistency"
     """The steps from a checkpoint that was kept to the newest one."""
 
     steps: tuple[Step, ...]
+
+
+class LineProof(Struct, frozen=True):
+    """That a line is in a signed journal: its number in a list (from 1), its place, the path, which checkpoint."""
+
+    line: int
+    index: int
+    path: tuple[str, ...]
+    checkpoint: int
+
+
+class Inclusion(Struct, frozen=True):
+    """Proofs of many lines, and the checkpoints that they lead to."""
+
+    checkpoints: tuple[str, ...] = ()
+    proofs: tuple[LineProof, ...] = ()
 
 
 Proof = Receipt | ConsistencyProof
@@ -89,6 +105,28 @@ def verify_receipt(receipt: Receipt, keys: Sequence[VerifierKey]) -> tuple[dict[
     ):
         raise ValueError(_NOT_SHOWN)
     return lifted(receipt.line.encode()), checkpoint
+
+
+def false_proofs(inclusion: Inclusion, lines: Sequence[bytes], keys: Sequence[VerifierKey] = ()) -> list[str]:
+    """
+    Say, a sentence each, which proofs do not hold for *lines*.
+
+    Args:
+        keys: Whose checkpoints are believed; with none, their signatures are not looked at.
+    """
+    said = []
+    for proof in inclusion.proofs:
+        try:
+            note = inclusion.checkpoints[proof.checkpoint]
+            checkpoint = _signed(note, keys) if keys else read_checkpoint(split_note(note)[0])
+            found = read_line(lines[proof.line - 1]) if 0 < proof.line <= len(lines) else None
+            holds = found is not None and found.number == proof.index and verify_inclusion(
+                leaf_of(found.hash), proof.index, checkpoint.size, _hashes(proof.path), checkpoint.root
+            )  # fmt: skip
+            said += [] if holds else [f"line {proof.line}: {_NOT_SHOWN}"]
+        except (ValueError, IndexError) as problem:
+            said.append(f"line {proof.line}: {problem}")
+    return said
 
 
 def verify_growth(kept: Checkpoint, proof: ConsistencyProof, keys: Sequence[VerifierKey]) -> Checkpoint:

@@ -95,6 +95,27 @@ def prove_inclusion(leaves: Sequence[bytes], index: int) -> list[bytes]:
     return _path(leaves, index)
 
 
+def prove_inclusions(leaves: Sequence[bytes], indices: Sequence[int]) -> list[list[bytes]]:
+    """
+    Return the proofs of many leaves, each as ``prove_inclusion`` makes it; every node is worked out once.
+
+    Examples:
+        >>> tree = [leaf_hash(bytes([number])) for number in range(7)]
+        >>> prove_inclusions(tree, range(7)) == [prove_inclusion(tree, number) for number in range(7)]
+        True
+    """
+    level, places = list(leaves), list(indices)
+    paths: list[list[bytes]] = [[] for _ in places]
+    while len(level) > 1:
+        for path, place in zip(paths, places, strict=True):
+            if place ^ 1 < len(level):  # the last of an odd level has no neighbour, and moves up as it is
+                path.append(level[place ^ 1])
+        places = [place >> 1 for place in places]
+        last = level[-1:] if len(level) & 1 else []
+        level = [node_hash(left, right) for left, right in zip(level[::2], level[1::2], strict=False)] + last
+    return paths
+
+
 def prove_consistency(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
     """
     Return what shows that the first *old_size* of *leaves* are the beginning of all (RFC 6962 §2.1.2, ``PROOF``).

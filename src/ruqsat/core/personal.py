@@ -24,6 +24,7 @@ _ERASED = re.compile(rb'\{"erased":"-*"\}')
 _FRESH = sha256()  # copying one costs half of asking for a new one
 _FRAME = len('{"erased":""}')
 _OF_PATIENTS = ("patient", "patients_beside")
+_ASKED = "asked"
 
 
 def salted(salt: bytes, part: bytes) -> bytes:
@@ -125,7 +126,9 @@ def lifted(line: bytes) -> dict[str, Any]:
 
 def of_one(line: bytes, patient: str) -> bytes:
     """
-    Return a line with the parts erased that name other patients alone; its hash holds as before.
+    Return a line with the parts erased that name other patients; its hash holds as before.
+
+    Only a question names several at once: then nothing of it is handed on.
 
     Examples:
         >>> mine, other = b'{"salt":"0","patient":"p1"}', b'{"salt":"0","patients_beside":["p2"]}'
@@ -135,7 +138,7 @@ def of_one(line: bytes, patient: str) -> bytes:
     at = line.rfind(b'"personal":[')
     parts = split_parts(line[at + len(b'"personal":') : line.rfind(b"}")]) if at >= 0 else None
     for part in parts or ():
-        if (names := _patients_in(part)) and patient not in names:
+        if (names := _patients_in(part)) and not names <= {patient}:
             line = line.replace(part, erased(part), 1)
     return line
 
@@ -143,5 +146,34 @@ def of_one(line: bytes, patient: str) -> bytes:
 def _patients_in(part: bytes) -> frozenset[str]:
     said = msgspec.json.decode(part, type=dict[str, Any])
     single, beside = (said.get(name) for name in _OF_PATIENTS)
-    names = [single, *(beside if isinstance(beside, list) else ())]
+    names = [single, *(beside if isinstance(beside, list) else ()), *_patients_asked(said.get(_ASKED))]
     return frozenset(name for name in names if isinstance(name, str))
+
+
+def _patients_asked(text: Any) -> list[Any]:
+    """
+    Return every patient that a question names, which is a JSON text.
+
+    Examples:
+        >>> _patients_asked('{"resource": {"properties": {"patient": "p1", "parts": [{"patient": "p2"}, 7]}}}')
+        ['p1', 'p2']
+        >>> _patients_asked('{"context": {"inspection": {"patients": ["p3"]}, "legal_request": {"patient": "p4"}}}')
+        ['p4', 'p3']
+    """
+    try:
+        question = msgspec.json.decode(text) if isinstance(text, str) else None
+    except (msgspec.DecodeError, RecursionError):
+        return []  # the part's hash covers it: whoever altered it is told of elsewhere
+    properties, context = _member(_member(question, "resource"), "properties"), _member(question, "context")
+    parts, inspected = properties.get("parts"), _member(context, "inspection").get("patients")
+    named = [
+        properties.get("patient"), context.get("launch_patient"), _member(context, "legal_request").get("patient"),
+        *(part.get("patient") for part in (parts if isinstance(parts, list) else ()) if isinstance(part, dict)),
+        *(inspected if isinstance(inspected, list) else ()),
+    ]  # fmt: skip
+    return [name for name in named if name is not None]
+
+
+def _member(whole: Any, name: str) -> dict[str, Any]:
+    found = whole.get(name) if isinstance(whole, dict) else None
+    return found if isinstance(found, dict) else {}

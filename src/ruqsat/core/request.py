@@ -5,7 +5,8 @@ The structures are exactly what may arrive on the wire, so decoding and
 validation are one step.  Unknown fields are ignored, as the standard demands;
 what only the store may say (activity, relationships, episodes, sessions, …) has
 no field here and therefore cannot be asserted by a caller.  What a pack itself
-declares as stated is added by :mod:`ruqsat.core.stated`.
+declares as stated is added by :mod:`ruqsat.core.stated`.  Written down, what is not stated
+is left out: the journal keeps each question as it was decided.
 """
 
 from typing import Annotated, Any, Literal
@@ -16,14 +17,14 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 """An id or a word on the wire; control characters are refused where the bytes are read."""
 
 
-class SubjectProperties(Struct, frozen=True):
+class SubjectProperties(Struct, frozen=True, omit_defaults=True):
     """What the token or the enforcement point says of the subject; the directory narrows it."""
 
     roles: tuple[str, ...] | None = None
     org: str | None = None
 
 
-class Subject(Struct, frozen=True):
+class Subject(Struct, frozen=True, omit_defaults=True):
     """Who asks: an opaque id, never an identification number."""
 
     type: Name
@@ -31,18 +32,18 @@ class Subject(Struct, frozen=True):
     properties: SubjectProperties | None = None
 
 
-class ActionProperties(Struct, frozen=True):
+class ActionProperties(Struct, frozen=True, omit_defaults=True):
     """What is stated of the action: nothing but what the pack declares (:mod:`ruqsat.core.stated`)."""
 
 
-class Action(Struct, frozen=True):
+class Action(Struct, frozen=True, omit_defaults=True):
     """What the subject wants to do: one of the vocabulary's actions."""
 
     name: Name
     properties: ActionProperties | None = None
 
 
-class ResourceProperties(Struct, frozen=True):
+class ResourceProperties(Struct, frozen=True, omit_defaults=True):
     """
     What is known of the record.
 
@@ -69,7 +70,7 @@ class ResourceProperties(Struct, frozen=True):
     atomic: bool = False
 
 
-class Resource(Struct, frozen=True):
+class Resource(Struct, frozen=True, omit_defaults=True):
     """What the subject wants to do it to: a type, a record id and its properties."""
 
     type: Name
@@ -77,7 +78,7 @@ class Resource(Struct, frozen=True):
     properties: ResourceProperties | None = None
 
 
-class LegalRequest(Struct, frozen=True):
+class LegalRequest(Struct, frozen=True, omit_defaults=True):
     """A request of an authority for data of one patient (Code 273(4)(3), (8), (9)), checked by a person."""
 
     ref: str
@@ -89,7 +90,7 @@ class LegalRequest(Struct, frozen=True):
     defer_notice: str | None = None
 
 
-class Inspection(Struct, frozen=True):
+class Inspection(Struct, frozen=True, omit_defaults=True):
     """An act of state control of quality, or of monitoring a contract (Code 273(4)(7))."""
 
     act_no: str
@@ -97,7 +98,7 @@ class Inspection(Struct, frozen=True):
     categories: tuple[str, ...] = ()
 
 
-class RequestContext(Struct, frozen=True):
+class RequestContext(Struct, frozen=True, omit_defaults=True):
     """The circumstances that a caller or its token may state."""
 
     purpose: str | tuple[str, ...] | None = None
@@ -124,7 +125,7 @@ class RequestContext(Struct, frozen=True):
     launch_patient: str | None = None
 
 
-class EvaluationRequest(Struct, frozen=True):
+class EvaluationRequest(Struct, frozen=True, omit_defaults=True):
     """One question: may this subject do this action to this resource, under these circumstances?"""
 
     subject: Subject

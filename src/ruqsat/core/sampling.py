@@ -160,7 +160,7 @@ class _Maker:
             return request
         said: dict[str, Any] = msgspec.to_builtins(request)
         for entity, name in (("sub", "subject"), ("act", "action"), ("res", "resource")):
-            said[name]["properties"] = (said[name]["properties"] or {}) | (self._own_words(entity) or {})
+            said[name]["properties"] = (said[name].get("properties") or {}) | (self._own_words(entity) or {})
         return msgspec.convert(said, self._request_type)
 
     def _organisation(self) -> Organisation | None:

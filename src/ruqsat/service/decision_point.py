@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from functools import lru_cache
 from itertools import count
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -23,13 +23,23 @@ from ruqsat.core.decision import Decision, deny
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, PatientFacts, Position, entry_id
 from ruqsat.core.instant import Instant, Now, render_instant
+from ruqsat.core.kept_facts import known_in
 from ruqsat.core.notice import is_shielded
 from ruqsat.core.policy_release import Released
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import JournalError, StoreUnavailableError
 from ruqsat.service.degraded import UNAVAILABLE, is_young, narrowed
-from ruqsat.service.entries import ChangeEntry, Entry, Named, PolicyEntry, ReleasedBy, SignedBy, personal_parts
+from ruqsat.service.entries import (
+    ChangeEntry,
+    Entry,
+    Named,
+    PolicyEntry,
+    ReleasedBy,
+    SignedBy,
+    names_others,
+    personal_parts,
+)
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.ports import Clock, Journal
 
@@ -107,6 +117,24 @@ class Answer(Struct, frozen=True):
     rests_on: "tuple[PolicySet, Facts | None, tuple[Reading, ...]] | None" = None
 
 
+class Evaluated(NamedTuple):
+    """
+    A decision, and what it was made by.
+
+    Attributes:
+        facts: Those of the subject and the patient; None where they could not be had, and no rule was asked.
+        beside: Those of others, each tested for itself before a permit is sent.
+        whole: All of them, as the rules saw them.
+        now: The moment that the rules saw.
+    """
+
+    decision: Decision
+    facts: Facts | None
+    beside: tuple[Reading, ...]
+    whole: Facts | None
+    now: Now
+
+
 class Weighed(Struct, frozen=True):
     """A decision that was not answered; ``is_usable`` tells whether the facts that it rests on still hold."""
 
@@ -161,9 +189,10 @@ class DecisionPoint:
 
     Args:
         decide: What decides; anything but ``evaluate`` is for tests.
+        replayable: The journal keeps each question whole, and the facts, so that a decision can be made again.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the ports of the centre
         self,
         policy_set: PolicySet,
         information: Information,
@@ -172,8 +201,11 @@ class DecisionPoint:
         clock: Clock,
         metrics: Metrics,
         decide: Decide = evaluate,
+        *,
+        replayable: bool = False,
     ) -> None:
         self.policy_set = policy_set
+        self._replayable = replayable
         self._tokens = tokens
         self._information = information
         self._journal = journal
@@ -186,6 +218,7 @@ class DecisionPoint:
         self._encode = msgspec.json.Encoder().encode
         self._policy_told: _Told | None = None
         self._untold: _Told | None = None
+        self.on_permit: Callable[[str, Origin, str | None], None] | None = None
         self._telling: asyncio.Future[None] | None = None
 
     async def decide(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet | None = None) -> Answer:
@@ -205,23 +238,24 @@ class DecisionPoint:
         began, asked = time.perf_counter(), policy_set
         policy_set, now = policy_set or self.policy_set, self._clock.now()
         subject, patient, beside = request.subject.id, _patient_of(request), NOTHING
-        facts = self._information.facts_now(subject, patient)
+        facts = whole = self._information.facts_now(subject, patient)
         if facts is None or request.resource.type in policy_set.vocabulary.types or _asks_for_more(request):
-            decision, facts, beside = await self._evaluate(policy_set, request, origin)
-            now = self._clock.now()
+            decision, facts, beside, whole, now = await self._evaluate(policy_set, request, origin)
         else:
             decision = self._decide(policy_set, request, facts, now, _capabilities(request, origin))
         answer = self._answer(decision, policy_set, None, facts, beside)
         if self._untold is not None:
             self._tell(self._untold)
         try:
-            await self._append("decision", answer, request, origin, facts, now)
+            await self._append("decision", answer, request, origin, facts, now, whole)
             # The last test before a permit is sent: nothing changed while its entry was written, and the lease holds.
             if not self.may_send(request, answer):
                 answer = await self._again(asked, request, origin, answer)
         except JournalError:
             self._untold = self._policy_told
             answer = self._answer(deny("deny.audit_unavailable"), policy_set, answer.id)
+        if self.on_permit is not None and answer.decision.allowed:
+            self.on_permit(answer.id, origin, _org_of(request, facts))
         self._metrics.decided(origin.listener, answer.decision.reason, time.perf_counter() - began)
         return answer
 
@@ -257,7 +291,7 @@ class DecisionPoint:
         Raises:
             RequestError: the request carries a consistency token that was not issued here.
         """
-        decision, facts, beside = await self._evaluate(policy_set, request, origin)
+        decision, facts, beside, _, _ = await self._evaluate(policy_set, request, origin)
         if _is_degraded(facts):
             decision = UNAVAILABLE
         return Weighed(decision, lambda: self._may_answer(policy_set) and self._still_usable(request, facts, beside))
@@ -339,9 +373,7 @@ class DecisionPoint:
             self._metrics.unjournaled += 1
         return answer.id
 
-    async def _evaluate(
-        self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin
-    ) -> tuple[Decision, Facts | None, tuple[Reading, ...]]:
+    async def _evaluate(self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin) -> Evaluated:
         subject, patient, context = request.subject.id, _patient_of(request), request.context
         token = None
         if context is not None and context.consistency_token is not None:
@@ -353,15 +385,13 @@ class DecisionPoint:
             beside = tuple([(who, whom, await self._read(who, whom, token)) for who, whom in named])
         except StoreUnavailableError:
             if token is not None:
-                return deny("deny.not_fresh"), None, NOTHING
-            return *self._evaluate_last_known(policy_set, request, origin), NOTHING
-        whole = _joined(request, facts, beside)
-        decision = self._decide(policy_set, request, whole, self._clock.now(), _capabilities(request, origin))
-        return decision, facts, beside
+                return Evaluated(deny("deny.not_fresh"), None, NOTHING, None, self._clock.now())
+            return self._evaluate_last_known(policy_set, request, origin)
+        whole, now = _joined(request, facts, beside), self._clock.now()
+        decision = self._decide(policy_set, request, whole, now, _capabilities(request, origin))
+        return Evaluated(decision, facts, beside, whole, now)
 
-    def _evaluate_last_known(
-        self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin
-    ) -> tuple[Decision, Facts | None]:
+    def _evaluate_last_known(self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin) -> Evaluated:
         """Decide without the store, as far as that may be done; facts of others beside are not known then."""
         now, facts = self._clock.now(), None
         if next(named_beside(request, policy_set.vocabulary.types), None) is None:
@@ -369,11 +399,11 @@ class DecisionPoint:
                 request.subject.id, _patient_of(request), presumed=is_young(origin.issued_at, now)
             )
         if facts is None:
-            return UNAVAILABLE, None
+            return Evaluated(UNAVAILABLE, None, NOTHING, None, now)
         decision = self._decide(policy_set, request, facts, now, _capabilities(request, origin))
         decision = narrowed(decision, policy_set.vocabulary)
         self._metrics.degraded[decision.allowed] += 1
-        return decision, facts
+        return Evaluated(decision, facts, NOTHING, facts, now)
 
     async def _read(self, subject: str | None, patient: str | None, token: Position | None) -> Facts:
         facts = self._information.facts_now(subject, patient)
@@ -401,10 +431,10 @@ class DecisionPoint:
         A request that was read by the routes of one set is never decided by another: it may have to end here.
         """
         policy_set = asked or self.policy_set
-        decision, facts, beside = await self._evaluate(policy_set, request, origin)
-        answer, now = self._answer(decision, policy_set, None, facts, beside), self._clock.now()
+        decision, facts, beside, whole, now = await self._evaluate(policy_set, request, origin)
+        answer = self._answer(decision, policy_set, None, facts, beside)
         await self._append("not_sent", unsent, request, origin, None, now)
-        await self._append("decision", answer, request, origin, facts, now)
+        await self._append("decision", answer, request, origin, facts, now, whole)
         if not self.may_send(request, answer):
             await self._append("not_sent", answer, request, origin, None, now)
             answer = self._answer(deny("deny.stale"), policy_set)
@@ -428,11 +458,17 @@ class DecisionPoint:
         )
 
     def _append(
-        self, kind: str, answer: Answer, request: EvaluationRequest, origin: Origin, facts: Facts | None, now: Now
+        self, kind: str, answer: Answer, request: EvaluationRequest, origin: Origin, facts: Facts | None, now: Now,
+        whole: Facts | None = None,
     ) -> Awaitable[None]:  # fmt: skip
-        """Append what is told of a decision; what an emergency rests on may go into the reserve."""
+        """
+        Append what is told of a decision; what an emergency rests on may go into the reserve.
+
+        Where rules decided, *whole* is what they knew: with it the entry can be decided again.
+        """
         decision, said = answer.decision, request.subject.properties
-        known = facts.subject if facts is not None else None
+        known = known_in(whole) if whole is not None and self._replayable else None
+        who = facts.subject if facts is not None else None
         resource, context = request.resource.properties, request.context
         patients = _patients_known(answer, facts)
         entry = Entry(
@@ -443,8 +479,8 @@ class DecisionPoint:
             decision.allowed,
             decision.reason,
             answer.policy,
-            said.roles if said is not None and said.roles is not None else known.roles if known is not None else None,
-            said.org if said is not None and said.org is not None else known.org if known is not None else None,
+            said.roles if said is not None and said.roles is not None else who.roles if who is not None else None,
+            _org_of(request, facts),
             request.action.name,
             context.purpose if context is not None else None,
             request.resource.type,
@@ -459,6 +495,8 @@ class DecisionPoint:
             decision.untold,
             _is_shielded(answer, request, patients),
             is_held(resource, request.resource.id, patients),
+            now.hi - now.lo,
+            () if known is None else _in_order(_capabilities(request, origin)),
         )
         named = Named(
             request.subject.id,
@@ -470,9 +508,14 @@ class DecisionPoint:
             _patients_beside(request),
             origin.signature,
             origin.jti,
+            asked=self._encode(request).decode() if known is not None else None,
+            knew=tuple(["" if each is None else each.digest for each in known]) if known is not None else (),
         )
-        encode = self._encode
-        return self._journal.append(encode(entry), personal_parts(encode, named), emergency=self._is_emergency(answer))
+        encode, is_emergency = self._encode, self._is_emergency(answer)
+        if known is None:
+            return self._journal.append(encode(entry), personal_parts(encode, named), emergency=is_emergency)
+        parts = personal_parts(encode, named, apart=names_others(request))
+        return self._journal.append(encode(entry), parts, emergency=is_emergency, facts=known)
 
     def _is_emergency(self, answer: Answer) -> bool:
         """Tell whether a permit is of those that are still given when only the reserve is left of the disk."""
@@ -488,6 +531,17 @@ def _capabilities(request: EvaluationRequest, origin: Origin) -> frozenset[str]:
     if context is None or context.pep_capabilities is None:
         return origin.capabilities
     return origin.capabilities.intersection(context.pep_capabilities)
+
+
+@lru_cache(maxsize=256)
+def _in_order(capabilities: frozenset[str]) -> tuple[str, ...]:
+    return tuple(sorted(capabilities))
+
+
+def _org_of(request: EvaluationRequest, facts: Facts | None) -> str | None:
+    """Return the organisation that somebody asks for: the one stated, else the directory's."""
+    said, who = request.subject.properties, facts.subject if facts is not None else None
+    return said.org if said is not None and said.org is not None else who.org if who is not None else None
 
 
 def _is_degraded(facts: Facts | None) -> bool:

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ruqsat.core.facts import Position
+from ruqsat.core.request import EvaluationRequest
 
 Encode = Callable[[Struct], bytes]
 
@@ -33,7 +35,13 @@ class SignedBy(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True, omit_defaults=True):
-    """One line of the journal: what was asked and decided, by which rule, on which ground (order §16, §28)."""
+    """
+    One line of the journal: what was asked and decided, by which rule, on which ground (order §16, §28).
+
+    Attributes:
+        within: How uncertain the clock was: the moment lies at ``at`` or so many microseconds before.
+        can: Blocking duties that the enforcement point could carry out.
+    """
 
     kind: str
     id: str
@@ -58,6 +66,8 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     untold: tuple[str, ...] = ()
     shielded: bool = False
     held: bool = False
+    within: int = 0
+    can: tuple[str, ...] = ()
 
 
 class PolicyEntry(Struct, frozen=True, omit_defaults=True):
@@ -123,6 +133,10 @@ class Named(Struct, frozen=True, omit_defaults=True):
 
     Of a change also the records that it made or moved, if they are several, and the SHA-256 of the call's body:
     without the part's salt it would tell the body to whoever tries all that it can have been.
+
+    Attributes:
+        asked: The question as it was decided, whole: a JSON text, so that no word of it is taken for the line's.
+        knew: Digests of the facts that it was decided by, in the order of ``core.kept_facts``; empty for nobody.
     """
 
     subject: str | None = None
@@ -136,14 +150,20 @@ class Named(Struct, frozen=True, omit_defaults=True):
     jti: str | None = None
     records: tuple[str, ...] = ()
     content: str | None = None
+    asked: str | None = None
+    knew: tuple[str, ...] = ()
 
 
-def personal_parts(encode: Encode, named: Named) -> tuple[bytes, ...]:
+def personal_parts(encode: Encode, named: Named, *, apart: bool = False) -> tuple[bytes, ...]:
     """
     Return what names people, as parts: one, unless there are patients beside.
 
-    Then who asked stands apart, and each patient: one of them may be erased alone.
+    Then who asked stands apart, and each patient: one of them may be erased alone.  With *apart* so does the
+    question, which names others than the patient it is about: it goes with each of them, and nothing goes with it.
     """
+    if apart:
+        question = encode(Named(asked=named.asked, knew=named.knew))
+        return *personal_parts(encode, replace(named, asked=None, knew=())), question
     if not named.patients_beside:
         part = encode(named)
         return (part,) if part != _NOBODY else ()
@@ -153,3 +173,13 @@ def personal_parts(encode: Encode, named: Named) -> tuple[bytes, ...]:
         *[encode(Named(patients_beside=(patient,))) for patient in named.patients_beside],
     ]
     return tuple([part for part in parts if part != _NOBODY])
+
+
+def names_others(question: EvaluationRequest) -> bool:
+    """Tell whether a question may name patients beside the one that it is about."""
+    properties, context = question.resource.properties, question.context
+    if properties is not None and properties.parts is not None:
+        return True
+    return context is not None and (
+        context.legal_request is not None or context.inspection is not None or context.launch_patient is not None
+    )

@@ -5,7 +5,7 @@ Everything is a value here; whoever calls reads the store, the journal and the a
 """
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -20,19 +20,32 @@ from cryptography.hazmat.primitives.serialization import (
 from msgspec import Struct
 
 from ruqsat.core.consent_record import ConsentRow
-from ruqsat.core.evidence import ENTRIES, MANIFEST, PROCEEDINGS, SIGNATURE, UNTOLD_BASIS, faults_of, manifest_of
+from ruqsat.core.evidence import (
+    ENTRIES,
+    INCLUSION,
+    MANIFEST,
+    PROCEEDINGS,
+    SIGNATURE,
+    UNTOLD_BASIS,
+    faults_of,
+    manifest_of,
+)
 from ruqsat.core.information_answer import SECRET_AUTHORITIES
 from ruqsat.core.instant import Instant, parse_instant, render_instant
+from ruqsat.core.journal_proof import Inclusion
+from ruqsat.core.kept_facts import FACTS
 from ruqsat.core.personal import lifted, of_one
 from ruqsat.core.policy_release import Step
 from ruqsat.core.proceeding import Hour, ProceedingRow
 from ruqsat.core.proceeding_kinds import OFFICE
 from ruqsat.core.registered import RecordRow
+from ruqsat.core.signed_note import VerifierKey
 from ruqsat.errors import JournalError, SettingsError
 from ruqsat.service import consent_changes, proceeding_changes, record_changes
 from ruqsat.service.record_seal import RecordSeal
 
 Clock = Mapping[str, list[tuple[str, str, Instant]]]
+Prove = Callable[[Sequence[bytes]], Inclusion]
 
 
 class Found(Struct, frozen=True):
@@ -60,14 +73,16 @@ class Extent(Struct, frozen=True):
 
 
 def build_package(
-    found: Found, journal: Iterable[bytes], extent: Extent, hour: Hour, seal: RecordSeal | None
-) -> dict[str, bytes]:
+    found: Found, journal: Iterable[bytes], extent: Extent, hour: Hour, seal: RecordSeal | None,
+    prove: Prove = lambda lines: Inclusion(),
+) -> dict[str, bytes]:  # fmt: skip
     """
     Return the files of a package, its manifest among them.
 
     Args:
         journal: Lines as they were written, of everybody; those of the person are taken as they are.
         seal: Opens what names people; None leaves it out.
+        prove: Proves that lines are in signed journals.
 
     Raises:
         RecordUnreadableError: what is to be opened does not open: nothing is put together by halves.
@@ -84,6 +99,7 @@ def build_package(
         ),
         "policy.jsonl": _lines(msgspec.to_builtins(step) for step in found.releases if step.at < extent.until),
         ENTRIES: b"".join(lines),
+        INCLUSION: msgspec.json.encode(prove(lines)),
     }
     about = {
         "patient": extent.patient, "since": render_instant(extent.since), "until": render_instant(extent.until),
@@ -108,6 +124,8 @@ def _entries(journal: Iterable[bytes], extent: Extent, untold: frozenset[str]) -
             entry = lifted(line)
         except (msgspec.MsgspecError, UnicodeError, RecursionError, AttributeError) as error:
             raise JournalError("a line of the journal cannot be read: see `ruqsat journal verify`") from error
+        if entry.get("kind") == FACTS:
+            continue  # what was known of the person, secret requests too; the registries' own records are handed on
         if entry.get("kind") != "policy":
             if not _is_about(entry, extent):
                 continue
@@ -166,18 +184,21 @@ def sign(files: Mapping[str, bytes], pem: bytes) -> bytes:
     return msgspec.json.encode(_Signature("Ed25519", public, key.sign(files[MANIFEST])))
 
 
-def faults(files: Mapping[str, bytes], trusted: bytes | None) -> Iterator[str]:
+def faults(
+    files: Mapping[str, bytes], trusted: bytes | None, journal_keys: Sequence[VerifierKey] = ()
+) -> Iterator[str]:  # fmt: skip
     """
     Say what of a package is not as it was made, or not signed as it should be.
 
     Args:
         trusted: The public key in PEM that must have signed it; None takes the package's own, which shows only that
             nothing was altered by whoever lacks that key.
+        journal_keys: Those that sign the journals' checkpoints.
 
     Raises:
         SettingsError: the trusted key is no public key of Ed25519 in PEM.
     """
-    yield from faults_of(files)
+    yield from faults_of(files, journal_keys)
     expected = None if trusted is None else _public(trusted)
     if SIGNATURE not in files:
         if expected is not None:

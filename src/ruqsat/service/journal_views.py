@@ -13,6 +13,7 @@ from ruqsat.core.access_log import Access, Viewer, access_shown
 from ruqsat.core.facts import Facts
 from ruqsat.core.instant import Instant
 from ruqsat.core.journal_filter import Found, JournalFilter, Spot
+from ruqsat.core.journal_proof import Receipt
 from ruqsat.core.journaled import Journaled
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.errors import RequestError, StoreUnavailableError
@@ -52,6 +53,14 @@ class Information(Protocol):
         ...
 
 
+class Receipts(Protocol):
+    """Where receipts are made."""
+
+    async def find(self, entry: str, *, without_personal: bool = False) -> tuple[Receipt, Journaled]:
+        """Return the receipt of an entry of this sidecar's journal, and what the entry says."""
+        ...
+
+
 class Looking(NamedTuple):
     """
     Who looks, at which page, how much of it there is to be, and how far back.
@@ -72,6 +81,7 @@ class JournalViews:
 
     Args:
         token_key: The store's; cursors are sealed with a key derived from it.
+        receipts: Of this sidecar's own journal.
         policy_set: The set in force, for its switches and the titles of laws.
         now: The present moment, its earlier bound.
     """
@@ -79,10 +89,11 @@ class JournalViews:
     def __init__(
         self, pages: Pages, information: Information, token_key: bytes,
         policy_set: Callable[[], PolicySet], now: Callable[[], Instant],
+        receipts: Receipts | None = None,
     ) -> None:  # fmt: skip
         self._pages, self._information = pages, information
         self._cursors = PageCursors(token_key)
-        self.policy_set, self.now = policy_set, now
+        self.policy_set, self.now, self.receipts = policy_set, now, receipts
 
     async def access_log(
         self, wanted: JournalFilter, viewer: Viewer, looking: Looking

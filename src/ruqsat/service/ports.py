@@ -4,11 +4,12 @@ What the use cases need of the world, as shapes.
 Stores match these by shape and never import this module.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import Protocol
 
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.core.instant import Instant, Now
+from ruqsat.core.kept_facts import Known
 
 
 class Clock(Protocol):
@@ -71,13 +72,17 @@ class RecordServer(Protocol):
 class Journal(Protocol):
     """The durable, tamper-evident record of decisions."""
 
-    def append(self, entry: bytes, personal: tuple[bytes, ...] = (), *, emergency: bool = False) -> Awaitable[None]:
+    def append(
+        self, entry: bytes, personal: tuple[bytes, ...] = (), *, emergency: bool = False,
+        facts: Iterable[Known | None] = (),
+    ) -> Awaitable[None]:  # fmt: skip
         """
         Append one entry (a JSON object, encoded) in call order.
 
         Args:
             personal: What of it names people: JSON objects, each of which can be erased for itself.
             emergency: It may be kept in the reserve when the disk is full.
+            facts: What it was decided by, which the journal then keeps as well, once for each content.
 
         The returned awaitable is done when the entry is on stable storage
         (``durable``) or accepted (``lossy``, which is named so and off by default).

@@ -6,6 +6,9 @@ erased, and the parts are written over where they stand, in the folder and in it
 crash in between leaves parts that an act names and that are still there: erasing again
 finds them.  A part that is erased and that no act names is a
 finding of the verification.
+
+Facts go with the last entry that was decided by them: a line that tells of a clinician and
+stands before an erased entry would tell who asked.
 """
 
 from collections.abc import Collection, Iterator
@@ -17,12 +20,13 @@ import msgspec
 
 from ruqsat.core.chain import ErasureEntry, part_name
 from ruqsat.core.instant import SECOND, Instant
-from ruqsat.core.line import read_line
+from ruqsat.core.kept_facts import digests_in, read_facts_line
+from ruqsat.core.line import Line, read_line
 from ruqsat.core.personal import erased, parts_to_erase
 from ruqsat.core.signed_note import SigningKey
 from ruqsat.errors import JournalError
 from ruqsat.stores.journal_disk import Disk
-from ruqsat.stores.journal_folder import list_segments
+from ruqsat.stores.journal_folder import list_segments, read_lines
 from ruqsat.stores.journal_segment import DurableJournal
 
 PARTS_OF_AN_ENTRY = 1000
@@ -124,19 +128,39 @@ def _moment(at: str) -> Instant:
 
 
 def _find(folder: Path, patients: frozenset[str]) -> Iterator[_Piece]:
+    in_use = _facts_in_use(folder, patients)
     for segment in list_segments(folder):
         if not segment.path.is_file():
             continue
         begins = 0
         for number, line in enumerate(segment.path.read_bytes().splitlines(keepends=True)):
             found = read_line(line)
-            going = parts_to_erase(found.parts, patients) if found is not None and found.parts else []
-            if found is not None:
+            if found is not None and found.parts:
                 offsets = _offsets(found.parts, begins + found.parts_at)
-                for part in going:
+                for part in _going(line, found, patients, in_use):
                     name = part_name(segment.number, found.number, part)
                     yield _Piece(segment.path, number, name, offsets[part], found.parts[part])
             begins += len(line)
+
+
+def _going(line: bytes, found: Line, patients: frozenset[str], in_use: frozenset[str]) -> list[int]:
+    kept = read_facts_line(line)
+    if kept is not None and kept.digest is not None and kept.digest not in in_use:
+        return [0]
+    return parts_to_erase(found.parts, patients)
+
+
+def _facts_in_use(folder: Path, patients: frozenset[str]) -> frozenset[str]:
+    """Return the digests of facts that some entry still names when *patients* are erased."""
+    staying = set[str]()
+    for line in read_lines(folder):
+        if b'"knew":[' not in line or (found := read_line(line)) is None:
+            continue
+        going = parts_to_erase(found.parts, patients)
+        for number, part in enumerate(found.parts):
+            if number not in going:
+                staying |= digests_in(part)
+    return frozenset(staying)
 
 
 def _offsets(parts: tuple[bytes, ...], first: int) -> list[int]:

@@ -8,13 +8,19 @@ for every decision, and is kept short for that.
 import asyncio
 import os
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 
+from ruqsat import __version__
 from ruqsat.core.chain import SegmentHeader
+from ruqsat.core.kept_facts import Known, facts_line
 from ruqsat.core.line import build_line
 from ruqsat.core.personal import SALT_DIGITS, salted
+
+MOST_FACTS = 65_536
+"""So many digests of facts are remembered for one segment; what comes after them is kept again (about 8 MiB)."""
 
 _SALTS_AT_ONCE = 256
 _TELLS_OF_CUT = ("start", "damage")
@@ -96,19 +102,32 @@ class Groups:
         self._because: str
         self._sealed: deque[Group]
         self._gathering: Group
+        self._kept_facts: set[str] = set()
         self.waiting_bytes: int
         self.return_to(place)
 
-    def take(self, entry: bytes, personal: tuple[bytes, ...] = ()) -> Group:
+    def take(self, entry: bytes, personal: tuple[bytes, ...] = (), facts: Iterable[Known | None] = ()) -> Group:
         """
         Link *entry* after everything taken before it, and return the group it joined.
+
+        Args:
+            facts: What it was decided by; what of it does not stand in this segment yet is linked first.
 
         Raises:
             ValueError: *entry* or a personal part is not a JSON object on one line; the chain stands where it stood.
         """
         if self._room <= 0:
             self.begin_segment()
+        for known in facts:
+            if known is not None and known.digest not in self._kept_facts:
+                self._keep(known)
         return self._link(entry, personal)
+
+    def _keep(self, known: Known) -> None:
+        if len(self._kept_facts) >= MOST_FACTS:
+            self._kept_facts.clear()
+        self._link(*facts_line(known))
+        self._kept_facts.add(known.digest)
 
     def _link(self, entry: bytes, personal: tuple[bytes, ...]) -> Group:
         parts = [salted(self._salts.draw(), part) for part in personal] if personal else ()
@@ -141,7 +160,8 @@ class Groups:
         self._gathering = Group(self._segment)
         self._gathering.headers = 1
         cut_bytes = self._cut_bytes if self._because in _TELLS_OF_CUT else 0
-        header = SegmentHeader(self._segment, self._writer, self._because, cut_bytes)
+        header = SegmentHeader(self._segment, self._writer, self._because, cut_bytes, version=__version__)
+        self._kept_facts.clear()
         self._because = "rotation"
         self._link(msgspec.json.encode(header), ())
 
@@ -165,6 +185,7 @@ class Groups:
         self._segment, self._number, self._hash, self._room, self._because = place
         self._sealed = deque()
         self._gathering = Group(place.segment)
+        self._kept_facts.clear()  # of what was forgotten, nobody knows any more what it held
         self.waiting_bytes = 0
 
     def _seal(self) -> None:

@@ -1,19 +1,27 @@
 """Making proofs from a journal on disk.  Reads only; may be run beside a serving process."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from ruqsat.core.checkpoint import Checkpoint, leaf_of, read_checkpoint
-from ruqsat.core.journal_proof import ConsistencyProof, Crossing, Receipt, Step
+from ruqsat.core.journal_proof import ConsistencyProof, Crossing, Inclusion, LineProof, Receipt, Step
 from ruqsat.core.line import hash_of, read_line
-from ruqsat.core.merkle import prove_consistency, prove_inclusion
+from ruqsat.core.merkle import prove_consistency, prove_inclusion, prove_inclusions
 from ruqsat.core.personal import erased
 from ruqsat.core.signed_note import split_note
 from ruqsat.errors import JournalError
 from ruqsat.stores.journal_folder import checkpoint_path, list_checkpoints, list_segments, segment_path
+
+
+class NoReceiptError(JournalError):
+    """There is no receipt; ``code``: no such entry (``unknown-entry``), or none yet (``not-signed-yet``)."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 class _Id(Struct):
@@ -42,17 +50,53 @@ def make_receipt(folder: Path, entry: str, *, without_personal: bool = False) ->
     Return the receipt of the entry with this id.
 
     Raises:
-        JournalError: there is no such entry, or no checkpoint vouches for it yet.
+        NoReceiptError: there is no such entry, or no checkpoint vouches for it yet.
+        JournalError: the folder cannot be read.
     """
+    named = msgspec.json.encode(entry)
     try:
         for segment in reversed(list_segments(folder)):
+            if named not in segment.path.read_bytes():
+                continue
             lines = _lines(segment.path)
             index = _find(lines, entry)
             if index is not None:
                 return _receipt(folder, segment.number, lines, index, without_personal)
     except OSError as problem:
         raise JournalError(f"`{folder}` cannot be read: {problem.strerror}") from problem
-    raise JournalError(f"the journal has no entry `{entry}`")
+    raise NoReceiptError("unknown-entry", f"the journal has no entry `{entry}`")
+
+
+def prove_lines(folders: Sequence[Path], lines: Sequence[bytes]) -> Inclusion:
+    """
+    Return the proofs that *lines* are in the signed journals of *folders*; a line that is not signed yet has none.
+
+    Raises:
+        JournalError: a folder or a checkpoint cannot be read.
+    """
+    wanted = {hash_of(line): number for number, line in enumerate(lines, 1)}
+    notes, proofs = list[str](), list[LineProof]()
+    for folder in folders:
+        try:
+            for segment in list_segments(folder):
+                if checkpoint_path(folder, segment.number).exists():
+                    note = newest_note(folder, segment.number)
+                    found = _proofs(_lines(segment.path), note, wanted, len(notes))
+                    proofs += found
+                    notes += [note] if found else []
+        except (OSError, ValueError) as problem:
+            raise JournalError(f"`{folder}` proves nothing: {problem}") from problem
+    return Inclusion(tuple(notes), tuple(sorted(proofs, key=lambda proof: proof.line)))
+
+
+def _proofs(lines: list[bytes], note: str, wanted: Mapping[bytes, int], number: int) -> list[LineProof]:
+    signed = lines[: read_checkpoint(split_note(note)[0]).size]
+    places = [place for place, line in enumerate(signed) if hash_of(line) in wanted]
+    paths = prove_inclusions(_leaves(signed), places)
+    return [
+        LineProof(wanted[hash_of(signed[place])], place, _hexed(path), number)
+        for place, path in zip(places, paths, strict=True)
+    ]
 
 
 def prove_growth(folder: Path, kept: Checkpoint) -> ConsistencyProof:
@@ -94,11 +138,12 @@ def _step(folder: Path, at: Checkpoint, following: Checkpoint, note: str, lines:
 
 def _receipt(folder: Path, segment: int, lines: list[bytes], index: int, without_personal: bool) -> Receipt:
     if not checkpoint_path(folder, segment).exists():
-        raise JournalError("no checkpoint vouches for this entry yet")
+        raise NoReceiptError("not-signed-yet", "no checkpoint vouches for this entry yet: is a key set?")
     note = newest_note(folder, segment)
     checkpoint = read_checkpoint(split_note(note)[0])
     if checkpoint.size <= index:
-        raise JournalError("no checkpoint vouches for this entry yet: try again after the next one")
+        sentence = "no checkpoint vouches for this entry yet: try again after the next one"
+        raise NoReceiptError("not-signed-yet", sentence)
     line = without_parts(lines[index]) if without_personal else lines[index]
     path = prove_inclusion(_leaves(lines[: checkpoint.size]), index)
     return Receipt(line.decode().removesuffix("\n"), index, _hexed(path), note)
@@ -113,7 +158,7 @@ def without_parts(line: bytes) -> bytes:
 
 
 def _find(lines: list[bytes], entry: str) -> int | None:
-    """Return where the entry stands; of several with one id (one not sent, what was changed by it) the decision."""
+    """Return where the entry stands; of several with one id (not sent, changes, outcomes) the decision, the first."""
     named = msgspec.json.encode(entry)
     found = [at for at, line in enumerate(lines) if named in line and _says(line).id == entry]
     found = [at for at in found if _says(lines[at]).kind != "change"]

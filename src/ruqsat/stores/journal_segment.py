@@ -7,8 +7,9 @@ are the next one.  So everyone who waits shares a sync, and one hop there and ba
 """
 
 import asyncio
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Iterable
 
+from ruqsat.core.kept_facts import Known
 from ruqsat.stores.journal_base import BaseJournal, refuse
 from ruqsat.stores.journal_groups import Urgent
 
@@ -39,8 +40,9 @@ class DurableJournal(BaseJournal):
     _gathering_seconds = 0.0
 
     def append(
-        self, entry: bytes, personal: tuple[bytes, ...] = (), *, emergency: bool = False
-    ) -> asyncio.Future[None]:
+        self, entry: bytes, personal: tuple[bytes, ...] = (), *, emergency: bool = False,
+        facts: Iterable[Known | None] = (),
+    ) -> asyncio.Future[None]:  # fmt: skip
         """
         Append *entry*, a JSON object as msgspec encodes it; its place is the order of calls.
 
@@ -52,6 +54,8 @@ class DurableJournal(BaseJournal):
         Args:
             personal: What of it names people: JSON objects, each of which can be erased for itself.
             emergency: When the disk is full it may be kept in the reserve, as long as that lasts.
+            facts: What it was decided by: kept before it, unless it stands in this segment already.  Of what goes
+                into the reserve they are not kept again.
 
         Raises:
             ValueError: at once, if *entry* or a part is not such an object.
@@ -65,7 +69,7 @@ class DurableJournal(BaseJournal):
             self.failed += 1
             self._note_failure(_BEHIND)
             return refuse(waiter, _BEHIND)
-        group = self._groups.take(entry, personal)
+        group = self._groups.take(entry, personal, facts)
         group.waiters.append(waiter)
         if emergency:
             group.urgent.append(Urgent(entry, personal, waiter))
@@ -86,7 +90,8 @@ class LossyJournal(BaseJournal):
     _gathering_seconds = FLUSH_SECONDS
 
     def append(
-        self, entry: bytes, personal: tuple[bytes, ...] = (), *, emergency: bool = False
+        self, entry: bytes, personal: tuple[bytes, ...] = (), *, emergency: bool = False,
+        facts: Iterable[Known | None] = (),
     ) -> Awaitable[None]:  # fmt: skip
         """
         Accept *entry*, a JSON object as msgspec encodes it; what is returned is done already.
@@ -105,7 +110,7 @@ class LossyJournal(BaseJournal):
             self.failed += 1
             self._note_failure(_BEHIND)
             return _ACCEPTED
-        self._groups.take(entry, personal)
+        self._groups.take(entry, personal, facts)
         if not self._is_writing:
             self._schedule(loop)
         return _ACCEPTED

@@ -48,6 +48,10 @@ class SqlJournalViews:
             lambda connection: fill_page(connection, wanted, after, limit, shown), _SECONDS
         )
 
+    async def by_id(self, entry: str) -> list[Found]:
+        """Return the entries of an id, oldest first: a decision, that it was not sent, what came of it."""
+        return await self._store.run_reading(lambda connection: read_by_id(connection, entry), _SECONDS)
+
     async def count(self, wanted: JournalFilter, most: int) -> int:
         """Return how many entries there are, counting no further than *most*."""
         return await self._store.run_looking(lambda connection: count_journal(connection, wanted, most), _SECONDS)
@@ -63,6 +67,17 @@ def read_journal(connection: Connection, wanted: JournalFilter, after: Spot | No
     pages = [connection.execute(each.limit(limit)) for each in _questions(wanted, after)]
     rows = merge(*pages, key=_spot_of, reverse=True)
     return [_found(row) for row in islice(rows, limit)]
+
+
+def read_by_id(connection: Connection, entry: str) -> list[Found]:
+    """
+    Return the entries of an id, oldest first, no more than ``CHUNK``.
+
+    Raises:
+        StoreUnavailableError: what is stored cannot be read as an entry.
+    """
+    question = select(*_SPOT, _AT.line).where(_AT.entry == entry).order_by(*_SPOT).limit(CHUNK)
+    return [_found(row) for row in connection.execute(question)]
 
 
 def fill_page(

@@ -22,6 +22,7 @@ from ruqsat.service.search import Search, SearchRefusedError, Target
 from ruqsat.web.batch import MAX_BATCH_BYTES, answer_batch, read_batch
 from ruqsat.web.batch import Decides as BatchDecides
 from ruqsat.web.enforcement_points import CHALLENGE, Door, EnforcementPoint
+from ruqsat.web.follow_ups import ENTRIES, OUTCOMES, RECEIPT, FollowUps
 from ruqsat.web.load import Load
 from ruqsat.web.protocol import CYCLE, reply_at_once, take_body
 from ruqsat.web.search import SEARCH, SEARCHES, read_search, write_page
@@ -37,6 +38,7 @@ EVALUATIONS = "/access/v1/evaluations"
 METADATA = "/.well-known/authzen-configuration"
 JSON = b"application/json"
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+_NO_SUCH = f"no such endpoint: expected POST {EVALUATION}, {EVALUATIONS}, {SEARCH}… or {OUTCOMES}"
 _OVERLOADED = "the decision point has too much under way; nothing was allowed"
 _RETRY = (b"retry-after", b"1")
 _MAX_TRACEPARENT = 256
@@ -59,6 +61,7 @@ class AuthZen:
         load: What is under way, with the other listeners that decide.
         metadata: What discovery answers; None where no public address is configured.
         search: Finds what is allowed, for points that may search; None where nobody may.
+        follow_ups: Takes outcomes of decisions, and hands out their receipts.
     """
 
     def __init__(
@@ -68,9 +71,10 @@ class AuthZen:
         metadata: bytes | None = None,
         load: Load | None = None,
         search: Search | None = None,
+        follow_ups: FollowUps | None = None,
     ) -> None:
         self._decision_point = decision_point
-        self._search = search
+        self._search, self._follow_ups = search, follow_ups
         self._door = door
         self._load = load or Load()
         self._metadata = metadata
@@ -100,7 +104,7 @@ class AuthZen:
             elif scope["path"] == METADATA and self._metadata is not None:
                 await self._discovery(scope, send, extra)
             else:
-                await say(send, 404, f"no such endpoint: expected POST {EVALUATION}, {EVALUATIONS} or {SEARCH}…", extra)
+                await self._follow(scope, content_type, point, receive, send, extra)
         except RequestError as error:
             await say(send, 400, str(error), extra)
         except SearchRefusedError as error:
@@ -166,6 +170,36 @@ class AuthZen:
         finally:
             self._load.leave()
         await reply(send, 200, JSON, write_page(question, page), extra)
+
+    async def _follow(
+        self, scope: Scope, content_type: bytes | None, point: EnforcementPoint, receive: Receive, send: Send,
+        extra: Headers,
+    ) -> None:  # fmt: skip
+        follow_ups, path = self._follow_ups, scope["path"]
+        if follow_ups is None:
+            await say(send, 404, _NO_SUCH, extra)
+            return
+        if path == OUTCOMES:
+            if not await _is_json_post(scope, content_type, send, extra):
+                return
+            work = follow_ups.report(await read_on(await receive(), receive), point)
+        elif path.startswith(ENTRIES) and path.endswith(RECEIPT) and scope["method"] == "GET":
+            work = follow_ups.receipt(path, point)
+        else:
+            await say(send, 404, _NO_SUCH, extra)
+            return
+        if not self._load.enter():
+            work.close()
+            await say(send, 503, _OVERLOADED, [*extra, _RETRY])
+            return
+        try:
+            status, said = await work
+        finally:
+            self._load.leave()
+        if isinstance(said, bytes):
+            await reply(send, status, JSON, said, [*extra, (b"cache-control", b"no-store")])
+        else:
+            await say(send, status, said, extra)
 
     async def _discovery(self, scope: Scope, send: Send, extra: Headers) -> None:
         if scope["method"] not in ("GET", "HEAD") or self._metadata is None:

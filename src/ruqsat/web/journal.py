@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -18,13 +18,15 @@ from ruqsat.core.audit_event import audit_event
 from ruqsat.core.instant import DAY, Instant
 from ruqsat.core.journal_export import csv_head, csv_row, told_entry
 from ruqsat.core.journal_filter import Found, JournalFilter
+from ruqsat.core.journal_proof import Receipt
 from ruqsat.core.journaled import DECISION
+from ruqsat.errors import JournalError
 from ruqsat.service.journal_views import JournalViews, Looking, TooMuchError
 from ruqsat.service.page_cursor import CursorRefusedError
 from ruqsat.web.access_log import spanning
 from ruqsat.web.calls import answered, problems
 from ruqsat.web.gate import AUDIT, Asked, Gate, own_org
-from ruqsat.web.problems import Refusal
+from ruqsat.web.problems import TRY_LATER, Refusal
 
 USUAL: Instant = 31 * DAY
 """How far back a question goes that does not say since when."""
@@ -88,7 +90,51 @@ def build_journal(views: JournalViews, gate: Gate) -> APIRouter:
             },
         )  # fmt: skip
 
+    @router.get(
+        "/v1/journal/entries/{entry}/receipt", summary="The proof that an entry is in this sidecar's signed journal.",
+        responses=problems(404, 409),
+    )  # fmt: skip
+    async def receipt(
+        request: Request, entry: Annotated[str, Path(max_length=64)], personal: bool = True
+    ) -> Response:  # fmt: skip
+        return Response(
+            msgspec.json.encode(await _receipt(request, views, gate, entry, personal)),
+            media_type="application/json", headers={"Cache-Control": "no-store"},
+        )  # fmt: skip
+
     return router
+
+
+async def _receipt(request: Request, views: JournalViews, gate: Gate, entry: str, personal: bool) -> Receipt:
+    """
+    Return the receipt of an entry of the caller's organisation; of several patients it names nobody.
+
+    Raises:
+        Refusal: the policy does not let the caller (403), there is no such entry (404), none is signed yet (409).
+    """
+    identity = await gate.identify(request)
+    org = own_org(identity)
+    question = Asked("journal_read", "journal_read", None, "receipt", org, type="AuditEvent", data_class=AUDIT)
+    await gate.admit(request, identity, question)
+    found, said = None, None
+    try:
+        if views.receipts is not None:
+            found, said = await views.receipts.find(entry)
+            if said.patients_beside or not personal:
+                found, said = await views.receipts.find(entry, without_personal=True)
+    except JournalError as error:
+        if error.code == "not-signed-yet":
+            raise Refusal(409, error.code, str(error), {"Retry-After": "60"}) from None
+        if error.code != "unknown-entry":
+            raise Refusal(503, TRY_LATER, "the journal cannot be read now") from None
+    if found is None or said is None or org is None or said.org != org:
+        raise Refusal(404, "unknown-entry", "the journal of this sidecar holds no such entry of your organisation")
+    if said.patient is not None:
+        about = Asked(
+            "journal_read", "journal_read", said.patient, "receipt", org, type="AuditEvent", data_class="journal"
+        )
+        await gate.admit(request, identity, about)
+    return found
 
 
 async def _admitted(request: Request, gate: Gate, asked: Wanted) -> tuple[JournalFilter, str]:
