@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection, delete, select
 
 from ruqsat.cli.journal_database import with_copies
+from ruqsat.core.facts import PatientFacts, SubjectFacts
 from ruqsat.core.journaled import read_line
 from ruqsat.core.line import read_line as read_parts
 from ruqsat.core.outgoing import ERASED, PENDING, SKIPPED
@@ -214,3 +215,27 @@ class Away:
     async def erase(self, *_: object) -> object:
         """Fail."""
         raise RuntimeError("unknown")
+
+
+def test_what_was_known_of_who_asked_goes_with_the_last_who_was_asked_about(url: str, tmp_path: Path) -> None:
+    """Facts of a clinician whose only entry is erased leave the shipped copy, too; those still in use stay."""
+
+    async def write_known() -> None:
+        journal = DurableJournal.open(tmp_path / "j")
+        for number, patient in ((0, "p-dana"), (1, "p-bota")):
+            known = (SubjectFacts(f"dr-{number}"), PatientFacts(patient))
+            entry, (part,) = reading(number, patient)
+            knew = [each.digest for each in known]
+            await journal.append(entry, (msgspec.json.encode(msgspec.json.decode(part) | {"knew": knew}),), facts=known)
+        await journal.aclose()
+
+    asyncio.run(write_known())
+    run(url, lambda _, duties: ship_all(shipper(tmp_path / "j", duties)))
+    assert run(url, lambda store, _: store.run_reading(dumped, 5)).count(b"dr-0") > 1
+
+    done = erase(url, tmp_path / "j", None)
+
+    assert done.parts == 3 and isinstance(done.copies, ErasedRows) and done.copies.lines == 3
+    left = run(url, lambda store, _: store.run_reading(dumped, 5))
+    assert b"dr-0" not in left and b"p-dana" not in left
+    assert left.count(b'\\"id\\":\\"dr-1\\"') == 1 and b"p-bota" in left

@@ -198,7 +198,7 @@ PLANTED: dict[str, tuple[Change, str]] = {
     "a question that is none": (lambda each: each.update(asked="{}") if "asked" in each else None, UNREADABLE),
     "no question": (lambda each: each.pop("asked", None), NOT_KEPT),
     "another policy set": (lambda each: each.update(policy="f" * 16) if "policy" in each else None, POLICY_MISSING),
-    "another version": (lambda each: each.update(version="0.0.1") if "version" in each else None, OTHER_VERSION),
+    "another version": (lambda each: each.update(product="0.0.1") if "product" in each else None, OTHER_VERSION),
 }
 
 

@@ -52,7 +52,7 @@ class SegmentHeader(msgspec.Struct, frozen=True, tag_field="kind", tag="segment"
             ``damage`` when the process started and found the segment before damaged, or
             ``reserve`` when the disk was full and an emergency was written all the same.
         cut_bytes: The length of the unfinished line that was cut off the segment before.
-        version: Of the product that wrote it; what another version decides may differ for good reasons.
+        product: The version that wrote it; what another version decides may differ for good reasons.
     """
 
     segment: int
@@ -60,7 +60,7 @@ class SegmentHeader(msgspec.Struct, frozen=True, tag_field="kind", tag="segment"
     because: str = "start"
     cut_bytes: int = 0
     format: int = FORMAT
-    version: str = ""
+    product: str = ""
 
 
 class ErasureEntry(msgspec.Struct, frozen=True, tag_field="kind", tag="erasure"):

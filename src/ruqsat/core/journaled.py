@@ -111,6 +111,14 @@ BEGINNING = Place(0, 0)
 """Before everything: segments are counted from 1."""
 
 
+class GonePart(NamedTuple):
+    """A personal part that is being erased, as it was, and the line that it is of."""
+
+    writer: str
+    place: Place
+    text: bytes
+
+
 class Lines(Struct, frozen=True):
     """
     Lines of one writer that follow one another.

@@ -99,7 +99,7 @@ class _Entry(Struct, frozen=True):
     resource_type: str | None = None
     data_class: str | None = None
     segment: int = 0
-    version: str = ""
+    product: str = ""
 
 
 class _Part(Struct, frozen=True):
@@ -149,7 +149,7 @@ class Replayer:
         try:
             entry = msgspec.json.decode(line, type=_Entry)
             if entry.kind == SEGMENT:
-                self._segment, self._version = entry.segment, entry.version
+                self._segment, self._version = entry.segment, entry.product
                 self._facts.append({})
             if entry.kind != DECISION or not self._is_asked_for(entry):
                 return None

@@ -20,6 +20,8 @@ import msgspec
 
 from ruqsat.core.chain import ErasureEntry, part_name
 from ruqsat.core.instant import SECOND, Instant
+from ruqsat.core.journaled import GonePart, Place
+from ruqsat.core.journaled import read_line as read_journaled
 from ruqsat.core.kept_facts import digests_in, read_facts_line
 from ruqsat.core.line import Line, read_line
 from ruqsat.core.personal import erased, parts_to_erase
@@ -43,8 +45,8 @@ class Erased(NamedTuple):
 class Copies(Protocol):
     """Where lines of journals are shipped to."""
 
-    async def erase(self, patients: Collection[str], parts: Collection[bytes], act: str, now: Instant) -> object:
-        """Erase patients from every line there; *parts*, as they were, are never to come back."""
+    async def erase(self, patients: Collection[str], parts: Collection[GonePart], act: str, now: Instant) -> object:
+        """Erase patients from every line there, and *parts* wherever they are; these are never to come back."""
         ...
 
 
@@ -69,7 +71,11 @@ class _Piece(NamedTuple):
     line: int
     name: str
     offset: int
-    text: bytes
+    gone: GonePart
+
+    @property
+    def text(self) -> bytes:
+        return self.gone.text
 
 
 async def erase_patients(
@@ -113,7 +119,7 @@ async def erase_patients(
             await journal.append(msgspec.json.encode(entry))
         told = None
         if elsewhere.copies is not None:
-            told = await elsewhere.copies.erase(frozenset(patients), [each.text for each in pieces], act, _moment(at))
+            told = await elsewhere.copies.erase(frozenset(patients), [each.gone for each in pieces], act, _moment(at))
         for path in dict.fromkeys(each.path for each in pieces):
             disk.overwrite(path, [(each.offset, erased(each.text)) for each in pieces if each.path == path])
     except OSError as problem:
@@ -132,14 +138,17 @@ def _find(folder: Path, patients: frozenset[str]) -> Iterator[_Piece]:
     for segment in list_segments(folder):
         if not segment.path.is_file():
             continue
-        begins = 0
+        begins, writer = 0, ""
         for number, line in enumerate(segment.path.read_bytes().splitlines(keepends=True)):
             found = read_line(line)
+            if number == 0:
+                writer = said.writer if (said := read_journaled(line)) is not None else ""
             if found is not None and found.parts:
                 offsets = _offsets(found.parts, begins + found.parts_at)
                 for part in _going(line, found, patients, in_use):
                     name = part_name(segment.number, found.number, part)
-                    yield _Piece(segment.path, number, name, offsets[part], found.parts[part])
+                    gone = GonePart(writer, Place(segment.number, found.number), found.parts[part])
+                    yield _Piece(segment.path, number, name, offsets[part], gone)
             begins += len(line)
 
 

@@ -160,7 +160,7 @@ class Groups:
         self._gathering = Group(self._segment)
         self._gathering.headers = 1
         cut_bytes = self._cut_bytes if self._because in _TELLS_OF_CUT else 0
-        header = SegmentHeader(self._segment, self._writer, self._because, cut_bytes, version=__version__)
+        header = SegmentHeader(self._segment, self._writer, self._because, cut_bytes, product=__version__)
         self._kept_facts.clear()
         self._because = "rotation"
         self._link(msgspec.json.encode(header), ())

@@ -7,13 +7,13 @@ from sqlalchemy import Connection
 
 from ruqsat.core.facts import PatientFacts
 from ruqsat.core.instant import SECOND, Instant
-from ruqsat.core.journaled import Lines, Place, Shipped, read_line
+from ruqsat.core.journaled import GonePart, Lines, Place, Shipped, read_line
 from ruqsat.core.notice import represents
 from ruqsat.core.outgoing import Attempt, Claimed, Listed, Standing
 from ruqsat.core.vocabulary import Switches
 from ruqsat.stores import sql_journal, sql_outbox, sql_retention
 from ruqsat.stores.sql_journal import MakeNotices
-from ruqsat.stores.sql_journal_erasure import ErasedRows, erase_some, mark_erased
+from ruqsat.stores.sql_journal_erasure import AT_ONCE, ErasedRows, by_line, erase_parts, erase_some, mark_erased
 from ruqsat.stores.sql_lane import Lane
 from ruqsat.stores.sql_outbox import Close
 
@@ -52,24 +52,29 @@ class SqlDuties:
         """Return how many lines of a segment are here."""
         return await self._lane.run(lambda connection: sql_journal.count_lines(connection, writer, segment), _SECONDS)
 
-    async def erase(self, patients: Collection[str], parts: Collection[bytes], act: str, now: Instant) -> ErasedRows:
+    async def erase(self, patients: Collection[str], parts: Collection[GonePart], act: str, now: Instant) -> ErasedRows:
         """
-        Erase patients from every line and notice here, and remember these *parts*, as they were, as erased.
+        Erase patients from every line and notice here, and *parts* wherever they stand; remember them as erased.
 
         Many transactions: whoever stops it has erased some, and asking again goes on from there.
         """
-        await self._lane.run(lambda connection: mark_erased(connection, parts, act, now), _MANY_SECONDS, commit=True)
+        texts = [each.text for each in parts]
+        await self._lane.run(lambda connection: mark_erased(connection, texts, act, now), _MANY_SECONDS, commit=True)
         whole = ErasedRows()
         while True:
             some = await self._lane.run(
                 lambda connection: erase_some(connection, patients, act, now), _MANY_SECONDS, commit=True
             )
             if not some.writers and not some.notices:
-                return whole
-            whole = ErasedRows(
-                whole.lines + some.lines, whole.notices + some.notices, whole.writers | some.writers,
-                whole.unerasable + some.unerasable,
-            )  # fmt: skip
+                break
+            whole = whole.and_also(some)
+        lines = by_line(parts)
+        for at in range(0, len(lines), AT_ONCE):
+            some = await self._lane.run(
+                partial(erase_parts, lines=lines[at : at + AT_ONCE]), _MANY_SECONDS, commit=True
+            )
+            whole = whole.and_also(some)
+        return whole
 
     async def remove_lines(self, writer: str, segment: int, archived: Sequence[bytes]) -> int:
         """Remove the lines of a segment that are byte for byte those *archived*, many transactions; return how many."""

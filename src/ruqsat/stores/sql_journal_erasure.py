@@ -11,6 +11,7 @@ As in ``sql_facts``, each function takes a Connection inside a transaction.
 """
 
 from collections.abc import Collection, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -18,7 +19,7 @@ from sqlalchemy import Connection, and_, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ruqsat.core.instant import Instant
-from ruqsat.core.journaled import Journaled, Lines, Place, read_line
+from ruqsat.core.journaled import GonePart, Journaled, Lines, Place, read_line
 from ruqsat.core.line import blanked, erase_of
 from ruqsat.core.line import read_line as read_parts
 from ruqsat.core.outgoing import DELIVERED, ERASED, SKIPPED
@@ -42,6 +43,13 @@ class ErasedRows(NamedTuple):
     notices: int = 0
     writers: frozenset[str] = frozenset()
     unerasable: int = 0
+
+    def and_also(self, more: "ErasedRows") -> "ErasedRows":
+        """Return both together."""
+        return ErasedRows(
+            self.lines + more.lines, self.notices + more.notices, self.writers | more.writers,
+            self.unerasable + more.unerasable,
+        )  # fmt: skip
 
 
 def still_erased(connection: Connection, lines: Lines) -> Lines:
@@ -91,6 +99,39 @@ def erase_some(connection: Connection, patients: Collection[str], act: str, now:
     entries = {row.entry for row in rows} - {None}
     told = _forget_notices(connection, patients, entries, now)
     return ErasedRows(sum(done), told, frozenset([row.writer for row in rows]), len(done) - sum(done))
+
+
+def by_line(parts: Collection[GonePart]) -> list[tuple[GonePart, ...]]:
+    """Return *parts* put together by the line that they are of."""
+    lines: dict[tuple[str, Place], list[GonePart]] = {}
+    for each in parts:
+        lines.setdefault((each.writer, each.place), []).append(each)
+    return [tuple(each) for each in lines.values()]
+
+
+def erase_parts(connection: Connection, lines: Collection[tuple[GonePart, ...]]) -> ErasedRows:
+    """
+    Erase parts that no patient is found by: what was known of a clinician goes with the last who was asked about.
+
+    Args:
+        lines: The parts of a line each, as they were; they are marked as erased already.
+    """
+    done, writers = 0, set[str]()
+    for going in lines:
+        writer, place, _ = going[0]
+        here = and_(_AT.writer == writer, _AT.segment == place.segment, _AT.number == place.number)
+        line = connection.execute(select(_AT.line).where(here)).scalar_one_or_none()
+        texts = {each.text for each in going}
+        blank, parts = blanked(bytes(line or b""), partial(_among, texts))
+        said = read_line(blank) if parts else None
+        if said is not None:
+            connection.execute(update(journal_entry).where(here).values(**journal_row(writer, place, said, blank)))
+            done, writers = done + 1, writers | {writer}
+    return ErasedRows(done, writers=frozenset(writers))
+
+
+def _among(texts: Collection[bytes], parts: tuple[bytes, ...]) -> list[int]:
+    return [at for at, part in enumerate(parts) if part in texts]
 
 
 def _next_rows(connection: Connection, patients: Collection[str]) -> list[Any]:

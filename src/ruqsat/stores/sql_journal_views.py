@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, tu
 
 from ruqsat.core.journal_filter import Found, JournalFilter, Spot
 from ruqsat.core.journaled import DECISION, NOT_SENT, Journaled, read_line
+from ruqsat.core.kept_facts import FACTS
 from ruqsat.errors import StoreUnavailableError
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_schema import journal_beside, journal_entry
@@ -132,6 +133,7 @@ def _questions(wanted: JournalFilter, after: Spot | None) -> Iterator[Select[Any
 
 
 def _conditions(wanted: JournalFilter) -> Iterator[ColumnElement[bool]]:
+    yield _AT.kind != FACTS  # they are there for decisions to be made again, and no account of what was done
     for name in _EQUAL:
         value = getattr(wanted, name)
         if value is not None:
