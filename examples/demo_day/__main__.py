@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-
 from examples.demo_day import emergencies, morning, office, views
 from examples.demo_day.day import Day
 from examples.demo_day.ground import ROOT, Receiver, fresh, records_behind, running_sidecar, serving
-from examples.demo_day.hospital import CLINICIANS, build_hospital
+from examples.demo_day.hospital import CLINICIANS, PATIENTS, build_hospital
 
 Scene = Callable[[Day], None]
 SCENES: tuple[tuple[str, Scene], ...] = (
@@ -78,7 +77,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     folder, began = given.folder.resolve(), time.monotonic()
     policy = folder.parent / "demo-day-policy"  # admitted once: the next day begins sooner
-    print(f"A hospital made from the seed {given.seed}: {len(CLINICIANS)} clinicians, 200 patients, none of whom exists.")
+    print(
+        f"A hospital from the seed {given.seed}: {len(CLINICIANS)} clinicians, {PATIENTS} patients, and nobody exists."
+    )
     with opened_hospital(fresh(folder), given.seed, policy_dir=str(policy)) as day:
         live(day, folder / "paper")
         calls = len(day.asked)

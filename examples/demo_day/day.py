@@ -1,16 +1,19 @@
-"""The day's calls, each by somebody and about somebody, and the ledger of what each must have left in a patient's log."""
+"""The day's calls, each by somebody about somebody, and the ledger of what each must leave in a patient's log."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import httpx
 import jwt
-
 from examples.demo_day.ground import AUDIENCE, ISSUER, Receiver, Sidecar
 from examples.demo_day.hospital import LANGUAGE_OF, Hospital, record
 from examples.records_server import RecordsServer
+
 from ruqsat.messages import text_of
+
+GIVE_UP_SECONDS = 60
 
 
 class Asked(NamedTuple):
@@ -98,10 +101,10 @@ class Day:
         return answer
 
     def read(self, who: str, patient: str, data_class: str, result: str, **context: Any) -> bool:
-        """Ask over AuthZEN, as the hospital's own system does, whether somebody may read a record; *result* must come."""
+        """Ask over AuthZEN, as the hospital's system does, whether somebody may read a record; *result* must come."""
         return self.ask(who, "read", patient, data_class, result, **context)
 
-    def ask(  # noqa: PLR0913 - each is a part of the question
+    def ask(
         self, who: str, action: str, patient: str, data_class: str, result: str, *, purpose: str | None = None,
         shown: bool = True, **context: Any,
     ) -> bool:  # fmt: skip
@@ -191,18 +194,33 @@ class Day:
         """Return what the process says of itself."""
         return dict(self.clients["control"].get("/status").json())
 
-    def settle(self, *, told: bool = False, seconds: float = 60) -> None:
-        """Wait until the journal is shipped into the database; with *told*, until everybody is told, too."""
-        give_up = time.monotonic() + seconds
-        while time.monotonic() < give_up:
-            duties = self.status()["duties"]
-            if duties["journal"]["behind_seconds"] == 0 and not (told and duties["notices"]["pending"]):
-                return
-            time.sleep(0.1)
-        raise SurpriseError(f"not everybody is told: {self.status()['duties']}")
+    def settle(self) -> None:
+        """Wait until what was decided before this call is shipped into the database, where the views look."""
+        wanted = self.status()["journal"]["entries"]
+        self._wait(lambda: self.status()["duties"]["journal"]["lines"] >= wanted)
+
+    def wait_until_told(self, *patients: str) -> None:
+        """Wait until nothing that these patients, or others because of them, must be told waits any more."""
+        for patient in patients:
+            self._wait(lambda patient=patient: not self.notices(patient, "&state=pending"), 0.5)
+
+    def notices(self, patient: str, query: str = "") -> list[dict[str, Any]]:
+        """Return the notices on record because of a patient, as the privacy office sees them."""
+        answer = self.call(
+            "dpo-assel", "GET", f"notices?patient={patient}&limit=100{query}", about=patient,
+            as_="journal_read journal operator_duty",
+        )  # fmt: skip
+        return list(answer.json()["notices"])
+
+    @staticmethod
+    def _wait(holds: Callable[[], bool], pause: float = 0.05) -> None:
+        give_up = time.monotonic() + GIVE_UP_SECONDS
+        while not holds():
+            if time.monotonic() > give_up:
+                raise SurpriseError("what must happen by itself has not happened")
+            time.sleep(pause)
 
 
 def etag(answer: httpx.Response) -> dict[str, str]:
     """Return the header that says which version was read."""
     return {"if-match": answer.headers["etag"]}
-

@@ -1,13 +1,14 @@
 """The emergencies: one by default, one over a refusal, and one that was none."""
 
-import time
 from datetime import UTC, datetime
 from typing import Any
 
 from examples.demo_day.day import Day
 from examples.demo_day.hospital import FOUND_UNCONSCIOUS, HOSPITAL, REFUSER, SINGER
 
-OPENING = "create session operator_duty"
+OPENINGS = {201: "operator_duty", 409: "deny.btg.no_episode", 403: "deny.btg.suspended"}
+"""What the journal says of an opening, by how it was answered."""
+
 NOTES = {
     "life": "Anaphylactic shock, no answer to adrenaline; allergies are needed at once.",
     "other": "Wanted to see how it goes.",
@@ -21,7 +22,8 @@ def arrives(day: Day, patient: str, encounter: str, form: str = "emergency") -> 
         body: dict[str, Any] = {
             "resourceType": "Encounter", "id": encounter, "status": "in-progress",
             "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "EMER"},
-            "subject": {"reference": f"Patient/{patient}"}, "serviceProvider": {"reference": f"Organization/{HOSPITAL}"},
+            "subject": {"reference": f"Patient/{patient}"},
+            "serviceProvider": {"reference": f"Organization/{HOSPITAL}"},
             "period": {"start": now},
         }  # fmt: skip
     else:
@@ -57,9 +59,9 @@ def open_session(day: Day, who: str, patient: str, code: str, text: str, expect:
         "patient": patient, "reason_code": code, "reason_text": text,
         "acknowledgement": {"text_version": "warning-1", "at": datetime.now(UTC).isoformat()}, "workstation": "er-12",
     }  # fmt: skip
-    as_ = "create session deny.role.action" if expect == 403 else OPENING
     return day.call(
-        who, "POST", "emergency-grants", body, about=patient, as_=as_, purpose="BTG", step_up=True, expect=expect
+        who, "POST", "emergency-grants", body, about=patient, as_=f"create session {OPENINGS[expect]}",
+        purpose="BTG", step_up=True, expect=expect,
     )  # fmt: skip
 
 
@@ -70,8 +72,7 @@ def over_a_refusal(day: Day) -> None:
     made = open_session(day, "ed-saule", REFUSER, "life_threat", NOTES["life"])
     session = day.told["justified"] = made.json()["id"]
     day.say(f"  ed-saule breaks the glass of {REFUSER}: {made.json()['status']}")
-    day.told["notices_before"] = notices(day, REFUSER)
-    day.told["first_permit_after"] = time.time()
+    day.told["notices_before"] = day.notices(REFUSER)
     day.read("ed-saule", REFUSER, "allergies", "emergency_override", purpose="BTG", btg_session=session)
     day.fetch("ed-saule", REFUSER, "medications", "emergency_override", purpose="BTG", session=session)
     day.fetch("ed-bolat", REFUSER, "medications", "deny.btg.subject_mismatch", purpose="BTG", session=session)
@@ -97,12 +98,3 @@ def that_was_none(day: Day) -> None:
         "dr-kanat", "POST", f"emergency-grants/{session}/close", about=SINGER, as_="update session operator_duty",
         purpose="BTG",
     )  # fmt: skip
-
-
-def notices(day: Day, patient: str) -> list[dict[str, Any]]:
-    """Return the notices on record because of a patient, as the privacy office sees them."""
-    answer = day.call(
-        "dpo-assel", "GET", f"notices?patient={patient}&limit=100", about=patient,
-        as_="journal_read journal operator_duty",
-    )  # fmt: skip
-    return list(answer.json()["notices"])

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+from examples.records_server import RecordsServer
 
 import ruqsat
-from examples.records_server import RecordsServer
 
 ISSUER, AUDIENCE = "https://portal.h7.example", "ruqsat-h7"
 START_SECONDS = 60
@@ -150,7 +150,7 @@ class _Quiet(BaseHTTPRequestHandler):
 class _Told(_Quiet):
     server: Receiver
 
-    def do_POST(self) -> None:  # noqa: N802 - named by the protocol
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         signed = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode() + body
         mac = base64.b64encode(hmac.digest(self.server.secret, signed, "sha256")).decode()
@@ -175,12 +175,11 @@ class Gate(ThreadingHTTPServer):
 class _Gated(_Quiet):
     server: Gate
 
-    def do_GET(self) -> None:  # noqa: N802 - named by the protocol
+    def do_GET(self) -> None:
         passed = ("authorization", "x-ruqsat-session")
         said = {name: self.headers[name] for name in passed if name in self.headers}
-        asked = self.server.auth.get(
-            "/authz/nginx", headers=said | {"x-original-method": "GET", "x-original-uri": self.path, "x-original-host": "mis.h7.example"}
-        )
+        original = {"x-original-method": "GET", "x-original-uri": self.path, "x-original-host": "mis.h7.example"}
+        asked = self.server.auth.get("/authz/nginx", headers=said | original)
         told = {name: value for name, value in asked.headers.items() if name.startswith("x-ruqsat-")}
         if asked.status_code != 200:
             self.answer(asked.status_code, told)
@@ -205,9 +204,11 @@ def serving(server: Any) -> Iterator[Any]:
 @contextmanager
 def records_behind(sidecar: Sidecar) -> Iterator[tuple[RecordsServer, str]]:
     """Run the records server and the gate before it; yield the server, whose ``seen`` lists all, and the gate's URL."""
-    with serving(RecordsServer(("127.0.0.1", 0))) as records:
-        with serving(Gate(sidecar.addresses["auth"], records.server_port)) as gate:
-            yield records, f"http://127.0.0.1:{gate.server_port}"
+    with (
+        serving(RecordsServer(("127.0.0.1", 0))) as records,
+        serving(Gate(sidecar.addresses["auth"], records.server_port)) as gate,
+    ):
+        yield records, f"http://127.0.0.1:{gate.server_port}"
 
 
 def fresh(folder: Path) -> Path:

@@ -20,7 +20,7 @@ WARDS = ("therapy", "cardiology", "surgery")
 INPATIENTS = 60
 """So many patients lie in each ward; the rest come during the day, or not at all."""
 
-SURNAMES = ("Abai", "Saryn", "Tolegen", "Ospan", "Zhuma", "Serik", "Kairat", "Nurlan", "Belov", "Orlova", "Sidorov", "Kim")
+SURNAMES = ("Abai", "Saryn", "Tolegen", "Ospan", "Zhuma", "Serik", "Kairat", "Belov", "Orlova", "Sidorov", "Kim")
 GIVEN = ("Aigul", "Marat", "Dana", "Timur", "Olga", "Ivan", "Zhanar", "Bolat", "Vera", "Sabit", "Nina", "Erlan")
 FORMS = ("e_document", "written", "egov_cabinet")
 
@@ -86,7 +86,9 @@ OFFICES = (
 GUARDIAN = Person("guardian-nurlan", ("legal_representative",), None, "PWATRNY")
 
 
-LANGUAGE_OF: dict[str, Language] = {"dr-asel": "kk", "n-gulnar": "kk", "ed-bolat": "kk", "dr-olga": "en", "dr-erlan": "en"}
+LANGUAGE_OF: dict[str, Language] = {
+    "dr-asel": "kk", "n-gulnar": "kk", "ed-bolat": "kk", "dr-olga": "en", "dr-erlan": "en"
+}  # fmt: skip
 """In which language somebody reads; who is not here reads Russian."""
 
 
@@ -114,7 +116,7 @@ class Hospital(NamedTuple):
     people: dict[str, Person]
 
     def write(self, file: Path, now: datetime) -> None:
-        """Write everybody as a file of facts: the directory, who lies where under whose care, which records there are."""
+        """Write everybody as a file of facts: the directory, who lies where in whose care, which records there are."""
         subjects = [{"id": org, "roles": [], "organisation": PROVIDER} for org in (HOSPITAL, CLINIC)]
         subjects += [person.facts for person in self.people.values()]
         patients = [_facts(each, now) for each in self.patients.values()]
@@ -194,7 +196,7 @@ def _labels(patient: Patient) -> list[str]:
 
 
 def consents_in_force(hospital: Hospital) -> list[Patient]:
-    """Return the patients who have given the hospital a consent before the day begins: all who lie there but one in ten."""
+    """Return the patients who have given a consent before the day begins: all who lie there but one in ten."""
     return [
         each for each in hospital.patients.values()
         if each.ward is not None and each.number % 10 != 0 and each.id not in (WARD_OF_COURT, NEWCOMER)
@@ -211,7 +213,7 @@ def consent(patient: Patient, form: str, now: datetime) -> dict[str, Any]:
         "owner": {
             "iin": patient.iin, "surname": patient.surname, "given": patient.given, "patronymic": None,
             "address": "Almaty, Satpaev 2",
-            "id_doc": {"number": f"N{patient.number:08}", "issued_on": "2020-02-03", "issuer": "Ministry of the Interior"},
+            "id_doc": {"number": f"N{patient.number:08}", "issued_on": "2020-02-03", "issuer": "Civil Registry"},
         },
         "given_by": {"type": "patient", "id": patient.account.id},
         "operator": {

@@ -42,7 +42,7 @@ def record_consents(day: Day) -> None:
 def ward_rounds(day: Day) -> None:
     """Physicians read through the hospital's system, nurses through the gate; who has no business there is refused."""
     for ward in WARDS:
-        physician, nurse = (next(each for each in team(ward) if each.roles[0] == role) for role in ("physician", "nurse"))
+        physician, nurse = (next(each for each in team(ward) if role in each.roles) for role in ("physician", "nurse"))
         for patient in ROUND[ward]:
             result = "deny.consent.none" if patient.endswith("0") else "consent"
             day.read(physician.id, patient, "labs", result)

@@ -26,7 +26,7 @@ ANSWER = {
 
 
 def court(day: Day) -> None:
-    """A court asks for results and diagnoses: handed on once the request is verified, as far as it goes, until it is closed."""
+    """A court asks for results and diagnoses: handed on once it is verified, as far as it goes, until it is closed."""
     now = datetime.now(UTC)
     request = {
         "patient": LITIGANT, "authority": {"kind": "court", "name": "City Court", "bin": "301240000011"},
@@ -66,13 +66,14 @@ def hand_on(day: Day, request: str, data_class: str, result: str, *, shown: bool
 
 
 def information_requests(day: Day) -> None:
-    """Three people ask what is on record of them: at the portal, by a letter of last week, without saying who they are."""
+    """Three ask what is on record of them: at the portal, by a letter of last week, with no proof of identity."""
     online = begin(day, "pt-002", SERGEI, "self", kind="information")
     letter = begin(day, "reg-saltanat", LETTER, "operator_duty", **by_letter(LETTER, timedelta(days=9)))
     nameless = begin(day, "reg-saltanat", NAMELESS, "operator_duty", **by_letter(NAMELESS, timedelta(0)))
     day.told |= {"online": online.json(), "letter": letter.json(), "nameless": nameless.json()}
     for name, made in (("at the portal", online), ("by letter, nine days ago", letter), ("by letter", nameless)):
-        day.say(f"  asked {name}: {made.json()['patient']}, due {made.json()['due']} ({made.json()['calendar']})")
+        said = made.json()
+        day.say(f"  asked {name}: {said['patient']}, due {said['due']} ({said['calendar']})")
     done = move(day, online, SERGEI, "answer", **ANSWER)
     refused = move(
         day, nameless, NAMELESS, "refuse", ground="no_identity_document", reasons="No document shows who applies."
@@ -81,14 +82,20 @@ def information_requests(day: Day) -> None:
 
 
 def correction_and_objection(day: Day) -> None:
-    """One has an entry corrected on documents; another finds a refusal in the own log and objects to it: a machine made it."""
+    """One has an entry corrected on documents; another objects to a refusal in the own log: a machine made it."""
     wrong = {"kind": "correction", "statement": "The blood group is another.", "documents": ["lab sheet of 2024"]}
     made = begin(day, "pt-007", CORRECTED, "self", **wrong)
     done = move(day, made, CORRECTED, "correct", result="Amended by a signed addendum; the old entry stands beside it.")
     day.settle()
     refused = next(row for row in day.log("pt-010", OBJECTOR, "ru", "self") if not row["allowed"])
     objection = begin(
-        day, "pt-010", OBJECTOR, "self", kind="objection", decision=refused["id"], statement="A person shall look at it."
+        day,
+        "pt-010",
+        OBJECTOR,
+        "self",
+        kind="objection",
+        decision=refused["id"],
+        statement="A person shall look at it.",
     )
     day.told |= {"correction": made.json(), "objection": objection.json()}
     day.say(f"  {CORRECTED}: {done.json()['status']}, due was {made.json()['due']}")
@@ -121,7 +128,7 @@ def move(day: Day, before: Any, patient: str, event: str, **said: Any) -> Any:
 
 def reviews(day: Day) -> None:
     """The privacy office judges both sessions: one was needed, one was not, and the surgeon's right is suspended."""
-    notes = {"justified": "Shock, documented; the refusal did not foresee it.", "misuse": "No part in the care; curious."}
+    notes = {"justified": "Shock, documented; unforeseen by the refusal.", "misuse": "No part in the care; curious."}
     for verdict, patient in (("justified", REFUSER), ("misuse", SINGER)):
         path = f"emergency-grants/{day.told[verdict]}"
         seen = day.call("dpo-igor", "GET", path, about=patient, as_="read session operator_duty")

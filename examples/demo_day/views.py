@@ -7,6 +7,7 @@ from typing import Any
 
 from examples.demo_day.day import Day, SurpriseError
 from examples.demo_day.hospital import AIGUL, FOUND_UNCONSCIOUS, NEWCOMER, REFUSER, SERGEI, SINGER, WARD_OF_COURT
+
 from ruqsat.messages import Language, page_text, word_of
 
 READERS: tuple[tuple[str, str, Language, str], ...] = (
@@ -75,7 +76,8 @@ def information_answer(day: Day) -> None:
 
 def delivered(day: Day) -> None:
     """What patients and the office were told meanwhile, as their receiver has it."""
-    day.settle(told=True)
+    day.settle()
+    day.wait_until_told(SINGER, REFUSER, FOUND_UNCONSCIOUS, AIGUL)
     told = list(day.receiver.told.values())
     for patient in (AIGUL, FOUND_UNCONSCIOUS, REFUSER, SINGER):
         day.say(f"  because of {patient}:")
@@ -104,6 +106,7 @@ def on_paper(day: Day, folder: Path) -> None:
          patient, f"journal_read journal {basis}")
         for who, patient, language, basis in READERS
     ]  # fmt: skip
+    day.settle()
     answer = f"proceedings/{day.told['online']['id']}/answer?format=html&lang="
     pages += [
         (f"answer-{SERGEI}.{language}.html", "pt-002", answer + language, SERGEI, "read proceeding self")

@@ -83,7 +83,8 @@ def _recipients(
         for grantee in consent.root.grantees if consent.root.effect == "permit" else ():
             who = grantee.org or grantee.subject or grantee.role or grantee.group
             told = name if grantee.org is not None and name is not None else who
-            yield _recipient("consent", told, consent.root.categories, consent.root.start, consent.root.end)
+            until = consent.revoked_at or consent.root.end
+            yield _recipient("consent", told, consent.root.categories, consent.root.start, until)
     for delegation in facts.delegations:
         yield _recipient(
             "delegation", delegation.delegate, delegation.categories, delegation.start,

@@ -165,6 +165,7 @@ page-terms = How long they are kept
 page-none = Nothing on record
 effect-permit = permitted
 effect-deny = refused
+effect-withdrawn = permitted, withdrawn
 ground-consent = the patient's consent
 ground-delegation = a third person whom the patient let in
 ground-representation = a representative's power

@@ -165,6 +165,7 @@ page-terms = Сақтау мерзімі
 page-none = Жоқ: бұл бөлімде ештеңе тіркелмеген
 effect-permit = рұқсат етілді
 effect-deny = тыйым салынды
+effect-withdrawn = рұқсат етілген, кейін қайтарып алынған
 ground-consent = пациенттің келісімі
 ground-delegation = пациент рұқсат берген үшінші тұлға
 ground-representation = заңды өкілдің өкілеттігі

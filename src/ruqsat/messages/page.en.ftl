@@ -23,6 +23,7 @@ log-erased = What named people was erased
 log-unknown = not stated
 log-organisation = organisation
 log-person = known there as
+log-account = account
 log-none = There is nothing in this time.
 log-older = Earlier entries
 log-place-R = Order V2100023370, § { $n }

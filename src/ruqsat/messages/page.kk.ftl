@@ -23,6 +23,7 @@ log-erased = Жеке мәліметтер жойылған
 log-unknown = көрсетілмеген
 log-organisation = ұйымы
 log-person = қызметкердің ондағы белгісі
+log-account = есептік жазбасы
 log-none = Бұл уақыт аралығында жазба жоқ.
 log-older = Бұрынғы жазбалар
 log-place-R = ҚР ДСМ-54 бұйрығы, { $n }-тармақ

@@ -23,6 +23,7 @@ log-erased = Личные сведения уничтожены
 log-unknown = не указано
 log-organisation = организация
 log-person = обозначение сотрудника
+log-account = учётная запись
 log-none = За это время записей нет.
 log-older = Более ранние записи
 log-place-R = Приказ V2100023370, пункт { $n }

@@ -165,6 +165,7 @@ page-terms = Срок хранения
 page-none = Нет записей
 effect-permit = разрешено
 effect-deny = запрещено
+effect-withdrawn = разрешено, отозвано
 ground-consent = согласие пациента
 ground-delegation = третье лицо, допущенное пациентом
 ground-representation = полномочие законного представителя

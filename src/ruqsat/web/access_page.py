@@ -32,6 +32,7 @@ thead th { background: #eee; }
 tbody th { font-weight: normal; white-space: nowrap; }
 strong.mark { display: inline-block; border: 2px solid #111; padding: 0 .25rem; }
 .law { font-size: .9em; color: #333; }
+.id { display: inline-block; max-width: 100%; overflow-wrap: anywhere; }
 nav { margin: .8rem 0; }
 a { color: #003d99; }
 @media print {
@@ -113,7 +114,7 @@ def _table(sheet: Sheet, rows: Sequence[Access], laws: Mapping[str, Law]) -> str
 
 
 def _row(told: Mapping[str, Any], sheet: Sheet) -> str:
-    when = escape(str(told["at"]).replace("T", " "))
+    when = escape(str(told["at"])[:19].replace("T", " "))  # the head of the page says by which clock
     first = f'<tr><th scope="row"><time datetime="{escape(told["at"])}">{when}</time></th>'
     law = "".join(f'<br><span class="law">{escape(_law(each))}</span>' for each in told["law"])
     if "withheld" in told:
@@ -131,14 +132,16 @@ def _row(told: Mapping[str, Any], sheet: Sheet) -> str:
 def _who(told: Mapping[str, Any], sheet: Sheet) -> str:
     who = told["who"]
     said = ["; ".join(_word(role, sheet) for role in who["roles"]) or _text("unknown", sheet)]
-    said += [f"{_text('organisation', sheet)} {escape(who['organisation'])}"] if who["organisation"] else []
-    said += [f"{_text('person', sheet)} {escape(who['person'])}"] if who["person"] else []
+    # Who acts for no organisation, such as the patient, is no employee.
+    person = "person" if who["organisation"] else "account"
+    named = [(name, value) for name, value in (("organisation", who["organisation"]), (person, who["person"])) if value]
+    said += [f'{_text(name, sheet)} <span class="id">{escape(value)}</span>' for name, value in named]
     said += [_text("erased", sheet)] if told["erased"] else []
     return "<br>".join(said)
 
 
 def _result(told: Mapping[str, Any], sheet: Sheet) -> str:
-    said = [_text("allowed" if told["allowed"] else "denied", sheet)]
+    said = [_text("allowed", sheet) if told["allowed"] else f"<strong>{_text('denied', sheet)}</strong>"]
     said += [escape(told["reason"]["text"] or told["reason"]["code"])] if told["reason"] else []
     marks = [name for name in ("emergency", "degraded") if told[name]]
     return "<br>".join(said + [f'<strong class="mark">{_text(name, sheet)}</strong>' for name in marks])
