@@ -41,15 +41,26 @@ SCENES: tuple[tuple[str, Scene], ...] = (
 
 
 @contextmanager
-def opened_hospital(folder: Path, seed: int, **settings: Any) -> Iterator[Day]:
-    """Start everything in an empty *folder*, with the hospital that *seed* makes; it is gone when the block is left."""
+def opened_hospital(folder: Path, seed: int, *, full: bool = False, **settings: Any) -> Iterator[Day]:
+    """
+    Start everything in an empty *folder*, with the hospital that *seed* makes; it is gone when the block is left.
+
+    Args:
+        full: On PostgreSQL and behind nginx, where both are installed, instead of SQLite and a small gate.
+        settings: More settings of the sidecar.
+    """
     hospital = build_hospital(seed)
     facts = folder / "hospital.jsonl"
     hospital.write(facts, datetime.now(UTC))
     with ExitStack() as stack:
         receiver = stack.enter_context(serving(Receiver()))
+        behind = records_behind
+        if full:
+            from examples.demo_day.full import postgres, records_behind_nginx  # noqa: PLC0415 - needs the tests' wheels
+
+            settings["database_url"], behind = stack.enter_context(postgres(folder)), records_behind_nginx
         sidecar = stack.enter_context(running_sidecar(folder, facts, receiver, **settings))
-        records, gate = stack.enter_context(records_behind(sidecar))
+        records, gate = stack.enter_context(behind(sidecar))
         addresses = {name: f"http://{address}" for name, address in sidecar.addresses.items()} | {"gate": gate}
         clients = {
             name: stack.enter_context(httpx.Client(base_url=url, trust_env=False, timeout=30))
@@ -73,6 +84,7 @@ def main() -> None:
     words = argparse.ArgumentParser(prog="demo_day", description=__doc__)
     words.add_argument("--folder", type=Path, default=ROOT / "var" / "demo-day", help="emptied first")
     words.add_argument("--seed", type=int, default=7, help="of the hospital's people")
+    words.add_argument("--full", action="store_true", help="on PostgreSQL, behind nginx (needs the tests' packages)")
     given = words.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     folder, began = given.folder.resolve(), time.monotonic()
@@ -80,7 +92,7 @@ def main() -> None:
     print(
         f"A hospital from the seed {given.seed}: {len(CLINICIANS)} clinicians, {PATIENTS} patients, and nobody exists."
     )
-    with opened_hospital(fresh(folder), given.seed, policy_dir=str(policy)) as day:
+    with opened_hospital(fresh(folder), given.seed, full=given.full, policy_dir=str(policy)) as day:
         live(day, folder / "paper")
         calls = len(day.asked)
     print(f"\nDecided {calls} questions about patients in {time.monotonic() - began:.0f} s. Everything is in {folder}.")

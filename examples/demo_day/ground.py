@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -97,9 +98,10 @@ def running_sidecar(
 
 def _prepare(variables: dict[str, str], folder: Path, facts: Path) -> str:
     """Make the journal's key, the tables, and everybody in them; return the key that verifies the journal."""
-    key = run_cli(variables, "journal", "key", str(folder / "journal.pem"), "--name", JOURNAL_NAME)
-    steps = [key, *(run_cli(variables, *words) for words in (("db", "upgrade"), ("facts", "import", str(facts))))]
-    for step in steps:
+    words = (("journal", "key", str(folder / "journal.pem"), "--name", JOURNAL_NAME), ("db", "upgrade"))
+    with ThreadPoolExecutor() as pool:
+        key, tables = pool.map(lambda each: run_cli(variables, *each), words)
+    for step in (key, tables, run_cli(variables, "facts", "import", str(facts))):
         if step.returncode != 0:
             raise SystemExit(f"cannot begin the day: {' '.join(step.args)}\n{step.stdout}{step.stderr}")
     return key.stdout.strip()
@@ -170,6 +172,12 @@ class Gate(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Gated)
         self.auth = httpx.Client(base_url=f"http://{auth}", trust_env=False)
         self.records = httpx.Client(base_url=f"http://127.0.0.1:{records}", trust_env=False)
+
+    def server_close(self) -> None:
+        """Close what it asks with, too."""
+        super().server_close()
+        self.auth.close()
+        self.records.close()
 
 
 class _Gated(_Quiet):

@@ -35,6 +35,14 @@ strong.mark { display: inline-block; border: 2px solid #111; padding: 0 .25rem; 
 .id { display: inline-block; max-width: 100%; overflow-wrap: anywhere; }
 nav { margin: .8rem 0; }
 a { color: #003d99; }
+@media screen and (max-width: 48rem) {
+  table, caption, tbody, tr, th, td { display: block; }
+  thead { display: none; }
+  tr { border: 1px solid #767676; margin: 0 0 .8rem; }
+  th, td { border: 0; padding: .15rem .5rem; }
+  tbody th { background: #eee; font-weight: bold; }
+  td::before { content: attr(data-label); display: block; font-size: .8em; color: #333; }
+}
 @media print {
   @page { size: A4 landscape; margin: 12mm; }
   body { margin: 0; font-size: 9pt; }
@@ -126,7 +134,8 @@ def _row(told: Mapping[str, Any], sheet: Sheet) -> str:
         (_word(told["ground"], sheet) if told["ground"] else "—") + law,
         _result(told, sheet),
     )
-    return first + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    labelled = zip(_COLUMNS[1:], cells, strict=True)
+    return first + "".join(f'<td data-label="{_text(name, sheet)}">{cell}</td>' for name, cell in labelled) + "</tr>"
 
 
 def _who(told: Mapping[str, Any], sheet: Sheet) -> str:

@@ -14,6 +14,7 @@ _STYLE = (
     "time{white-space:nowrap}"
     "h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:1.8rem}table{border-collapse:collapse;width:100%}"
     "th,td{border:1px solid #555;padding:.3rem .5rem;text-align:left;vertical-align:top}"
+    "th,td{overflow-wrap:break-word;hyphens:auto}@media(max-width:40rem){table{display:block;overflow-x:auto}}"
     "@media print{body{margin:0;max-width:none}}"
 )
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
