@@ -34,6 +34,8 @@ from tests.demo_day.checks import last_day, log_differs, reached_wrongly, untold
 from tests.process.checker import entries_in
 from tests.sidecar import ADMITTED
 
+pytestmark = pytest.mark.slow
+
 NOBODY = "p-190"
 """A patient to whom nothing happens."""
 
