@@ -8,7 +8,7 @@ DEMO   ?= var/demo
 TESTERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-full test check lint types contracts policy bench-quick bench-micro bench-locust bench-proxied bench-population bench-overload bench-memory bench-nginx bench-peers fuzz soak lock clean
+.PHONY: help install run run-full demo-day test check lint types contracts policy bench-quick bench-micro bench-locust bench-proxied bench-population bench-overload bench-memory bench-nginx bench-peers fuzz soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,9 @@ run: $(VENV)/.run ## start the sidecar with a synthetic demo world (SQLite, no R
 
 run-full: $(VENV)/.test ## two sidecars on PostgreSQL, Valkey beside them: local processes from wheels, under var/full
 	@PYTHONPATH=. exec $(BIN)/python examples/run_full.py
+
+demo-day: $(VENV)/.run ## live a day in a synthetic hospital, print what each person sees; pages under var/demo-day/paper
+	@PYTHONPATH=. exec $(BIN)/python -m examples.demo_day
 
 test: $(VENV)/.test ## run every test
 	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile

@@ -50,6 +50,13 @@ def test_every_reason_has_its_text(language: str, policy_set: PolicySet) -> None
         assert any(name.startswith(f"deny-{topic}-") for name in catalogue(language))
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_a_client_may_learn_has_its_words(language: str, policy_set: PolicySet) -> None:
+    """Each coarse reason of the pack, and the two that are the sidecar's own."""
+    coarse = {*policy_set.vocabulary.reasons.values(), "not_permitted", "overloaded"}
+    assert [each for each in sorted(coarse) if not text_of(f"client.{each}", language)] == []  # type: ignore[arg-type]
+
+
 def test_the_three_catalogues_say_the_same_things_in_three_languages() -> None:
     """The same entries; no text left in another language; nothing empty."""
     texts = {language: catalogue(language) for language in LANGUAGES}

@@ -498,7 +498,9 @@ def _operator(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0911, PLR0
         return "operator_duty", "operator_duty", "provenance"
     opened = any(g.id == case.id and g.subject == case.who.id for g in (case.whom.grants if case.whom else ()))
     if BASIC & case.roles and case.all_for("BTG") and case.is_in("session"):
-        if case.action == "create" and not case.who.btg_suspended:
+        if case.action == "create" and case.who.btg_suspended:
+            raise Denied("btg.suspended")
+        if case.action == "create":
             return "operator_duty", "operator_duty", "alert_privacy_officer notify_subject provenance"
         if case.action in ("read", "update") and opened:
             return "operator_duty", "operator_duty", "provenance"

@@ -67,6 +67,17 @@ def test_it_tells_existence_list_purposes_sources_methods_and_terms() -> None:
     ]  # fmt: skip
 
 
+def test_what_was_withdrawn_let_in_until_then_and_what_was_never_in_force_lets_nobody_in() -> None:
+    """The withdrawal is the end that is told, and the page says what it was; a draft or a defective permit names nobody."""
+    withdrawn = answer(replace(FACTS, consents=(replace(CONSENT, status="revoked", revoked_at=NOW - 1_000_000),)))
+    consent, recipient = withdrawn["consents"][0], withdrawn["recipients"][0]
+    assert (recipient["ground"], recipient["until"]) == ("consent", consent["withdrawn_at"]) != (None, consent["end"])
+    assert "permitted, withdrawn" in write_page(withdrawn, "en") and "withdrawn" not in write_page(answer(), "en")
+    for change in ({"status": "draft"}, {"status": "rejected"}, {"defect": "incomplete"}):
+        told = answer(replace(FACTS, consents=(replace(CONSENT, **change),)))
+        assert "consent" not in {each["ground"] for each in told["recipients"]}
+
+
 def test_nobody_on_record_is_told_so() -> None:
     """Not an error: the answer is that there is nothing."""
     told = answer(None)

@@ -47,15 +47,21 @@ def judged(api: Api, who: str, id_: str, event: str, body: Any) -> httpx.Respons
 
 
 def test_without_an_emergency_of_the_own_organisation_nothing_opens(api: Api) -> None:
-    """Told to the clinician, and in the journal; a token that claims another organisation opens nothing either."""
+    """Told to the clinician, and a denial in the journal, in the place of what the policy had let happen; a token that claims another organisation opens nothing either."""
     refused = api.write("grant", whole("grant", patient="p-dana"))
     assert problem(refused) == (409, "break-glass-no-episode")
     claims = PEOPLE["ed_bolat"] | {"org": "h2", "amr": ["mfa"], "auth_time": int(time.time())}
     elsewhere = api.call("ed_bolat", "POST", "emergency-grants", json=whole("grant"), claims=claims)
     assert elsewhere.status_code in (403, 409)
     assert waiting(api) == []
-    kept = [entry for entry in entries_in(api.folder / "journal") if entry["kind"] == "refusal"]
-    assert kept[0]["reason"] == "deny.btg.no_episode" and kept[0]["subject"] == "ed_bolat"
+    permit, unsent, denial = [
+        entry
+        for entry in entries_in(api.folder / "journal")
+        if entry.get("action") == "create" and entry["org"] == "h1"
+    ]
+    assert (permit["allowed"], unsent["kind"], unsent["id"]) == (True, "not_sent", permit["id"])
+    assert (denial["kind"], denial["allowed"], denial["reason"]) == ("decision", False, "deny.btg.no_episode")
+    assert (denial["subject"], denial["patient"]) == ("ed_bolat", "p-dana")
 
 
 def test_sessions_wait_for_the_review_of_their_own_office(api: Api) -> None:
@@ -133,8 +139,7 @@ def test_a_third_session_for_a_patient_is_confirmed_by_a_colleague_with_a_token_
             headers = {"ruqsat-second-person": f"Bearer {token}"}
         return api.write("grant", **headers)
 
-    for _ in range(2):
-        opened(api)
+    ids = [opened(api).json()["id"] for _ in range(2)]
     assert problem(third(None)) == (409, "break-glass-second-person")
     assert problem(third("ed_bolat")) == (409, "break-glass-second-person")
     assert problem(third("dana")) == (403, "not_permitted")
@@ -142,6 +147,14 @@ def test_a_third_session_for_a_patient_is_confirmed_by_a_colleague_with_a_token_
     assert third("dr_aida", exp=1).status_code == 401
     done = third("dr_aida")
     assert done.status_code == 201, done.text
+    entries = entries_in(api.folder / "journal")
+    unsent = {entry["id"] for entry in entries if entry["kind"] == "not_sent"}
+    permits = {e["resource"] for e in entries if e.get("action") == "create" and e["allowed"] and e["id"] not in unsent}
+    assert permits == {*ids, done.json()["id"]}
+    denials = [
+        e["reason"] for e in entries if e.get("action") == "create" and e["kind"] == "decision" and not e["allowed"]
+    ]
+    assert {"deny.btg.second_person", "deny.btg.mfa"} <= set(denials) and len(denials) >= 5
     seen = api.call("dpo_assel", "GET", f"emergency-grants/{done.json()['id']}").json()
     assert [(each["event"], each["by"]) for each in seen["history"]] == [("create", "ed_bolat"), ("confirm", "dr_aida")]
 

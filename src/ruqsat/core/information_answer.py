@@ -11,7 +11,7 @@ from typing import Any
 
 from ruqsat.core.care import shown_to_patient
 from ruqsat.core.consent_items import at
-from ruqsat.core.facts import Consent, PatientFacts, StatutoryRequest
+from ruqsat.core.facts import NEVER_IN_FORCE, Consent, PatientFacts, StatutoryRequest
 from ruqsat.core.instant import Instant, render_instant
 
 CARE = "TREAT"
@@ -79,11 +79,14 @@ def _recipients(
 ) -> Iterable[dict[str, Any]]:
     """Return who was let in: by consent, delegation, power, an authority's request, in an emergency."""
     for consent in facts.consents:
+        if consent.status in NEVER_IN_FORCE or consent.defect is not None:
+            continue  # it lets nobody in
         name = at(documents.get(consent.id, {}), "operator.name")
         for grantee in consent.root.grantees if consent.root.effect == "permit" else ():
             who = grantee.org or grantee.subject or grantee.role or grantee.group
             told = name if grantee.org is not None and name is not None else who
-            yield _recipient("consent", told, consent.root.categories, consent.root.start, consent.root.end)
+            until = consent.revoked_at or consent.root.end
+            yield _recipient("consent", told, consent.root.categories, consent.root.start, until)
     for delegation in facts.delegations:
         yield _recipient(
             "delegation", delegation.delegate, delegation.categories, delegation.start,

@@ -129,6 +129,14 @@ deny-unmapped-action = the action is not known
 deny-unmapped-category = the class of data is not known
 deny-unmapped-parts = the parts of the request cannot be decided together
 
+# What a client is told instead of the exact reason (`[reasons]` of the vocabulary, and the sidecar's own words).
+client-permitted = permitted
+client-not_permitted = not permitted
+client-consent_required = the patient's consent is needed, or it does not reach so far
+client-break_glass_available = not permitted; in this emergency the glass may be broken, which the patient and the privacy office are told of
+client-try_later = this cannot be decided now; try again in a moment
+client-overloaded = too many requests at once; try again in a moment
+
 # The answer on what is on record (order §18): its page, and the words of the lists.
 page-title = Answer on what is on record of you
 page-draft = Draft: no answer has been given yet
@@ -157,6 +165,7 @@ page-terms = How long they are kept
 page-none = Nothing on record
 effect-permit = permitted
 effect-deny = refused
+effect-withdrawn = permitted, withdrawn
 ground-consent = the patient's consent
 ground-delegation = a third person whom the patient let in
 ground-representation = a representative's power

@@ -129,6 +129,14 @@ deny-unmapped-action = әрекет белгісіз
 deny-unmapped-category = деректер санаты белгісіз
 deny-unmapped-parts = сұраныстың бөліктерін бірге шешу мүмкін емес
 
+# What a client is told instead of the exact reason (`[reasons]` of the vocabulary, and the sidecar's own words).
+client-permitted = рұқсат етілді
+client-not_permitted = рұқсат етілмейді
+client-consent_required = пациенттің келісімі қажет немесе ол бұған таралмайды
+client-break_glass_available = рұқсат етілмейді; осы шұғыл жағдайда шұғыл ашуға болады, ол туралы пациент пен жауапты тұлға хабардар болады
+client-try_later = қазір шешу мүмкін емес; сәл кейінірек қайталаңыз
+client-overloaded = бір мезгілде сұрау тым көп; сәл кейінірек қайталаңыз
+
 # The answer on what is on record (order §18): its page, and the words of the lists.
 page-title = Сіз туралы қандай деректер сақталатыны туралы жауап
 page-draft = Жоба: жауап әлі берілген жоқ
@@ -157,6 +165,7 @@ page-terms = Сақтау мерзімі
 page-none = Жоқ: бұл бөлімде ештеңе тіркелмеген
 effect-permit = рұқсат етілді
 effect-deny = тыйым салынды
+effect-withdrawn = рұқсат етілген, кейін қайтарып алынған
 ground-consent = пациенттің келісімі
 ground-delegation = пациент рұқсат берген үшінші тұлға
 ground-representation = заңды өкілдің өкілеттігі

@@ -129,6 +129,14 @@ deny-unmapped-action = действие неизвестно
 deny-unmapped-category = категория данных неизвестна
 deny-unmapped-parts = части запроса нельзя решить вместе
 
+# What a client is told instead of the exact reason (`[reasons]` of the vocabulary, and the sidecar's own words).
+client-permitted = разрешено
+client-not_permitted = не разрешено
+client-consent_required = нужно согласие пациента, или оно этого не охватывает
+client-break_glass_available = не разрешено; в этом экстренном случае возможно экстренное вскрытие, о нём узнают пациент и ответственное лицо
+client-try_later = сейчас решить нельзя; повторите чуть позже
+client-overloaded = слишком много запросов сразу; повторите чуть позже
+
 # The answer on what is on record (order §18): its page, and the words of the lists.
 page-title = Ответ о том, какие данные о вас хранятся
 page-draft = Черновик: ответ ещё не дан
@@ -157,6 +165,7 @@ page-terms = Срок хранения
 page-none = Нет записей
 effect-permit = разрешено
 effect-deny = запрещено
+effect-withdrawn = разрешено, отозвано
 ground-consent = согласие пациента
 ground-delegation = третье лицо, допущенное пациентом
 ground-representation = полномочие законного представителя

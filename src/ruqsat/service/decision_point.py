@@ -272,9 +272,11 @@ class DecisionPoint:
         policy_set, facts, beside = answer.rests_on
         return self._may_answer(policy_set) and self._still_usable(request, facts, beside)
 
-    async def take_back(self, request: EvaluationRequest, origin: Origin, unsent: Answer) -> Answer:
-        """Journal that a permit was never sent, and return the denial in its place."""
-        answer, now = self._answer(deny("deny.stale"), self.policy_set), self._clock.now()
+    async def take_back(
+        self, request: EvaluationRequest, origin: Origin, unsent: Answer, reason: str = "stale"
+    ) -> Answer:
+        """Journal that a permit was never sent, or let nothing happen, and return the denial in its place."""
+        answer, now = self._answer(deny(f"deny.{reason}"), self.policy_set), self._clock.now()
         try:
             await self._append("not_sent", unsent, request, origin, None, now)
             await self._append("decision", answer, request, origin, None, now)

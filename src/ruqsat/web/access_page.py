@@ -32,8 +32,17 @@ thead th { background: #eee; }
 tbody th { font-weight: normal; white-space: nowrap; }
 strong.mark { display: inline-block; border: 2px solid #111; padding: 0 .25rem; }
 .law { font-size: .9em; color: #333; }
+.id { display: inline-block; max-width: 100%; overflow-wrap: anywhere; }
 nav { margin: .8rem 0; }
 a { color: #003d99; }
+@media screen and (max-width: 48rem) {
+  table, caption, tbody, tr, th, td { display: block; }
+  thead { display: none; }
+  tr { border: 1px solid #767676; margin: 0 0 .8rem; }
+  th, td { border: 0; padding: .15rem .5rem; }
+  tbody th { background: #eee; font-weight: bold; }
+  td::before { content: attr(data-label); display: block; font-size: .8em; color: #333; }
+}
 @media print {
   @page { size: A4 landscape; margin: 12mm; }
   body { margin: 0; font-size: 9pt; }
@@ -113,7 +122,7 @@ def _table(sheet: Sheet, rows: Sequence[Access], laws: Mapping[str, Law]) -> str
 
 
 def _row(told: Mapping[str, Any], sheet: Sheet) -> str:
-    when = escape(str(told["at"]).replace("T", " "))
+    when = escape(str(told["at"])[:19].replace("T", " "))  # the head of the page says by which clock
     first = f'<tr><th scope="row"><time datetime="{escape(told["at"])}">{when}</time></th>'
     law = "".join(f'<br><span class="law">{escape(_law(each))}</span>' for each in told["law"])
     if "withheld" in told:
@@ -125,20 +134,23 @@ def _row(told: Mapping[str, Any], sheet: Sheet) -> str:
         (_word(told["ground"], sheet) if told["ground"] else "—") + law,
         _result(told, sheet),
     )
-    return first + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    labelled = zip(_COLUMNS[1:], cells, strict=True)
+    return first + "".join(f'<td data-label="{_text(name, sheet)}">{cell}</td>' for name, cell in labelled) + "</tr>"
 
 
 def _who(told: Mapping[str, Any], sheet: Sheet) -> str:
     who = told["who"]
     said = ["; ".join(_word(role, sheet) for role in who["roles"]) or _text("unknown", sheet)]
-    said += [f"{_text('organisation', sheet)} {escape(who['organisation'])}"] if who["organisation"] else []
-    said += [f"{_text('person', sheet)} {escape(who['person'])}"] if who["person"] else []
+    # Who acts for no organisation, such as the patient, is no employee.
+    person = "person" if who["organisation"] else "account"
+    named = [(name, value) for name, value in (("organisation", who["organisation"]), (person, who["person"])) if value]
+    said += [f'{_text(name, sheet)} <span class="id">{escape(value)}</span>' for name, value in named]
     said += [_text("erased", sheet)] if told["erased"] else []
     return "<br>".join(said)
 
 
 def _result(told: Mapping[str, Any], sheet: Sheet) -> str:
-    said = [_text("allowed" if told["allowed"] else "denied", sheet)]
+    said = [_text("allowed", sheet) if told["allowed"] else f"<strong>{_text('denied', sheet)}</strong>"]
     said += [escape(told["reason"]["text"] or told["reason"]["code"])] if told["reason"] else []
     marks = [name for name in ("emergency", "degraded") if told[name]]
     return "<br>".join(said + [f'<strong class="mark">{_text(name, sheet)}</strong>' for name in marks])

@@ -79,7 +79,7 @@ def place_of(key: str, language: Language) -> str | None:
 
     Examples:
         >>> place_of("R28", "en"), place_of("H273.4.1", "en"), place_of("H60.1-1", "ru"), place_of("X1", "en")
-        ('Order V2100023370, § 28', 'Health Code, art. 273(4)(1)', 'Кодекс о здоровье народа, статья 60(1-1)', None)
+        ('Order ҚР ДСМ-54, § 28', 'Health Code, art. 273(4)(1)', 'Кодекс о здоровье народа, статья 60(1-1)', None)
     """
     found = _KEY.fullmatch(key)
     if found is None:

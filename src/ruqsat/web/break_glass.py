@@ -33,6 +33,9 @@ SECOND_PERSON = b"ruqsat-second-person"
 REFUSED = "break-glass-"
 """How the codes begin of what the limits of sessions refuse, and the policy would not."""
 
+STEP_UP, INCOMPLETE = "step-up-required", "record-incomplete"
+"""What else an opening is refused with: no fresh second factor; an item is missing, and the caller was strict."""
+
 OFFICE = "HCOMPL"
 """The purpose that the privacy office states."""
 
@@ -68,29 +71,41 @@ def _add_opening(router: APIRouter, sessions: BreakGlass, gate: Gate) -> None:
         mfa = await _stepped_up(request, sessions, gate, identity)
         # The journal names the session before there is one: what cannot be journaled is not opened.
         question = _asked("create", data["patient"], id_, org)
-        admitted = await gate.admit(request, identity, question)
-        second = await _second_person(request, sessions, gate, question)
+        let_in = [await gate.admit(request, identity, question)]
         try:
-            ask = Ask(id_, admitted.entry, org, mfa, second)
-            told = await sessions.open(caller_of(admitted), data, call, ask)
-        except RegistryError as error:
-            if error.code.startswith(REFUSED):
-                reason = error.code.removeprefix(REFUSED).replace("-", "_")
-                await gate.refused(request, identity, f"btg.{reason}")
+            let_in += await _second_person(request, sessions, gate, question)
+            second = _house_of(let_in[1].identity) if len(let_in) > 1 else None
+            ask = Ask(id_, let_in[0].entry, org, mfa, second)
+            told = await sessions.open(caller_of(let_in[0]), data, call, ask)
+        except (Refusal, RegistryError) as error:
+            # The policy has let it happen, and it has not: that the patient be told so, and be shown so.
+            for each in let_in:
+                await gate.take_back(request, each, _why(error))
             raise
         return written(told, 201, {"Location": f"/v1/emergency-grants/{told['id']}"})
 
 
-async def _second_person(
-    request: Request, sessions: BreakGlass, gate: Gate, question: Asked
-) -> tuple[str, str | None] | None:
-    """Return who confirms a session: somebody who could open it, and has just proved who it is; and of which house."""
+def _house_of(identity: Identity) -> tuple[str, str | None]:
+    """Return who confirms, and whose the token says that it is."""
+    return identity.subject.id, own_org(identity)
+
+
+def _why(error: Refusal | RegistryError) -> str:
+    """Return the reason by which the journal denies an opening that the policy would have let happen."""
+    if error.code.startswith(REFUSED):
+        return "btg." + error.code.removeprefix(REFUSED).replace("-", "_")
+    if isinstance(error, RegistryError):
+        return "btg.reason" if error.code == INCOMPLETE else "stale"
+    return "btg.mfa" if error.code == STEP_UP else "btg.second_person"
+
+
+async def _second_person(request: Request, sessions: BreakGlass, gate: Gate, question: Asked) -> tuple[Admitted, ...]:
+    """Return who confirms a session, if anybody: who could open it, and has just proved who it is."""
     if SECOND_PERSON not in dict(request.scope["headers"]):
-        return None
+        return ()
     identity = await gate.identify(request, SECOND_PERSON)
     await _stepped_up(request, sessions, gate, identity)
-    await gate.admit(request, identity, question)
-    return identity.subject.id, own_org(identity)
+    return (await gate.admit(request, identity, question),)
 
 
 def _add_queue(router: APIRouter, sessions: BreakGlass, gate: Gate, listed: Listed) -> None:
@@ -190,7 +205,7 @@ async def _stepped_up(request: Request, sessions: BreakGlass, gate: Gate, identi
         await gate.refused(request, identity, "btg.mfa")
         challenge = f'Bearer error="insufficient_user_authentication", max_age="{STEP_UP_SECONDS}"'
         raise Refusal(
-            401, "step-up-required", "a session is opened by whoever has just proved by several factors who it is",
+            401, STEP_UP, "a session is opened by whoever has just proved by several factors who it is",
             {"WWW-Authenticate": challenge},
         )  # fmt: skip
     return False

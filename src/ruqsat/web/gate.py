@@ -15,7 +15,7 @@ from ruqsat.core.request import (
     ResourceProperties,
 )
 from ruqsat.core.validity import IMPERSONAL
-from ruqsat.service.decision_point import DecisionPoint, Origin
+from ruqsat.service.decision_point import Answer, DecisionPoint, Origin
 from ruqsat.web.claims import Identity
 from ruqsat.web.enforcement_points import POINT
 from ruqsat.web.identity import TokenVerifier, Unauthenticated
@@ -66,13 +66,14 @@ class Asked(Struct, frozen=True):
 
 
 class Admitted(Struct, frozen=True):
-    """Who may, for which patient, on which ground, by which decision of the journal."""
+    """Who may, for which patient, on which ground, by which decision of the journal; what was asked and answered."""
 
     identity: Identity
     patient: str
     basis: str | None
     desk: bool
     entry: str = ""
+    decided: tuple[EvaluationRequest, Answer] | None = None
 
 
 class Admission(Struct, frozen=True):
@@ -97,8 +98,14 @@ class Gate:
         self._decision_point, self._verifier = decision_point, verifier
 
     async def refused(self, request: Request, identity: Identity, reason: str) -> None:
-        """Journal that a call was refused which the policy would have let happen."""
+        """Journal that a call was refused before the policy was asked."""
         await self._decision_point.record_refusal(reason, _origin(request, identity), identity.subject.id)
+
+    async def take_back(self, request: Request, admitted: Admitted, reason: str) -> None:
+        """Journal that what the policy had let happen was refused: nobody is told of it as of a thing that was done."""
+        if admitted.decided is not None:
+            question, answer = admitted.decided
+            await self._decision_point.take_back(question, _origin(request, admitted.identity), answer, reason)
 
     async def identify(self, request: Request, header: bytes = b"authorization") -> Identity:
         """
@@ -149,7 +156,8 @@ class Gate:
         if unresolved or not answer.decision.allowed:
             # An unknown document and a forbidden one read the same, whatever the reason was.
             raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
-        admitted = Admitted(identity, asked.patient or "", answer.decision.basis, desk, answer.id)
+        decided = (question, answer)
+        admitted = Admitted(identity, asked.patient or "", answer.decision.basis, desk, answer.id, decided)
         admission = Admission(asked, admitted, question.action.name, origin.traceparent)
         request.scope.setdefault(ADMISSIONS, []).append(admission)
         return admitted

@@ -11,8 +11,10 @@ from ruqsat.messages import LANGUAGES, Language, text_of
 
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff}"
+    "time{white-space:nowrap}"
     "h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:1.8rem}table{border-collapse:collapse;width:100%}"
     "th,td{border:1px solid #555;padding:.3rem .5rem;text-align:left;vertical-align:top}"
+    "th,td{overflow-wrap:break-word;hyphens:auto}@media(max-width:40rem){table{display:block;overflow-x:auto}}"
     "@media print{body{margin:0;max-width:none}}"
 )
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
@@ -52,6 +54,9 @@ def write_page(answer: dict[str, Any], language: Language) -> str:
     def word(group: str, code: str) -> str:
         return escape(text_of(f"{group}.{code}", language) or code)
 
+    def effect(consent: dict[str, Any]) -> str:
+        return "withdrawn" if consent["effect"] == "permit" and consent["withdrawn_at"] else str(consent["effect"])
+
     def words(group: str, codes: Iterable[str]) -> str:
         return ", ".join(word(group, code) for code in codes) or "—"
 
@@ -59,7 +64,7 @@ def write_page(answer: dict[str, Any], language: Language) -> str:
         return "".join(f"<li>{text}</li>" for text in texts) or f"<li>{label('none')}</li>"
 
     def day(moment: str | None) -> str:
-        return "—" if moment is None else escape(moment[:10])
+        return "—" if moment is None else f"<time>{escape(moment[:10])}</time>"
 
     def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
         head = "".join(f'<th scope="col">{label(each)}</th>' for each in heads)
@@ -76,7 +81,7 @@ def write_page(answer: dict[str, Any], language: Language) -> str:
         ("operator", "effect", "class", "purpose", "since", "until"),
         (
             (
-                escape(each["operator"] or each["id"]), word("effect", each["effect"]), words("class", each["classes"]),
+                escape(each["operator"] or each["id"]), word("effect", effect(each)), words("class", each["classes"]),
                 words("purpose", each["purposes"]), day(each["start"] or each["granted_at"]),
                 day(each["withdrawn_at"] or each["end"]),
             )
