@@ -140,8 +140,8 @@ def is_shielded(
         return True
     if not switches.adolescent_shield.enabled:
         return False
-    known = patient.record_by_id.get(record) if patient is not None else None
-    on_file = known.labels if known is not None and known.labels is not None else ()
+    known = patient.records_by_id.get(record, ()) if patient is not None else ()
+    on_file = [label for each in known for label in each.labels or ()]
     named = [properties.labels, *(part.get("labels") for part in parts)]
     if any(labels is None for labels in named):
         return True
