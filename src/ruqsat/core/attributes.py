@@ -96,6 +96,7 @@ ATTRIBUTES: dict[str, dict[str, Attribute]] = {
         "emergency": _STORE,
         "relationship": _STORE,
         "pep_capabilities": Attribute(("application",), (), "only narrows what the point is registered for"),
+        "supported_obligations": Attribute(("application",), (), "only narrows what the point is registered for"),
         "legal_request": Attribute(("application",), ("store",), "one that is on record must bear it out"),
         "inspection": _APPLICATION,
         "recipient": _APPLICATION,
