@@ -8,7 +8,7 @@ DEMO   ?= var/demo
 TESTERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-full demo-day test check lint types contracts policy bench-quick bench-micro bench-locust bench-proxied bench-population bench-overload bench-memory bench-nginx bench-peers fuzz soak lock clean
+.PHONY: help install run run-full demo-day test check lint types contracts policy bench-quick bench-micro bench-locust bench-population bench-overload bench-memory bench-nginx bench-peers fuzz soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,9 +53,6 @@ bench-quick: $(VENV)/.run ## measure the hot path against a no-op in the same ru
 bench-micro: $(VENV)/.run ## one figure a question: flatness, compiling, CompiledEnforcer against pycasbin, an entry
 	@for each in evaluate_by_rules compile_rules compiled_enforcer journal_entry; do echo "== $$each"; PYTHONPATH=. $(BIN)/python bench/micro/$$each.py || exit 1; done
 
-bench-proxied: $(VENV)/.test ## what a proxied request costs behind nginx, against a no-op in the same run (needs nginx, wrk)
-	PYTHONPATH=. $(BIN)/python bench/proxied.py
-
 bench-population: $(VENV)/.test ## import 1,000, 100,000 and 1,000,000 patients and decide beside them (minutes, 6 GB of disk)
 	PYTHONPATH=. $(BIN)/python bench/population.py
 
@@ -65,7 +62,7 @@ bench-overload: $(VENV)/.test ## three times too much at forward-auth, open loop
 bench-memory: $(VENV)/.test ## ten minutes of an adversarial mix at every listener, and the memory meanwhile
 	PYTHONPATH=. $(BIN)/python bench/memory.py
 
-bench-nginx: $(VENV)/.test ## what forward-auth costs a request through nginx, against a no-op route (needs nginx and wrk)
+bench-nginx: $(VENV)/.test ## what forward-auth costs a request through nginx, durable and lossy, against a no-op (needs nginx and wrk)
 	PYTHONPATH=. $(BIN)/python bench/nginx_cost.py
 
 bench-peers: $(VENV)/.peers ## pycasbin, Cerbos and Cedar beside us on the same decisions (needs npm, wrk, two cores; minutes)

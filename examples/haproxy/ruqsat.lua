@@ -8,6 +8,8 @@ local function first(headers, name)
   return values and values[0] or ""
 end
 
+local writes = { POST = true, PUT = true, PATCH = true }
+
 core.register_action("ruqsat", { "http-req" }, function(txn, address)
   local sent = txn.http:req_get_headers()
   local headers = {
@@ -30,10 +32,10 @@ core.register_action("ruqsat", { "http-req" }, function(txn, address)
     if #values > 0 then headers[name] = values end
   end
 
-  -- A signed record (docs/signatures.md), if `option http-buffer-request` holds it back; never a part of it.
+  -- What is written (docs/routes.md, docs/signatures.md), if `option http-buffer-request` holds it back; never a part of it.
   local body
   local length = sent["content-length"]
-  if (headers["x-ruqsat-signature"] or headers["x-provenance"]) and length and not length[1] then
+  if writes[txn.sf:method()] and length and not length[1] then
     local held = txn.sf:req_body()
     if held and #held > 0 and tostring(#held) == length[0] then
       body = held

@@ -86,18 +86,20 @@ class Case:
         self.type, self.sort = request.resource.type, request.subject.type
         self.data_class, self.labels, self.conf, self.blocked = said.data_class, said.labels, said.conf, said.blocked
         self.destroyed = False
-        for record in self.whom.records if self.whom else ():
-            if record.id == self.id:
-                own = record.org is None or said.author_org in (None, record.org)
-                if record.labels is not None and (own or self.labels is not None):
-                    self.labels = tuple({*record.labels, *(self.labels or ())})
-                elif record.labels:
-                    self.data_class = None
-                self.blocked = self.blocked or record.blocked
-                self.destroyed = record.destroyed
-                self.conf = max((c for c in (self.conf, record.conf) if c), key=ORDER.index, default=None)
-                if record.data_class != self.data_class:
-                    self.data_class = None
+        named = [record for record in (self.whom.records if self.whom else ()) if record.id == self.id]
+        exact, vague = ([record for record in named if record.type == kind] for kind in (self.type, None))
+        classes = {record.data_class for record in exact or vague} | {self.data_class}
+        for record in exact:
+            if record.labels is not None and (record.org is None or said.author_org in (None, record.org)):
+                self.labels = (*(self.labels or ()), *record.labels)
+        for record in (*exact, *vague):
+            if self.labels is None and record.labels:
+                classes.add(None)  # it has these, and nobody knows which besides
+            elif self.labels is not None:
+                self.labels = tuple({*self.labels, *(record.labels or ())})
+            self.blocked, self.destroyed = self.blocked or record.blocked, self.destroyed or record.destroyed
+            self.conf = max((c for c in (self.conf, record.conf) if c), key=ORDER.index, default=None)
+        self.data_class = self.data_class if len(classes) == 1 else None
         purpose = context.purpose
         self.purposes = (purpose,) if isinstance(purpose, str) else tuple(purpose or ())
         self.roles = set(self.who.roles or ()) if self.who else set()

@@ -10,6 +10,7 @@ from ruqsat.core.block import MOVES, block_id, moved, seen
 from ruqsat.core.care import CareRefusedError
 from ruqsat.core.directory import as_employer, people_of
 from ruqsat.core.facts import Episode, Organisation, PatientFacts, RecordStatus, Relationship, SubjectFacts
+from ruqsat.core.request import ResourceProperties
 
 NOW = 1_000
 NOBODY = PatientFacts("p1")
@@ -85,11 +86,11 @@ def test_a_block_waits_for_no_room_and_its_record_is_described_later() -> None:
     with pytest.raises(CareRefusedError, match="at most"):
         care.with_record(facts, RecordStatus("more", "labs", (), org="h1"))
     blocked = seen(facts, "more", "labs", "blocked")
-    assert blocked.record_by_id["more"].blocked
-    assert seen(facts, "r1", "labs", "blocked").record_by_id["r1"].blocked
+    assert blocked.records_by_id["more"][0].blocked
+    assert all(each.blocked for each in seen(facts, "r1", "labs", "blocked").records_by_id["r1"])
 
     described = care.with_record(blocked, RecordStatus("more", "documents", ("PSY",), org="h2"))
-    assert described.record_by_id["more"] == RecordStatus("more", "documents", ("PSY",), blocked=True, org="h2")
+    assert described.records_by_id["more"] == (RecordStatus("more", "documents", ("PSY",), blocked=True, org="h2"),)
     with pytest.raises(CareRefusedError):
         care.with_record(described, RecordStatus("more", "documents", (), org="h1"))
 
@@ -102,7 +103,7 @@ def test_what_was_destroyed_is_neither_lifted_nor_blocked() -> None:
             row = replace(moved(None, NOBODY, "r1", "block", {}, "dpo", 1), status=status)
         if status in MOVES[event]:
             after_ = moved(row, NOBODY, "r1", event, {"ground": "g"}, "dpo", 2)
-            facts = seen(NOBODY, "r1", "labs", after_.status).record_by_id["r1"]
+            (facts,) = seen(NOBODY, "r1", "labs", after_.status).records_by_id["r1"]
             assert (facts.blocked, facts.destroyed) == (after_.status == "blocked", after_.status == "destroyed")
             assert after_.id == block_id("p1", "r1")
         else:
@@ -115,7 +116,28 @@ def test_a_destruction_that_was_only_imported_is_not_undone_by_a_block() -> None
     """Of it there is no row; blocked and lifted, the record is destroyed all the same."""
     facts = replace(NOBODY, records=(RecordStatus("r1", "labs", destroyed=True),))
     for status in ("blocked", "lifted"):
-        assert seen(facts, "r1", "labs", status).record_by_id["r1"].destroyed
+        assert seen(facts, "r1", "labs", status).records_by_id["r1"][0].destroyed
+
+
+def test_records_of_two_types_with_one_id_are_two() -> None:
+    """Each is described by itself, and keeps its labels; a block, which names no type, holds for all, and leaves nothing behind."""
+    lab, illness = (
+        RecordStatus("1", "labs", (), org="h1", type="Observation"),
+        RecordStatus("1", "conditions", ("HIV",), org="h2", type="Condition"),
+    )
+    facts = care.with_record(care.with_record(NOBODY, lab), illness)
+    assert set(facts.records) == {lab, illness}
+    assert facts.class_of_record("1") is None
+
+    blocked = seen(facts, "1", "labs", "blocked")
+    assert [each.blocked for each in blocked.records_by_id["1"]] == [True] * 3
+    assert {each.type for each in blocked.records_by_id["1"]} == {"Observation", "Condition", None}
+    assert set(seen(blocked, "1", "labs", "lifted").records) == {lab, illness}
+    destroyed = seen(facts, "1", "labs", "destroyed")
+    with pytest.raises(CareRefusedError, match="destroyed"):
+        care.with_record(destroyed, replace(lab, type="Specimen"))
+    held = replace(NOBODY, records=(replace(illness, labels=("TBOO",)), lab))
+    assert care.is_held(ResourceProperties("p1", "labs"), "1", held)
 
 
 def test_people_take_from_their_employer_what_it_is_while_it_is_active() -> None:

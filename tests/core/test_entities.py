@@ -107,6 +107,7 @@ def test_what_the_store_knows_of_a_record_only_narrows() -> None:
     """Labels of both, the higher level, a block of either, no class if the two differ."""
 
     def joined(said: ResourceProperties, known: RecordStatus) -> Any:
+        known = msgspec.structs.replace(known, type="Record")
         return case(whom=PatientFacts("p1", records=(known,)), res=said).res
 
     said = ResourceProperties("p1", "labs", ("HIV",), "R")
@@ -126,7 +127,7 @@ def test_only_a_records_own_organisation_says_that_it_has_no_labels() -> None:
     """Another's `[]` leaves unknown labels unknown; another's labels alone open nothing; stated ones are added to."""
 
     def joined(org: str | None, said: tuple[str, ...] | None, *known: str, author: str | None = "h1") -> Any:
-        record = RecordStatus("o1", "labs", known, org=org)
+        record = RecordStatus("o1", "labs", known, org=org, type="Record")
         whom = PatientFacts("p1", records=(record,))
         return case(whom=whom, res=ResourceProperties("p1", "labs", said, author_org=author)).res
 
@@ -136,6 +137,38 @@ def test_only_a_records_own_organisation_says_that_it_has_no_labels() -> None:
     assert (joined("h1", None, "PSY").labels, joined("h1", None, "PSY").data_class) == (("PSY",), "labs")
     assert joined("h2", ()).labels == () and joined("h2", ("HIV",)).labels == ("HIV",)
     assert {*joined("h2", ("HIV",), "PSY").labels} == {"HIV", "PSY"}
+
+
+def test_a_record_is_known_by_its_type_and_id() -> None:
+    """Another type's record says nothing of it; one of no type, which may be of any, adds and never clears."""
+
+    def joined(*known: RecordStatus, labels: tuple[str, ...] | None = None) -> Any:
+        whom = PatientFacts("p1", records=known)
+        return case(whom=whom, res=ResourceProperties("p1", "labs", labels)).res
+
+    def seen(res: Any) -> Any:
+        return res.labels, res.conf, res.blocked, res.destroyed, res.data_class
+
+    unknown, other = joined(), RecordStatus("o1", "documents", (), "V", True, True, type="Condition")
+    assert seen(joined(other)) == seen(unknown) == (None, None, False, False, "labs")
+    clean, vague = RecordStatus("o1", "labs", (), type="Record"), RecordStatus("o1", "labs", ())
+    assert seen(joined(other, clean)) == seen(joined(clean, other)) == ((), None, False, False, "labs")
+    assert joined(vague).labels is None
+    assert (
+        joined(msgspec.structs.replace(vague, labels=("HIV",))).data_class is None
+    )  # these, and nobody knows which besides
+    for both in (
+        (clean, msgspec.structs.replace(vague, labels=("HIV",))),
+        (msgspec.structs.replace(vague, labels=("HIV",)), clean),
+    ):
+        assert seen(joined(*both)) == (("HIV",), None, False, False, "labs")
+    assert joined(msgspec.structs.replace(vague, labels=("HIV",)), labels=("PSY",)).labels in (
+        ("HIV", "PSY"),
+        ("PSY", "HIV"),
+    )
+    bad = RecordStatus("o1", "documents", None, "V", True, True)
+    assert seen(joined(bad, clean)) == ((), "V", True, True, "labs")
+    assert joined(bad).data_class is None
 
 
 RECIPIENT = SubjectFacts("h2", roles=(), organisation=Organisation("provider_medical", True))

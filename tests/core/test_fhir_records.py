@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from ruqsat.core.fhir.meaning import Lookup, Meaning, Refused
+from ruqsat.core.fhir.meaning import Authors, Lookup, Meaning, Refused
 from ruqsat.core.fhir.reading import FhirRequest, read_request
 from ruqsat.core.fhir.records import MAX_RECORD_BYTES, Seen, elements_of, lookups_of, read_record, with_records
 from ruqsat.core.fhir.references import is_id
 from ruqsat.core.fhir.words import FhirWords
+from ruqsat.core.record_signature import is_named_by
 from ruqsat.core.routes import mapped_of
 from tests.fhir_ground import LAB, observation
 
@@ -204,27 +206,162 @@ def test_a_version_and_the_record_now_must_be_of_one_patient(fhir_words: FhirWor
 
 
 def test_a_body_and_what_is_stored_must_be_of_one_patient(fhir_words: FhirWords) -> None:
-    """An update that would move a record is denied; classes of both must be permitted; its answer must be filtered."""
+    """An update that would move a record is denied; classes of both must be permitted, and that it is read."""
     meaning = asked(fhir_words, "PUT", "/fhir/Observation/o1", observation("o1", "p1"))
     assert lookups_of(meaning) == (O1,)
+    assert mapped_of(meaning) is None
 
-    same = with_records(meaning, {O1: Seen("Observation", "o1", "p1", ("vitals",), ("PSY",))})
-    assert (same.answer, same.patients, set(same.classes), same.labels) == ("decide", ("p1",), {"labs", "vitals"}, ("PSY",))  # fmt: skip
-    assert same.filtered and mapped_of(same) is None
+    same = with_records(meaning, {O1: Seen("Observation", "o1", "p1", ("vitals",))})
+    assert (same.answer, same.patients, set(same.classes), same.also) == ("decide", ("p1",), {"labs", "vitals"}, ("read",))  # fmt: skip
+    mapped = mapped_of(same)
+    assert mapped is not None
+    assert (mapped.action, mapped.also, mapped.patient, mapped.resource_id) == ("update", ("read",), "p1", "o1")
     assert with_records(meaning, {O1: Seen("Observation", "o1", "p2", ("labs",))}).reason == "patients_disagree"
     assert with_records(meaning, {}).answer == "deny"
+    patient = asked(fhir_words, "PUT", "/fhir/Patient/p1", {"resourceType": "Patient", "id": "p1"})
+    assert lookups_of(patient) == (Lookup("Patient", "p1"),)
+
+
+HIV, RESTRICTED = {"code": "HIV"}, {"system": CONFIDENTIALITY, "code": "R"}
+
+
+@pytest.mark.parametrize(("stored", "sent", "keeps"), [
+    ([], [], True), ([HIV], [HIV], True), ([], [HIV], True), ([HIV], [HIV, {"code": "PSY"}], True),
+    ([RESTRICTED], [{"system": CONFIDENTIALITY, "code": "V"}], True),
+    ([HIV], [], False), ([HIV], [{"code": "PSY"}], False), ([RESTRICTED], [], False),
+    ([{"system": CONFIDENTIALITY, "code": "V"}], [RESTRICTED], False),
+])  # fmt: skip
+def test_an_update_takes_no_label_away(fhir_words: FhirWords, stored: Any, sent: Any, keeps: bool) -> None:
+    """What the stored record bears, the new one bears too; what either bears counts."""
+    found = read(fhir_words, observation("o1", "p1", meta={"security": stored}))
+    meaning = asked(fhir_words, "PUT", "/fhir/Observation/o1", observation("o1", "p1", meta={"security": sent}))
+
+    changed = with_records(meaning, {O1: found})
+
+    assert changed.reason == ("" if keeps else "labels_change")
+    assert not keeps or {*changed.labels} == {each["code"] for each in (*stored, *sent)} - {"R", "V"}
+    odd = observation("o1", "p1", meta={"security": "HIV"})
+    assert asked(fhir_words, "PUT", "/fhir/Observation/o1", odd).reason == "unreadable_labels"
+
+
+STATUS = {"op": "replace", "path": "/status", "value": "final"}
 
 
 def test_a_patch_is_of_whom_the_stored_record_is(fhir_words: FhirWords) -> None:
-    """Whose it is, the body does not say."""
-    meaning = asked(
-        fhir_words, "PATCH", "/fhir/Observation/o1", [{"op": "replace", "path": "/status", "value": "final"}]
-    )
+    """Whose it is, the body need not say; one that touches the category may make any class of it."""
+    meaning = asked(fhir_words, "PATCH", "/fhir/Observation/o1", [STATUS])
     assert lookups_of(meaning) == (O1,)
+    found = {O1: Seen("Observation", "o1", "p1", ("labs",), ("HIV",))}
 
-    seen = with_records(meaning, {O1: Seen("Observation", "o1", "p1", ("labs",))})
+    seen = with_records(meaning, found)
+    assert (seen.answer, seen.patients, seen.classes, seen.also) == ("decide", ("p1",), ("labs",), ("read",))
+    assert mapped_of(seen) is not None
+    other = asked(fhir_words, "PATCH", "/fhir/Observation/o1", [{"op": "remove", "path": "/Category/0"}])
+    assert with_records(other, found).classes == EVERY_CLASS
 
-    assert (seen.answer, seen.patients, seen.classes, seen.filtered) == ("decide", ("p1",), ("labs",), True)
+
+def naming(**values: str) -> list[dict[str, str]]:
+    """The tests by which a patch says of which record it is."""
+    named = {"resourceType": "Observation", "id": "o1", "subject/reference": "Patient/p1"} | values
+    return [{"op": "test", "path": f"/{path}", "value": value} for path, value in named.items() if value]
+
+
+def test_a_patch_says_by_its_tests_of_which_record_it_is(fhir_words: FhirWords) -> None:
+    """Type, id and subject, as they are; of another patient it is denied, and so is any other question."""
+    named = asked(fhir_words, "PATCH", "/fhir/Observation/o1", [*naming(), STATUS])
+    assert (named.source, named.patients, lookups_of(named)) == ("body", ("p1",), (O1,))
+    assert is_named_by(named) and not is_named_by(asked(fhir_words, "PATCH", "/fhir/Observation/o1", [STATUS]))
+    assert with_records(named, {O1: Seen("Observation", "o1", "p1", ("labs",))}).answer == "decide"
+    assert with_records(named, {O1: Seen("Observation", "o1", "p2", ("labs",))}).reason == "patients_disagree"
+    own = [{"op": "test", "path": "/resourceType", "value": "Patient"}, {"op": "test", "path": "/id", "value": "p1"}]
+    assert is_named_by(asked(fhir_words, "PATCH", "/fhir/Patient/p1", [*own, {"op": "remove", "path": "/telecom"}]))
+
+
+@pytest.mark.parametrize("tests", [
+    naming(id="o2"), naming(id=""), naming(resourceType="Condition"), naming(resourceType=""),
+    naming(**{"subject/reference": ""}), naming(status="final"), naming(**{"subject/reference": "Group/g1"}),
+    naming(**{"subject/reference": "Patient?x=1"}), naming(**{"subject/reference": "https://elsewhere/fhir/Patient/p1"}),
+    [*naming(), {"op": "test", "path": "/id", "value": "o2"}], [{"op": "test", "path": "/subject", "value": {}}],
+    [{"op": "test", "path": "/status", "value": "final"}], [{"op": "test", "value": "o1"}],
+], ids=str)  # fmt: skip
+def test_a_patch_asks_nothing(fhir_words: FhirWords, tests: Any) -> None:
+    """Tests that are not the three, or not of this record, are refused before anybody looks."""
+    meaning = asked(fhir_words, "PATCH", "/fhir/Observation/o1", [*tests, STATUS])
+
+    assert (meaning.answer, lookups_of(meaning), is_named_by(meaning)) == ("deny", (), False)
+
+
+def with_staff(words: FhirWords) -> FhirWords:
+    """The words, where ids of staff are those of the directory."""
+    return replace(words, shared_staff=True)
+
+
+DR, OTHER, H1, H2 = (
+    {"reference": each} for each in ("Practitioner/dr", "Practitioner/x", "Organization/h1", "Organization/h2")
+)
+PATIENT_SAYS = {"reference": "Patient/p1"}
+
+
+@pytest.mark.parametrize(("performer", "authors"), [
+    ([DR], Authors("dr")), ([DR, H1], Authors("dr", "h1")), ([H1], Authors(None, "h1")), ([DR, DR], Authors("dr")),
+    ([], Authors()), ([DR, OTHER], Authors()), ([DR, H1, H2], Authors("dr")), ([DR, OTHER, H1], Authors(None, "h1")),
+    ([DR, PATIENT_SAYS], Authors()), ([{"reference": "PractitionerRole/r1"}, H1], Authors(None, "h1")),
+    ([{"reference": "https://elsewhere/fhir/Practitioner/dr"}], Authors()), ([{"display": "Dr"}], Authors()),
+    ([DR, {"identifier": {"value": "1"}}], Authors()), ([{"reference": "#dr"}], Authors()), (["dr"], Authors()),
+    ([{"reference": "Practitioner/dr/_history/1"}], Authors()), (DR, Authors("dr")),
+])  # fmt: skip
+def test_who_wrote_a_record_is_known_where_it_is_sure(fhir_words: FhirWords, performer: Any, authors: Authors) -> None:
+    """One practitioner, one organisation; several, others, and what cannot be read are as unknown as nobody."""
+    record = observation("o1", performer=performer)
+
+    assert read(with_staff(fhir_words), record).authors == authors
+    assert read(fhir_words, record).authors == Authors()
+
+
+def test_elements_of_several_kinds_say_alike_who_wrote_it(fhir_words: FhirWords) -> None:
+    """Recorder and asserter, author and custodian; a subject or a practitioner in an organisation's place is nobody."""
+    words = with_staff(fhir_words)
+
+    def authors(kind: str, **more: Any) -> Authors:
+        record = {
+            "resourceType": kind,
+            "id": "x",
+            "subject": {"reference": "Patient/p1"},
+            "patient": {"reference": "Patient/p1"},
+        }
+        return read(words, record | more, Lookup(kind, "x")).authors
+
+    assert authors("Condition", recorder=DR, asserter=DR) == Authors("dr")
+    assert authors("Condition", recorder=DR, asserter=OTHER) == Authors()
+    assert authors("Composition", author=[DR], custodian=H1) == Authors("dr", "h1")
+    assert authors("Composition", author=[DR, H2], custodian=H1) == Authors("dr")
+    assert authors("Immunization", performer=[{"actor": DR}, {"actor": H1}]) == Authors("dr", "h1")
+    assert authors("Encounter", serviceProvider=H1) == Authors(None, "h1")
+    assert authors("Encounter", serviceProvider=DR) == Authors()
+    assert elements_of("Condition", words) == ("asserter", "id", "meta", "recorder", "subject")
+    assert "recorder" not in elements_of("Condition", fhir_words)
+
+
+def test_a_change_that_says_otherwise_who_wrote_it_leaves_that_unknown(fhir_words: FhirWords) -> None:
+    """The stored word counts as long as the body, or the patch, does not touch it; versions must agree."""
+    words = with_staff(fhir_words)
+    stored = {O1: read(words, observation("o1", "p1", performer=[DR]))}
+
+    def left(method: str, body: Any) -> Authors:
+        mapped = mapped_of(with_records(asked(words, method, "/fhir/Observation/o1", body), stored))
+        assert mapped is not None
+        return mapped.authors
+
+    assert left("PUT", observation("o1", "p1", performer=[DR])) == Authors("dr")
+    assert left("PUT", observation("o1", "p1", performer=[OTHER])) == Authors()
+    assert left("PUT", observation("o1", "p1")) == Authors()
+    assert left("PATCH", [STATUS]) == Authors("dr")
+    assert left("PATCH", [{"op": "add", "path": "/performer/-", "value": OTHER}]) == Authors()
+    seen = stored[O1]
+    past = asked(words, "GET", "/fhir/Observation/o1/_history/2")
+    second = replace(seen, authors=Authors("x"))
+    mapped = mapped_of(with_records(past, {O1: seen, Lookup("Observation", "o1", version="2"): second}))
+    assert mapped is not None and mapped.properties().author is None
 
 
 @pytest.mark.parametrize("target", ["/fhir/Patient/p1", "/fhir/Observation?patient=p1", "/fhir/Observation?_id=o1", "/fhir/Observation/o1/_history",

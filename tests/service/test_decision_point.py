@@ -245,6 +245,15 @@ def test_a_request_may_narrow_capabilities_but_never_widen_them(policy_set: Poli
         answer = asyncio.run(decision_point.decide(request, Origin("json", False, frozenset(registered))))
 
         assert answer.decision.allowed is allowed, (said, registered)
+        if said is not None and request.context is not None:
+            # By the word of the obligations profile as well; of both, the narrower counts.
+            for both in (None, ("require_eds",)):
+                told = msgspec.structs.replace(
+                    request.context, pep_capabilities=both, supported_obligations=tuple(said)
+                )
+                other = msgspec.structs.replace(request, context=told)
+                again = asyncio.run(decision_point.decide(other, Origin("json", False, frozenset(registered))))
+                assert again.decision.allowed is allowed, (said, registered, both)
         assert allowed or answer.decision.reason == "deny.obligation.unsupported"
 
 

@@ -13,6 +13,7 @@ from envoy.service.auth.v3.attribute_context_pb2 import AttributeContext
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
 from ruqsat.core.attributes import ATTRIBUTES, Knower, Sayer, render_tables
+from ruqsat.core.fhir.meaning import Authors
 from ruqsat.core.fhir.records import Seen
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import (
@@ -100,8 +101,9 @@ def test_what_a_token_and_a_request_may_say_is_what_reaches_the_decision(routes:
 
 
 def test_what_a_server_may_say_is_what_a_look_up_adds(routes: RouteTable) -> None:  # noqa: F811
-    """A record with labels, levels and several classes."""
-    point, looks = Scripted(ALLOW), Looks(Seen("Observation", "o1", "p1", ("labs", "vitals"), ("HIV",), "R"))
+    """A record with labels, levels, several classes, and who wrote it."""
+    seen = Seen("Observation", "o1", "p1", ("labs", "vitals"), ("HIV",), "R", Authors("dr", "h1"))
+    point, looks = Scripted(ALLOW), Looks(seen)
     looks_up: Any = {"/fhir": looks}
     ask(ForwardAuth(point, VERIFIER, routes, aids=Aids(lookups=looks_up)), "nginx", target="/fhir/Observation/o1")
 

@@ -150,7 +150,7 @@ def test_a_parent_sees_the_care_of_a_child_and_not_of_an_adolescent(tmp_path: Pa
             for patient in ("p-child", "p-teen"):
                 report = episode(patient=patient, form_of_care="planned")
                 assert demo.call("mis_h1", "PUT", "episodes/e-1", report, **PEOPLE["mis1"]).is_success
-                record = {"org": "h1", "class": "labs", "labels": ["SEX"]}
+                record = {"org": "h1", "type": "Observation", "class": "labs", "labels": ["SEX"]}
                 assert demo.call("mis_h1", "PUT", f"records/{patient}/r-1", record, **PEOPLE["mis1"]).is_success
             for name in ("episodes", "relationships", "records"):
                 child, teen = (
@@ -331,7 +331,7 @@ def test_a_tie_is_there_until_it_is_closed_and_stays_its_organisations(api: Api)
 
 def test_labels_are_in_force_at_once_and_a_hold_is_kept_from_the_patient(api: Api) -> None:
     """Held back: the patient neither reads the record nor learns that it is there; lifted: both."""
-    path, said = "records/p-anna/x1", {"org": "h1", "class": "labs", "labels": []}
+    path, said = "records/p-anna/x1", {"org": "h1", "type": "Observation", "class": "labs", "labels": []}
     api.put("mis1", path, said)
     assert api.may("anna", purpose="PATRQT")
     api.put("mis1", path, said | {"labels": ["TBOO"]})
@@ -345,12 +345,25 @@ def test_labels_are_in_force_at_once_and_a_hold_is_kept_from_the_patient(api: Ap
 
 def test_a_record_is_described_by_its_own_organisation_alone(api: Api) -> None:
     """Another's system cannot take the labels off, and learns nothing of the record."""
-    said = {"org": "h1", "class": "labs", "labels": ["HIV"]}
+    said = {"org": "h1", "type": "Observation", "class": "labs", "labels": ["HIV"]}
     api.put("mis1", "records/p-anna/x1", said)
     for body in (said | {"labels": []}, said | {"labels": [], "org": "h2"}):
         assert problem(api.call("mis2", "PUT", "records/p-anna/x1", body)) == FORBIDDEN
     assert problem(api.call("mis2", "GET", "records/p-anna/x1")) == FORBIDDEN
     assert api.call("mis1", "GET", "records/p-anna/x1").json()["labels"] == ["HIV"]
+
+
+def test_records_of_two_types_may_have_one_id(api: Api) -> None:
+    """FHIR's ids are one of a kind within a type: labels of the one are not those of the other."""
+    said = {"org": "h1", "type": "Condition", "class": "labs", "labels": ["HIV"]}
+    api.put("mis1", "records/p-anna/x1", said)
+    api.put("mis1", "records/p-anna/x1", said | {"type": "Observation", "labels": []})
+    told = {
+        kind: api.call("mis1", "GET", f"records/p-anna/x1?type={kind}").json() for kind in ("Observation", "Condition")
+    }
+    assert {kind: each["labels"] for kind, each in told.items()} == {"Observation": [], "Condition": ["HIV"]}
+    assert api.call("mis1", "GET", "records/p-anna/x1").status_code == 409
+    assert problem(api.call("mis1", "GET", "records/p-anna/x1?type=Specimen")) == FORBIDDEN
 
 
 # ---- what cannot be read -------------------------------------------------------------------------------------
@@ -414,11 +427,12 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("relationships/t1", tie(kind=CANARY), "/kind"),
     ("relationships/t1", tie(subject="880808100001"), "/subject"),
     ("relationships/t1", tie(org=None), "/org"),
-    ("records/p-anna/x1", {"org": "h1", "class": CANARY, "labels": []}, "/class"),
-    ("records/p-anna/x1", {"org": "h1", "class": "labs", "labels": [CANARY]}, "/labels/0"),
-    ("records/p-anna/x1", {"org": "h1", "class": "labs"}, "/labels"),
-    ("records/p-anna/x1", {"org": "h1", "class": "labs", "labels": [], "conf": "X"}, "/conf"),
-    ("records/p-anna/x1", {"org": "h1", "class": "labs", "labels": [], "blocked": False}, ""),
+    ("records/p-anna/x1", {"org": "h1", "type": "Record", "class": CANARY, "labels": []}, "/class"),
+    ("records/p-anna/x1", {"org": "h1", "type": "Observation", "class": "labs", "labels": [CANARY]}, "/labels/0"),
+    ("records/p-anna/x1", {"org": "h1", "type": "Observation", "class": "labs"}, "/labels"),
+    ("records/p-anna/x1", {"org": "h1", "class": "labs", "labels": []}, "/type"),
+    ("records/p-anna/x1", {"org": "h1", "type": "Observation", "class": "labs", "labels": [], "conf": "X"}, "/conf"),
+    ("records/p-anna/x1", {"org": "h1", "type": "Observation", "class": "labs", "labels": [], "blocked": False}, ""),
 ]  # fmt: skip
 
 

@@ -204,6 +204,7 @@ def _discovery(ask: Ask) -> None:
     told = answer.json()
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     assert told.pop("policy_decision_point") == PUBLIC
+    assert told.pop("supported_obligations") == []  # of the draft obligations profile; the pack has none
     assert told == {
         "access_evaluation_endpoint": PUBLIC + EVALUATION,
         "access_evaluations_endpoint": PUBLIC + EVALUATIONS,

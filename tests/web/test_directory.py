@@ -217,7 +217,7 @@ def test_a_block_shuts_at_once_and_its_end_opens_at_once(either: Api) -> None:
 
 def test_no_report_of_a_system_lifts_a_block(api: Api) -> None:
     """Labels may be written; the block stays."""
-    said = {"org": "h1", "class": "labs", "labels": []}
+    said = {"org": "h1", "type": "Observation", "class": "labs", "labels": []}
     api.put("mis1", "records/p-anna/x1", said)
     api.call("dpo1", "POST", "blocks", BLOCK)
     api.put("mis1", "records/p-anna/x1", said | {"labels": ["INFDIS"]})

@@ -28,8 +28,11 @@ class Looks:
         self.forgotten: list[tuple[str, str]] = []
         self.while_asked: Callable[[], None] = lambda: None
 
-    async def find(self, lookups: tuple[Lookup, ...], words: object) -> Mapping[Lookup, Seen | None]:
+    async def find(
+        self, lookups: tuple[Lookup, ...], words: object, *, fresh: bool = False
+    ) -> Mapping[Lookup, Seen | None]:
         """Return what it was told."""
+        self.fresh = fresh
         self.asked += lookups
         self.while_asked()
         if isinstance(self.outcome, BaseException):

@@ -356,7 +356,8 @@ def test_a_resource_of_fhir_is_read_by_its_signed_body(
     assert (sent.status, sent.duties) == (200, frozenset({"require_eds"}))
     assert properties is not None
     assert (properties.patient, properties.data_class) == ("p-dana", "labs")
-    assert refusal(routes, **asked) == "fhir.body_needed"
+    assert write(routes, **asked).duties == frozenset()
+    assert refusal(routes, partial=(), **asked) == "fhir.body_needed"
     assert refusal(routes, line(body), ("if-none-exist", "identifier=1"), **asked).startswith("fhir.")  # type: ignore[union-attr]
 
 

@@ -19,6 +19,7 @@ import simpleeval
 
 from casbin import util
 from ruqsat.casbin.role_links import RoleLinks
+from ruqsat.syntax import parse_python
 
 Matcher = Callable[[Sequence[Any], Sequence[str]], Any]
 """Takes a request's values and a row's cells; returns what the matcher's expression is worth."""
@@ -47,7 +48,7 @@ def parse(text: str) -> ast.expr:
     # As in CoreEnforcer._get_expression; in "eval" mode what is more than one expression is an error.
     text = _NOT.sub("not ", text.replace("&&", "and").replace("||", "or"))
     try:
-        return ast.parse(text.strip(), mode="eval").body
+        return parse_python(text.strip())
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise Untranslatable(f"it cannot be parsed ({type(error).__name__})") from None
 

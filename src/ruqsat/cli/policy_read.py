@@ -41,9 +41,11 @@ def read(
     else:
         _print(shown, "")
     if isinstance(meaning, Meaning):
-        proxy = "asked" if mapped_of(meaning) is not None else "refused"
+        proxy = "asked" if mapped_of(meaning, by_body=body is not None) is not None else "refused"
         if lookups_of(meaning):
             proxy = "asked, once its server has said whose it is (RUQSAT_FHIR_SERVERS)"
+        if body is not None and proxy != "refused":
+            proxy += "; where the proxy shows bodies"
         if not as_json:
             console().print(f"behind a proxy: {proxy}", highlight=False)
         raise typer.Exit(1 if meaning.answer == "deny" else 0)

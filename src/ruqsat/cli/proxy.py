@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from ruqsat.cli.output import AsJson, console, plural, print_json
 from ruqsat.errors import SettingsError, StoreUnavailableError
@@ -45,6 +44,9 @@ def config(
         typer.echo(next(iter(files.values())), nl=False)
         return
     _write(files, into)
+    if KINDS[kind.value].start:
+        _say(f"start it with: cd {into} && {KINDS[kind.value].start}")
+    _say("then: BEARER=… ruqsat proxy test")
 
 
 def _write(files: dict[str, str], folder: Path) -> None:
@@ -53,7 +55,7 @@ def _write(files: dict[str, str], folder: Path) -> None:
         for name, text in files.items():
             with (folder / name).open("x", encoding="utf-8") as file:
                 file.write(text)
-            console().print(f"wrote {folder / name}")
+            _say(f"wrote {folder / name}")
     except FileExistsError as error:
         raise SettingsError(f"`{error.filename}` is there already: nothing is replaced") from None
     except OSError as error:
@@ -100,18 +102,16 @@ def _plain(path: str) -> bool:
 
 
 def _print(findings: list[Finding]) -> None:
-    table = Table("", "check", "expected", "seen", highlight=False)
-    group = ""
     for finding in findings:
-        if finding.group != group:
-            table.add_section()
-            group = finding.group
         mark = {True: "good", False: "BAD", None: "unseen"}[finding.good]
-        table.add_row(mark, f"{finding.group}: {finding.name}", finding.expected, finding.seen)
-    out = console()
-    out.print(table)
+        told = "" if finding.good else f": expected {finding.expected}, seen {finding.seen}"
+        _say(f"{mark:<6} {finding.group}: {finding.name}{told}")
     bad = sum(finding.good is False for finding in findings)
     unseen = sum(finding.good is None for finding in findings)
-    out.print(f"{plural(len(findings), 'check')}, {bad} bad" + (f", {unseen} not seen" if unseen else ""))
+    _say(f"{plural(len(findings), 'check')}, {bad} bad" + (f", {unseen} not seen" if unseen else ""))
     if unseen:
-        out.print("What arrives behind the proxy is seen where examples/records_server.py stands there.")
+        _say("What arrives behind the proxy is seen where examples/records_server.py stands there.")
+
+
+def _say(line: str) -> None:
+    console().print(line, highlight=False, soft_wrap=True, markup=False)

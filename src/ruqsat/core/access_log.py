@@ -120,8 +120,11 @@ def _may_be_told(entry: Journaled, patient: PatientFacts | None, now: Instant) -
 
 def _is_held(entry: Journaled, patient: PatientFacts | None) -> bool:
     """Tell whether it is withheld now: as the record is labelled today, or else as it was when it was asked for."""
-    known = patient.record_by_id.get(entry.resource or "") if patient is not None else None
-    return entry.held if known is None or known.labels is None else HOLD in known.labels
+    known = patient.records_by_id.get(entry.resource or "", ()) if patient is not None else ()
+    of_type = [each for each in known if each.type in (None, entry.resource_type)]
+    if all(each.labels is None for each in of_type):
+        return entry.held
+    return any(HOLD in (each.labels or ()) for each in of_type)
 
 
 def _keeps_secrets(patient: PatientFacts | None, switches: Switches, now: Instant) -> bool:

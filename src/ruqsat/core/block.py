@@ -64,7 +64,19 @@ def moved(
 
 
 def seen(facts: PatientFacts, record: str, data_class: str, status: str) -> PatientFacts:
-    """Return the facts with what decisions see of the record now; a destruction that was only imported stays."""
-    known = facts.record_by_id.get(record) or RecordStatus(record, data_class)
-    destroyed = known.destroyed or status == "destroyed"
-    return with_record_status(facts, msgspec.structs.replace(known, blocked=status == "blocked", destroyed=destroyed))
+    """
+    Return the facts with what decisions see of the record now; a destruction that was only imported stays.
+
+    A block names no type: it holds for every record by this id.
+    """
+    known = facts.records_by_id.get(record, ())
+    if all(each.type is not None for each in known):
+        known = (*known, RecordStatus(record, data_class))
+    for each in known:
+        destroyed = each.destroyed or status == "destroyed"
+        now = msgspec.structs.replace(each, blocked=status == "blocked", destroyed=destroyed)
+        facts = with_record_status(facts, now)
+    spent = RecordStatus(record, data_class)
+    if len(known) > 1:
+        facts = msgspec.structs.replace(facts, records=tuple(each for each in facts.records if each != spent))
+    return facts

@@ -86,20 +86,27 @@ def with_record(facts: PatientFacts, new: RecordStatus) -> PatientFacts:
     Raises:
         CareRefusedError: the record is not on record as this organisation's, was destroyed, or there are too many.
     """
-    known = facts.record_by_id.get(new.id)
+    alike = facts.records_by_id.get(new.id, ())
+    if any(each.destroyed and each.type is None for each in alike):
+        raise _destroyed()
+    known = next((each for each in alike if each.type == new.type), None)
     if known is None:
         return msgspec.structs.replace(facts, records=_bounded((*facts.records, new)))
     if known.org != new.org and not _is_undescribed(known):
         raise CareRefusedError("not_permitted", "this is not yours to do, or there is nothing by this id")
     if known.destroyed:
-        raise CareRefusedError("destroyed", "the record was destroyed: there is nothing to describe any more")
+        raise _destroyed()
     return with_record_status(facts, msgspec.structs.replace(new, blocked=known.blocked))
 
 
 def with_record_status(facts: PatientFacts, new: RecordStatus) -> PatientFacts:
     """Return the facts with all that is known of one record replaced, however many there are: a block never waits."""
-    others = tuple(each for each in facts.records if each.id != new.id)
+    others = tuple(each for each in facts.records if (each.type, each.id) != (new.type, new.id))
     return msgspec.structs.replace(facts, records=(*others, new))
+
+
+def _destroyed() -> CareRefusedError:
+    return CareRefusedError("destroyed", "the record was destroyed: there is nothing to describe any more")
 
 
 def _is_undescribed(known: RecordStatus) -> bool:
@@ -134,8 +141,8 @@ def labels_of(
     silence: tuple[str, ...] | None = () if properties.labels == () else None
     stated = [properties.labels, *[_words(part.get("labels", silence)) for part in parts]]
     ids = {record, *[id_ for part in parts if isinstance(id_ := part.get("id"), str)]}
-    known = [patient.record_by_id.get(id_) for patient in patients for id_ in ids]
-    return stated, {label for each in known if each is not None for label in each.labels or ()}
+    known = [each for patient in patients for id_ in ids for each in patient.records_by_id.get(id_, ())]
+    return stated, {label for each in known for label in each.labels or ()}
 
 
 def _words(value: object) -> tuple[str, ...] | None:

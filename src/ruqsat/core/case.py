@@ -230,24 +230,32 @@ class ResourceView(_View):
         return self._said.self_consented
 
     def _join_record(self, patient: PatientFacts) -> None:
-        known = patient.record_by_id.get(self.id)
+        known = patient.records_by_id.get(self.id)
         if known is None:
             return
-        self._join_labels(known)
-        self.blocked = self.blocked or known.blocked
-        self.destroyed = known.destroyed
-        self.conf = _higher(self.conf, known.conf)
-        if known.data_class != self.data_class:
+        own = [each for each in known if each.type == self.type]
+        untyped = [each for each in known if each.type is None]
+        for each in (*own, *untyped):
+            self._join_labels(each)
+            self.blocked = self.blocked or each.blocked
+            self.destroyed = self.destroyed or each.destroyed
+            self.conf = _higher(self.conf, each.conf)
+        if any(each.data_class != self.data_class for each in own or untyped):
             # Two classes for one record: nobody knows what would be opened.
             self.data_class = None
 
     def _join_labels(self, known: RecordStatus) -> None:
-        """Add labels; that there are no others, of a record whose labels nobody states, is for its own organisation."""
+        """
+        Add labels.
+
+        That there are no others, of a record whose labels nobody states, is for its own organisation, and of a record
+        whose type it says.
+        """
         if known.labels is None:
             return
         if self.labels is not None:
             self.labels = tuple({*known.labels, *self.labels})
-        elif known.org is None or self.author_org in (None, known.org):
+        elif known.type is not None and (known.org is None or self.author_org in (None, known.org)):
             self.labels = known.labels
         elif known.labels:
             # Neither these alone nor unknown ones: nobody knows what would be opened.

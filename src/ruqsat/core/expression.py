@@ -16,6 +16,8 @@ from functools import lru_cache
 
 from msgspec import Struct
 
+from ruqsat.syntax import parse_python
+
 MAX_NODES = 200
 """The static bound on the size of one expression; evaluation visits each node at most once."""
 
@@ -151,7 +153,7 @@ def parse_expression(text: str, suffix: str = "") -> Expression:
     if not python.strip():
         raise ExpressionError("empty-condition", "the condition is empty", hint="write `True` for a rule without one")
     try:
-        tree = ast.parse(python.strip(), mode="eval").body
+        tree = parse_python(python.strip())
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         offset = (getattr(error, "offset", 1) or 1) - 1
         raise ExpressionError(

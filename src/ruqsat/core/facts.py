@@ -267,7 +267,12 @@ class RecordStatus(Struct, frozen=True, omit_defaults=True):
     """
     What the store knows of one record: class, labels (None is unknown) and block.
 
-    ``org`` is whose information system reported it; none where nobody did.
+    A record is known by its type and id: FHIR's ids are one of a kind within a type only.  One without a type may be of
+    any, and so only narrows: what it bears counts, that it bears nothing does not.
+
+    Attributes:
+        org: Whose information system reported it; none where nobody did.
+        type: The type by which decisions are asked: FHIR's, or that of a route.
     """
 
     id: str
@@ -277,6 +282,7 @@ class RecordStatus(Struct, frozen=True, omit_defaults=True):
     blocked: bool = False
     destroyed: bool = False
     org: str | None = None
+    type: str | None = None
 
 
 ACCESS_KINDS = frozenset({"processing", "dissent", "delegation", "research", "cross_border"})
@@ -334,9 +340,17 @@ class PatientFacts(Struct, frozen=True, omit_defaults=True, dict=True):
         return digest_of_facts("patient", _encode(self))
 
     @cached_property
-    def record_by_id(self) -> dict[str, RecordStatus]:
-        """What the store knows of each record."""
-        return {record.id: record for record in self.records}
+    def records_by_id(self) -> dict[str, tuple[RecordStatus, ...]]:
+        """What the store knows of records, of whatever type, by their id."""
+        found: dict[str, tuple[RecordStatus, ...]] = {}
+        for record in self.records:
+            found[record.id] = (*found.get(record.id, ()), record)
+        return found
+
+    def class_of_record(self, id_: str) -> str | None:
+        """Return the class of the records by this id; None if there are none, or of several classes."""
+        classes = {record.data_class for record in self.records_by_id.get(id_, ())}
+        return next(iter(classes)) if len(classes) == 1 else None
 
 
 class Facts(Struct, frozen=True):

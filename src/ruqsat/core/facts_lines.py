@@ -303,6 +303,8 @@ def _check_patient(who: PatientFacts, words: Words) -> None:
     for index, record in enumerate(who.records):
         _known((record.data_class,), words.classes, f"patient.records[{index}].data_class")
         _known(record.labels or (), words.labels, f"patient.records[{index}].labels")
+        if record.type is not None:
+            _named(record.type, f"patient.records[{index}].type")
     for index, request in enumerate(who.requests):
         _known(request.categories, words.classes, f"patient.requests[{index}].categories")
 
@@ -312,13 +314,14 @@ _TIES = ("episodes", "relationships")
 
 
 def _check_ids(who: PatientFacts) -> None:
-    """An episode or tie of care is known by organisation and id; a tie that nobody reported has no id."""
+    """A tie of care is known by organisation and id, a record by type and id; a tie that nobody reported has no id."""
     for kind in (*_DOCUMENTS, *_TIES):
         items = getattr(who, kind)
         for index, item in enumerate(items):
             if item.id is not None:
                 _named(item.id, f"patient.{kind}[{index}].id")
-        ids = [(item.org if kind in _TIES else None, item.id) for item in items if item.id is not None]
+        beside = {**dict.fromkeys(_TIES, "org"), "records": "type"}.get(kind, "")
+        ids = [(getattr(item, beside, None), item.id) for item in items if item.id is not None]
         if len(set(ids)) != len(ids):
             raise LineError(f"patient.{kind}", "an id stands twice", "leave one of the two out")
 

@@ -93,16 +93,21 @@ _DOCUMENTS = ("consents", "delegations", "grants", "records", "representations",
 def _merge(
     before: tuple[Document, ...], given: tuple[Document, ...], registered: Collection[str]
 ) -> tuple[tuple[Document, ...], int]:
-    standing = {item.id: item for item in before}
+    standing = {_key(item): item for item in before}
     result: list[Document] = []
     set_aside = 0
     for item in given:
-        stands = standing.pop(item.id, None)
+        stands = standing.pop(_key(item), None)
         kept, aside = (stands, stands != item) if item.id in registered else _kept(stands, item)
         if kept is not None:  # what is registered and not in force is not put in force
             result.append(kept)
         set_aside += aside
     return (*result, *standing.values()), set_aside
+
+
+def _key(item: Document) -> tuple[str | None, str]:
+    """A record is known by its type and id, every other document by its id."""
+    return item.type if isinstance(item, RecordStatus) else None, item.id
 
 
 def _kept(stands: Document | None, given: Document) -> tuple[Document, bool]:

@@ -1,7 +1,7 @@
 """What a verified signature means for a record that is entered: whose it is, how young, of which record (order §29)."""
 
 from ruqsat.core.fhir.bodies import read_json
-from ruqsat.core.fhir.meaning import Refused
+from ruqsat.core.fhir.meaning import NEW_PATIENT, Meaning, Refused
 from ruqsat.core.instant import Instant
 from ruqsat.core.routes import Mapped
 from ruqsat.core.signature_finding import CLOCK_TOLERANCE, Finding
@@ -55,3 +55,19 @@ def names_target(body: bytes, mapped: Mapped) -> bool:
     if mapped.resource_id != "*":
         wanted["id"] = mapped.resource_id
     return isinstance(record, dict) and all(value and record.get(name) == value for name, value in wanted.items())
+
+
+def is_named_by(meaning: Meaning) -> bool:
+    """
+    Tell whether a signed body at a FHIR server says itself which record of which patient it is.
+
+    A resource does by its type, id and subject, a patch by its tests of them.
+
+    Examples:
+        >>> [is_named_by(Meaning("patch", "update", source=source)) for source in ("lookup", "named", "body")]
+        [False, False, True]
+    """
+    if NEW_PATIENT in meaning.patients:
+        return False
+    # A Patient that is sent carries its own id.
+    return meaning.source == "body" or (meaning.source == "named" and meaning.interaction == "update")

@@ -99,7 +99,11 @@ class Inspection(Struct, frozen=True, omit_defaults=True):
 
 
 class RequestContext(Struct, frozen=True, omit_defaults=True):
-    """The circumstances that a caller or its token may state."""
+    """
+    The circumstances that a caller or its token may state.
+
+    ``supported_obligations`` is the word of the draft obligations profile of AuthZEN for ``pep_capabilities``.
+    """
 
     purpose: str | tuple[str, ...] | None = None
     destination_country: str | None = None
@@ -107,6 +111,7 @@ class RequestContext(Struct, frozen=True, omit_defaults=True):
     relink: bool = False
     btg_session: str | None = None
     pep_capabilities: tuple[str, ...] | None = None
+    supported_obligations: tuple[str, ...] | None = None
     smart_scopes: tuple[str, ...] | None = None
     consistency_token: str | None = None
     legal_request: LegalRequest | None = None

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from ruqsat.core.diagnostics import Diagnostic, nearest
 from ruqsat.core.fhir.check import Finding, parse_fhir
-from ruqsat.core.fhir.meaning import Meaning
+from ruqsat.core.fhir.meaning import NEW_PATIENT, NOBODY_KNOWN, Authors, Meaning
 from ruqsat.core.fhir.words import FhirWords, segments_of
 from ruqsat.core.places import Path, Places, convert_each
 from ruqsat.core.request import ResourceProperties
@@ -58,6 +58,8 @@ class Mapped(Struct, frozen=True):
         beside: Further classes of the record; each must be permitted as well.
         labels: Labels that were seen on it: it has at least these.
         conf: Its confidentiality, if more than normal was seen.
+        authors: Who wrote it, as far as that is sure.
+        also: Actions that must be permitted besides.
     """
 
     route: str
@@ -70,6 +72,8 @@ class Mapped(Struct, frozen=True):
     beside: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     conf: Literal["R", "V"] | None = None
+    authors: Authors = NOBODY_KNOWN
+    also: tuple[str, ...] = ()
 
     def properties(self) -> ResourceProperties:
         """
@@ -78,15 +82,18 @@ class Mapped(Struct, frozen=True):
         Where it takes several answers, they are parts of which all must be permitted: one for each class, and, since
         labels that were seen are never known to be all, one with them and one without.
         """
+        person, org = self.authors.person, self.authors.org
         if not self.beside and not self.labels:
-            return ResourceProperties(patient=self.patient, data_class=self.data_class, conf=self.conf)
+            return ResourceProperties(self.patient, self.data_class, conf=self.conf, author=person, author_org=org)
         parts = tuple(
             {"id": self.resource_id, "class": name, "labels": labels}
             for name in (self.data_class, *self.beside)
             for labels in ((None, self.labels) if self.labels else (None,))
         )
         alone = None if self.beside else self.data_class
-        return ResourceProperties(patient=self.patient, data_class=alone, conf=self.conf, parts=parts, atomic=True)
+        return ResourceProperties(
+            self.patient, alone, conf=self.conf, author=person, author_org=org, parts=parts, atomic=True
+        )
 
 
 class RouteTable:
@@ -136,24 +143,26 @@ def mapped_of(meaning: Meaning, *, by_body: bool = False) -> Mapped | None:
     """
     Return the one question that a FHIR request comes to, for an enforcement point that can only let it pass or not.
 
-    None where it takes more: a look-up, the body, the stored version, a rewritten request, a filtered answer, or
-    several questions.
+    None where it takes more: a look-up, the body, the stored version, a rewritten request, a filtered answer, several
+    questions, or a patient whom nobody knows yet.  A change also asks for the permission to read.
 
     Args:
         by_body: The body was seen whole; what it creates may say whose it is.
     """
-    more = (
-        meaning.filtered, meaning.strip, meaning.put, meaning.also, meaning.stored, meaning.diverted, meaning.entries
-    )  # fmt: skip
+    searched = meaning.also if meaning.interaction == "create" else ()
+    more = (meaning.filtered, meaning.strip, meaning.put, searched, meaning.stored, meaning.diverted, meaning.entries)
     sources = ("none", "named", "body") if by_body and meaning.action == "create" else ("none", "named")
     known = meaning.answer in ("public", "decide") and meaning.source in sources
     if not known or meaning.action is None or any(more) or len(meaning.patients) > 1:
+        return None
+    if NEW_PATIENT in meaning.patients:
         return None
     if not meaning.classes or len(meaning.types) != 1:
         return None
     return Mapped(
         f"fhir {meaning.interaction}", meaning.action, meaning.types[0], meaning.id, meaning.classes[0],
         meaning.patients[0] if meaning.patients else None, None, meaning.classes[1:], meaning.labels, meaning.conf,
+        meaning.authors, meaning.also,
     )  # fmt: skip
 
 

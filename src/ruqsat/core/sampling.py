@@ -232,7 +232,7 @@ class _Maker:
             grants=tuple(self._grant() for _ in range(self._rarely(urgent))),
             episodes=tuple(self._episode() for _ in range(self._rarely(urgent))),
             relationships=tuple(self._relationship() for _ in range(self._rarely(0.7))),
-            records=tuple(self._record() for _ in range(self._rarely(0.2))),
+            records=tuple(self._record() for _ in range(self._one((0, 0, 0, 0, 0, 0, 0, 1, 1, 2)))),
             requests=tuple(self._registered() for _ in range(self._rarely(0.2))),
         )  # fmt: skip
 
@@ -318,6 +318,7 @@ class _Maker:
         return RecordStatus(
             "o1", data_class, self._labels_stated(), self._one((None, None, "N", "R", "V")),
             blocked=self._rarely(), destroyed=self._rarely(0.03), org=self._one((None, "h1", "h2")),
+            type=self._one((None, *("Record",) * 8, "Other")),
         )  # fmt: skip
 
     def _registered(self) -> StatutoryRequest:

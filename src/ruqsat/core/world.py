@@ -199,10 +199,11 @@ class RelationshipRecord(_Strict, frozen=True, kw_only=True):
 
 
 class RecordRecord(_Strict, frozen=True, kw_only=True, rename={"data_class": "class"}):
-    """A record's class, labels and block as written down."""
+    """A record's class, labels and block as written down, and under which types it is asked for."""
 
     patient: str
     data_class: str
+    types: tuple[str, ...] = ("Record",)
     labels: tuple[str, ...] | None = None
     conf: Literal["U", "L", "M", "N", "R", "V"] | None = None
     blocked: bool = False
@@ -328,7 +329,9 @@ def _patient(name: str, who: PatientRecord, world: World, switches: Switches) ->
         ),
         relationships=tuple(Relationship(r.kind, r.subject, r.org) for _, r in of(world.relationships)),
         records=tuple(
-            RecordStatus(key, r.data_class, r.labels, r.conf, r.blocked, r.destroyed) for key, r in of(world.records)
+            RecordStatus(key, r.data_class, r.labels, r.conf, r.blocked, r.destroyed, None, kind)
+            for key, r in of(world.records)
+            for kind in r.types
         ),
         requests=tuple(
             StatutoryRequest(

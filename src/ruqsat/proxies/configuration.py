@@ -26,21 +26,30 @@ _HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9
 
 
 class Kind(Struct, frozen=True):
-    """A proxy: its example's folder and file, what must lie beside it, and which of the sidecar's ports it asks."""
+    """
+    A proxy.
+
+    Attributes:
+        folder: Its example's.
+        start: How it is started in the folder where its file lies; none for one that runs already and includes it.
+        beside: What must lie beside it.
+        asks: Which of the sidecar's ports it asks.
+    """
 
     folder: str
     file: str
+    start: str = ""
     beside: tuple[str, ...] = ()
     asks: str = _AUTH
 
 
 KINDS = {
-    "envoy": Kind("envoy", "envoy.yaml"),
-    "envoy-grpc": Kind("envoy", "envoy-grpc.yaml", asks=_GRPC),
-    "nginx": Kind("nginx", "nginx.conf"),
+    "envoy": Kind("envoy", "envoy.yaml", "envoy -c envoy.yaml"),
+    "envoy-grpc": Kind("envoy", "envoy-grpc.yaml", "envoy -c envoy-grpc.yaml", asks=_GRPC),
+    "nginx": Kind("nginx", "nginx.conf", 'nginx -p "$PWD" -c "$PWD/nginx.conf"'),
     "traefik": Kind("traefik", "ruqsat.yaml"),
-    "caddy": Kind("caddy", "Caddyfile"),
-    "haproxy": Kind("haproxy", "haproxy.cfg", ("ruqsat.lua",)),
+    "caddy": Kind("caddy", "Caddyfile", "caddy run --config Caddyfile"),
+    "haproxy": Kind("haproxy", "haproxy.cfg", "haproxy -db -f haproxy.cfg", ("ruqsat.lua",)),
 }
 
 

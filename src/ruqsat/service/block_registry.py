@@ -37,10 +37,9 @@ class BlockRegistry:
         return row
 
     async def class_of(self, patient: str, record: str) -> str | None:
-        """Return the data class of a record that is on record."""
+        """Return the data class of a record that is on record; None if nobody knows which."""
         facts = await self.care.find_patient(patient)
-        known = None if facts is None else facts.record_by_id.get(record)
-        return None if known is None else known.data_class
+        return None if facts is None else facts.class_of_record(record)
 
     async def page(self, patient: str, after: str, limit: int) -> list[dict[str, Any]]:
         """Return a page of a patient's rows."""

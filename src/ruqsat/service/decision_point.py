@@ -529,10 +529,13 @@ class DecisionPoint:
 
 def _capabilities(request: EvaluationRequest, origin: Origin) -> frozenset[str]:
     """A request may only narrow what its enforcement point is registered for."""
-    context = request.context
-    if context is None or context.pep_capabilities is None:
-        return origin.capabilities
-    return origin.capabilities.intersection(context.pep_capabilities)
+    capabilities, context = origin.capabilities, request.context
+    if context is None:
+        return capabilities
+    for said in (context.pep_capabilities, context.supported_obligations):
+        if said is not None:
+            capabilities = capabilities.intersection(said)
+    return capabilities
 
 
 @lru_cache(maxsize=256)

@@ -171,8 +171,7 @@ def blocks_after(
         except CareRefusedError as error:
             raise RegistryError(error.code, str(error)) from None
         kept.append(after)
-        known = facts.record_by_id.get(record)
-        facts = block.seen(facts, record, each["class"] if known is None else known.data_class, after.status)
+        facts = block.seen(facts, record, facts.class_of_record(record) or each["class"], after.status)
     return tuple(kept), facts
 
 

@@ -213,7 +213,8 @@ class ProceedingRegistry:
     async def classes_of(self, patient: str) -> dict[str, str]:
         """Return the data classes of a patient's records that are on record, by record."""
         facts = (await self.changes.fetch(None, patient)).patient
-        return {} if facts is None else {record.id: record.data_class for record in facts.records}
+        told = {} if facts is None else {id_: facts.class_of_record(id_) for id_ in facts.records_by_id}
+        return {id_: data_class for id_, data_class in told.items() if data_class is not None}
 
     async def tell(self, row: ProceedingRow, side: str) -> dict[str, Any]:
         """Return a proceeding without what names people, with what the clock said of it."""

@@ -98,15 +98,20 @@ class RecordLookup:
         self._tasks: set[asyncio.Task[tuple[str, Seen | None]]] = set()
         self._words: tuple[FhirWords, FhirWords] | None = None
 
-    async def find(self, lookups: tuple[Lookup, ...], words: FhirWords) -> Mapping[Lookup, Seen | None]:
+    async def find(
+        self, lookups: tuple[Lookup, ...], words: FhirWords, *, fresh: bool = False
+    ) -> Mapping[Lookup, Seen | None]:
         """
         Return what is seen of each record; None where there is none, or none that can be used.
+
+        Args:
+            fresh: Ask anew, whatever was found a moment ago.
 
         Raises:
             StoreUnavailableError: the server did not answer in time, or not as expected, or too much is under way.
         """
         local = self._with_own_url(words)
-        found = await asyncio.gather(*[self._find(each, local) for each in lookups])
+        found = await asyncio.gather(*[self._find(each, local, fresh) for each in lookups])
         return dict(zip(lookups, found, strict=True))
 
     def forget(self, kind: str, name: str) -> None:
@@ -138,8 +143,8 @@ class RecordLookup:
             self._words = (words, words.with_url(self._url))
         return self._words[1]
 
-    async def _find(self, asked: Lookup, words: FhirWords) -> Seen | None:
-        kept = self._kept.get(asked)
+    async def _find(self, asked: Lookup, words: FhirWords, fresh: bool) -> Seen | None:
+        kept = None if fresh else self._kept.get(asked)
         if kept is not None and self._clock() < kept.until:
             self._counts.outcomes["kept"] += 1
             return kept.seen

@@ -219,7 +219,8 @@ class Search:
         if patient is not None:
             facts = await self._facts_of(patient)
             records = facts.patient.records if facts.patient is not None else ()
-            return [(name, name) for name in sorted(record.id for record in records) if name > after][:limit]
+            names = {record.id for record in records if record.type in (None, request.resource.type)}
+            return [(name, name) for name in sorted(names) if name > after][:limit]
         if request.resource.type not in types:
             return []
         first = entry_id(request.resource.type, "")

@@ -9,7 +9,7 @@ never about the answer.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 import msgspec
@@ -68,7 +68,7 @@ class AuthZen:
         self,
         decision_point: Decides,
         door: Door,
-        metadata: bytes | None = None,
+        metadata: Mapping[str, str] | None = None,
         load: Load | None = None,
         search: Search | None = None,
         follow_ups: FollowUps | None = None,
@@ -205,7 +205,10 @@ class AuthZen:
         if scope["method"] not in ("GET", "HEAD") or self._metadata is None:
             await say(send, 405, "expected GET", [*extra, (b"allow", b"GET, HEAD")])
         else:
-            await reply(send, 200, JSON, self._metadata, [*extra, (b"cache-control", b"public, max-age=3600")])
+            # The draft obligations profile: the types that an answer may carry.
+            duties = sorted(self._decision_point.policy_set.vocabulary.duties)
+            said = msgspec.json.encode({**self._metadata, "supported_obligations": duties})
+            await reply(send, 200, JSON, said, [*extra, (b"cache-control", b"public, max-age=3600")])
 
 
 def _origin(point: EnforcementPoint, traceparent: str | None = None) -> Origin:
@@ -223,15 +226,15 @@ async def _is_json_post(scope: Scope, content_type: bytes | None, send: Send, ex
     return False
 
 
-def build_metadata(public_url: str, *, search: bool = False) -> bytes:
+def build_metadata(public_url: str, *, search: bool = False) -> dict[str, str]:
     """
     Return what discovery answers (AuthZEN 1.0, section 9): addresses under *public_url*, never under a caller's Host.
 
     Those of search are told only where somebody may *search*.
 
     Examples:
-        >>> b'"https://pdp.example/access/v1/evaluation"' in build_metadata("https://pdp.example/")
-        True
+        >>> build_metadata("https://pdp.example/")["access_evaluation_endpoint"]
+        'https://pdp.example/access/v1/evaluation'
     """
     base = public_url.rstrip("/")
     endpoints = {
@@ -241,7 +244,7 @@ def build_metadata(public_url: str, *, search: bool = False) -> bytes:
     }
     if search:
         endpoints |= {f"search_{target}_endpoint": base + path for path, target in SEARCHES.items()}
-    return msgspec.json.encode(endpoints)
+    return endpoints
 
 
 def _read_headers(headers: Headers) -> tuple[bytes | None, bytes | None, str | None]:

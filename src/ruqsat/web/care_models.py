@@ -105,9 +105,14 @@ class CloseIn(Part):
 
 
 class RecordIn(Part):
-    """What is known of a record: no labels (null) is not the same as checked, none (an empty list)."""
+    """
+    What is known of a record: no labels (null) is not the same as checked, none (an empty list).
+
+    Its type is that by which decisions about it are asked: FHIR's, or that of a route.
+    """
 
     org: Id
+    type: Word
     data_class: Word = Field(alias="class")
     labels: Words | None
     conf: Conf | None = None

@@ -1,10 +1,10 @@
 """Patients on the control API: their status facts, and what is on record of their care."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
@@ -158,11 +158,14 @@ def _add_records(router: APIRouter, registry: CareRegistry, gate: Gate) -> None:
         await gate.admit(request, identity, asked)
         _refuse_unknown_words(registry.vocabulary(), said)
         labels = None if said["labels"] is None else tuple(dict.fromkeys(said["labels"]))
-        new = RecordStatus(id_, said["data_class"], labels, said["conf"], org=said["org"])
+        new = RecordStatus(id_, said["data_class"], labels, said["conf"], org=said["org"], type=said["type"])
         return answered({"id": id_} | await registry.report_one(Report(patient, lambda facts: with_record(facts, new))))
 
     @router.get("/v1/records/{patient}/{id_}", summary="Read what is known of a record.")
-    async def read_record(request: Request, patient: PathId, id_: PathId) -> Response:
+    async def read_record(
+        request: Request, patient: PathId, id_: PathId,
+        kind: Annotated[str | None, Query(alias="type", min_length=1, max_length=256)] = None,
+    ) -> Response:  # fmt: skip
         identity = await gate.identify(request)
         org = own_org(identity) if is_desk(identity) else None
         asked = Asked(
@@ -170,11 +173,17 @@ def _add_records(router: APIRouter, registry: CareRegistry, gate: Gate) -> None:
         )
         admitted = await gate.admit(request, identity, asked)
         facts = await registry.find_patient(patient)
-        found = [each for each in (() if facts is None else _of(facts, "records", org)) if each.id == id_]
+        found = [
+            each
+            for each in (() if facts is None else _of(facts, "records", org))
+            if each.id == id_ and kind in (None, each.type)
+        ]
         if admitted.basis == "self":
             found = list(shown_to_patient(found))
         if not found:
             raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
+        if len(found) > 1:
+            raise Refusal(409, "several-types", "records of several types have this id: say which, `?type=`")
         return answered(_plain(msgspec.structs.asdict(found[0])) | {"token": registry.token()})
 
 

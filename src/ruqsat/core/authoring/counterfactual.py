@@ -90,6 +90,7 @@ def _changes(policy_set: PolicySet, situation: Situation) -> Iterator[Change]:
                 for each in patient.records
             )
             yield f"record `{record.id}` is not blocked", _on_patient(records=kept)
+            break
     if not facts.consents_known:
         yield "the consent store can be reached", _with_consents
 

@@ -6,13 +6,10 @@ from typing import Any, NoReturn
 
 from ruqsat.core.fhir.meaning import Refused, Whose
 from ruqsat.core.fhir.references import lookup_of_identifier, patient_of_reference
-from ruqsat.core.fhir.words import FhirWords, TypeEntry, is_type_name
+from ruqsat.core.fhir.words import FhirWords, TypeEntry
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_DEPTH = 32
-
-_PROTECTED = frozenset({"", "id", "resourcetype", "meta", "implicitrules", "contained", "language"})
-_PATCHES = frozenset({"add", "remove", "replace", "move", "copy"})
 
 
 def read_json(body: bytes, most: int = MAX_BODY_BYTES) -> dict[str, Any] | list[Any]:
@@ -34,7 +31,7 @@ def read_json(body: bytes, most: int = MAX_BODY_BYTES) -> dict[str, Any] | list[
         raise Refused("unreadable_body") from None
     if not isinstance(value, dict | list):
         raise Refused("unreadable_body")
-    for depth, each in _walk(value):
+    for depth, each in walk(value):
         if depth > MAX_DEPTH:
             raise Refused("body_too_deep")
         if isinstance(each, str) and not _is_text(each):
@@ -51,7 +48,7 @@ def resource_of(value: Any, kind: str) -> dict[str, Any]:
     """
     if not isinstance(value, dict) or value.get("resourceType") != kind:
         raise Refused("body_of_another_type")
-    for _, each in _walk(value):
+    for _, each in walk(value):
         if isinstance(each, dict) and "?" in str(each.get("reference", "")):
             raise Refused("conditional_reference")
     return value
@@ -70,7 +67,7 @@ def whose_body(
     try:
         for path in entry.subject:
             among = "." in path
-            for reference in _at(resource, path.split(".")):
+            for reference in at(resource, path.split(".")):
                 if not isinstance(reference, dict):
                     raise Refused("unreadable_reference")
                 text, identifier = reference.get("reference"), reference.get("identifier")
@@ -117,34 +114,6 @@ def classes_of_body(resource: Mapping[str, Any], kind: str, words: FhirWords) ->
     return words.in_order(found or entry.classes)
 
 
-def patch_problem(value: Any, entry: TypeEntry) -> str:
-    """
-    Say why a JSON Patch is refused, or nothing.
-
-    It may not move a record to another patient, touch its labels or its identity,
-    or ask (``test``) what is written in it.
-    """
-    if not isinstance(value, list) or not value:
-        return "unreadable_patch"
-    subjects = {path.partition(".")[0].lower() for path in entry.subject}
-    for step in value:
-        if not isinstance(step, dict) or step.get("op") not in _PATCHES:
-            return "unreadable_patch"
-        if any(
-            isinstance(each, str) and is_type_name(each.partition("?")[0]) and "?" in each for _, each in _walk(step)
-        ):
-            return "conditional_reference"
-        for pointer in (step.get("path"), step.get("from", "/-")):
-            if not isinstance(pointer, str) or (pointer and not pointer.startswith("/")):
-                return "unreadable_patch"
-            first = pointer[1:].partition("/")[0].replace("~1", "/").replace("~0", "~").lower()
-            if first in subjects:
-                return "patient_changes"
-            if first in _PROTECTED:
-                return "labels_change" if first == "meta" else "identity_changes"
-    return ""
-
-
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({key.lower() for key, _ in pairs}) != len(pairs):
         raise ValueError("a key stands twice")
@@ -159,7 +128,7 @@ def _is_text(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text if letter > "\ud7ff")
 
 
-def _walk(value: Any) -> Iterator[tuple[int, Any]]:
+def walk(value: Any) -> Iterator[tuple[int, Any]]:
     """Go through a value, keys included, without recursion."""
     waiting = [(1, value)]
     while waiting:
@@ -171,12 +140,12 @@ def _walk(value: Any) -> Iterator[tuple[int, Any]]:
             waiting += [(depth + 1, inner) for inner in each]
 
 
-def _at(value: Any, path: list[str]) -> Iterator[Any]:
+def at(value: Any, path: list[str]) -> Iterator[Any]:
     """Return what stands at a path of elements, each of a list by itself."""
     if isinstance(value, list):
         for each in value:
-            yield from _at(each, path)
+            yield from at(each, path)
     elif not path:
         yield value
     elif isinstance(value, dict) and path[0] in value:
-        yield from _at(value[path[0]], path[1:])
+        yield from at(value[path[0]], path[1:])

@@ -19,7 +19,8 @@ from ruqsat.core.places import Path, Places, convert_each, convert_mapping, name
 from ruqsat.core.validity import IMPERSONAL
 from ruqsat.core.vocabulary import Vocabulary
 
-_PARTS = {"shared_patients", "server", "types", "unmapped", "categories", "parameters", "includes", "operation"}
+_SHARED = ("shared_patients", "shared_staff")
+_PARTS = {*_SHARED, "server", "types", "unmapped", "categories", "parameters", "includes", "operation"}
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 Finding = tuple[Path, str, str, str]
 
@@ -48,11 +49,12 @@ def parse_fhir(raw: Any, places: Places, vocabulary: Vocabulary) -> tuple[FhirWo
         tuple(
             convert_each(raw.get("operation"), Operation, ("fhir", "operation"), places, "operation", findings).values()
         ),
-        tuple(vocabulary.classes), IMPERSONAL, raw.get("shared_patients", False),
+        tuple(vocabulary.classes), IMPERSONAL, *(raw.get(name, False) for name in _SHARED),
     )  # fmt: skip
-    if not isinstance(words.shared_patients, bool):
-        findings.append(places.finding(("fhir", "shared_patients"), "bad-route", "`shared_patients` is a yes or a no",
-                                       "write `shared_patients = true`, or leave it out"))  # fmt: skip
+    for name in _SHARED:
+        if not isinstance(raw.get(name, False), bool):
+            findings.append(places.finding(("fhir", name), "bad-route", f"`{name}` is a yes or a no",
+                                           f"write `{name} = true`, or leave it out"))  # fmt: skip
     if not findings:
         findings = [places.finding(*found) for check in _CHECKS for found in check(words, vocabulary)]
     return (None if findings else words), findings

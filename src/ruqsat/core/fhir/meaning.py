@@ -29,6 +29,16 @@ class Lookup(Struct, frozen=True, order=True):
     version: str = ""
 
 
+class Authors(Struct, frozen=True):
+    """Who wrote a record, and whose it is, in the ids of the directory; None where it is not sure."""
+
+    person: str | None = None
+    org: str | None = None
+
+
+NOBODY_KNOWN = Authors()
+
+
 class Meaning(Struct, frozen=True):
     """
     What a request means.
@@ -49,6 +59,9 @@ class Meaning(Struct, frozen=True):
         diverted: The request goes to a service of ours, never to the FHIR server.
         labels: Labels seen on the record itself: it has at least these.
         conf: Its confidentiality, where what was seen says more than normal.
+        authors: Who wrote it, as far as that is sure.
+        reclassifies: It may be of any of ``classes`` afterwards.
+        restates: It may say otherwise than before who wrote it: as ``authors`` has it.
         reason: Why it is denied or deferred, of a closed list; nothing of the request.
         entries: Of a batch or transaction: what each entry means.
     """
@@ -70,6 +83,9 @@ class Meaning(Struct, frozen=True):
     diverted: bool = False
     labels: tuple[str, ...] = ()
     conf: Literal["R", "V"] | None = None
+    authors: Authors = NOBODY_KNOWN
+    reclassifies: bool = False
+    restates: bool = False
     reason: str = ""
     entries: tuple["Meaning", ...] = ()
 

@@ -6,26 +6,18 @@ says nothing; a category that tells no class leaves every class of the type.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
 from ruqsat.core.fhir.bodies import classes_of_body, read_json, resource_of, whose_body
-from ruqsat.core.fhir.meaning import Lookup, Meaning, Refused, refused
+from ruqsat.core.fhir.marks import BESIDE_META, Marks, agreed, authors_of, marks_of
+from ruqsat.core.fhir.meaning import NOBODY_KNOWN, Authors, Lookup, Meaning, Refused, refused
 from ruqsat.core.fhir.search import elements_needed
 from ruqsat.core.fhir.words import FhirWords
 
 MAX_RECORD_BYTES = 256 * 1024
-MAX_LABELS = 32
-MAX_LABEL = 64
-
-_CONFIDENTIALITY = frozenset(
-    {"http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "http://hl7.org/fhir/v3/Confidentiality"}
-)
-_UP_TO_NORMAL = frozenset("ULMN")
-_BESIDE_META: dict[str, str] = {"DocumentReference": "securityLabel", "Composition": "confidentiality"}
-"""Where types say their labels besides ``meta.security``: a list of concepts (R4, R5), and one code (R4)."""
 
 _ONE_RECORD = frozenset({"read", "vread", "update", "patch", "delete"})
 
@@ -38,6 +30,7 @@ class Seen(Struct, frozen=True):
         classes: Those that its category tells, or all of its type.
         labels: It has at least these.
         conf: ``R`` or ``V``; None for anything less, and where nothing is said.
+        authors: Who wrote it, as far as that is sure.
     """
 
     type: str
@@ -46,12 +39,14 @@ class Seen(Struct, frozen=True):
     classes: tuple[str, ...]
     labels: tuple[str, ...] = ()
     conf: Literal["R", "V"] | None = None
+    authors: Authors = NOBODY_KNOWN
 
 
 def elements_of(kind: str, words: FhirWords) -> tuple[str, ...]:
     """Return the elements that a look-up needs; nothing else of a record need leave its server."""
-    beside = (_BESIDE_META[kind],) if kind in _BESIDE_META else ()
-    return tuple(sorted({"id", *elements_needed(words, (kind,)), *beside}))
+    entry, beside = words.types.get(kind), (BESIDE_META[kind],) if kind in BESIDE_META else ()
+    wrote = (*entry.author, *entry.org) if entry is not None and words.shared_staff else ()
+    return tuple(sorted({"id", *elements_needed(words, (kind,)), *beside, *(path.partition(".")[0] for path in wrote)}))
 
 
 def read_record(body: bytes, asked: Lookup, words: FhirWords) -> Seen:
@@ -76,8 +71,9 @@ def read_record(body: bytes, asked: Lookup, words: FhirWords) -> Seen:
     patients = (asked.value,) if entry.own else whose.patients
     if whose.problem or len(patients) != 1:
         raise Refused(whose.problem or "no_patient")
-    labels, conf = _marks(resource, meta, asked.type)
-    return Seen(asked.type, asked.value, patients[0], classes_of_body(resource, asked.type, words), labels, conf)
+    marks, classes = marks_of(resource, asked.type), classes_of_body(resource, asked.type, words)
+    authors = authors_of(resource, asked.type, words)
+    return Seen(asked.type, asked.value, patients[0], classes, marks.labels, marks.conf, authors)
 
 
 def lookups_of(meaning: Meaning) -> tuple[Lookup, ...]:
@@ -102,8 +98,9 @@ def with_records(meaning: Meaning, found: Mapping[Lookup, Seen | None]) -> Meani
     """
     Return what a request for one record means, once the record was seen.
 
-    All that was seen, and the body if one was sent, must be of the same patient.  A record that was seen need not be
-    filtered out of the answer any more; what a change answers with still must be.
+    All that was seen, and the body if one was sent, must be of the same patient; a body that would take a label away is
+    refused.  A record that was seen need not be filtered out of the answer any more.  What a change is answered with is
+    the record: whoever changes it must be permitted to read it as well.
     """
     asked = lookups_of(meaning)
     seen = [found.get(each) for each in asked]
@@ -113,55 +110,22 @@ def with_records(meaning: Meaning, found: Mapping[Lookup, Seen | None]) -> Meani
     patients = {each.patient for each in records} | set(meaning.patients)
     if len(patients) != 1 or any((each.type, each.id) != (meaning.types[0], meaning.id) for each in records):
         return refused(meaning, "patients_disagree")
+    own = Marks(meaning.labels, meaning.conf)
+    if meaning.interaction == "update" and not all(own.covers(Marks(each.labels, each.conf)) for each in records):
+        return refused(meaning, "labels_change")
     classes = {name for each in records for name in each.classes}
-    if meaning.interaction == "update":
+    if meaning.interaction == "update" or meaning.reclassifies:
         classes |= set(meaning.classes)
+    authors = agreed([each.authors for each in records] + ([meaning.authors] if meaning.restates else []))
     return msgspec.structs.replace(
         meaning, answer="decide", reason="", source="named", patients=tuple(patients), lookups=(), stored=None,
         classes=tuple(name for name in _in_order(records, meaning) if name in classes),
-        labels=tuple(sorted({label for each in records for label in each.labels})),
-        conf=max((each.conf for each in records if each.conf is not None), default=None),
-        filtered=meaning.interaction in ("update", "patch"),
+        labels=tuple(sorted({*meaning.labels, *(label for each in records for label in each.labels)})),
+        conf=max((conf for conf in (meaning.conf, *(each.conf for each in records)) if conf is not None), default=None),
+        authors=authors, filtered=False,
+        also=("read",) if meaning.interaction in ("update", "patch") else (),
     )  # fmt: skip
 
 
 def _in_order(records: Iterable[Seen], meaning: Meaning) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*meaning.classes, *(name for each in records for name in each.classes)]))
-
-
-def _marks(
-    resource: Mapping[str, Any], meta: Mapping[str, Any], kind: str
-) -> tuple[tuple[str, ...], Literal["R", "V"] | None]:
-    """Return the labels and the confidentiality that a record carries."""
-    labels: set[str] = set()
-    conf: Literal["R", "V"] | None = None
-    for system, code in _codings(resource, meta, kind):
-        if system not in _CONFIDENTIALITY:
-            labels.add(code)
-        elif code not in _UP_TO_NORMAL:
-            # Less than normal would open more than saying nothing; what is no level is the highest.
-            conf = (conf or "R") if code == "R" else "V"
-    if len(labels) > MAX_LABELS:
-        raise Refused("unreadable_labels")
-    return tuple(sorted(labels)), conf
-
-
-def _codings(resource: Mapping[str, Any], meta: Mapping[str, Any], kind: str) -> Iterable[tuple[Any, str]]:
-    codings = _list(meta.get("security", []))
-    beside = resource.get(_BESIDE_META[kind], []) if kind in _BESIDE_META else []
-    if isinstance(beside, str):
-        codings.append({"system": next(iter(_CONFIDENTIALITY)), "code": beside})
-    else:
-        for concept in _list(beside):
-            codings += _list(concept.get("coding") if isinstance(concept, dict) else None)
-    for coding in codings:
-        code = coding.get("code") if isinstance(coding, dict) else None
-        if not isinstance(code, str) or not 0 < len(code) <= MAX_LABEL or not code.isprintable():
-            raise Refused("unreadable_labels")
-        yield coding.get("system"), code
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise Refused("unreadable_labels")
-    return list(value)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ruqsat.core.fhir.meaning import Lookup, Refused
 from ruqsat.core.fhir.words import FhirWords, is_type_name
@@ -38,6 +39,22 @@ def patient_of_reference(text: str, words: FhirWords, local: Mapping[str, str] |
         raise Refused("unreadable_reference")
     entry = words.types.get(kind)
     return value if entry is not None and entry.own else None
+
+
+def id_of_reference(reference: Any, words: FhirWords) -> tuple[str, str]:
+    """
+    Return the type and the id that an element of a resource refers to.
+
+    Raises:
+        Refused: it is no plain reference to a record of this server.
+    """
+    text = reference.get("reference") if isinstance(reference, dict) else None
+    if not isinstance(text, str):
+        raise Refused("unreadable_reference")
+    kind, _, value = _relative(text, words).partition("/")
+    if not is_type_name(kind) or not is_id(value):
+        raise Refused("unreadable_reference")
+    return kind, value
 
 
 def patients_of_parameter(value: str, words: FhirWords) -> tuple[str, ...]:

@@ -45,6 +45,8 @@ class TypeEntry(Struct, frozen=True, forbid_unknown_fields=True, rename={"own": 
         classes: Its data classes; several if only its category tells which.
         subject: Elements that name the patient it is about, R4's and R5's.
         by: Search parameters that do.
+        author: Elements that name who wrote it, R4's and R5's; those that name an organisation name whose it is.
+        org: Elements that name the organisation whose it is.
         own: The record is the patient.
         actions: Where the action is another than FHIR's interaction says.
         refused: Interactions that are refused, and why.
@@ -54,6 +56,8 @@ class TypeEntry(Struct, frozen=True, forbid_unknown_fields=True, rename={"own": 
     classes: tuple[str, ...]
     subject: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
+    author: tuple[str, ...] = ()
+    org: tuple[str, ...] = ()
     own: bool = False
     actions: dict[Interaction, str] = {}
     refused: dict[Interaction, str] = {}
@@ -122,7 +126,13 @@ class Operation(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FhirWords(Struct, frozen=True, dict=True):
-    """All of it, checked; with *shared_patients* an id names the same patient at every server."""
+    """
+    All of it, checked.
+
+    Attributes:
+        shared_patients: An id names the same patient at every server.
+        shared_staff: Ids of practitioners and organisations at the servers are those of tokens and directory.
+    """
 
     servers: tuple[Server, ...]
     types: dict[str, TypeEntry]
@@ -134,6 +144,7 @@ class FhirWords(Struct, frozen=True, dict=True):
     class_order: tuple[str, ...]
     impersonal: frozenset[str] = field(default_factory=frozenset)
     shared_patients: bool = False
+    shared_staff: bool = False
 
     def server_of(self, segments: tuple[str, ...]) -> Server | None:
         """Return the server whose base the path begins with."""

@@ -17,11 +17,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ruqsat.core.admission import Pack
-from ruqsat.core.fhir.meaning import NEW_PATIENT, Meaning
+from ruqsat.core.fhir.meaning import Meaning
 from ruqsat.core.fhir.reading import READ_HEADERS, read_target
 from ruqsat.core.fhir.records import lookups_of, with_records
 from ruqsat.core.policy_set import PolicySet
-from ruqsat.core.record_signature import DUTY, WRITES, names_target
+from ruqsat.core.record_signature import DUTY, WRITES, is_named_by, names_target
 from ruqsat.core.request import Action as AskedAction
 from ruqsat.core.request import EvaluationRequest, RequestContext, Resource
 from ruqsat.core.routes import Mapped, RouteTable, mapped_of
@@ -33,7 +33,16 @@ from ruqsat.web.claims import Identity
 from ruqsat.web.enforcement_points import Door, EnforcementPoint
 from ruqsat.web.forward_auth import caddy, envoy, haproxy, nginx, traefik
 from ruqsat.web.forward_auth.shared import BadPepRequest, Dialect, Headers, Original, Receive, Refused, Scope
-from ruqsat.web.forward_auth.signed import MARKS, PROVENANCE, ReadBody, Signatures, Signed, read_arriving, read_signed
+from ruqsat.web.forward_auth.signed import (
+    MARKS,
+    PROVENANCE,
+    ReadBody,
+    Signatures,
+    Signed,
+    read_arriving,
+    read_shown,
+    read_signed,
+)
 from ruqsat.web.identity import TokenVerifier, Unauthenticated
 from ruqsat.web.load import Load
 from ruqsat.web.protocol import TARGET
@@ -168,9 +177,10 @@ class ForwardAuth:
             if who.actors or who.issued_at is not None or who.jti is not None:
                 origin = replace(origin, actors=who.actors, issued_at=who.issued_at, jti=who.jti)
             signed = await read_signed(asked.method, headers, read_body)
+            body = await read_shown(asked.method, headers, read_body) if signed is None else signed.body
             routes, policy_set = self._in_force
-            meant = _mean(asked, routes, headers, signed)
-            if isinstance(meant, _OfRecord) or meant.action not in WRITES:
+            meant = _mean(asked, routes, headers, signed, body)
+            if meant.action not in WRITES:
                 signed = None
             return await self._decided(who, meant, origin, routes, policy_set, signed, _session_in(headers))
         except Refused as refusal:
@@ -193,11 +203,17 @@ class ForwardAuth:
         if not self._load.enter():
             return Verdict(reason="overloaded")
         try:
+            with_duty = origin
             if signed is not None:
                 found = await self._signatures.verify(signed, who)
-                origin = replace(origin, capabilities=frozenset({DUTY}), signature=found)
+                with_duty = replace(origin, capabilities=frozenset({DUTY}), signature=found)
             mapped = meant if isinstance(meant, Mapped) else await self._looked_up(meant, routes)
-            answer = await self._decision_point.decide(_question(who, mapped, session), origin, policy_set)
+            for action in (*mapped.also, mapped.action):
+                asked = _question(who, mapped, action, session)
+                said = with_duty if action in WRITES else origin
+                answer = await self._decision_point.decide(asked, said, policy_set)
+                if answer.decision.allowed is not True:
+                    break
         finally:
             self._load.leave()
         if answer.decision.allowed is True:
@@ -213,7 +229,9 @@ class ForwardAuth:
         if lookup is None or routes.fhir is None:
             raise Refused("fhir.lookup")
         try:
-            meaning = with_records(meant.meaning, await lookup.find(lookups_of(meant.meaning), routes.fhir))
+            fresh = meant.action not in ("read", "search")
+            found = await lookup.find(lookups_of(meant.meaning), routes.fhir, fresh=fresh)
+            meaning = with_records(meant.meaning, found)
         except StoreUnavailableError:
             raise Refused("fhir.lookup_failed") from None
         mapped = mapped_of(meaning)
@@ -276,31 +294,38 @@ class _OfRecord(Struct, frozen=True):
     base: str
     meaning: Meaning
 
+    @property
+    def action(self) -> str:
+        """What is asked for."""
+        return self.meaning.action or ""
 
-def _mean(asked: Original, routes: RouteTable, headers: Headers, signed: Signed | None) -> Mapped | _OfRecord:
+
+def _mean(
+    asked: Original, routes: RouteTable, headers: Headers, signed: Signed | None, body: bytes | None
+) -> Mapped | _OfRecord:
     try:
         target = parse_target(asked.target, None)
     except TargetRejected:
         raise Refused("bad_target") from None
+    meant: Mapped | _OfRecord | None
     reason = "unmapped.route"
     server = None if routes.fhir is None else routes.fhir.server_of(target.segments)
     if server is not None and routes.fhir is not None:
-        # No body is read that is not signed, and no proxy can filter an answer: what needs either is refused.
-        body = None if signed is None else signed.body
+        # No proxy can filter an answer, nor what it shows no body of be read: what needs either is refused.
         meaning = read_target(asked.method, target, _fhir_headers(headers, signed), body, routes.fhir)
-        if lookups_of(meaning):
-            return _OfRecord(server.base, meaning)
-        mapped, reason = mapped_of(meaning, by_body=signed is not None), f"fhir.{meaning.reason or 'answer_unfiltered'}"
-        is_named = meaning.source == "body" and NEW_PATIENT not in meaning.patients
+        by_record = bool(lookups_of(meaning))
+        meant = _OfRecord(server.base, meaning) if by_record else mapped_of(meaning, by_body=body is not None)
+        reason = f"fhir.{meaning.reason or 'answer_unfiltered'}"
+        is_named = is_named_by(meaning)
     else:
-        mapped = routes.match(asked.method, target.segments, target.query)
+        meant = mapped = routes.match(asked.method, target.segments, target.query)
         is_named = mapped is not None and signed is not None and names_target(signed.body, mapped)
-    if mapped is None:
+    if meant is None:
         raise Refused(reason)
-    if signed is not None and mapped.action in WRITES and not is_named:
+    if signed is not None and meant.action in WRITES and not is_named:
         # Signed once, it would be as good a record of another patient, or another record of this one.
         raise Refused("signature.target_unnamed")
-    return mapped
+    return meant
 
 
 def _fhir_headers(headers: Headers, signed: Signed | None) -> list[tuple[str, str]]:
@@ -327,10 +352,10 @@ def _session_in(headers: Headers) -> str | None:
     return text
 
 
-def _question(who: Identity, mapped: Mapped, session: str | None) -> EvaluationRequest:
+def _question(who: Identity, mapped: Mapped, action: str, session: str | None) -> EvaluationRequest:
     return EvaluationRequest(
         who.subject,
-        AskedAction(mapped.action),
+        AskedAction(action),
         Resource(mapped.resource_type, mapped.resource_id, mapped.properties()),
         RequestContext(
             purpose=who.purpose if who.purpose is not None else mapped.purpose,

@@ -42,7 +42,7 @@ Told to hand on a part of what is larger (``allow_partial_message``), it calls a
 ReadBody = Callable[[], Awaitable[bytes]]
 """Returns the whole body as the client sent it; raises Refused where that is not sure."""
 
-_FORMAT = re.compile(rb"application/(?:fhir\+)?json\s*(?:;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
+_FORMAT = re.compile(rb"application/(?:fhir\+|json-patch\+)?json\s*(?:;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
 
 
 class _Signature(Struct, frozen=True):
@@ -77,14 +77,32 @@ async def read_signed(method: str, headers: Headers, read_body: ReadBody | None)
         return None
     if read_body is None:
         raise Refused("signature.body_unseen")
-    formats = [value for name, value in headers if name == b"content-type"]
-    if len(formats) != 1 or not _FORMAT.fullmatch(formats[0]):
-        # Without it the proxy hands on no headers that change what is meant; another format is read in another way.
+    if not _is_json(headers):
         raise Refused("signature.body_format")
     body = await read_body()
     if not body:
         raise Refused("signature.body_unseen")
     return Signed(cms, body)
+
+
+async def read_shown(method: str, headers: Headers, read_body: ReadBody | None) -> bytes | None:
+    """
+    Return the body of a write without a signature, where the proxy shows the whole of it and it is JSON.
+
+    None for anything else: it counts as unseen, and what depends on it is refused.
+    """
+    if method not in METHODS or read_body is None or not _is_json(headers):
+        return None
+    try:
+        return await read_body()
+    except Refused:
+        return None
+
+
+def _is_json(headers: Headers) -> bool:
+    """Tell whether it is said, and said once: else the proxy hands on no headers that change what is meant."""
+    formats = [value for name, value in headers if name == b"content-type"]
+    return len(formats) == 1 and _FORMAT.fullmatch(formats[0]) is not None
 
 
 def _signature_in(headers: Headers) -> bytes | None:
