@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from itertools import chain, islice
+from time import process_time
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -160,7 +161,8 @@ class Court:
     def __init__(self, parts: Parts, texts: dict[str, bytes], world: World) -> None:
         self._parts, self._texts, self._world = parts, texts, world
         self._variant = variants_of(parts)
-        self._promises = [*self._prepare(self._variant)]
+        # Those under other switches come after the others: under them the rules are compiled once more.
+        self._promises = sorted(self._prepare(self._variant), key=lambda asked: bool(asked.switches))
         policy_set = self._variant({})
         able = blocking(policy_set)
         made = islice(situations(policy_set, SEED), SITUATIONS)
@@ -169,6 +171,8 @@ class Court:
             for known in self._varied(Asked(f"random {n}", *one, able) for n, one in enumerate(made))
         ]
         self._strange = [*self._varied(strange(policy_set, SEED, STRANGE))]
+        self._worked_out = [*self._caches()]
+        self._sentences = sorted(SENTENCES, key=self._cost)
 
     def _varied(self, questions: Iterable[Asked]) -> Iterator[Known]:
         """Yield questions with their answers, not too many of one outcome."""
@@ -235,9 +239,8 @@ class Court:
 
     def _sentence(self, module: ModuleType, variant: Variant) -> str:
         """The first sentence, or example of the module's own, that does not hold."""
-        fixtures = {"policy_set": variant({}), "world": self._world, "variant": variant}
-        fixtures["asked"] = test_parts.asking(fixtures["policy_set"], self._world)
-        for sentence in SENTENCES:
+        fixtures = self._fixtures(variant)
+        for sentence in self._sentences:
             try:
                 sentence(fixtures)
             except (AssertionError, pytest.fail.Exception):
@@ -248,13 +251,27 @@ class Court:
                 runner.run(example, out=nowhere.write)
         return f"the examples of {module.__name__}" if runner.failures else ""
 
+    def _fixtures(self, variant: Variant) -> dict[str, Any]:
+        policy_set = variant({})
+        asked = test_parts.asking(policy_set, self._world)
+        return {"policy_set": policy_set, "world": self._world, "variant": variant, "asked": asked}
+
+    def _cost(self, sentence: Callable[[Mapping[str, Any]], None]) -> float:
+        """Return the seconds of processor time that a sentence takes, of which each must hold."""
+        fixtures, began = self._fixtures(self._variant), process_time()
+        sentence(fixtures)
+        return process_time() - began
+
+    def _caches(self) -> Iterator[dict[str, object]]:
+        """Yield where each patient of the questions keeps what was worked out from facts."""
+        everything = chain(self._promises, (k.asked for k in self._known), (k.asked for k in self._strange))
+        found = {id(patient): patient for asked in everything for patient in (asked.facts.patient, *asked.facts.others)}
+        yield from (vars(patient) for patient in found.values() if patient is not None)
+
     def _forget(self) -> None:
         """Drop what was worked out from facts alone."""
-        everything = chain(self._promises, (k.asked for k in self._known), (k.asked for k in self._strange))
-        for asked in everything:
-            for patient in (asked.facts.patient, *asked.facts.others):
-                if patient is not None:
-                    vars(patient).clear()
+        for kept in self._worked_out:
+            kept.clear()
 
 
 def sentences(*modules: ModuleType) -> Iterator[Callable[[Mapping[str, Any]], None]]:
