@@ -62,7 +62,7 @@ class ClinicPeople(Written):
     def __init__(self, seed: int = 1, hospitals: int = 1, patients: int = 1_000, moment: Instant = MOMENT) -> None:
         assert hospitals >= 1 and patients >= 50
         self.seed, self.hospitals, self.patients, self.moment = seed, hospitals, patients, moment
-        self._orgs = (*(hospital_id(number) for number in range(hospitals)), *OUTSIDE)
+        self.orgs = (*(hospital_id(number) for number in range(hospitals)), *OUTSIDE)
         self._known: dict[str, SubjectFacts] = {}
         self._patient = lru_cache(maxsize=4096)(self._make_patient)
 
@@ -76,7 +76,7 @@ class ClinicPeople(Written):
 
     def staff(self) -> Iterator[SubjectFacts]:
         """Yield every organisation, and who works there."""
-        for org in self._orgs:
+        for org in self.orgs:
             yield SubjectFacts(org, roles=(), organisation=_PROVIDER)
             for role, count in STAFF.items():
                 for which in range(count):
@@ -114,12 +114,12 @@ class ClinicPeople(Written):
 
     def own(self, number: int) -> str:
         """Return the hospital that a patient is a patient of."""
-        return self._orgs[number % self.hospitals]
+        return self.orgs[number % self.hospitals]
 
     def _make_patient(self, number: int) -> PatientFacts:
         """Every fifth has an open emergency, every fiftieth a broken glass, every tenth a delegate."""
         chance, name, own = Random(self.seed << 32 | number), patient_id(number), self.own(number)
-        other, third = chance.sample([org for org in (*chance.choices(self._orgs, k=4), *OUTSIDE) if org != own], 2)
+        other, third = chance.sample([org for org in (*chance.choices(self.orgs, k=4), *OUTSIDE) if org != own], 2)
         given = self.moment - chance.randrange(1, 300) * DAY
         labels = tuple(chance.sample(_LABELS[:3], chance.randrange(3)))
         documents = [

@@ -78,18 +78,16 @@ class ClinicWorld(ClinicPeople):
         name, own = patient_id(number), self.own(number)
         if glass:
             who = staff_id("emergency_clinician", own, chance.randrange(2))
-            return self._ask("break_glass", who, "read", name, chance, "BTG", btg_session=f"s-{name}")
-        org = own if chance.random() < 0.9 else chance.choice(self._orgs)
-        return self._ask(
+            return self.ask("break_glass", who, "read", name, chance, "BTG", btg_session=f"s-{name}")
+        org = own if chance.random() < 0.9 else chance.choice(self.orgs)
+        return self.ask(
             "emergency", staff_id("emergency_clinician", org, chance.randrange(2)), "read", name, chance, "ETREAT"
         )
 
     def delegate(self, chance: Random) -> Question:
         """Return a question of somebody whom a patient let in."""
         name = patient_id(self.popular(chance, 10, 2))
-        return self._ask(
-            "delegation", f"kin-{name}", "read", name, chance, chance.choice(("FAMRQT", "FAMRQT", "TREAT"))
-        )
+        return self.ask("delegation", f"kin-{name}", "read", name, chance, chance.choice(("FAMRQT", "FAMRQT", "TREAT")))
 
     def everyday(self, chance: Random) -> Question:
         """Return a question of an ordinary day: own staff, writing, the cabinet, learners, and people of elsewhere."""
@@ -97,25 +95,26 @@ class ClinicWorld(ClinicPeople):
         name, own = patient_id(number), self.own(number)
         if drawn < 0.04:
             name = patient_id(self.popular(chance, 10, 0))
-            return self._ask("own", f"own-{name}", "read", name, chance, "PATRQT")
+            return self.ask("own", f"own-{name}", "read", name, chance, "PATRQT")
         if drawn < 0.08:
             role, purpose = chance.choice(
                 (("trainee", "TRAIN"), ("quality_expert", "HQUALIMP"), ("registrar", "PATADMIN"))
             )
-            return self._ask("office", staff_id(role, own, 0), "read", name, chance, purpose)
+            return self.ask("office", staff_id(role, own, 0), "read", name, chance, purpose)
         if drawn < 0.20:
-            return self._ask(
-                "foreign", staff_id("physician", chance.choice(self._orgs), 1), "read", name, chance, "TREAT"
+            return self.ask(
+                "foreign", staff_id("physician", chance.choice(self.orgs), 1), "read", name, chance, "TREAT"
             )
         role = chance.choices(("physician", "nurse", "lab_diagnostic", "pharmacist"), (6, 3, 2, 1))[0]
         who = staff_id(role, own, chance.randrange(STAFF[role]))
         if drawn < 0.35:
-            return self._ask("write", who, chance.choice(("create", "update")), name, chance, "TREAT")
-        return self._ask("read", who, chance.choice(("read", "read", "read", "search")), name, chance, "TREAT")
+            return self.ask("write", who, chance.choice(("create", "update")), name, chance, "TREAT")
+        return self.ask("read", who, chance.choice(("read", "read", "read", "search")), name, chance, "TREAT")
 
-    def _ask(
+    def ask(
         self, kind: str, who: str, action: str, patient: str, chance: Random, purpose: str, **context: str
     ) -> Question:
+        """Ask for one of the patient's own records, or for another of some class; of which, chance decides."""
         which, known = chance.randrange(4), chance.random() < 0.6
         data_class = CLASSES[(int(patient[1:]) + which) % len(CLASSES)] if known else chance.choice(CLASSES)
         properties = {"patient": patient, "class": data_class}
@@ -135,9 +134,9 @@ class ClinicWorld(ClinicPeople):
     def withdrawals(self, each_second: float, seconds: float) -> Iterator[Withdrawal]:
         """Yield withdrawals of the consents of popular patients during a run, each of another patient."""
         chance, done, after = Random(f"{self.seed}/withdrawals"), set[int](), 0.0
-        while len(done) < self.patients // 2:
+        while len(done) < self.patients // 20:
             after += chance.expovariate(each_second)
-            number = self.popular(chance)
+            number = self.popular(chance, 10, 0)  # patients who have a cabinet, and withdraw there
             if after > seconds:
                 return
             if number not in done and self._patient(number).consents[0].status == "active":
