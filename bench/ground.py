@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -86,6 +87,7 @@ def no_op_server() -> Iterator[Server]:
         assert process.stdout is not None
         yield Server(process.pid, {"json": process.stdout.readline().strip()})
     finally:
+        process.send_signal(signal.SIGCONT)
         process.terminate()
         process.wait(20)
 

@@ -43,9 +43,7 @@ def options(parser: Any, **_: Any) -> None:
     parser.add_argument("--hospitals", type=int, default=1, env_var="BENCH_HOSPITALS", help="of the world")
     parser.add_argument("--patients", type=int, default=1000, env_var="BENCH_PATIENTS", help="of the world")
     parser.add_argument("--moment", type=int, default=0, env_var="BENCH_MOMENT", help="of the world; microseconds")
-    parser.add_argument(
-        "--calls", type=int, default=4000, env_var="BENCH_DIFFERENT", help="different ones, in turns"
-    )
+    parser.add_argument("--calls", type=int, default=4000, env_var="BENCH_DIFFERENT", help="different ones, in turns")
     parser.add_argument("--auth", default="", env_var="BENCH_AUTH", help="URL of the forward-auth listener")
     parser.add_argument("--control", default="", env_var="BENCH_CONTROL", help="URL of the control API")
     parser.add_argument("--token-key", default="", env_var="BENCH_TOKEN_KEY", is_secret=True, help="HS256 secret")
