@@ -10,17 +10,35 @@ from datetime import date
 
 from msgspec import Struct
 
-from ruqsat.core.facts import Facts
+from ruqsat.core.facts import Facts, PatientFacts
 from ruqsat.core.instant import HOUR, Instant, Now
 from ruqsat.core.representation import birthday
 from ruqsat.core.vocabulary import Switches
 
+_KEPT = "boundaries"
+
 
 def moments(facts: Facts, now: Now, switches: Switches) -> list[Instant]:
     """Return the ends of *now* and every boundary of the facts inside, in order."""
-    inside = {t for t in _instants(facts.patient, switches) if now.lo < t < now.hi}
+    ahead = () if facts.patient is None else _ahead(facts.patient, now.lo, switches)
+    inside = {t for t in ahead if now.lo < t < now.hi}
     # What ends or begins at t has changed at t; the moment before it still holds the old state.
     return sorted({now.lo, now.hi, *inside, *(t - 1 for t in inside)})
+
+
+def _ahead(patient: PatientFacts, since: Instant, switches: Switches) -> tuple[Instant, ...]:
+    """
+    Return the patient's boundaries after *since*, and perhaps some before.
+
+    Time goes on, so they are worked out once and kept with the facts: walking through all of them took most of a
+    decision's time, and few of them lie ahead.
+    """
+    kept = patient.__dict__.get(_KEPT)
+    if kept is None or kept[0] is not switches or kept[1] > since:
+        ahead = tuple({t for t in _instants(patient, switches) if t > since})
+        kept = patient.__dict__[_KEPT] = (switches, since, ahead)
+    found: tuple[Instant, ...] = kept[2]
+    return found
 
 
 def _instants(value: object, switches: Switches) -> Iterator[Instant]:
