@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ruqsat.core.boundaries import moments
 from ruqsat.core.facts import Consent, EmergencyGrant, Facts, PatientFacts, Position, Provision
 from ruqsat.core.instant import HOUR, Now, parse_instant
-from ruqsat.core.vocabulary import Switches
+from ruqsat.core.vocabulary import BreakGlass, Switches
 
 START = parse_instant("2026-11-24T00:00:00+05:00")
 DAY = 24 * HOUR
@@ -79,3 +79,15 @@ def test_other_switches_and_other_facts_have_their_own_boundaries() -> None:
     assert asked(now, patient, usual) == [-5, 5]
     assert asked(now, patient, Switches(rep_consent_grace_days=20)) == [-5, -1, 0, 5]
     assert asked(now, msgspec.structs.replace(patient, deceased_at=START + 1), usual) == [-5, 0, 1, 5]
+
+
+def test_boundaries_that_are_kept_answer_for_every_moment_and_position_of_switches() -> None:
+    """A later question first, an earlier one next, other switches between: what was kept misleads nobody."""
+    session = EmergencyGrant("b1", "s1", START - 4 * HOUR, START + DAY, "unconscious", 40)
+    kept, usual, longer = PatientFacts("p1", grants=(session,)), Switches(), Switches(btg=BreakGlass(max_hours=6))
+    nows = [Now(START + n - 5, START + n + 5) for n in (DAY, 2 * HOUR, 0, DAY, -4 * HOUR, 0, 2 * HOUR)]
+
+    for switches in (usual, longer, usual):
+        for now in nows:
+            assert asked(now, kept, switches) == asked(now, PatientFacts("p1", grants=(session,)), switches)
+    assert len(asked(nows[2], kept, usual)) == 4 and len(asked(nows[1], kept, longer)) == 4

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,7 +100,7 @@ def closed(target: Target, connections: int, seconds: int, folder: Path) -> dict
 async def opened(target: Target, rate: float, seconds: int) -> dict[str, Any]:
     """Ask at a fixed rate, answered or not; latencies count from when a request was due."""
     clock, server, client = time.perf_counter(), _cpu_of(target.pid), time.process_time()
-    run = await at_rate(target.address, target.requests, rate, seconds, _kind_of)
+    run = await at_rate(target.address, cycle([(each, _kind_of) for each in target.requests]), rate, seconds)
     took, found = time.perf_counter() - clock, run.of("200")
     at = [round(quantile(found, share) * 1e6) for share in (0.5, 0.95, 0.99, 0.999, 1.0)] if found else [0] * 5
     used = _cpu_of(target.pid) - server

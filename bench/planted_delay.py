@@ -1,0 +1,39 @@
+"""A sidecar that wastes time, to test the gate: ``python planted_delay.py <place> <microseconds> serve …``."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ruqsat import wiring
+from ruqsat.cli.main import run
+from ruqsat.service.information_point import InformationPoint
+from ruqsat.stores.journal_segment import DurableJournal
+from ruqsat.web import authzen
+
+PLACES: dict[str, tuple[Any, str]] = {
+    "decode": (authzen, "decode_evaluation"),
+    "facts": (InformationPoint, "facts_now"),
+    "evaluate": (wiring, "evaluate"),
+    "journal": (DurableJournal, "append"),
+    "encode": (authzen, "encode_answer"),
+}
+
+
+def plant(place: str, micros: float) -> None:
+    """Let every call of a function take so much more of the processor, once."""
+    owner, name = PLACES[place]
+    inner: Callable[..., Any] = getattr(owner, name)
+
+    def slower(*arguments: Any, **named: Any) -> Any:
+        until = time.thread_time() + micros / 1e6
+        while time.thread_time() < until:
+            pass
+        return inner(*arguments, **named)
+
+    setattr(owner, name, slower)
+
+
+if __name__ == "__main__":
+    plant(sys.argv.pop(1), float(sys.argv.pop(1)))
+    run()
