@@ -34,9 +34,9 @@ def stands_still(facts: Facts, now: Now, switches: Switches) -> bool:
     """
     Tell whether every moment of *now* is alike to whoever compares it with the facts' own instants and local days.
 
-    No boundary lies after the first moment up to the last, and no local midnight.
+    No boundary lies after the first moment up to the last, no local midnight, and there is nobody beside.
     """
-    if now.hi >= _next(facts.patient, now.lo, switches):
+    if facts.others or now.hi >= _next(facts.patient, now.lo, switches):
         return False
     offset = switches.home_utc_offset_hours
     return local_midnight(now.lo, offset) == local_midnight(now.hi, offset)
