@@ -34,6 +34,7 @@ EVALUATION, EVALUATIONS, SEARCH = "/access/v1/evaluation", "/access/v1/evaluatio
 JSON = {"Content-Type": "application/json"}
 SHAPES = ("steady_reads", "consent_churn", "break_glass_burst", "batch", "search", "forward_auth")
 IN_A_BATCH = 20
+LATER = "try_later"
 TokenOf = Callable[[str, tuple[str, ...], str | None, str], str]
 
 _answer = msgspec.json.Decoder(EvaluationResponse).decode
@@ -89,6 +90,17 @@ class Call(NamedTuple):
             return tuple(each.get("name", each.get("id")) for each in results)
         except (msgspec.MsgspecError, KeyError):
             return None
+
+
+def is_later(said: Any) -> bool:
+    """
+    Tell whether an answer denies because the facts were not at hand in time, or changed meanwhile, and says so.
+
+    That is no wrong decision, whatever the right one is; nor is it to be had often, so it is counted.
+    """
+    if isinstance(said, Told):
+        return not said.allowed and said.reason == LATER
+    return bool(said == (403, LATER))
 
 
 def read_told(answer: EvaluationResponse) -> Told:

@@ -27,7 +27,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from bench.asking import Asking, Call
+from bench.asking import Asking, Call, is_later
 from bench.ground import Server, no_op_server, world_server
 from bench.load import locust
 from bench.open_loop import Asked, Run, at_rate, quantile
@@ -61,7 +61,6 @@ def bursts(world: ClinicWorld, sidecar: Server, no_op: Server, seconds: float) -
         text = Path(file.name).read_text()
     assert text, done.stdout[-2000:] + done.stderr[-2000:]
     met: dict[str, Any] = json.loads(text)
-    met["failed"] = [line for line in done.stdout.splitlines() if "AssertionError" in line][:5]
     return met
 
 
@@ -70,7 +69,8 @@ def asked_of(calls: Sequence[Call]) -> Iterator[Asked]:
 
     def judged(call: Call) -> Asked:
         def kind_of(head: bytes, body: bytes) -> str:
-            return "right" if call.read(int(head[9:12]), {}, body) == call.right else "wrong"
+            said = call.read(int(head[9:12]), {}, body)
+            return "right" if said == call.right else "later" if is_later(said) else "wrong"
 
         return call.raw(), kind_of
 
@@ -118,6 +118,7 @@ def measure(program: Sequence[str], seconds: float, owed: dict[str, float], fold
         "wrong": {
             "bursts": cpu["wrong"], "open loop": sum(run.kinds["wrong"] for run, _ in pairs), "churn": churn["wrong"],
         },
+        "later": cpu["later"] + sum(run.kinds["later"] for run, _ in pairs) + churn["later"],
         "withdrawn": churn["withdrawn"], "churn_calls": churn["calls"],
     }  # fmt: skip
 
@@ -134,6 +135,8 @@ def judge(met: dict[str, Any], owed: dict[str, float]) -> tuple[list[str], list[
         )
     if met["p99_over_no_op"] > owed["p99_over_no_op"] and met["p99_ms"] > owed["p99_floor_ms"]:
         missed.append(f"p99 {met['p99_ms']:.1f} ms at {owed['rate']:g}/s, {met['p99_over_no_op']:.1f} × the no-op's")
+    if met["later"] > owed["later"] * met["calls"]:
+        missed.append(f"{met['later']} answers were put off (try_later)")
     if met["unanswered"]:
         missed.append(f"{met['unanswered']} requests were not answered")
     if not met["withdrawn"] or not met["churn_calls"]:
@@ -151,7 +154,7 @@ def show(met: dict[str, Any], owed: dict[str, float]) -> None:
     print(f"p99 at {owed['rate']:g}/s: {met['p99_ms']:.2f} ms, {met['p99_over_no_op']:.2f} × the no-op's")
     print(f"  owed {owed['p99_over_no_op']:g} ×, or {owed['p99_floor_ms']:g} ms; client late by "
           f"{met['client_late_ms']:.1f} ms")  # fmt: skip
-    print(f"wrong decisions: {met['wrong']}; {met['withdrawn']} consents withdrawn meanwhile")
+    print(f"wrong decisions: {met['wrong']}; {met['later']} put off; {met['withdrawn']} consents withdrawn meanwhile")
     for line in met["failed"]:
         print("  " + line)
 

@@ -17,7 +17,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from bench.asking import Asking, Call
+from bench.asking import Asking, Call, is_later
 from bench.ground import cpu_seconds
 from bench.worlds import ClinicWorld
 from locust import User, constant, events, task
@@ -28,6 +28,8 @@ WARM = 40
 """Bursts of each that are not counted: every patient of the calls is in memory then."""
 
 _bursts: list[dict[str, float]] = []
+_wrong: list[str] = []
+_later: list[int] = []
 
 
 @events.init_command_line_parser.add_listener
@@ -118,8 +120,12 @@ class Bursts(User):
             self._compare(call, status, body, took)
 
     def _compare(self, call: Call, status: int, body: bytes, took: float) -> None:
-        said = call.read(status, {}, body)
-        wrong = None if said == call.right else AssertionError(f"wrong decision: {said} for {call.right}")
+        said, wrong = call.read(status, {}, body), None
+        if said != call.right and is_later(said):
+            _later.append(len(_bursts))
+        elif said != call.right:
+            wrong = AssertionError(f"{said} in the place of {call.right}")
+            _wrong.append(str(wrong))
         events.request.fire(
             request_type="POST", name=call.name, response_time=took * 1e3, response_length=len(body), exception=wrong,
             context={},
@@ -133,7 +139,8 @@ def end(environment: Any, **_: Any) -> None:
         os.kill(pid, signal.SIGCONT)
     counted = _bursts[WARM:]
     stats = environment.stats
-    met: dict[str, Any] = {"bursts": len(counted), "calls": stats.total.num_requests, "wrong": stats.total.num_failures}
+    met: dict[str, Any] = {"bursts": len(counted), "calls": stats.total.num_requests, "wrong": len(_wrong)}
+    met |= {"failed": _wrong[:5], "later": len(_later), "later_in_bursts": sorted(set(_later))}
     if len(counted) > 1:
         ratios = [each["sidecar_us"] / each["no_op_us"] for each in counted]
         met |= {

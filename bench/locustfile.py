@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from bench.asking import EVALUATION, JSON, SHAPES, Asking, Call, Churn
+from bench.asking import EVALUATION, JSON, SHAPES, Asking, Call, Churn, is_later
 from bench.ground import cpu_seconds, resident_mb, tokens
 from bench.worlds import ClinicWorld
 from locust import LoadTestShape, constant, events, task
@@ -74,6 +74,7 @@ class State:
         self.done: Counter[str] = Counter()
         self.took: dict[str, Counter[int]] = {"sidecar": Counter(), NO_OP: Counter()}
         self.rounds: list[dict[str, float]] = []
+        self.later = 0
 
     def next_call(self) -> Call:
         """Return the call whose turn it is."""
@@ -156,6 +157,9 @@ class Caller(FastHttpUser):
             said = call.read(answer.status_code, answer.headers or {}, answer.content or b"")
             if churn.is_right(call, said, ended - took, ended):
                 answer.success()
+            elif is_later(said):
+                answer.success()
+                _state.later += 1
             else:
                 answer.failure("wrong decision" if said is not None else f"no decision: status {answer.status_code}")
         _state.note("sidecar", took)
@@ -191,6 +195,7 @@ def start(environment: Any, **_: Any) -> None:
 def tell(client_id: str, data: dict[str, Any], **_: Any) -> None:
     """Send what a worker met."""
     data["took"] = {who: dict(times) for who, times in _state.took.items()}
+    data["later"], _state.later = _state.later, 0
     data["late"], data["denied"] = _state.churn.late, list(_state.churn.first_denials.values())
     for times in _state.took.values():
         times.clear()
@@ -203,6 +208,7 @@ def hear(client_id: str, data: dict[str, Any], **_: Any) -> None:
     """Take what a worker met."""
     for who, times in data.get("took", {}).items():
         _state.took[who].update({int(micros): number for micros, number in times.items()})
+    _state.later += data.get("later", 0)
     _state.churn.late += data.get("late", ())
     for number, value in enumerate(data.get("denied", ())):
         if value:
@@ -231,6 +237,7 @@ def figures(environment: Any) -> dict[str, Any]:
     return {
         "name": "ruqsat", "scenario": asked.shape, "client": "locust", "connections": asked.callers, "wrong": wrong,
         "calls": _state.took["sidecar"].total(), **told["sidecar"], "no_op": told[NO_OP], "failures": failures,
+        "later": _state.later,
         "late": sorted(_state.churn.late), "withdrawn": len(_state.withdrawals),
         "to_deny_ms": sorted(value * 1e3 for value in _state.churn.first_denials.values()), "rounds": _state.rounds,
         "rss_mb": resident_mb(asked.pid) if asked.pid else None, "python": platform.python_version(),
@@ -243,6 +250,8 @@ def judge(met: dict[str, Any], owed: dict[str, float]) -> list[str]:
     missed = [f"{met['wrong']} wrong or failed answers"] if met["wrong"] > owed.get("wrong", 0) else []
     if met["calls"] < owed.get("calls", 1):
         missed.append(f"{met['calls']} answers are too few to judge by")
+    if met["later"] > owed.get("later", 0.01) * met["calls"]:
+        missed.append(f"{met['later']} answers were put off (try_later)")
     for name in ("p50", "p99"):
         most, base = owed.get(f"{name}_over_no_op"), met["no_op"][f"{name}_us"]
         if most is not None and base and met[f"{name}_us"] > most * base:

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from ruqsat import __version__
-from ruqsat.cli import conformance, consent, db, evidence, explain, facts, notices, policy, proxy
+from ruqsat.cli import bench, conformance, consent, db, evidence, explain, facts, notices, policy, proxy
 from ruqsat.cli import journal as journal_command
 from ruqsat.cli import serve as serve_command
 from ruqsat.errors import RuqsatError, StoreUnavailableError
@@ -27,6 +27,7 @@ app.add_typer(proxy.app, name="proxy", help="Configure and test proxies.")
 app.command("serve")(serve_command.serve)
 app.command("explain")(explain.explain)
 app.command("conformance")(conformance.conformance)
+app.command("bench")(bench.bench)
 
 
 def _version(asked: bool) -> None:

@@ -1,0 +1,212 @@
+"""
+What ``ruqsat bench`` asks: the demo world's questions with their right answers, or a file's with those that it states.
+
+A line of a file is a JSON object: ``request``, an AuthZEN evaluation; ``expect``, the right decision, where it is
+known; ``found``, the names of the actions that a search finds; ``weight``, how often it is asked.  For the shape
+``forward_auth`` it has ``uri`` and ``token`` in the place of ``request``: what a client asked nginx for, and the
+bearer token that it showed.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from itertools import cycle, islice
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from ruqsat.cli.load_client import Asked
+from ruqsat.core.admission import WORLD
+from ruqsat.core.cases import read_world
+from ruqsat.core.evaluate import evaluate
+from ruqsat.core.facts import Facts, Position
+from ruqsat.core.instant import at
+from ruqsat.core.pack import load_pack
+from ruqsat.core.request import EvaluationRequest
+from ruqsat.core.world import project_world
+from ruqsat.errors import SettingsError
+from ruqsat.settings import BLOCKING_DUTIES
+from ruqsat.stores.policy_folder import load_texts
+from ruqsat.wiring import find_pack
+
+EVALUATION, EVALUATIONS, SEARCH = "/access/v1/evaluation", "/access/v1/evaluations", "/access/v1/search/action"
+IN_A_BATCH = 20
+MIXED = 2_000
+RIGHT, WRONG, UNKNOWN, FAILED = "right", "wrong", "not known", "failed"
+_DEMO = (
+    # weight, subject, record, class, purpose; the patient is p-dana
+    (70, "dr_aida", "o1", "labs", "TREAT"),
+    (10, "dr_aida", "o2", "labs", "TREAT"),
+    (10, "dr_erlan", "o1", "labs", "TREAT"),
+    (5, "dana", "o2", "labs", "PATRQT"),
+    (5, "admin_timur", "o1", "labs", "HSYSADMIN"),
+)
+
+
+class Line(Struct, frozen=True, forbid_unknown_fields=True):
+    """One question of a file."""
+
+    request: dict[str, Any] | None = None
+    expect: bool | None = None
+    weight: float = 1.0
+    uri: str | None = None
+    token: str | None = None
+    found: tuple[str, ...] | None = None
+
+
+class Server(NamedTuple):
+    """Where requests go: the ``Host``, what stands before each path, and headers of the caller's own."""
+
+    host: str
+    prefix: str
+    headers: tuple[tuple[str, str], ...]
+
+
+def read_questions(path: Path) -> list[Line]:
+    """
+    Read a file of questions.
+
+    Raises:
+        SettingsError: with the number of the first line that is none; no value is repeated.
+    """
+    try:
+        written = path.read_bytes().splitlines()
+    except OSError as error:
+        raise SettingsError(f"`{path}` cannot be read: {error.strerror}") from None
+    lines = []
+    for number, line in enumerate(written, 1):
+        try:
+            lines += [msgspec.json.decode(line, type=Line)] if line.strip() else []
+        except (msgspec.MsgspecError, UnicodeError):
+            raise SettingsError(f'line {number} of `{path}` is no question: expected {{"request": …}}') from None
+    if not lines:
+        raise SettingsError(f"`{path}` holds no question")
+    return lines
+
+
+def demo_questions() -> list[Line]:
+    """Return questions of the demo world; the right answers are worked out here, by the pack of this installation."""
+    texts = load_texts(find_pack(None))
+    policy_set, _ = load_pack(texts)
+    if policy_set is None:
+        raise SettingsError("the pack of this installation has errors; `ruqsat policy check` lists them")
+    subjects, patients = project_world(read_world(texts, WORLD), policy_set.vocabulary.switches)
+    people, dana = {who.id: who for who in subjects}, next(who for who in patients if who.id == "p-dana")
+    moment, capable = at(time.time_ns() // 1000), frozenset(BLOCKING_DUTIES)
+
+    def allows(asked: dict[str, Any]) -> bool:
+        facts = Facts(people[asked["subject"]["id"]], dana, Position("bench", 1))
+        return evaluate(policy_set, msgspec.convert(asked, EvaluationRequest), facts, moment, capable).allowed
+
+    lines = []
+    for weight, who, record, data_class, purpose in _DEMO:
+        asked = {
+            "subject": {"type": "user", "id": who},
+            "action": {"name": "read"},
+            "resource": {"type": "Record", "id": record, "properties": {"patient": "p-dana", "class": data_class}},
+            "context": {"purpose": purpose},
+        }
+        actions = sorted(policy_set.vocabulary.actions)
+        found = tuple(name for name in actions if allows(asked | {"action": {"name": name}}))
+        lines.append(Line(asked, allows(asked), weight, found=found))
+    return lines
+
+
+def requests_of(shape: str, lines: list[Line], server: Server, seed: int) -> Iterator[Asked]:
+    """
+    Yield requests of a shape for ever, mixed by the weights of the questions.
+
+    Raises:
+        SettingsError: the questions lack what the shape needs.
+    """
+    dice = Random(seed)  # noqa: S311 - a mix, no secret
+    mixed = dice.choices(lines, [line.weight for line in lines], k=MIXED)
+    if shape == "forward_auth":
+        return cycle([_through_nginx(line, server) for line in mixed])
+    if any(line.request is None for line in lines):
+        raise SettingsError("this shape needs a `request` in every question")
+    if shape == "batch":
+        return cycle([_batch(list(lot), server) for lot in _lots(mixed)])
+    return cycle([(_search if shape == "search" else _evaluation)(line, server) for line in mixed])
+
+
+def _lots(lines: Iterable[Line]) -> Iterator[tuple[Line, ...]]:
+    left = iter(lines)
+    while lot := tuple(islice(left, IN_A_BATCH)):
+        yield lot
+
+
+def _post(path: str, body: bytes, server: Server) -> bytes:
+    headers = [("Host", server.host), ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    return _head("POST", server.prefix + path, [*headers, *server.headers]) + body
+
+
+def _head(method: str, path: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode()
+
+
+def _told(head: bytes, body: bytes) -> Any:
+    """Return what an answer of JSON says; None where it is no answer."""
+    if not head.startswith(b"HTTP/1.1 200 "):
+        return None
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _verdict(decision: object, expect: bool | None) -> str:
+    if not isinstance(decision, bool):
+        return FAILED
+    return UNKNOWN if expect is None else RIGHT if decision is expect else WRONG
+
+
+def _evaluation(line: Line, server: Server) -> Asked:
+    def kind_of(head: bytes, body: bytes) -> str:
+        told = _told(head, body)
+        return _verdict(told.get("decision") if isinstance(told, dict) else None, line.expect)
+
+    return _post(EVALUATION, msgspec.json.encode(line.request), server), kind_of
+
+
+def _batch(lines: list[Line], server: Server) -> Asked:
+    def kind_of(head: bytes, body: bytes) -> str:
+        told = _told(head, body)
+        answers = told.get("evaluations") if isinstance(told, dict) else None
+        if not isinstance(answers, list) or len(answers) != len(lines):
+            return FAILED
+        kinds = {_verdict(one.get("decision"), line.expect) for one, line in zip(answers, lines, strict=True)}
+        return next(kind for kind in (FAILED, WRONG, UNKNOWN, RIGHT) if kind in kinds)
+
+    body = msgspec.json.encode({"evaluations": [line.request for line in lines]})
+    return _post(EVALUATIONS, body, server), kind_of
+
+
+def _search(line: Line, server: Server) -> Asked:
+    asked = {name: value for name, value in (line.request or {}).items() if name != "action"}
+
+    def kind_of(head: bytes, body: bytes) -> str:
+        told = _told(head, body)
+        results = told.get("results") if isinstance(told, dict) else None
+        if not isinstance(results, list) or told["page"]["next_token"]:
+            return FAILED  # a page that is not all: the point has looked at too many candidates in this minute
+        found = tuple(each.get("name") for each in results)
+        return UNKNOWN if line.found is None else RIGHT if found == line.found else WRONG
+
+    return _post(SEARCH, msgspec.json.encode(asked), server), kind_of
+
+
+def _through_nginx(line: Line, server: Server) -> Asked:
+    if line.uri is None or line.token is None:
+        raise SettingsError("the shape `forward_auth` needs `uri` and `token` in every question: give a file of them")
+
+    def kind_of(head: bytes, _body: bytes) -> str:
+        status = head[9:12]
+        return _verdict({b"200": True, b"403": False}.get(status), line.expect)
+
+    headers = [("Host", server.host), ("X-Original-Method", "GET"), ("X-Original-URI", line.uri),
+               ("X-Original-Host", server.host), ("Authorization", f"Bearer {line.token}")]  # fmt: skip
+    return _head("GET", server.prefix + "/authz/nginx", [*headers, *server.headers]), kind_of

@@ -1,0 +1,111 @@
+"""`ruqsat bench` against a running demo: it tells latencies, and finds what is answered wrongly."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ruqsat.cli.bench import Shape, read_target
+from ruqsat.cli.bench_questions import read_questions, requests_of
+from ruqsat.errors import SettingsError
+from tests.process.starter import Sidecar, question, run_cli, serving
+
+
+@pytest.fixture(scope="module")
+def sidecar(tmp_path_factory: pytest.TempPathFactory) -> "Sidecar":
+    """A demo that may be searched."""
+    with serving(
+        tmp_path_factory.mktemp("bench"), json_search="true", search_candidates_per_minute="10000000"
+    ) as started:
+        yield started
+
+
+def bench(sidecar: Sidecar, folder: Path, *words: str, listener: str = "json") -> tuple[int, dict]:
+    """Run the command for a moment; return its exit code and figures."""
+    given = ("--against", f"http://{sidecar.addresses[listener]}", "--seconds", "0.5", "--runs", "1", "--json")
+    done = run_cli(folder, "bench", *given, *words, timeout=60)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("shape", ["steady_reads", "batch", "search"])
+def test_the_demos_questions_are_answered_rightly(sidecar: Sidecar, tmp_path: Path, shape: str) -> None:
+    """Every answer is compared; the figures are those that reports read."""
+    code, met = bench(sidecar, tmp_path, "--shape", shape, "--connections", "2")
+
+    assert (code, met["wrong"], met["failed"], met["unknown"]) == (0, 0, 0, 0), met
+    assert met["runs"][0]["right"] > 3 and met["scenario"] == shape
+    assert 0 < met["p50_us"] <= met["p95_us"] <= met["p99_us"] <= met["p999_us"] <= met["max_us"]
+
+
+def test_a_wrong_answer_is_found_and_an_unknown_one_told(sidecar: Sidecar, tmp_path: Path) -> None:
+    """A file says what is right; where it does not, nobody claims to know."""
+    path = tmp_path / "questions.jsonl"
+    lines = [{"request": question(), "expect": False}, {"request": question("dr_erlan")}]
+    path.write_text("\n".join(map(json.dumps, lines)))
+
+    code, met = bench(sidecar, tmp_path, "--questions", str(path), "--rate", "40")
+
+    assert code == 1 and met["wrong"] > 0 and met["unknown"] > 0 and met["runs"][0]["right"] == 0
+    assert bench(sidecar, tmp_path, "--questions", str(path), "--shape", "batch")[0] == 1
+
+
+def test_a_proxys_questions_are_asked_with_tokens(sidecar: Sidecar, tmp_path: Path) -> None:
+    """200 is a permit and 403 a denial; any other answer is a failure."""
+    path = tmp_path / "questions.jsonl"
+    asked = [("dr_aida", True), ("dr_erlan", False)]
+    lines = [{"uri": "/patients/p-dana/labs/o1", "token": sidecar.tokens[who], "expect": right} for who, right in asked]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    words = ("--questions", str(path), "--shape", "forward_auth")
+
+    code, met = bench(sidecar, tmp_path, *words, listener="auth")
+    assert code == 0 and met["runs"][0]["right"] > 5, met
+
+    path.write_text(json.dumps(lines[0] | {"token": "none"}))
+    code, met = bench(sidecar, tmp_path, *words, listener="auth")
+    assert code == 1 and met["failed"] == len_of(met)
+
+
+def len_of(met: dict) -> int:
+    """Return how many answers there were."""
+    return sum(each[name] for each in met["runs"] for name in ("right", "wrong", "unknown", "failed"))
+
+
+def test_bursts_come_from_an_open_loop(sidecar: Sidecar, tmp_path: Path) -> None:
+    """Without a rate there is no burst."""
+    words = ("--shape", "break_glass_burst")
+    url = f"http://{sidecar.addresses['json']}"
+
+    assert run_cli(tmp_path, "bench", "--against", url, *words).returncode == 2
+    code, met = bench(sidecar, tmp_path, *words, "--rate", "50")
+    assert code == 0 and len_of(met) == 2  # a tenth of 50 a second, for half a second
+
+
+def test_where_nobody_answers_nothing_is_measured(sidecar: Sidecar, tmp_path: Path) -> None:
+    """Exit 2, one line."""
+    for url in ("http://127.0.0.1:1", "ftp://127.0.0.1", f"unix:{tmp_path}/none"):
+        done = run_cli(tmp_path, "bench", "--against", url, "--seconds", "0.5", "--runs", "1", timeout=60)
+        assert done.returncode == 2 and done.stderr.startswith("error["), done.stderr
+
+
+def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
+    """A line that is no question by its number, a shape by what it lacks, a header by how it is written."""
+    path = tmp_path / "questions.jsonl"
+    path.write_text(json.dumps({"request": question()}) + '\n{"request": 1}\n')
+    with pytest.raises(SettingsError, match="line 2"):
+        read_questions(path)
+    path.write_text(json.dumps({"uri": "/x", "token": "secret-token"}))
+    server = read_target("http://127.0.0.1:8181", [], None)[1]
+    for shape in (Shape.STEADY_READS, Shape.BATCH, Shape.SEARCH):
+        with pytest.raises(SettingsError, match="`request`"):
+            requests_of(shape.value, read_questions(path), server, 1)
+    with pytest.raises(SettingsError, match="header"):
+        read_target("http://127.0.0.1:8181", ["X: a\r\nY: b"], None)
+
+
+def test_a_target_is_read_whole() -> None:
+    """Host, port, what stands before the paths, and headers of one's own go into every request."""
+    address, server, tls = read_target("https://pdp.example/authz/", ["Authorization: Bearer x"], None)
+
+    assert (address, tls is not None) == ("pdp.example:443", True)
+    assert server == ("pdp.example", "/authz", (("Authorization", "Bearer x"),))
