@@ -7,8 +7,11 @@ DEMO   ?= var/demo
 # One more than there are processors: a third of the tests' time is waiting for processes, disks and leases.
 TESTERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
+# Compiled modules are kept whatever the environment says: the tests start hundreds of processes of the same sources.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
-.PHONY: help install run run-full test check lint types contracts policy bench-quick bench-micro bench-locust bench-proxied bench-population bench-overload bench-memory bench-nginx fuzz soak lock clean
+.PHONY: help install run run-full test collect check lint types contracts policy bench-quick bench-micro bench-locust bench-proxied bench-population bench-overload bench-memory bench-nginx fuzz soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,7 +26,11 @@ run-full: $(VENV)/.test ## two sidecars on PostgreSQL, Valkey beside them: local
 	@PYTHONPATH=. exec $(BIN)/python examples/run_full.py
 
 test: $(VENV)/.test ## run every test
-	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+
+collect: $(VENV)/.test ## import every test, and keep what that compiles for the workers that run them
+	@$(BIN)/python -m pytest --collect-only -q >$(VENV)/collected || { cat $(VENV)/collected; exit 1; }
+	@tail -n 1 $(VENV)/collected
 
 check: lint types contracts policy ## lint, types, import contracts, policy
 
@@ -69,7 +76,7 @@ fuzz: $(VENV)/.test ## ten minutes for each reader of bytes of strangers
 	@for each in canonicaliser header_adapter body_check token claims read_encounter; do PYTHONPATH=. $(BIN)/python fuzz/run.py $$each --seconds 600 || exit 1; done
 
 soak: $(VENV)/.test ## the random tests, twenty times as long: ten minutes of chaos, hundreds of kills, fifty stops, 20,000 altered journals, memory, overload
-	RUQSAT_TEST_PAIRS=20000 RUQSAT_TEST_LONGER=20 $(BIN)/python -m pytest --timeout 7200 tests/casbin tests/policies/test_hostile_packs.py tests/conformance tests/freshness tests/chaos tests/journal tests/wire tests/process/test_stop.py tests/process/test_under_pressure.py
+	RUQSAT_TEST_COLD=1 RUQSAT_TEST_PAIRS=20000 RUQSAT_TEST_LONGER=20 $(BIN)/python -m pytest --timeout 7200 tests/casbin tests/policies/test_hostile_packs.py tests/conformance tests/freshness tests/chaos tests/journal tests/wire tests/process/test_stop.py tests/process/test_under_pressure.py
 	PYTHONPATH=. $(BIN)/python bench/overload.py
 	PYTHONPATH=. $(BIN)/python bench/nginx_cost.py
 
