@@ -7,8 +7,11 @@ DEMO   ?= var/demo
 # One more than there are processors: a third of the tests' time is waiting for processes, disks and leases.
 TESTERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
+# Compiled modules are kept whatever the environment says: the tests start hundreds of processes of the same sources.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
-.PHONY: help install run run-full demo-day test check lint types contracts policy bench-quick bench-micro bench-locust bench-population bench-overload bench-memory bench-nginx bench-peers fuzz soak lock clean
+.PHONY: help install run run-full demo-day test collect check lint types contracts policy bench-quick bench-micro bench-locust bench-population bench-overload bench-memory bench-nginx bench-peers fuzz soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,7 +29,11 @@ demo-day: $(VENV)/.run ## live a day in a synthetic hospital, print what each pe
 	@PYTHONPATH=. exec $(BIN)/python -m examples.demo_day
 
 test: $(VENV)/.test ## run every test
-	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+
+collect: $(VENV)/.test ## import every test, and keep what that compiles for the workers that run them
+	@$(BIN)/python -m pytest --collect-only -q >$(VENV)/collected || { cat $(VENV)/collected; exit 1; }
+	@tail -n 1 $(VENV)/collected
 
 check: lint types contracts policy ## lint, types, import contracts, policy
 

@@ -5,7 +5,6 @@ import re
 import secrets
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import jwt
 
 import ruqsat
+from tests import warm
 
 ISSUER, AUDIENCE = "https://issuer.test", "ruqsat-test"
 PEOPLE: dict[str, dict[str, Any]] = {
@@ -71,10 +71,9 @@ def running_sidecar(folder: Path, **settings: str) -> Iterator[Sidecar]:
     key = secrets.token_urlsafe(48)
     output = folder / "output"
     with output.open("wb") as sink:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ruqsat", "serve", "--demo"],
-            stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, cwd=folder, env=_environment(folder, key, settings),
-        )  # fmt: skip
+        process = warm.start(
+            ["serve", "--demo"], stdout=sink, stderr=sink, cwd=folder, env=_environment(folder, key, settings)
+        )
     try:
         yield Sidecar(process, _wait_for_ports(process, output), key)
     finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ruqsat.settings import Settings
-from tests.conftest import ROOT
+from tests.conftest import LONGEST, ROOT
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -70,3 +70,8 @@ def test_every_make_target_has_its_help() -> None:
 
     for target in phony:
         assert any(line.startswith(f"{target}:") and "## " in line for line in lines), target
+
+
+def test_the_files_that_begin_first_are_there() -> None:
+    """A file that was renamed would quietly begin last."""
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []

@@ -10,15 +10,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import httpx
 
 import ruqsat
+from tests import warm
 from tests.sidecar import ADMITTED
+from tests.warm import MODULE
 
 SOURCES = Path(ruqsat.__file__).parents[1]
-MODULE = ("-m", "ruqsat")
 LISTENERS = ("json", "auth", "control")
 START_SECONDS = 30
 STOP_SECONDS = 20
@@ -171,9 +173,11 @@ def serving(
     folder.mkdir(parents=True, exist_ok=True)
     run = len(list(folder.glob("stdout-*.txt")))
     stdout, stderr = folder / f"stdout-{run}.txt", folder / f"stderr-{run}.txt"
-    words = [sys.executable, *program, "serve", *(["--demo"] if demo else []), *arguments]
+    words = ["serve", *(["--demo"] if demo else []), *arguments]
     with stdout.open("wb") as out, stderr.open("wb") as err:
-        process = subprocess.Popen(words, stdout=out, stderr=err, env=environment(folder, **settings), cwd=folder)
+        how: Any = {"stdout": out, "stderr": err, "env": environment(folder, **settings), "cwd": folder}
+        usual = program == MODULE
+        process = warm.start(words, **how) if usual else subprocess.Popen([sys.executable, *program, *words], **how)
     sidecar = Sidecar(folder, process, stdout, stderr)
     try:
         sidecar.wait_until_serving("Stop with Ctrl-C." if demo else "  journal  ")
@@ -184,7 +188,12 @@ def serving(
 
 def run_cli(folder: Path, *words: str, timeout: float = 20, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end, as an operator would."""
-    return subprocess.run(
-        [sys.executable, *MODULE, *words], capture_output=True, text=True, timeout=timeout, cwd=folder,
-        env=environment(folder, **settings), check=False,
-    )  # fmt: skip
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+        process = warm.start(words, stdout=out, stderr=err, env=environment(folder, **settings), cwd=folder)
+        try:
+            code = process.wait(timeout)
+        finally:
+            process.kill()
+            process.wait()
+        said = [file.seek(0) or file.read() for file in (out, err)]
+    return subprocess.CompletedProcess(process.args, code, *said)

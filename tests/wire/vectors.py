@@ -11,6 +11,8 @@ _DEEP = 100_000
 
 def raw(text: str) -> bytes:
     r"""Return the bytes of a vector: ``\xNN`` is the byte NN, and what needs more is UTF-8."""
+    if max(text, default="") < "\u0100":
+        return text.encode("latin-1")
     return b"".join(each.encode("latin-1") if ord(each) < 256 else each.encode() for each in text)
 
 
