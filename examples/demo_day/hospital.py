@@ -170,7 +170,8 @@ def _facts(patient: Patient, now: datetime) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "id": patient.id, "birth_date": patient.born.isoformat(), "egov": True,
         "records": [
-            {"id": record(patient.id, each), "data_class": each, "labels": _labels(patient), "org": HOSPITAL}
+            {"id": record(patient.id, each), "type": "Record", "data_class": each, "labels": _labels(patient),
+             "org": HOSPITAL}
             for each in RECORDS
         ],
     }  # fmt: skip

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from itertools import chain, islice
 from time import process_time
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -39,6 +39,8 @@ from tests.conformance.questions import Asked, Variant, blocking, policy_cases, 
 from tests.conformance.reference import decide
 from tests.conformance.strange import strange
 from tests.core import (
+    test_break_glass,
+    test_care,
     test_documents,
     test_entities,
     test_grounds,
@@ -46,6 +48,7 @@ from tests.core import (
     test_parts,
     test_projection,
     test_stated_words,
+    test_still_moments,
     test_word_functions,
 )
 from tests.guards import Mutant, live, mutants_of, without
@@ -71,6 +74,13 @@ PATIENCE = 2.0
 
 ARGUED: dict[str, tuple[str, ...]] = {
     "a shortcut: the longer way beside it gives the same answer": (
+        "boundaries._next: `known[1] <= moment < known[2]` with `<=`",
+        "boundaries._next: `known[1] <= moment < known[2]` with `<`",
+        "boundaries._next: `t > moment` with `>=`",
+        "boundaries._next: every t, not only `if t <= moment`",
+        "boundaries._next: every t, not only `if t > moment`",
+        "boundaries.moments: `now.lo < now.hi <= _next(facts.patient, now.lo, switches)` with `<`",
+        "boundaries.moments: never `if now.lo < now.hi <= _next(facts.patient, now.lo, switches)`",
         "case.ResourceView.__init__: without `patient.records`",
         "case._narrower: without `said == known`",
         "circumstances._about_records: never `if not (records or authors or encounters or data_from or data_until)`",
@@ -86,11 +96,16 @@ ARGUED: dict[str, tuple[str, ...]] = {
         "consent._apply: without `not node.exceptions`",
         "consent.governing: never `if patient.sole is not None`",
         "consent.governing: never `if len(thread) == 1`",
+        "evaluate._duties: always `if untold`",
         "evaluate.evaluate: never `if now.lo == now.hi`",
+        "evaluate.evaluate: never `if not policy_set.reads_present and stands_still(facts, now, policy_set.vocabulary.switches)`",
         "evaluate._applied: never `if len(rule.asks) == 1`",
         "facts.PatientFacts.sole: never `if all((len(each) == 1 for each in self.threads))`",
         "functions.in_force: always `if isinstance(since, str)`",
         "functions.in_force: always `if isinstance(until, str)`",
+    ),
+    "no pack here reads the clock but against facts; `tests/core/test_still_moments.py` changes it until it does": (
+        "evaluate.evaluate: without `not policy_set.reads_present`",
     ),
     "of two that are equal either is right": (
         "case._higher: `'ULMNRV'.index(one) >= 'ULMNRV'.index(other)` with `>`",
@@ -274,7 +289,7 @@ class Court:
             kept.clear()
 
 
-def sentences(*modules: ModuleType) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+def sentences(*modules: ModuleType | SimpleNamespace) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Yield the test functions of modules, one for each set of their parameters, to be called with fixtures by name."""
     for function in (f for module in modules for name, f in vars(module).items() if name.startswith("test_")):
         marks = [mark for mark in getattr(function, "pytestmark", ()) if mark.name == "parametrize"]
@@ -300,6 +315,11 @@ SENTENCES = [
     *sentences(
         test_parts, test_projection, test_moments, test_word_functions, test_entities, test_documents, test_grounds,
         test_stated_words,
+        SimpleNamespace(
+            test_what_a_clinician_opened_is_counted_by_local_days=test_break_glass.test_what_a_clinician_opened_is_counted_by_local_days,
+            test_records_of_two_types_with_one_id_are_two=test_care.test_records_of_two_types_with_one_id_are_two,
+            test_the_last_session_of_a_day=test_still_moments.test_the_last_session_of_a_day_opens_nothing_at_its_uncertain_end,
+        ),
     )
 ]  # fmt: skip
 

@@ -119,7 +119,7 @@ BUGS: dict[str, list[tuple[Any, str, Any]]] = {
         (module, "governing", lambda patient, now: patient.consents) for module in (consent, delegation)
     ],
     "an episode never closes": [
-        (case, "_open_emergency", lambda patient, org, now: any(e.org == org for e in patient.episodes)),
+        (case, "open_emergency", lambda patient, org, now: any(e.org == org for e in patient.episodes)),
     ],
     "a birthday changes nothing": [(representation, "_is_of_age", lambda *_: False)],
 }  # fmt: skip

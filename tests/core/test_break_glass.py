@@ -36,7 +36,8 @@ OPENING = Opening("s", "ed", "p", "h1", "h1", NOW, NOW + 72 * HOUR)
 
 def why(now: int = NOW, second: str | None = None, switches: Switches = SWITCHES, **found: Any) -> str:
     """Return why a session is not opened."""
-    return refusal(Found(**{"facts": BED, "subject": ED} | found), "h1", second, now, switches)
+    confirmed = None if second is None else (second, "h1")
+    return refusal(Found(**{"facts": BED, "subject": ED} | found), "h1", confirmed, now, switches)
 
 
 def rates(**positions: int) -> Switches:

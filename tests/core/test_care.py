@@ -137,7 +137,7 @@ def test_records_of_two_types_with_one_id_are_two() -> None:
     with pytest.raises(CareRefusedError, match="destroyed"):
         care.with_record(destroyed, replace(lab, type="Specimen"))
     held = replace(NOBODY, records=(replace(illness, labels=("TBOO",)), lab))
-    assert care.is_held(ResourceProperties("p1", "labs"), "1", held)
+    assert care.is_held(ResourceProperties("p1", "labs"), "1", [held])
 
 
 def test_people_take_from_their_employer_what_it_is_while_it_is_active() -> None:

@@ -1,5 +1,6 @@
 """What a request must be before any rule is asked, and what an authority's paper covers."""
 
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ import pytest
 from ruqsat.core.case import Case
 from ruqsat.core.cases import PolicyCase, situation
 from ruqsat.core.circumstances import build_circumstances
-from ruqsat.core.evaluate import evaluate
+from ruqsat.core.evaluate import NOTICES, evaluate
 from ruqsat.core.facts import (
     Consent,
     Delegation,
@@ -36,9 +37,11 @@ from ruqsat.core.request import (
     ResourceProperties,
     Subject,
 )
+from ruqsat.core.sampling import situations
 from ruqsat.core.statutory import inspection_answer, request_answer
 from ruqsat.core.validity import refuse_invalid
 from ruqsat.core.world import World
+from ruqsat.settings import BLOCKING_DUTIES
 
 NURSE = SubjectFacts("s1", roles=("nurse",), patient_id="p1")
 LEFT = SubjectFacts("s1", active=False, roles=("nurse",))
@@ -227,3 +230,14 @@ def test_nobody_is_let_into_the_record_of_a_patient_whom_nobody_knows(policy_set
 
         assert facts.patient is None
         assert evaluate(policy_set, request, facts, now).reason == reason
+
+
+def test_what_is_told_later_are_notices_and_nothing_else(policy_set: PolicySet) -> None:
+    """Other duties of a permit stay due at once."""
+    found = [
+        decision for request, facts, now in islice(situations(policy_set, 0), 20)
+        if (decision := evaluate(policy_set, request, facts, now, frozenset(BLOCKING_DUTIES))).untold
+    ]  # fmt: skip
+
+    assert any(decision.duties for decision in found)
+    assert all({*decision.untold} <= NOTICES and NOTICES.isdisjoint(decision.duties) for decision in found)

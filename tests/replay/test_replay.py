@@ -44,7 +44,7 @@ from tests.mutants import plant
 from tests.replay.ground import journal_all
 
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
-SEED, COUNT, FEW = 20261126, 10_000 * LONGER, 400
+SEED, COUNT, FEW = 20261134, 10_000 * LONGER, 400
 
 Change = Callable[[dict[str, Any]], None]
 

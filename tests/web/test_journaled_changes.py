@@ -102,7 +102,7 @@ class Walk:
     def facts(self) -> None:
         """Report patients, records, care and the directory."""
         self("reg_saltanat", "PUT /v1/patients/{id_}", STATUS, "p-new")
-        label = {"org": "h1", "class": "labs", "labels": []}
+        label = {"type": "Observation", "org": "h1", "class": "labs", "labels": []}
         self("mis_h1", "PUT /v1/records/{patient}/{id_}", label, "p-new", "x7")
         stay = {"patient": "p-new", "org": "h1", "form_of_care": "emergency", "start": ago(10)}
         tie = {"patient": "p-new", "org": "h1", "kind": "attachment", "start": ago(10)}
