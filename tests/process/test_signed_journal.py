@@ -2,11 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.process.starter import run_cli, serving
 
 NAME = "clinic.example/sidecar-1"
 PERSONAL = (b"p-dana", b"dr_aida")
+
+
+LINES = 5
+"""The segment's header, the policy, what was known of both, and the decision."""
 
 
 def test_answer_has_a_receipt_and_a_patient_can_be_erased(tmp_path: Path) -> None:
@@ -17,7 +22,9 @@ def test_answer_has_a_receipt_and_a_patient_can_be_erased(tmp_path: Path) -> Non
 
     with serving(tmp_path, **signing) as sidecar:
         answer = sidecar.evaluate().json()
-        status = sidecar.call("control", "GET", "/status").json()
+        status: dict[str, Any] = {}
+        while not status or status["duties"]["journal"]["lines"] < LINES:
+            status = sidecar.call("control", "GET", "/status").json()
         assert sidecar.stop() == 0
     assert status["journal"]["reserve"] == {"ready": True, "entries": 0}
     kept = tmp_path / "kept"

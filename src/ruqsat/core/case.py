@@ -235,6 +235,8 @@ class ResourceView(_View):
             return
         own = [each for each in known if each.type == self.type]
         untyped = [each for each in known if each.type is None]
+        for each in own:
+            self._take_labels(each)
         for each in (*own, *untyped):
             self._join_labels(each)
             self.blocked = self.blocked or each.blocked
@@ -244,19 +246,20 @@ class ResourceView(_View):
             # Two classes for one record: nobody knows what would be opened.
             self.data_class = None
 
-    def _join_labels(self, known: RecordStatus) -> None:
+    def _take_labels(self, known: RecordStatus) -> None:
         """
-        Add labels.
+        Take labels where nobody states any: whole as they are on file.
 
         That there are no others, of a record whose labels nobody states, is for its own organisation, and of a record
         whose type it says.
         """
-        if known.labels is None:
-            return
+        if known.labels is not None and (known.org is None or self.author_org in (None, known.org)):
+            self.labels = tuple({*known.labels, *(self.labels or ())})
+
+    def _join_labels(self, known: RecordStatus) -> None:
+        """Add labels."""
         if self.labels is not None:
-            self.labels = tuple({*known.labels, *self.labels})
-        elif known.type is not None and (known.org is None or self.author_org in (None, known.org)):
-            self.labels = known.labels
+            self.labels = tuple({*(known.labels or ()), *self.labels})
         elif known.labels:
             # Neither these alone nor unknown ones: nobody knows what would be opened.
             self.data_class = None
