@@ -76,6 +76,7 @@ ARGUED: dict[str, tuple[str, ...]] = {
     "a shortcut: the longer way beside it gives the same answer": (
         "boundaries._next: `known[1] <= moment < known[2]` with `<=`",
         "boundaries._next: `known[1] <= moment < known[2]` with `<`",
+        "boundaries._next: `t <= moment` with `<`",
         "boundaries._next: `t > moment` with `>=`",
         "boundaries._next: every t, not only `if t <= moment`",
         "boundaries._next: every t, not only `if t > moment`",

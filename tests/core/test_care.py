@@ -128,6 +128,7 @@ def test_records_of_two_types_with_one_id_are_two() -> None:
     facts = care.with_record(care.with_record(NOBODY, lab), illness)
     assert set(facts.records) == {lab, illness}
     assert facts.class_of_record("1") is None
+    assert care.with_record(NOBODY, lab).class_of_record("1") == lab.data_class
 
     blocked = seen(facts, "1", "labs", "blocked")
     assert [each.blocked for each in blocked.records_by_id["1"]] == [True] * 3

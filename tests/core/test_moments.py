@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ruqsat.core.boundaries import moments
+from ruqsat.core.boundaries import moments, stands_still
 from ruqsat.core.facts import Consent, EmergencyGrant, Facts, PatientFacts, Position, Provision
 from ruqsat.core.instant import HOUR, Now, parse_instant
 from ruqsat.core.vocabulary import BreakGlass, Switches
@@ -91,3 +91,18 @@ def test_boundaries_that_are_kept_answer_for_every_moment_and_position_of_switch
         for now in nows:
             assert asked(now, kept, switches) == asked(now, PatientFacts("p1", grants=(session,)), switches)
     assert len(asked(nows[2], kept, usual)) == 4 and len(asked(nows[1], kept, longer)) == 4
+
+
+def test_what_stands_still_has_no_turn_no_midnight_and_nobody_beside_in_it() -> None:
+    """A boundary at the last moment is one; so is local midnight, of which no fact tells."""
+    noon, nobody = START + 12 * HOUR, PatientFacts("p1")
+    turning = PatientFacts("p1", grants=(EmergencyGrant("b1", "s1", noon, noon + HOUR, "unconscious", 40),))
+
+    def still(patient: PatientFacts, lo: int, hi: int, *others: PatientFacts) -> bool:
+        facts = Facts(None, patient, Position("e", 1), others=others)
+        return stands_still(facts, Now(lo, hi), Switches())
+
+    assert still(turning, noon - 2, noon - 1) and still(turning, noon, noon + 5)
+    assert not still(turning, noon - 2, noon)
+    assert still(nobody, START - 2, START - 1) and not still(nobody, START - 2, START)
+    assert not still(nobody, noon, noon + 5, PatientFacts("p2"))
