@@ -102,6 +102,21 @@ def test_who_may_change_and_not_read_or_read_and_not_change_does_neither(routes:
 
     assert (unread.status, unread.actions, unread.looks.forgotten) == (403, ["read"], [])
     assert (unchanged.status, unchanged.actions, unchanged.looks.forgotten) == (403, ["read", "update"], [])
+    # A reading that never was stands in nobody's log as one that was.
+    assert (unread.point.taken_back, unchanged.point.taken_back) == ([], ["read"])
+
+
+def test_a_change_whose_reading_is_not_permitted_any_more_is_denied(routes: RouteTable) -> None:
+    """A consent that was withdrawn between the two questions; both permits are taken back."""
+
+    class Withdrawn(ByAction):
+        def may_send(self, request: EvaluationRequest, answer: Answer) -> bool:
+            return request.action.name != "read"
+
+    change = Change(routes, signed=BODY, point=Withdrawn())
+
+    assert (change.status, change.actions, change.point.taken_back) == (403, ["read", "update"], ["read", "update"])
+    assert change.looks.forgotten == []
 
 
 @pytest.mark.parametrize(("seen", "body", "reason"), [

@@ -33,6 +33,7 @@ class Scripted:
         self.asked: list[EvaluationRequest] = []
         self.origins: list[Origin] = []
         self.refusals: list[str] = []
+        self.taken_back: list[str] = []
 
     async def decide(self, request: EvaluationRequest, origin: Origin, policy_set: object = None) -> Answer:
         """Answer the scripted outcome."""
@@ -42,6 +43,15 @@ class Scripted:
             raise self.outcome
         coarse = "permitted" if self.outcome.allowed else "consent_required"
         return Answer("d-1", self.outcome, coarse, (), "digest", "token")
+
+    def may_send(self, request: EvaluationRequest, answer: Answer) -> bool:
+        """Everything holds, unless a test says otherwise."""
+        return True
+
+    async def take_back(self, request: EvaluationRequest, origin: Origin, unsent: Answer) -> Answer:
+        """Remember what was taken back."""
+        self.taken_back.append(request.action.name)
+        return Answer("d-2", deny("deny.stale"), "consent_required", (), "digest", "token")
 
     async def record_refusal(self, reason: str, origin: Origin, subject: str | None = None) -> str:
         """Remember the refusal."""

@@ -62,6 +62,14 @@ class Decides(Protocol):
         """Decide one request."""
         ...
 
+    def may_send(self, request: EvaluationRequest, answer: Answer) -> bool:
+        """Tell whether an answer still holds."""
+        ...
+
+    async def take_back(self, request: EvaluationRequest, origin: Origin, unsent: Answer) -> Answer:
+        """Journal that a permit was never sent; return the denial in its place."""
+        ...
+
     async def record_refusal(self, reason: str, origin: Origin, subject: str | None = None) -> str:
         """Journal a refusal that was settled before any evaluation; return its id."""
         ...
@@ -208,12 +216,11 @@ class ForwardAuth:
                 found = await self._signatures.verify(signed, who)
                 with_duty = replace(origin, capabilities=frozenset({DUTY}), signature=found)
             mapped = meant if isinstance(meant, Mapped) else await self._looked_up(meant, routes)
-            for action in (*mapped.also, mapped.action):
-                asked = _question(who, mapped, action, session)
-                said = with_duty if action in WRITES else origin
-                answer = await self._decision_point.decide(asked, said, policy_set)
-                if answer.decision.allowed is not True:
-                    break
+            questions = [
+                (_question(who, mapped, action, session), with_duty if action in WRITES else origin)
+                for action in (*mapped.also, mapped.action)
+            ]
+            answer = await self._decide_all(questions, policy_set)
         finally:
             self._load.leave()
         if answer.decision.allowed is True:
@@ -222,6 +229,23 @@ class ForwardAuth:
             return Verdict(200, answer.id, answer.reason, who.subject.id)
         # Whoever names a record and no patient must not learn from a refusal whether it is there, and of whom.
         return Verdict(403, answer.id, answer.reason if isinstance(meant, Mapped) else "not_permitted")
+
+    async def _decide_all(
+        self, questions: list[tuple[EvaluationRequest, Origin]], policy_set: PolicySet | None
+    ) -> Answer:
+        """Return the answer to all of them: what was permitted before a denial was never used, and is taken back."""
+        permits: list[tuple[EvaluationRequest, Origin, Answer]] = []
+        for asked, origin in questions:
+            answer = await self._decision_point.decide(asked, origin, policy_set)
+            if answer.decision.allowed is not True:
+                break
+            permits.append((asked, origin, answer))
+        holds = len(permits) == len(questions)
+        if holds and all(self._decision_point.may_send(asked, permit) for asked, _, permit in permits[:-1]):
+            return answer
+        for each in permits:
+            denial = await self._decision_point.take_back(*each)
+        return denial if holds else answer
 
     async def _looked_up(self, meant: "_OfRecord", routes: RouteTable) -> Mapped:
         """Return what a request for a record means, once its server was asked whose it is; raises Refused."""
