@@ -111,6 +111,8 @@ class JournaledChanges:
         try:
             await self._decision_point.record(entry, named)
         except JournalError:
+            if len(self._owed) == OWED:
+                _log.error("change_given_up entry=%s operation=%r", self._owed[0][0].id, self._owed[0][0].operation)
             self._owed.append((entry, named))
             _log.error("change_not_journaled entry=%s operation=%r", entry.id, entry.operation)
             return False
