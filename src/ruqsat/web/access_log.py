@@ -38,7 +38,7 @@ Cursor = Annotated[str | None, Query(max_length=512)]
 
 def build_access_log(views: JournalViews, gate: Gate) -> APIRouter:
     """Build the route."""
-    router = APIRouter(tags=["access log"], responses=problems(401, 403, 422, 503))
+    router = APIRouter(tags=["access log"], responses=problems(401, 403, 404, 422, 503))
 
     @router.get(
         "/v1/patients/{id_}/access-log", summary="Who looked at a patient's data, or tried to.",

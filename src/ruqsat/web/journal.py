@@ -62,7 +62,7 @@ class Wanted(BaseModel):
 
 def build_journal(views: JournalViews, gate: Gate) -> APIRouter:
     """Build the route."""
-    router = APIRouter(tags=["journal"], responses=problems(401, 403, 422, 503))
+    router = APIRouter(tags=["journal"], responses=problems(401, 403, 404, 422, 503))
 
     @router.get(
         "/v1/journal", summary="Look through the journal of the own organisation, or take a part of it away.",

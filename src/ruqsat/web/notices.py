@@ -60,7 +60,7 @@ class NoticePage(BaseModel):
 
 def build_notices(notices: Notices, gate: Gate) -> APIRouter:
     """Build the route."""
-    problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (401, 403, 422, 503)}
+    problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (401, 403, 404, 422, 503)}
     router = APIRouter(prefix="/v1/notices", tags=["notices"], responses=problems)
 
     @router.get("", response_model=NoticePage, summary="List what a patient, or others because of it, were told.")
