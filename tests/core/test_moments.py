@@ -4,7 +4,7 @@ from datetime import date
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ruqsat.core.boundaries import moments, stands_still
@@ -58,6 +58,7 @@ def test_the_end_of_a_parents_grace_is_a_boundary() -> None:
 SOME = st.integers(0, 40)
 
 
+@example([5], [(5, 1), (4, 3)])
 @given(st.lists(SOME, max_size=6), st.lists(st.tuples(SOME, st.integers(0, 6)), max_size=12))
 def test_what_was_asked_before_changes_nothing(ends: list[int], asked_at: list[tuple[int, int]]) -> None:
     """The moments are the ends, the boundaries inside and the moments before them, whatever was asked before."""

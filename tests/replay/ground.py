@@ -33,22 +33,23 @@ class Told:
         self.facts: Facts
 
     def facts_now(self, subject: str | None, patient: str | None) -> Facts | None:
-        """Return the facts of both, without those of others."""
-        if not self.facts.consents_known:
-            return None
-        return Facts(self.facts.subject, self.facts.patient, self.position)
-
-    async def fetch(self, subject: str | None, patient: str | None, token: Position | None = None) -> Facts:
         """Return the facts of the subject and the patient, or of somebody beside."""
         facts, resource = self.facts, self.request.resource
         if not facts.consents_known:
-            raise StoreUnavailableError("the store is away")
+            return None
         if subject == self.request.subject.id:
             return Facts(facts.subject, facts.patient, self.position)
         if subject is None:
             return Facts(None, next((each for each in facts.others if each.id == patient), None), self.position)
         is_thing = subject == entry_id(resource.type, resource.id)
         return Facts(facts.resource if is_thing else facts.recipient, None, self.position)
+
+    async def fetch(self, subject: str | None, patient: str | None, token: Position | None = None) -> Facts:
+        """Return the same."""
+        facts = self.facts_now(subject, patient)
+        if facts is None:
+            raise StoreUnavailableError("the store is away")
+        return facts
 
     def usable(self, facts: Facts, subject: str | None, patient: str | None, token: Position | None = None) -> bool:
         """Nothing changes."""
