@@ -72,25 +72,26 @@ def who(record: Record) -> str:
     return f"{record['name']}, {journal}" if journal else str(record["name"])
 
 
-def over_no_op(record: Record, records: list[Record], *same: str) -> str:
-    """Return throughput as a share of the no-op's in the same turns: the median of the runs' own shares."""
+def over_no_op(record: Record, records: list[Record], what: str, *same: str) -> str:
+    """Return a figure over the no-op's of the same turns: the median of the runs' own ratios."""
     base = next((r for r in records if r["name"] == "no-op" and all(r.get(k) == record.get(k) for k in same)), None)
-    if base is None or not base["runs"] or len(base["runs"]) != len(record["runs"]):
+    if base is None or len(base.get("runs", ())) != len(record.get("runs", ())):
         return ""
-    pairs = zip(record["runs"], base["runs"], strict=True)
-    return f"{statistics.median(one['rps'] / other['rps'] for one, other in pairs):.2f}"
+    pairs = [(one, other) for one, other in zip(record["runs"], base["runs"], strict=True) if other.get(what)]
+    return f"{statistics.median(one[what] / other[what] for one, other in pairs):.2f}" if pairs else ""
 
 
-def loads(records: list[Record], first: str, key: Callable[[Record], object], *same: str) -> str:
-    """Write a table of runs under load."""
-    heads = (first, "who", "answers/s", "of the no-op's", "spread", "p50", "p95", "p99", "p99.9", "max", "memory",
+def loads(records: list[Record], first: str, key: Callable[[Record], object], what: str, *same: str) -> str:
+    """Write a table of runs under load; *what* is told over the no-op's, of runs that are the *same*."""
+    over = {"rps": "of the no-op's", "p99_us": "p99 over the no-op's"}[what]
+    heads = (first, "who", "answers/s", over, "spread", "p50", "p95", "p99", "p99.9", "max", "memory",
              "client", "wrong")  # fmt: skip
     rows = []
     for each in records:
         busy = each.get("client_cpu")
         mark = " *" if busy is not None and (busy >= CLIENT_BOUND or each.get("client_late")) else ""
         rows.append((
-            key(each), who(each) + mark, count(each.get("rps")), over_no_op(each, records, *same),
+            key(each), who(each) + mark, count(each.get("rps")), over_no_op(each, records, what, *same),
             f"{each['spread']:.0%}" if "spread" in each else "",
             *[time_of(each.get(name)) for name in ("p50_us", "p95_us", "p99_us", "p999_us", "max_us")],
             f"{each['rss_mb']:.0f} MB" if each.get("rss_mb") else "", f"{busy:.2f}" if busy is not None else "",
@@ -101,16 +102,15 @@ def loads(records: list[Record], first: str, key: Callable[[Record], object], *s
 
 def closed(records: list[Record], _: list[Record]) -> str:
     """Write the closed loop."""
-    return (
-        "## Closed loop, by connections\n\n" + loads(records, "connections", lambda r: r["connections"], "connections")
-        + "\n![Throughput by connections](results/throughput.svg)\n\n![Latency](results/latency.svg)\n"
-    )  # fmt: skip
+    rows = loads(records, "connections", lambda r: r["connections"], "rps", "connections")
+    pictures = "\n![Throughput by connections](results/throughput.svg)\n\n![Latency](results/latency.svg)\n"
+    return "## Closed loop, by connections\n\n" + rows + pictures
 
 
 def opened(records: list[Record], _: list[Record]) -> str:
     """Write the open loop."""
     return "## Open loop, at a share of what the client can have from the durable sidecar\n\n" + loads(
-        records, "shape, share", lambda r: f"{r['scenario']}, {r['share']:.0%}", "scenario", "share"
+        records, "shape, share", lambda r: f"{r['scenario']}, {r['share']:.0%}", "p99_us", "scenario", "share"
     )
 
 
@@ -147,7 +147,7 @@ def shapes(records: list[Record], _: list[Record]) -> str:
              count(r["withdrawn"]) if r["withdrawn"] else "", len(r["late"]) if r["withdrawn"] else "",
              f"{max(r['to_deny_ms']):.1f} ms" if r["to_deny_ms"] else "") for r in records]  # fmt: skip
     heads = ("shape", "answers", "wrong", "put off", "p50 of the no-op's", "p99 of the no-op's", "withdrawn",
-             "answers that lagged", "longest to a denial")  # fmt: skip
+             "answers that lagged", "longest to the first denial seen")  # fmt: skip
     return (
         "## The shapes, by Locust\n\nEvery answer is compared. Locust is the bottleneck: its rates say nothing.\n\n"
         + (table(heads, rows))
@@ -170,10 +170,12 @@ def peers(records: list[Record]) -> str:
     """Write what others do on the same questions."""
     if not records:
         return ""
-    key: Callable[[Record], object] = lambda r: f"{r['scenario']}, {r.get('connections') or '-'}"  # noqa: E731
-    return "## Beside others, on this machine\n\n" + loads(
-        records, "scenario, connections", key, "scenario", "connections"
-    )
+    rows = loads(records, "scenario, connections", _asked, "rps", "scenario", "connections")
+    return "## Beside others, on this machine\n\n" + rows
+
+
+def _asked(record: Record) -> str:
+    return f"{record['scenario']}, {record.get('connections') or '-'}"
 
 
 PARTS = {
