@@ -92,14 +92,19 @@ class Call(NamedTuple):
             return None
 
 
-def is_later(said: Any) -> bool:
+def is_later(said: Any, right: Any = None) -> bool:
     """
     Tell whether an answer puts off: the facts were not at hand in time, or changed meanwhile, or too much is under way.
 
-    That is no wrong decision, whatever the right one is; nor is it to be had often, so it is counted.
+    That is no wrong decision, whatever the right one is; nor is it to be had often, so it is counted.  Of a batch
+    every part must be right or put off.
     """
     if isinstance(said, Told):
         return not said.allowed and said.reason == LATER
+    if isinstance(said, tuple) and isinstance(right, tuple) and said and isinstance(said[0], Told):
+        return len(said) == len(right) and all(
+            one == other or is_later(one) for one, other in zip(said, right, strict=True)
+        )
     return said in (LATER, (403, LATER), (403, "overloaded"))
 
 

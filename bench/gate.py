@@ -71,7 +71,7 @@ def asked_of(calls: Sequence[Call]) -> Iterator[Asked]:
         def kind_of(head: bytes, body: bytes) -> str:
             lines = (line.partition(": ") for line in head.decode("latin-1").lower().split("\r\n")[1:])
             said = call.read(int(head[9:12]), {name: value for name, _, value in lines}, body)
-            return "right" if said == call.right else "later" if is_later(said) else "wrong"
+            return "right" if said == call.right else "later" if is_later(said, call.right) else "wrong"
 
         return call.raw(), kind_of
 

@@ -63,6 +63,9 @@ def test_to_be_put_off_is_neither_right_nor_wrong() -> None:
     body = b'{"decision":false,"context":{"id":"1","reason":"try_later","policy":"p","token":"t"}}'
     assert is_later(CALL.read(200, {}, body)) and CALL.read(503, {}, b"") == LATER and is_later((403, "overloaded"))
     assert not is_later(NO) and not is_later((403, "not_permitted")) and CALL.read(500, {}, b"") is None
+    put_off = Told(False, LATER, ())
+    assert is_later((YES, put_off), (YES, YES)) and not is_later((NO, put_off), (YES, YES))
+    assert not is_later((put_off,), (YES, YES))
     ((_, kind_of),) = [next(asked_of([CALL]))]
     kinds = {status: kind_of(b"HTTP/1.1 %d X\r\na: b" % status, body) for status in (200, 503, 500)}
     assert kinds == {200: "later", 503: "later", 500: "wrong"}
