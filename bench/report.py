@@ -2,7 +2,7 @@
 ``bench/report.md`` and its plots from the files that a run left: ``bench/results/*.json``, ``bench/peers/*/*.json``.
 
 No figure is written by hand, and none without the machine, the versions and the method above it.  A file is
-``{"machine": …, "records": […]}`` or a bare list of records; a record has ``name``, ``scenario``, ``connections``,
+``{"machine": …, "records": […]}`` (or ``rows``) or a bare list of records; a record has ``name``, ``scenario``, ``connections``,
 ``journal``, ``rps``, ``p50_us`` … ``max_us``, ``rss_mb``, ``wrong`` and ``runs``, and may have more.
 
 Run: ``PYTHONPATH=. .venv/bin/python bench/report.py``
@@ -35,16 +35,21 @@ def read(folder: Path, peers: Path) -> tuple[dict[str, list[Record]], list[Recor
     """Return the records by part, those of peers, and the machine."""
     parts: dict[str, list[Record]] = {}
     machine: dict[str, Any] = {}
-    for path in sorted(folder.glob("*.json")):
+    others: list[Record] = []
+    for path in (*sorted(folder.glob("*.json")), *sorted(peers.glob("*/*.json"))):
         said = json.loads(path.read_text())
-        parts[path.stem] = said["records"]
-        machine = said["machine"] | {"at": max(said["machine"]["at"], machine.get("at", ""))}
-    others = []
-    for path in sorted(peers.glob("*/*.json")):
-        said = json.loads(path.read_text())
-        found = said.get("records", [said]) if isinstance(said, dict) else said
-        others += [each for each in found if isinstance(each, dict) and "scenario" in each]
+        if path.stem in PARTS and path.parent == folder:
+            parts[path.stem] = said["records"]
+            machine = said["machine"] | {"at": max(said["machine"]["at"], machine.get("at", ""))}
+        else:
+            others += _of_peers(said)
     return parts, others, machine
+
+
+def _of_peers(said: Any) -> list[Record]:
+    """Return the records of a file that another bench left: under `records` or `rows`, a bare list, or one alone."""
+    found = said.get("records", said.get("rows", [said])) if isinstance(said, dict) else said
+    return [each for each in found if isinstance(each, dict) and "scenario" in each]
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
