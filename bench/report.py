@@ -2,8 +2,8 @@
 ``bench/report.md`` and its plots from the files that a run left: ``bench/results/*.json``, ``bench/peers/*/*.json``.
 
 No figure is written by hand, and none without the machine, the versions and the method above it.  A file is
-``{"machine": …, "records": […]}`` (or ``rows``) or a bare list of records; a record has ``name``, ``scenario``, ``connections``,
-``journal``, ``rps``, ``p50_us`` … ``max_us``, ``rss_mb``, ``wrong`` and ``runs``, and may have more.
+``{"machine": …, "records": […]}`` (peers: ``rows`` will do, or a bare list); a record has ``name``, ``scenario``,
+``connections``, ``journal``, ``rps``, ``p50_us`` … ``max_us``, ``rss_mb``, ``wrong`` and ``runs``, and may have more.
 
 Run: ``PYTHONPATH=. .venv/bin/python bench/report.py``
 """
