@@ -11,7 +11,7 @@ TESTERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-full demo-day test collect check lint types contracts policy bench-quick bench-micro bench-locust bench-population bench-overload bench-memory bench-nginx bench-peers fuzz soak lock clean
+.PHONY: help install run run-full demo-day test collect check lint types contracts policy bench bench-gate bench-gate-trial bench-quick bench-micro bench-locust bench-population bench-overload bench-memory bench-nginx bench-peers fuzz soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,16 @@ policy: $(VENV)/.run ## check the policy pack and run its cases
 	$(BIN)/ruqsat policy trace-law .
 	$(BIN)/ruqsat policy coverage --fail-under 70 .
 
+bench: $(VENV)/.bench ## measure everything (12 minutes, two quiet cores, wrk) and write bench/report.md with its plots
+	PYTHONPATH=. $(BIN)/python bench/driver.py
+	PYTHONPATH=. $(BIN)/python bench/report.py
+
+bench-gate: $(VENV)/.bench ## a minute: has a call become dearer, or an answer wrong? (bench/thresholds.toml)
+	PYTHONPATH=. $(BIN)/python bench/gate.py
+
+bench-gate-trial: $(VENV)/.bench ## is the gate any good? five planted delays, ten clean runs (a quarter of an hour)
+	PYTHONPATH=. $(BIN)/python bench/gate_trial.py --clean 10
+
 bench-quick: $(VENV)/.run ## measure the hot path against a no-op in the same run (needs wrk)
 	$(BIN)/python bench/quick.py
 
@@ -83,8 +93,9 @@ soak: $(VENV)/.test ## the random tests, twenty times as long: ten minutes of ch
 	PYTHONPATH=. $(BIN)/python bench/overload.py
 	PYTHONPATH=. $(BIN)/python bench/nginx_cost.py
 
-bench-locust: $(VENV)/.bench ## load a running `make run` with Locust, shape steady_reads, 30 s
-	$(BIN)/locust -f bench/locustfile.py --headless --host http://127.0.0.1:8181 --only-summary
+SHAPE ?= steady_reads
+bench-locust: $(VENV)/.bench ## a world, a sidecar and Locust on it: make bench-locust SHAPE=consent_churn (bench/asking.py lists them)
+	PYTHONPATH=. $(BIN)/python bench/load.py --shape $(SHAPE)
 
 lock: ## pin every dependency anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate -q pyproject.toml -o constraints.txt
@@ -113,7 +124,7 @@ $(VENV)/.peers: $(VENV)/.run
 	@$(PIP) install --progress-bar on -c constraints.txt -e '.[peers]'
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.run
-	@echo "installing Locust (once)"
+$(VENV)/.bench: $(VENV)/.test
+	@echo "installing Locust and matplotlib (once)"
 	@$(PIP) install --progress-bar on -c constraints.txt -e '.[bench]'
 	@touch $@

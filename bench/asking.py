@@ -79,7 +79,7 @@ class Call(NamedTuple):
         if self.listener == "auth":
             return status, headers.get("x-ruqsat-reason")
         if status != 200:
-            return None
+            return LATER if status == 503 else None
         try:
             if self.path == EVALUATION:
                 return read_told(_answer(body))
@@ -92,15 +92,20 @@ class Call(NamedTuple):
             return None
 
 
-def is_later(said: Any) -> bool:
+def is_later(said: Any, right: Any = None) -> bool:
     """
-    Tell whether an answer denies because the facts were not at hand in time, or changed meanwhile, and says so.
+    Tell whether an answer puts off: the facts were not at hand in time, or changed meanwhile, or too much is under way.
 
-    That is no wrong decision, whatever the right one is; nor is it to be had often, so it is counted.
+    That is no wrong decision, whatever the right one is; nor is it to be had often, so it is counted.  Of a batch
+    every part must be right or put off.
     """
     if isinstance(said, Told):
         return not said.allowed and said.reason == LATER
-    return bool(said == (403, LATER))
+    if isinstance(said, tuple) and isinstance(right, tuple) and said and isinstance(said[0], Told):
+        return len(said) == len(right) and all(
+            one == other or is_later(one) for one, other in zip(said, right, strict=True)
+        )
+    return said in (LATER, (403, LATER), (403, "overloaded"))
 
 
 def read_told(answer: EvaluationResponse) -> Told:
@@ -118,9 +123,20 @@ class Asking:
 
     def __init__(self, world: ClinicWorld, token_of: TokenOf | None = None) -> None:
         self.world, self._token = world, token_of and cache(token_of)
+        self._apart: frozenset[str] = frozenset()
 
-    def calls(self, shape: str, count: int, stream: str = "", withdrawals: tuple[Withdrawal, ...] = ()) -> list[Call]:
-        """Return calls of a shape; with *withdrawals*, every fourth is about somebody who will withdraw."""
+    def calls(
+        self, shape: str, count: int, stream: str = "", withdrawals: tuple[Withdrawal, ...] = (),
+        apart: frozenset[str] = frozenset(),
+    ) -> list[Call]:  # fmt: skip
+        """
+        Return calls of a shape.
+
+        Args:
+            withdrawals: Under churn every fourth call is about one of these patients, and no other is.
+            apart: More patients that no call is about: others withdraw their consents.
+        """
+        self._apart = apart | {each.patient for each in withdrawals}
         chance, makes = Random(f"{self.world.seed}/{shape}/{stream}"), getattr(self, "_" + shape)
         return [makes(chance, withdrawals) for _ in range(count)]
 
@@ -143,7 +159,7 @@ class Asking:
     def _consent_churn(self, chance: Random, withdrawals: tuple[Withdrawal, ...]) -> Call:
         if not withdrawals or chance.random() < 0.75:
             question = self.world.question(chance)
-            while any(question.patient == each.patient for each in withdrawals):
+            while question.patient in self._apart:
                 question = self.world.question(chance)
             return self._single(question)
         each = chance.choice(withdrawals)

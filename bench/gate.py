@@ -69,8 +69,9 @@ def asked_of(calls: Sequence[Call]) -> Iterator[Asked]:
 
     def judged(call: Call) -> Asked:
         def kind_of(head: bytes, body: bytes) -> str:
-            said = call.read(int(head[9:12]), {}, body)
-            return "right" if said == call.right else "later" if is_later(said) else "wrong"
+            lines = (line.partition(": ") for line in head.decode("latin-1").lower().split("\r\n")[1:])
+            said = call.read(int(head[9:12]), {name: value for name, _, value in lines}, body)
+            return "right" if said == call.right else "later" if is_later(said, call.right) else "wrong"
 
         return call.raw(), kind_of
 

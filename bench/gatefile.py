@@ -121,7 +121,7 @@ class Bursts(User):
 
     def _compare(self, call: Call, status: int, body: bytes, took: float) -> None:
         said, wrong = call.read(status, {}, body), None
-        if said != call.right and is_later(said):
+        if said != call.right and is_later(said, call.right):
             _later.append(len(_bursts))
         elif said != call.right:
             wrong = AssertionError(f"{said} in the place of {call.right}")

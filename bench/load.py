@@ -9,11 +9,13 @@ Exit codes are Locust's: 1 if an answer was wrong or a threshold of ``bench/thre
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bench.asking import SHAPES
@@ -43,6 +45,16 @@ def locust(
     return subprocess.run(command, env=environment, check=False).returncode
 
 
+def exports(world: ClinicWorld, sidecar: Server, no_op: Server) -> dict[str, object]:
+    """Return the environment of a Locust elsewhere that asks this world."""
+    return {
+        "BENCH_SEED": world.seed, "BENCH_HOSPITALS": world.hospitals, "BENCH_PATIENTS": world.patients,
+        "BENCH_MOMENT": world.moment, "BENCH_AUTH": f"http://{sidecar.addresses['auth']}",
+        "BENCH_CONTROL": f"http://{sidecar.addresses['control']}", "BENCH_TOKEN_KEY": sidecar.key,
+        "BENCH_NO_OP": f"http://{no_op.addresses['json']}",
+    }  # fmt: skip
+
+
 def main() -> int:
     """Serve, load, and return Locust's exit code."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -53,6 +65,7 @@ def main() -> int:
     words.add_argument("--patients", type=int, default=1000)
     words.add_argument("--journal", choices=("durable", "lossy"), default="durable")
     words.add_argument("--web", action="store_true", help="with Locust's page, until Ctrl-C")
+    words.add_argument("--serve", action="store_true", help="no Locust: print what a distributed one needs, and serve")
     asked, more = words.parse_known_args()
     world = ClinicWorld(asked.seed, asked.hospitals, asked.patients, int(time.time() * 1e6))
     with (
@@ -60,6 +73,14 @@ def main() -> int:
         world_server(world, Path(folder), journal=asked.journal) as sidecar,
         no_op_server() as no_op,
     ):
+        if asked.serve:
+            print("\n".join(f"export {name}='{value}'" for name, value in exports(world, sidecar, no_op).items()))
+            print(f"# --host http://{sidecar.addresses['json']}; Ctrl-C ends it", flush=True)
+            with suppress(KeyboardInterrupt):
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.default_int_handler)
+                signal.pause()
+            return 0
         shown = ("--web-host", "127.0.0.1") if asked.web else ("--headless", "--only-summary")
         return locust(world, sidecar, no_op, asked.shape, asked.seconds, *more, words=shown)
 

@@ -25,7 +25,7 @@ from bench.ground import cpu_seconds, resident_mb, tokens
 from bench.worlds import ClinicWorld
 from locust import LoadTestShape, constant, events, task
 from locust.contrib.fasthttp import FastHttpSession, FastHttpUser
-from locust.runners import WorkerRunner
+from locust.runners import MasterRunner, WorkerRunner
 
 THRESHOLDS = Path(__file__).with_name("thresholds.toml")
 ROUND = 2.0
@@ -52,6 +52,7 @@ def options(parser: Any, **_: Any) -> None:
     lag = "seconds that an old answer may lag; 0: withdrawals wait until they are visible"
     parser.add_argument("--lag", type=float, default=0.0, env_var="BENCH_LAG", help=lag)
     parser.add_argument("--workers", type=int, default=1, env_var="BENCH_WORKERS", help="of a distributed run")
+    parser.add_argument("--number", type=int, default=0, env_var="BENCH_NUMBER", help="of this worker, from 0")
     parser.add_argument("--pid", type=int, default=0, env_var="BENCH_PID", help="of the sidecar, if here")
     parser.add_argument("--no-op-pid", type=int, default=0, env_var="BENCH_NO_OP_PID", help="of the no-op")
     parser.add_argument("--results", default="", env_var="BENCH_RESULTS", help="file for the figures, JSON")
@@ -60,15 +61,17 @@ def options(parser: Any, **_: Any) -> None:
 class State:
     """What a process of this run knows: its calls, what was answered, and what that cost."""
 
-    def __init__(self, asked: Any, worker: int) -> None:
-        self.asked, self.share = asked, worker
+    def __init__(self, asked: Any) -> None:
+        self.asked, worker = asked, asked.number
         self.world = ClinicWorld(asked.seed, asked.hospitals, asked.patients, asked.moment or int(time.time() * 1e6))
         self.token_of = tokens(asked.token_key) if asked.token_key else None
-        self.withdrawals = tuple(
-            each for n, each in enumerate(self.world.withdrawals(asked.withdrawals * asked.workers, asked.seconds))
-            if n % asked.workers == worker
-        ) if asked.shape == "consent_churn" else ()  # fmt: skip
-        self.calls = Asking(self.world, self.token_of).calls(asked.shape, asked.calls, str(worker), self.withdrawals)
+        every = list(self.world.withdrawals(asked.withdrawals * asked.workers, asked.seconds))
+        self.scheduled = every if asked.shape == "consent_churn" else []
+        self.withdrawals = tuple(self.scheduled[worker :: asked.workers])
+        apart = frozenset(each.patient for each in self.scheduled)
+        self.calls = Asking(self.world, self.token_of).calls(
+            asked.shape, asked.calls, str(worker), self.withdrawals, apart
+        )
         self.churn = Churn(asked.lag)
         self.numbers = count(worker)
         self.done: Counter[str] = Counter()
@@ -157,7 +160,7 @@ class Caller(FastHttpUser):
             said = call.read(answer.status_code, answer.headers or {}, answer.content or b"")
             if churn.is_right(call, said, ended - took, ended):
                 answer.success()
-            elif is_later(said):
+            elif is_later(said, call.right):
                 answer.success()
                 _state.later += 1
             else:
@@ -177,14 +180,14 @@ def begin(environment: Any, **_: Any) -> None:
     """Prepare the calls before anybody asks."""
     global _environment, _state  # noqa: PLW0603 - Locust's users are made by Locust
     _environment = environment
-    runner = environment.runner
-    worker = max(0, getattr(runner, "worker_index", 0)) if isinstance(runner, WorkerRunner) else 0
-    _state = State(environment.parsed_options, worker)
+    _state = State(environment.parsed_options)
 
 
 @events.test_start.add_listener
 def start(environment: Any, **_: Any) -> None:
-    """Begin to withdraw and to watch."""
+    """Begin to withdraw and to watch; of a distributed run the master does neither."""
+    if isinstance(environment.runner, MasterRunner):
+        return
     if _state.withdrawals:
         gevent.spawn(_state.withdraw)
     if _state.asked.pid and _state.asked.no_op_pid:
@@ -238,7 +241,7 @@ def figures(environment: Any) -> dict[str, Any]:
         "name": "ruqsat", "scenario": asked.shape, "client": "locust", "connections": asked.callers, "wrong": wrong,
         "calls": _state.took["sidecar"].total(), **told["sidecar"], "no_op": told[NO_OP], "failures": failures,
         "later": _state.later,
-        "late": sorted(_state.churn.late), "withdrawn": len(_state.withdrawals),
+        "late": sorted(_state.churn.late), "withdrawn": len(_state.scheduled),
         "to_deny_ms": sorted(value * 1e3 for value in _state.churn.first_denials.values()), "rounds": _state.rounds,
         "rss_mb": resident_mb(asked.pid) if asked.pid else None, "python": platform.python_version(),
         "cores": os.cpu_count(),

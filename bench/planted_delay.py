@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from ruqsat import wiring
@@ -34,6 +35,23 @@ def plant(place: str, micros: float) -> None:
     setattr(owner, name, slower)
 
 
+def stall(millis: float) -> None:
+    """Let every fiftieth call wait, without any processor time: the tail alone can tell."""
+    inner, numbers = authzen.decode_evaluation, count(1)
+
+    def slower(*arguments: Any, **named: Any) -> Any:
+        if not next(numbers) % 50:
+            time.sleep(millis / 1e3)
+        return inner(*arguments, **named)
+
+    authzen.decode_evaluation = slower
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "stall":
+        stall(float(sys.argv.pop(2)))
+        sys.argv.pop(1)
+        run()
+        sys.exit()
     plant(sys.argv.pop(1), float(sys.argv.pop(1)))
     run()

@@ -109,6 +109,9 @@ class Written:
     def people(self) -> Iterator[Person]:
         raise NotImplementedError
 
+    def questions(self, count: int, stream: str = "") -> Iterator[Question]:
+        raise NotImplementedError
+
     def write_pack(self, folder: Path) -> None:
         """Write the pack into a folder."""
         for name, text in self.texts.items():

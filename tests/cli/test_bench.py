@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from ruqsat.cli.bench import Shape, read_target
 from ruqsat.cli.bench_questions import read_questions, requests_of
-from ruqsat.errors import SettingsError
-from tests.process.starter import Sidecar, question, run_cli, serving
+from ruqsat.cli.main import app
+from ruqsat.errors import SettingsError, StoreUnavailableError
+from tests.process.starter import Sidecar, question, serving
+
+runner = CliRunner()
 
 
 @pytest.fixture(scope="module")
@@ -20,18 +24,18 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory) -> "Sidecar":
         yield started
 
 
-def bench(sidecar: Sidecar, folder: Path, *words: str, listener: str = "json") -> tuple[int, dict]:
+def bench(sidecar: Sidecar, *words: str, listener: str = "json") -> tuple[int, dict]:
     """Run the command for a moment; return its exit code and figures."""
     given = ("--against", f"http://{sidecar.addresses[listener]}", "--seconds", "0.5", "--runs", "1", "--json")
-    done = run_cli(folder, "bench", *given, *words, timeout=60)
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
+    done = runner.invoke(app, ["bench", *given, *words])
+    assert done.stdout, done.exception
+    return done.exit_code, json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("shape", ["steady_reads", "batch", "search"])
-def test_the_demos_questions_are_answered_rightly(sidecar: Sidecar, tmp_path: Path, shape: str) -> None:
+def test_the_demos_questions_are_answered_rightly(sidecar: Sidecar, shape: str) -> None:
     """Every answer is compared; the figures are those that reports read."""
-    code, met = bench(sidecar, tmp_path, "--shape", shape, "--connections", "2")
+    code, met = bench(sidecar, "--shape", shape, "--connections", "2")
 
     assert (code, met["wrong"], met["failed"], met["unknown"]) == (0, 0, 0, 0), met
     assert met["runs"][0]["right"] > 3 and met["scenario"] == shape
@@ -44,10 +48,10 @@ def test_a_wrong_answer_is_found_and_an_unknown_one_told(sidecar: Sidecar, tmp_p
     lines = [{"request": question(), "expect": False}, {"request": question("dr_erlan")}]
     path.write_text("\n".join(map(json.dumps, lines)))
 
-    code, met = bench(sidecar, tmp_path, "--questions", str(path), "--rate", "40")
+    code, met = bench(sidecar, "--questions", str(path), "--rate", "40")
 
     assert code == 1 and met["wrong"] > 0 and met["unknown"] > 0 and met["runs"][0]["right"] == 0
-    assert bench(sidecar, tmp_path, "--questions", str(path), "--shape", "batch")[0] == 1
+    assert bench(sidecar, "--questions", str(path), "--shape", "batch")[0] == 1
 
 
 def test_a_proxys_questions_are_asked_with_tokens(sidecar: Sidecar, tmp_path: Path) -> None:
@@ -58,11 +62,11 @@ def test_a_proxys_questions_are_asked_with_tokens(sidecar: Sidecar, tmp_path: Pa
     path.write_text("\n".join(map(json.dumps, lines)))
     words = ("--questions", str(path), "--shape", "forward_auth")
 
-    code, met = bench(sidecar, tmp_path, *words, listener="auth")
+    code, met = bench(sidecar, *words, listener="auth")
     assert code == 0 and met["runs"][0]["right"] > 5, met
 
     path.write_text(json.dumps(lines[0] | {"token": "none"}))
-    code, met = bench(sidecar, tmp_path, *words, listener="auth")
+    code, met = bench(sidecar, *words, listener="auth")
     assert code == 1 and met["failed"] == len_of(met)
 
 
@@ -71,21 +75,23 @@ def len_of(met: dict) -> int:
     return sum(each[name] for each in met["runs"] for name in ("right", "wrong", "unknown", "failed"))
 
 
-def test_bursts_come_from_an_open_loop(sidecar: Sidecar, tmp_path: Path) -> None:
+def test_bursts_come_from_an_open_loop(sidecar: Sidecar) -> None:
     """Without a rate there is no burst."""
     words = ("--shape", "break_glass_burst")
-    url = f"http://{sidecar.addresses['json']}"
+    refused = runner.invoke(app, ["bench", "--against", f"http://{sidecar.addresses['json']}", *words])
 
-    assert run_cli(tmp_path, "bench", "--against", url, *words).returncode == 2
-    code, met = bench(sidecar, tmp_path, *words, "--rate", "50")
+    assert isinstance(refused.exception, SettingsError)
+    code, met = bench(sidecar, *words, "--rate", "50")
     assert code == 0 and len_of(met) == 2  # a tenth of 50 a second, for half a second
 
 
-def test_where_nobody_answers_nothing_is_measured(sidecar: Sidecar, tmp_path: Path) -> None:
-    """Exit 2, one line."""
-    for url in ("http://127.0.0.1:1", "ftp://127.0.0.1", f"unix:{tmp_path}/none"):
-        done = run_cli(tmp_path, "bench", "--against", url, "--seconds", "0.5", "--runs", "1", timeout=60)
-        assert done.returncode == 2 and done.stderr.startswith("error["), done.stderr
+def test_where_nobody_answers_nothing_is_measured(tmp_path: Path) -> None:
+    """It is said, and no figure is told."""
+    for url in ("http://127.0.0.1:1", f"unix:{tmp_path}/none"):
+        done = runner.invoke(app, ["bench", "--against", url, "--seconds", "0.5", "--runs", "1"])
+        assert isinstance(done.exception, StoreUnavailableError) and not done.stdout
+    with pytest.raises(SettingsError, match="against"):
+        read_target("ftp://127.0.0.1", [], None)
 
 
 def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:

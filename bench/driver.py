@@ -1,0 +1,247 @@
+"""
+``make bench``: precise figures of this machine into ``bench/results/*.json``, which ``bench/report.py`` tells.
+
+Closed loop by wrk, open loop (constant arrival, a latency counts from when a request was due) by the client of
+``ruqsat bench``.  The server on core 0, the client on core 1, where there are two.  Every figure: a warm-up, several
+runs, the median with all runs beside it; the no-op takes part in the same turns, for only ratios travel.  What the
+client itself took of its core stands beside: near 1 the client was measured.  wrk compares no answer, so before and
+after each of its runs the same calls are asked and compared by the other client; ``wrong`` is what these found, with
+every answer of wrk's that was not a 200.
+
+Run one part by name: ``PYTHONPATH=. .venv/bin/python bench/driver.py closed open``.
+"""
+
+import argparse
+import asyncio
+import datetime
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from bench.asking import EVALUATION, SHAPES, Asking
+from bench.clients import (
+    QUANTILES,
+    capacity,
+    compared,
+    compared_once,
+    of_open_loop,
+    of_runs,
+    on_their_cores,
+    write_script,
+    wrk,
+)
+from bench.gate import anything, asked_of
+from bench.ground import cpu_seconds, no_op_server, resident_mb, world_server
+from bench.load import locust
+from bench.micro.cost_by_rules import cost_by_rules
+from bench.open_loop import at_rate, quantile
+from bench.worlds import ClinicWorld
+from tests.ground import running_postgres, running_valkey
+
+from bench import revocation
+
+RESULTS = Path(__file__).with_name("results")
+HOSPITALS, PATIENTS = 3, 1_000
+CONNECTIONS = (1, 8, 16, 64)
+SHARES = (0.2, 0.5, 0.8)
+POPULATIONS = (1_000, 10_000, 50_000)
+
+
+def a_world(patients: int = PATIENTS) -> ClinicWorld:
+    """Return the world that is measured in, as of now."""
+    return ClinicWorld(1, HOSPITALS, patients, int(time.time() * 1e6))
+
+
+def closed(rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """Throughput and latency by connections: no-op, lossy and durable, in turns."""
+    found: dict[tuple[str, int], list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory(prefix="ruqsat-driver-") as name:
+        folder, world = Path(name), a_world()
+        calls = Asking(world).calls("steady_reads", 640, "driver")
+        script = write_script(folder / "ask.lua", calls)
+        with (
+            world_server(world, folder / "durable") as durable,
+            world_server(world, folder / "lossy", journal="lossy") as lossy,
+            no_op_server() as no_op,
+            on_their_cores(durable, lossy, no_op),
+        ):
+            servers = {"no-op": no_op, "lossy": lossy, "durable": durable}
+            for connections in CONNECTIONS:
+                for _ in range(rounds):
+                    for kind, server in servers.items():
+                        url = f"http://{server.addresses['json']}{EVALUATION}"
+                        wrong = 0 if kind == "no-op" else compared(server, calls)
+                        wrk(url, script, connections, 1)
+                        before, began = cpu_seconds(server.pid), time.perf_counter()
+                        met = wrk(url, script, connections, seconds)
+                        busy = (cpu_seconds(server.pid) - before) / (time.perf_counter() - began)
+                        wrong += 0 if kind == "no-op" else compared(server, calls)
+                        met |= {"wrong": met["wrong"] + wrong, "server_cpu": busy, "rss_mb": resident_mb(server.pid)}
+                        found.setdefault((kind, connections), []).append(met)
+    return [
+        of_runs("no-op" if kind == "no-op" else "ruqsat", "steady_reads", runs, connections=connections,
+                journal=None if kind == "no-op" else kind, client="wrk", loop="closed")
+        for (kind, connections), runs in found.items()
+    ]  # fmt: skip
+
+
+def open_loops(rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """Latency at a constant arrival rate: a share of what the durable sidecar can do, in turns with the no-op."""
+    found: dict[tuple[str, str, float], list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory(prefix="ruqsat-driver-") as name:
+        world = a_world()
+        with world_server(world, Path(name)) as sidecar, no_op_server() as no_op, on_their_cores(sidecar, no_op):
+            asking = Asking(world, sidecar.token)
+            for shape in ("steady_reads", "forward_auth"):
+                calls = asking.calls(shape, 640, "driver")
+                most = capacity(sidecar, calls)
+                for _ in range(rounds):
+                    for share in SHARES:
+                        for kind, server, asked in (
+                            ("ruqsat", sidecar, asked_of(calls)),
+                            ("no-op", no_op, cycle([anything(call) for call in calls])),
+                        ):
+                            address = server.addresses[calls[0].listener if kind == "ruqsat" else "json"]
+                            before = time.process_time()
+                            run = asyncio.run(at_rate(address, asked, share * most, seconds))
+                            met = of_open_loop(run, seconds, (time.process_time() - before) / seconds)
+                            met["rss_mb"] = resident_mb(server.pid)
+                            found.setdefault((kind, shape, share), []).append(met)
+    return [
+        of_runs(kind, shape, runs, connections=None, journal="durable" if kind == "ruqsat" else None,
+                client="ruqsat bench", loop="open", share=share)
+        for (kind, shape, share), runs in found.items()
+    ]  # fmt: skip
+
+
+def by_patients(rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """What a population costs: throughput on a warm working set of the same size, and memory with everybody read."""
+    found = []
+    for patients in POPULATIONS:
+        with tempfile.TemporaryDirectory(prefix="ruqsat-driver-") as name:
+            folder, world = Path(name), a_world(patients)
+            began = time.perf_counter()
+            with world_server(world, folder) as sidecar, on_their_cores(sidecar):
+                started, empty = time.perf_counter() - began, resident_mb(sidecar.pid)
+                calls = Asking(world).calls("steady_reads", 640, "driver")
+                script = write_script(folder / "ask.lua", calls)
+                url = f"http://{sidecar.addresses['json']}{EVALUATION}"
+                wrong, runs = compared(sidecar, calls), []
+                wrk(url, script, 16, 1)
+                for _ in range(rounds):
+                    before, count = cpu_seconds(sidecar.pid), 0.0
+                    met = wrk(url, script, 16, seconds)
+                    count = met["rps"] * max(1, round(seconds))
+                    met["cpu_us"] = (cpu_seconds(sidecar.pid) - before) / count * 1e6
+                    runs.append(met)
+                warm = resident_mb(sidecar.pid)
+                reach = min(patients, 10_000)
+                wrong += compared_once(sidecar, Asking(world).calls("steady_reads", reach, "wide"))
+                full = resident_mb(sidecar.pid)
+            record = of_runs("ruqsat", "by_patients", runs, connections=16, journal="durable", patients=patients)
+            found.append(record | {"wrong": record["wrong"] + wrong, "started_s": started, "rss_mb": full,
+                                   "rss_empty_mb": empty, "rss_warm_mb": warm, "asked_wide": reach})  # fmt: skip
+    return found
+
+
+def shapes(_: int, seconds: float) -> list[dict[str, Any]]:
+    """Every shape by Locust, which compares each answer, and withdraws consents in one of them."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="ruqsat-driver-") as name:
+        folder, world = Path(name), a_world()
+        with world_server(world, folder / "sidecar") as sidecar, no_op_server() as no_op:
+            for shape in sorted(SHAPES, key="consent_churn".__eq__):  # last: it changes what is right
+                results = folder / f"{shape}.json"
+                words = ("--headless", "--only-summary", "--loglevel", "ERROR", f"--logfile={folder / 'log'}")
+                length = 18 if shape == "break_glass_burst" else max(6, int(3 * seconds))
+                locust(world, sidecar, no_op, shape, length, f"--results={results}", "--withdrawals=2", words=words)
+                met = json.loads(results.read_text())
+                found.append(met | {"journal": "durable", "loop": "closed", "rps": met["calls"] / length, "runs": []})
+    return found
+
+
+def withdrawals(rounds: int, _: float) -> list[dict[str, Any]]:
+    """From an acknowledged withdrawal at one sidecar to the first denial of another: with hints, and without."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="ruqsat-driver-") as name:
+        Path(name).chmod(0o755)
+        with running_postgres(Path(name, "pg"), durable=True) as server, running_valkey(Path(name, "vk")) as valkey:
+            url = server.new_database()
+            asyncio.run(revocation.upgrade_database(url))
+            for what, redis in (("with hints", f"redis://127.0.0.1:{valkey.port}"), ("without hints", None)):
+                times = asyncio.run(revocation.measure(url, redis, 16 * rounds))["withdrawn, to deny"]
+                marks = {name: quantile(times, share) * 1e3 for name, share in QUANTILES.items()}
+                found.append({"name": "ruqsat", "scenario": "revocation_to_deny", "hints": what, "times_ms": times,
+                              "connections": None, "journal": None, "wrong": 0, "runs": [], **marks})  # fmt: skip
+    return found
+
+
+def rules(rounds: int, _: float) -> list[dict[str, Any]]:
+    """What one evaluation costs by the number of rules, without HTTP."""
+    return cost_by_rules(3 * rounds)
+
+
+PARTS: dict[str, Callable[[int, float], list[dict[str, Any]]]] = {
+    "closed": closed, "open": open_loops, "rules": rules, "patients": by_patients, "shapes": shapes,
+    "revocation": withdrawals,
+}  # fmt: skip
+
+
+def machine(rounds: int, seconds: float) -> dict[str, Any]:
+    """Return what the figures are of."""
+    info = Path("/proc/cpuinfo").read_text()
+    model = next((line.partition(": ")[2] for line in info.splitlines() if line.startswith("model name")), "unknown")
+    here = Path(__file__).parent
+    commit = subprocess.run(
+        ["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    tool = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout.split("\n")[0]
+    names = ("ruqsat", "uvicorn", "uvloop", "httptools", "msgspec", "pycasbin", "locust", "sqlalchemy")
+    return {
+        "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "cpu": model,
+        "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "versions": {name: version(name) for name in names}, "wrk": tool.partition("Copyright")[0].strip(),
+        "commit": commit.stdout.strip(), "load_before": round(os.getloadavg()[0], 2),
+        "rounds": rounds, "seconds": seconds, "pinned": (os.cpu_count() or 1) > 1,
+        "hospitals": HOSPITALS, "patients": PATIENTS,
+    }  # fmt: skip
+
+
+def main() -> int:
+    """Measure the parts, and write one file each."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("parts", nargs="*", choices=[[], *PARTS], help="all, if none is named")
+    words.add_argument("--rounds", type=int, default=3)
+    words.add_argument("--seconds", type=float, default=3.0)
+    words.add_argument("--results", type=Path, default=RESULTS)
+    asked = words.parse_args()
+    if shutil.which("wrk") is None:
+        print("NOT MEASURED: the driver needs wrk (Debian: apt-get install wrk)", file=sys.stderr)
+        return 2
+    asked.results.mkdir(parents=True, exist_ok=True)
+    about = machine(asked.rounds, asked.seconds)
+    wrong = 0
+    for part in asked.parts or PARTS:
+        began = time.monotonic()
+        records = PARTS[part](asked.rounds, asked.seconds)
+        about |= {"load_after": round(os.getloadavg()[0], 2)}
+        (asked.results / f"{part}.json").write_text(json.dumps({"machine": about, "records": records}, indent=1))
+        bad = int(sum(each.get("wrong", 0) for each in records))
+        wrong += bad
+        print(f"{part}: {len(records)} records in {time.monotonic() - began:.0f} s, {bad} wrong answers", flush=True)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

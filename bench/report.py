@@ -1,0 +1,231 @@
+"""
+``bench/report.md`` and its plots from the files that a run left: ``bench/results/*.json``, ``bench/peers/*/*.json``.
+
+No figure is written by hand, and none without the machine, the versions and the method above it.  A file is
+``{"machine": …, "records": […]}`` (peers: ``rows`` will do, or a bare list); a record has ``name``, ``scenario``,
+``connections``, ``journal``, ``rps``, ``p50_us`` … ``max_us``, ``rss_mb``, ``wrong`` and ``runs``, and may have more.
+
+Run: ``PYTHONPATH=. .venv/bin/python bench/report.py``
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from bench import plots
+
+HERE = Path(__file__).parent
+Record = dict[str, Any]
+CLIENT_BOUND = 0.95
+METHOD = """\
+Closed loop: wrk, one thread, keep-alive; each caller asks at once after its answer. Open loop: requests come at
+their times, answered or not, and a latency counts from when its request was due (no coordinated omission). Server
+on core 0, client on core 1, where there are two. A warm-up, then the runs named below; figures are medians,
+*spread* is (most - least) / median of the runs. The *no-op* is a route of the same server that reads the same body
+and answers as many bytes, in the same turns: **only ratios travel between machines**. *Client* is how much of its
+core the client took; from 0.95 on the client was measured, and the row is marked `*`. *Wrong* counts answers that
+differ from what `core.evaluate` says in the bench's own process, before and after each of wrk's runs, and of every
+answer in the open loop and under Locust."""
+
+
+def read(folder: Path, peers: Path) -> tuple[dict[str, list[Record]], list[Record], dict[str, Any]]:
+    """Return the records by part, those of peers, and the machine."""
+    parts: dict[str, list[Record]] = {}
+    machine: dict[str, Any] = {}
+    others: list[Record] = []
+    for path in (*sorted(folder.glob("*.json")), *sorted(peers.glob("*/*.json"))):
+        said = json.loads(path.read_text())
+        if path.stem in PARTS and path.parent == folder:
+            parts[path.stem] = said["records"]
+            machine = said["machine"] | {"at": max(said["machine"]["at"], machine.get("at", ""))}
+        else:
+            others += _of_peers(said)
+    return parts, others, machine
+
+
+def _of_peers(said: Any) -> list[Record]:
+    """Return the records of a file that another bench left: under `records` or `rows`, a bare list, or one alone."""
+    found = said.get("records", said.get("rows", [said])) if isinstance(said, dict) else said
+    return [each for each in found if isinstance(each, dict) and "scenario" in each]
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Write a table; figures to the right."""
+    heads = list(heads)
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *[[str(cell) for cell in row] for row in rows]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def count(value: float | None) -> str:
+    """Write a number of things."""
+    return "" if value is None else f"{value:,.0f}"
+
+
+def time_of(micros: float | None) -> str:
+    """Write a time."""
+    if micros is None:
+        return ""
+    return f"{micros:.0f} µs" if micros < 1_000 else f"{micros / 1e3:.2f} ms"
+
+
+def who(record: Record) -> str:
+    """Return whose row it is."""
+    journal = record.get("journal")
+    return f"{record['name']}, {journal}" if journal else str(record["name"])
+
+
+def over_no_op(record: Record, records: list[Record], what: str, *same: str) -> str:
+    """Return a figure over the no-op's of the same turns: the median of the runs' own ratios."""
+    base = next((r for r in records if r["name"] == "no-op" and all(r.get(k) == record.get(k) for k in same)), None)
+    if base is None or len(base.get("runs", ())) != len(record.get("runs", ())):
+        return ""
+    pairs = [(one, other) for one, other in zip(record["runs"], base["runs"], strict=True) if other.get(what)]
+    return f"{statistics.median(one[what] / other[what] for one, other in pairs):.2f}" if pairs else ""
+
+
+def loads(records: list[Record], first: str, key: Callable[[Record], object], what: str, *same: str) -> str:
+    """Write a table of runs under load; *what* is told over the no-op's, of runs that are the *same*."""
+    over = {"rps": "of the no-op's", "p99_us": "p99 over the no-op's"}[what]
+    heads = (first, "who", "answers/s", over, "spread", "p50", "p95", "p99", "p99.9", "max", "memory",
+             "client", "wrong")  # fmt: skip
+    rows = []
+    for each in records:
+        busy = each.get("client_cpu")
+        mark = " *" if busy is not None and (busy >= CLIENT_BOUND or each.get("client_late")) else ""
+        rows.append((
+            key(each), who(each) + mark, count(each.get("rps")), over_no_op(each, records, what, *same),
+            f"{each['spread']:.0%}" if "spread" in each else "",
+            *[time_of(each.get(name)) for name in ("p50_us", "p95_us", "p99_us", "p999_us", "max_us")],
+            f"{each['rss_mb']:.0f} MB" if each.get("rss_mb") else "", f"{busy:.2f}" if busy is not None else "",
+            count(each.get("wrong", 0)),
+        ))  # fmt: skip
+    return table(heads, rows)
+
+
+def closed(records: list[Record], _: list[Record]) -> str:
+    """Write the closed loop."""
+    rows = loads(records, "connections", lambda r: r["connections"], "rps", "connections")
+    pictures = "\n![Throughput by connections](results/throughput.svg)\n\n![Latency](results/latency.svg)\n"
+    return "## Closed loop, by connections\n\n" + rows + pictures
+
+
+def opened(records: list[Record], _: list[Record]) -> str:
+    """Write the open loop."""
+    return "## Open loop, at a share of what the client can have from the durable sidecar\n\n" + loads(
+        records, "shape, share", lambda r: f"{r['scenario']}, {r['share']:.0%}", "p99_us", "scenario", "share"
+    )
+
+
+def rules(records: list[Record], _: list[Record]) -> str:
+    """Write what an evaluation costs by rules."""
+    base = {each["world"]: each["evaluate_us"] for each in records if each["scale"] == 1}
+    rows = [(each["world"], count(each["scale"]), count(each["rules"]), f"{each['evaluate_us']:.1f} µs",
+             f"{each['evaluate_us'] / base[each['world']]:.2f} ×") for each in records]  # fmt: skip
+    return (
+        "## An evaluation, by the number of rules\n\nIn process, no HTTP: `clinic` is the shipped pack and 33 n + 5 "
+        "rules of hospitals, `shared` the like without patients. Owed: flat, at most 1.3 ×.\n\n"
+        + table(("world", "hospitals", "rules", "median", "of one hospital's"), rows)
+        + "\n![Cost by rules and patients](results/cost.svg)\n"
+    )  # fmt: skip
+
+
+def patients(records: list[Record], _: list[Record]) -> str:
+    """Write what a population costs."""
+    rows = [(count(r["patients"]), count(r["rps"]), f"{r['cpu_us']:.0f} µs", time_of(r["p99_us"]),
+             *[f"{r[name]:.0f} MB" for name in ("rss_empty_mb", "rss_warm_mb", "rss_mb")], count(r["asked_wide"]),
+             f"{r['started_s']:.0f} s", count(r["wrong"])) for r in records]  # fmt: skip
+    heads = ("patients", "answers/s", "CPU each", "p99", "memory, started", "warm", "after a wide mix",
+             "of so many calls", "import and start", "wrong")  # fmt: skip
+    return (
+        "## By the number of patients\n\nSQLite, durable, 16 connections, the same number of different calls.\n\n"
+        + (table(heads, rows) + "\n![Memory](results/memory.svg)\n")
+    )
+
+
+def shapes(records: list[Record], _: list[Record]) -> str:
+    """Write what Locust met."""
+    rows = [(r["scenario"], count(r["calls"]), count(r["wrong"]), count(r["later"]),
+             *[f"{r[name] / r['no_op'][name]:.1f} ×" if r["no_op"][name] else "" for name in ("p50_us", "p99_us")],
+             count(r["withdrawn"]) if r["withdrawn"] else "", len(r["late"]) if r["withdrawn"] else "",
+             f"{max(r['to_deny_ms']):.1f} ms" if r["to_deny_ms"] else "") for r in records]  # fmt: skip
+    heads = ("shape", "answers", "wrong", "put off", "p50 of the no-op's", "p99 of the no-op's", "withdrawn",
+             "answers that lagged", "longest to the first denial seen")  # fmt: skip
+    return (
+        "## The shapes, by Locust\n\nEvery answer is compared. Locust is the bottleneck: its rates say nothing.\n\n"
+        + (table(heads, rows))
+    )
+
+
+def revocation(records: list[Record], _: list[Record]) -> str:
+    """Write how long a withdrawn consent opened elsewhere."""
+    rows = [(r["hints"], len(r["times_ms"]), *[time_of(r[name]) for name in ("p50_us", "p95_us", "p99_us", "max_us")])
+            for r in records]  # fmt: skip
+    return (
+        "## From a withdrawal to the denial at another sidecar\n\nTwo information points on one PostgreSQL; "
+        "counted from the acknowledgement at one to the first answer of the other that reflects it.\n\n"
+        + table(("", "tries", "p50", "p95", "p99", "max"), rows)
+        + "\n![Revocation to denial](results/revocation.svg)\n"
+    )  # fmt: skip
+
+
+def peers(records: list[Record]) -> str:
+    """Write what others do on the same questions."""
+    if not records:
+        return ""
+    rows = loads(records, "scenario, connections", _asked, "rps", "scenario", "connections")
+    return "## Beside others, on this machine\n\n" + rows
+
+
+def _asked(record: Record) -> str:
+    return f"{record['scenario']}, {record.get('connections') or '-'}"
+
+
+PARTS = {
+    "closed": closed,
+    "open": opened,
+    "rules": rules,
+    "patients": patients,
+    "shapes": shapes,
+    "revocation": revocation,
+}
+
+
+def render(parts: dict[str, list[Record]], others: list[Record], machine: dict[str, Any]) -> str:
+    """Write the whole page."""
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    about = (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB; Linux {machine['kernel']}, Python "
+        f"{machine['python']}; {versions}; {machine['wrk']}. Commit `{machine['commit']}`, {machine['at']}; "
+        f"load before {machine['load_before']}, after {machine['load_after']}. {machine['rounds']} runs of "
+        f"{machine['seconds']:g} s each; {'pinned to cores' if machine['pinned'] else 'not pinned'}; a world of "
+        f"{machine['hospitals']} hospitals and {machine['patients']:,} patients where nothing else is said."
+    )
+    sections = [PARTS[name](parts[name], others) for name in PARTS if name in parts]
+    return (
+        "# What was measured\n\nWritten by `make bench` from `bench/results/*.json`; do not edit.\n\n"
+        f"{about}\n\n{METHOD}\n\n" + "\n".join([*sections, peers(others)])
+    ).rstrip() + "\n"
+
+
+def main() -> int:
+    """Read, plot, write."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--results", type=Path, default=HERE / "results")
+    words.add_argument("--peers", type=Path, default=HERE / "peers")
+    words.add_argument("--into", type=Path, default=HERE / "report.md")
+    asked = words.parse_args()
+    parts, others, machine = read(asked.results, asked.peers)
+    if not parts:
+        print(f"no results in {asked.results}: run bench/driver.py first")
+        return 2
+    drawn = plots.draw(parts, others, asked.results)
+    asked.into.write_text(render(parts, others, machine))
+    print(f"wrote {asked.into} and {len(drawn)} plots")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

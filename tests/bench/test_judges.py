@@ -1,0 +1,147 @@
+"""What the benches call right, late, slow and void; pure, and each verdict has its opposite beside it."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench.asking import JSON, LATER, SHAPES, Asking, Call, Churn, Told, is_later
+from bench.gate import asked_of, judge
+from bench.ground import cpu_seconds
+from bench.planted_delay import PLACES
+from bench.report import read, render
+from bench.worlds import ClinicWorld
+
+YES, NO = Told(True, "permitted", ("notify_subject",)), Told(False, "consent_required", ())
+CALL = Call("read: allow", "json", "POST", "/access/v1/evaluation", b"{}", JSON, YES, "p1", NO)
+OWED = {"bursts": 60, "cpu_over_no_op": 4.6, "later": 0.01, "rate": 150, "p99_over_no_op": 15, "p99_floor_ms": 20}
+MET: dict[str, Any] = {
+    "bursts": 100, "calls": 3200, "ratio": 4.0, "p99_ms": 30.0, "p99_over_no_op": 3.0, "unanswered": 0, "later": 0,
+    "wrong": {"bursts": 0, "open loop": 0, "churn": 0}, "withdrawn": 9, "churn_calls": 900,
+}  # fmt: skip
+
+
+def churn(bound: float = 0.0) -> Churn:
+    """Return a judge who knows of a withdrawal that was sent at 10 and acknowledged at 11."""
+    judge = Churn(bound)
+    judge.sent["p1"], judge.acknowledged["p1"] = 10.0, 11.0
+    return judge
+
+
+@pytest.mark.parametrize(("said", "began", "ended", "right"), [
+    (YES, 8.0, 9.9, True), (NO, 8.0, 9.9, False),     # before it was sent only the old answer can be
+    (YES, 9.0, 10.5, True), (NO, 9.0, 10.5, True),    # while it is under way both can
+    (YES, 10.9, 12.0, True), (NO, 11.1, 12.0, True),
+    (YES, 11.1, 12.0, False),                         # asked after the acknowledgement: the old one never
+    (Told(True, "permitted", ()), 10.5, 10.6, False), # nor ever a third
+])  # fmt: skip
+def test_an_answer_is_judged_by_when_it_was_asked(said: Told, began: float, ended: float, right: bool) -> None:
+    """Where the withdrawal waited until it was visible."""
+    assert churn().is_right(CALL, said, began, ended) is right
+
+
+def test_an_old_answer_may_lag_within_the_bound_only_and_is_counted() -> None:
+    """Where nobody waited: five seconds, and no longer."""
+    judge = churn(5.0)
+
+    assert judge.is_right(CALL, YES, 15.5, 15.6) and judge.late == [4.5]
+    assert not judge.is_right(CALL, YES, 16.1, 16.2)
+    assert judge.is_right(CALL, NO, 12.0, 12.25) and judge.first_denials == {"p1": 1.25}
+
+
+def test_who_withdrew_nothing_is_judged_by_the_one_right_answer() -> None:
+    """A withdrawal of somebody else excuses nothing."""
+    other = CALL._replace(patient="p2")
+
+    assert churn().is_right(other, YES, 12.0, 12.1) and not churn().is_right(other, NO, 12.0, 12.1)
+
+
+def test_to_be_put_off_is_neither_right_nor_wrong() -> None:
+    """A denial for want of facts, and 503; every other denial is an answer, and an error is none."""
+    body = b'{"decision":false,"context":{"id":"1","reason":"try_later","policy":"p","token":"t"}}'
+    assert is_later(CALL.read(200, {}, body)) and CALL.read(503, {}, b"") == LATER and is_later((403, "overloaded"))
+    assert not is_later(NO) and not is_later((403, "not_permitted")) and CALL.read(500, {}, b"") is None
+    put_off = Told(False, LATER, ())
+    assert is_later((YES, put_off), (YES, YES)) and not is_later((NO, put_off), (YES, YES))
+    assert not is_later((put_off,), (YES, YES))
+    ((_, kind_of),) = [next(asked_of([CALL]))]
+    kinds = {status: kind_of(b"HTTP/1.1 %d X\r\na: b" % status, body) for status in (200, 503, 500)}
+    assert kinds == {200: "later", 503: "later", 500: "wrong"}
+
+
+@pytest.mark.parametrize(("change", "code"), [
+    ({}, 0), ({"ratio": 4.7}, 1), ({"wrong": MET["wrong"] | {"churn": 1}}, 1), ({"unanswered": 1}, 1), ({"later": 40}, 1),
+    ({"p99_over_no_op": 16.0}, 1), ({"p99_over_no_op": 16.0, "p99_ms": 19.0}, 0), ({"bursts": 59, "ratio": None}, 2),
+    ({"withdrawn": 0}, 2),
+])  # fmt: skip
+def test_the_gate_opens_for_what_is_owed_and_for_nothing_else(change: dict[str, Any], code: int) -> None:
+    """Each figure alone shuts it; too little to judge by is no pass."""
+    missed, void = judge(MET | change, OWED)
+
+    assert (1 if missed else 2 if void else 0) == code, (missed, void)
+
+
+def test_every_place_that_a_delay_is_planted_at_is_there() -> None:
+    """A renamed function would leave the gate's own test without a plant."""
+    assert set(PLACES) >= {"decode", "facts", "evaluate", "journal", "encode"}
+    assert all(callable(getattr(owner, name)) for owner, name in PLACES.values())
+
+
+def test_processor_time_is_the_kernels_count() -> None:
+    """It grows with work, by about as much as this process says itself; idling adds little."""
+    before, own = cpu_seconds(os.getpid()), time.process_time()
+    while time.process_time() - own < 0.05:
+        pass
+    worked = cpu_seconds(os.getpid()) - before
+    assert 0.04 < worked < 1.0
+
+
+def test_every_shape_has_calls_and_their_right_answers() -> None:
+    """The same for the same stream; both permits and denials."""
+    world = ClinicWorld(1, 2, 100)
+    asking = Asking(world, lambda who, roles, org, purpose: f"{who}.{org}")
+    for shape in SHAPES:
+        withdrawn = tuple(world.withdrawals(2, 20)) if shape == "consent_churn" else ()
+        calls = asking.calls(shape, 40, "x", withdrawn)
+        assert calls == asking.calls(shape, 40, "x", withdrawn) != asking.calls(shape, 40, "y", withdrawn)
+        assert len({str(call.right) for call in calls}) > 1
+        assert any(call.after is not None and call.after != call.right for call in calls) is bool(withdrawn)
+
+
+def test_the_report_tells_machine_method_and_peers_and_every_wrong_answer(tmp_path: Path) -> None:
+    """From files alone; a peer's figures stand as they are in its file."""
+    quantiles = dict.fromkeys(("p50_us", "p95_us", "p99_us", "p999_us", "max_us"), 1500.0)
+    base = {
+        "name": "no-op",
+        "scenario": "steady_reads",
+        "connections": 16,
+        "journal": None,
+        "rps": 50_000.0,
+        "wrong": 0,
+    }
+    runs = [{"rps": 40_000.0}, {"rps": 50_000.0}, {"rps": 60_000.0}]
+    ours = base | {"name": "ruqsat", "journal": "durable", "rps": 20_000.0, "wrong": 7, "client_cpu": 0.97}
+    ours |= {"runs": [{"rps": 20_000.0}, {"rps": 20_000.0}, {"rps": 36_000.0}]} | quantiles
+    machine = {
+        "cpu": "a processor", "cores": 2, "memory_gb": 8, "kernel": "6", "python": "3.11", "versions": {"x": "1"},
+        "wrk": "wrk 4", "commit": "abc", "at": "2026", "load_before": 0, "load_after": 1, "rounds": 3, "seconds": 3.0,
+        "pinned": True, "hospitals": 3, "patients": 1000,
+    }  # fmt: skip
+    results, peer = tmp_path / "results", tmp_path / "peers" / "cerbos"
+    results.mkdir()
+    peer.mkdir(parents=True)
+    records = [base | {"runs": runs} | quantiles, ours]
+    (results / "closed.json").write_text(json.dumps({"machine": machine, "records": records}))
+    (peer / "result.json").write_text(json.dumps([ours | {"name": "cerbos", "scenario": "shared", "rps": 4_321.0}]))
+    row = ours | {"name": "cedar", "scenario": "shared", "rps": 6_789.0}
+    (results / "peers.json").write_text(json.dumps({"machine": {}, "rows": [row]}))
+
+    page = render(*read(results, tmp_path / "peers"))
+
+    assert "a processor, 2 cores" in page and "coordinated omission" in page and "Commit `abc`" in page
+    row = next(line for line in page.splitlines() if "ruqsat, durable" in line)
+    assert "| 0.50 |" in row and "1.50 ms" in row and row.endswith("| 7 |") and " * |" in row
+    for name, figure in (("cerbos", "4,321"), ("cedar", "6,789")):
+        assert figure in next(line for line in page.splitlines() if name in line)
