@@ -20,20 +20,23 @@ pytest_plugins = ["tests.ground"]
 ROOT = Path(__file__).resolve().parent.parent
 
 LONGEST = (
-    "conformance/test_guards.py", "policies/test_hostile_packs.py", "meta/test_policy_guide.py",
-    "conformance/test_over_http.py", "conformance/test_worlds.py", "proxies/test_fail_closed.py", "chaos/test_chaos.py",
-    "process/test_stop.py", "chaos/test_openapi.py", "process/test_kill9.py", "process/test_barrier.py",
-    "process/test_degraded.py", "process/test_duties.py", "casbin/test_decider.py", "process/test_under_pressure.py",
-    "process/test_policy_from_database.py", "admission/test_policy_follower.py", "chaos/test_kill9.py",
-    "wire/test_vectors.py", "wire/test_inject.py", "chaos/test_planted.py", "chaos/test_token.py",
-    "admission/test_administration_point.py", "casbin/test_compiled_enforcer.py", "journal/test_kill9.py",
-    "proxies/test_break_glass.py", "admission/test_policy_in_force.py",
+    "chaos/test_chaos.py", "proxies/test_fail_closed.py", "conformance/test_guards.py", "process/test_degraded.py",
+    "policies/test_hostile_packs.py", "process/test_barrier.py", "process/test_duties.py", "meta/test_policy_guide.py",
+    "process/test_stop.py", "conformance/test_over_http.py", "chaos/test_openapi.py", "conformance/test_worlds.py",
+    "process/test_kill9.py", "casbin/test_decider.py", "process/test_under_pressure.py",
+    "admission/test_policy_follower.py", "proxies/test_break_glass.py", "casbin/test_compiled_enforcer.py",
+    "chaos/test_kill9.py", "wire/test_vectors.py", "process/test_policy_from_database.py", "wire/test_inject.py",
+    "chaos/test_token.py", "chaos/test_planted.py", "admission/test_administration_point.py", "journal/test_kill9.py",
+    "admission/test_policy_in_force.py",
 )  # fmt: skip
-"""Files of many seconds, the longest first: begun last, one of them would keep one worker busy and the others idle."""
+"""
+Files of many seconds, which begin first: begun last, one of them would keep one worker busy and the others idle.
+Those that wait for processes and leases stand between those that compute.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files; within a file, and among the others, the order stays."""
+    """Begin with the long files; within a file, and among the others, the order stays."""
     place = {f"tests/{name}": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
 

@@ -95,12 +95,15 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 ADMITTED = TemporaryDirectory(prefix="ruqsat-admitted-")
 """Where the tests' sidecars keep the pack that the first of them admitted, so that the others start at once."""
 
+COMPARED = "0.5"
+"""Seconds of comparison with pycasbin at an admission in tests of other promises; ``tests/casbin`` compares in earnest."""
+
 
 def _environment(folder: Path, key: str, settings: dict[str, str]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("RUQSAT_")}
     ours = {
         "database_url": f"sqlite:///{folder / 'ruqsat.db'}", "journal_dir": str(folder / "journal"),
-        "policy_dir": ADMITTED.name,
+        "policy_dir": ADMITTED.name, "policy_compare_seconds": COMPARED,
         "json_listen": "127.0.0.1:0", "auth_listen": "127.0.0.1:0", "control_listen": "127.0.0.1:0",
         "token_issuer": ISSUER, "token_audience": AUDIENCE, "token_algorithm": "HS256", "token_key": key,
     } | settings  # fmt: skip

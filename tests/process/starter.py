@@ -17,7 +17,7 @@ import httpx
 
 import ruqsat
 from tests import warm
-from tests.sidecar import ADMITTED
+from tests.sidecar import ADMITTED, COMPARED
 from tests.warm import MODULE
 
 SOURCES = Path(ruqsat.__file__).parents[1]
@@ -147,6 +147,7 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
         "database_url": f"sqlite:///{folder}/ruqsat.db",
         "journal_dir": f"{folder}/journal",
         "policy_dir": ADMITTED.name,
+        "policy_compare_seconds": COMPARED,
         **{f"{name}_listen": "127.0.0.1:0" for name in LISTENERS},
     }
     return (
