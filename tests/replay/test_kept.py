@@ -28,6 +28,7 @@ from ruqsat.stores.journal_verification import verify_folder
 from ruqsat.stores.pack_file import write_pack_file
 from tests.conformance.questions import Asked
 from tests.conftest import ROOT
+from tests.process.starter import run_cli
 from tests.replay.ground import QuietDisk, journal_all
 
 CASE = PolicyCase("read", "dr_aida read o1 TREAT", "allow.consent", "consent-01")
@@ -267,6 +268,23 @@ def test_a_policy_set_that_is_not_at_hand_is_said(folder: Path, tmp_path: Path, 
     assert run(folder, "--policies", tmp_path / "other.pack", "--strict").exit_code == 1
     assert run(folder, "--policies", ROOT, "--strict").exit_code == 0
     assert run(folder, "--policies", tmp_path / "nowhere").exit_code != 0
+
+
+def test_a_policy_set_is_found_among_the_releases_of_a_database(folder: Path, tmp_path: Path) -> None:
+    """Where it was released, though no pack lies on this disk; a database that never had it is no help."""
+    urls = [f"sqlite:///{tmp_path / name}" for name in ("released.db", "empty.db")]
+    shared = {"policy_source": "database", "policy_compare_seconds": "0.5"}
+    published = run_cli(
+        tmp_path, "policy", "publish", str(ROOT), "--author", "aida", "--reason", "first", timeout=120,
+        database_url=urls[0], **shared,
+    )  # fmt: skip
+    assert published.returncode == 0, published.stdout + published.stderr
+
+    result, other = (run(folder, "--database", url, "--strict") for url in urls)
+
+    assert (result.exit_code, result.output) == (0, "2 decisions made again, with the same answer\n")
+    assert other.exit_code != 0
+    assert "made again, with" not in other.output.replace("0 decisions made again, with", "")
 
 
 def test_a_difference_is_shown_with_both_answers(folder: Path) -> None:
