@@ -10,11 +10,13 @@ from pathlib import Path
 
 from ruqsat.core.pack import digest_of
 from ruqsat.core.policy_release import Step, open_pack
-from ruqsat.errors import PolicyError
+from ruqsat.errors import PolicyError, SettingsError
 from ruqsat.stores.pack_file import read_pack_file
 from ruqsat.stores.policy_folder import load_texts
 from ruqsat.stores.policy_store import PolicyStore
 from ruqsat.stores.sql import SqlStore
+from ruqsat.stores.sql_database import is_postgres
+from ruqsat.stores.sqlite_file import parse_url
 
 Texts = dict[str, bytes]
 
@@ -60,8 +62,11 @@ async def find_released(url: str, beginning: str) -> Texts | None:
 
     Raises:
         PolicyError: what is kept there is not what was released.
+        SettingsError: *url* names no database that is there; none is made for want of one.
         StoreUnavailableError: the database does not answer.
     """
+    if not is_postgres(url) and not parse_url(url).is_file():
+        raise SettingsError("there is no such database file, expected the one that packs were released to")
     store = await SqlStore.open(url, read_timeout_seconds=30)
     try:
         kept = PolicyStore(store)
