@@ -119,10 +119,13 @@ class Asking:
 
     Args:
         token_of: Makes tokens for the forward-auth listener; without it that shape cannot be asked.
+        in_a_batch: So many questions a call of the shape ``batch``.
     """
 
-    def __init__(self, world: ClinicWorld, token_of: TokenOf | None = None) -> None:
-        self.world, self._token = world, token_of and cache(token_of)
+    def __init__(
+        self, world: ClinicWorld, token_of: TokenOf | None = None, *, in_a_batch: int = IN_A_BATCH
+    ) -> None:  # fmt: skip
+        self.world, self._token, self._in_a_batch = world, token_of and cache(token_of), in_a_batch
         self._apart: frozenset[str] = frozenset()
 
     def calls(
@@ -172,10 +175,10 @@ class Asking:
         return self._single(world.emergency(chance) if chance.random() < 0.8 else world.everyday(chance))
 
     def _batch(self, chance: Random, _: tuple[Withdrawal, ...]) -> Call:
-        questions = [self.world.question(chance) for _ in range(IN_A_BATCH)]
+        questions = [self.world.question(chance) for _ in range(self._in_a_batch)]
         body = b'{"evaluations":[' + b",".join(each.body for each in questions) + b"]}"
         right = tuple(self._told(self.world.right(each)) for each in questions)
-        return Call(f"batch of {IN_A_BATCH}", "json", "POST", EVALUATIONS, body, JSON, right)
+        return Call(f"batch of {len(questions)}", "json", "POST", EVALUATIONS, body, JSON, right)
 
     def _search(self, chance: Random, _: tuple[Withdrawal, ...]) -> Call:
         question, world = self.world.question(chance), self.world

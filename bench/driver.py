@@ -28,7 +28,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from bench.asking import EVALUATION, SHAPES, Asking
+from bench.asking import EVALUATION, EVALUATIONS, SHAPES, Asking
 from bench.clients import (
     QUANTILES,
     capacity,
@@ -43,6 +43,7 @@ from bench.clients import (
 from bench.gate import anything, asked_of
 from bench.ground import cpu_seconds, no_op_server, resident_mb, world_server
 from bench.load import locust
+from bench.micro.copies import copies
 from bench.micro.cost_by_rules import cost_by_rules
 from bench.open_loop import at_rate, quantile
 from bench.worlds import ClinicWorld
@@ -170,8 +171,32 @@ def shapes(_: int, seconds: float) -> list[dict[str, Any]]:
     return found
 
 
+def batches(rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """Evaluations a second asked one by one, and a hundred a call, in turns."""
+    found: dict[int, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory(prefix="ruqsat-driver-") as name:
+        folder, world = Path(name), a_world()
+        asked = {
+            1: (EVALUATION, Asking(world).calls("steady_reads", 640, "driver")),
+            100: (EVALUATIONS, Asking(world, in_a_batch=100).calls("batch", 64, "driver")),
+        }
+        with world_server(world, folder / "sidecar") as sidecar, on_their_cores(sidecar):
+            for _ in range(rounds):
+                for size, (path, calls) in asked.items():
+                    url, script = f"http://{sidecar.addresses['json']}{path}", write_script(folder / f"{size}", calls)
+                    wrong = compared(sidecar, calls)
+                    wrk(url, script, 16, 1)
+                    met = wrk(url, script, 16, seconds)
+                    met |= {"wrong": met["wrong"] + wrong, "evaluations": met["rps"] * size}
+                    found.setdefault(size, []).append(met)
+    return [
+        of_runs("ruqsat", "batch", runs, connections=16, journal="durable", client="wrk", loop="closed", size=size)
+        for size, runs in found.items()
+    ]  # fmt: skip
+
+
 def withdrawals(rounds: int, _: float) -> list[dict[str, Any]]:
-    """From an acknowledged withdrawal at one sidecar to the first denial of another: with hints, and without."""
+    """From an acknowledged change at one sidecar to the first answer of another by it: with hints, and without."""
     found = []
     with tempfile.TemporaryDirectory(prefix="ruqsat-driver-") as name:
         Path(name).chmod(0o755)
@@ -179,10 +204,10 @@ def withdrawals(rounds: int, _: float) -> list[dict[str, Any]]:
             url = server.new_database()
             asyncio.run(revocation.upgrade_database(url))
             for what, redis in (("with hints", f"redis://127.0.0.1:{valkey.port}"), ("without hints", None)):
-                times = asyncio.run(revocation.measure(url, redis, 16 * rounds))["withdrawn, to deny"]
-                marks = {name: quantile(times, share) * 1e3 for name, share in QUANTILES.items()}
-                found.append({"name": "ruqsat", "scenario": "revocation_to_deny", "hints": what, "times_ms": times,
-                              "connections": None, "journal": None, "wrong": 0, "runs": [], **marks})  # fmt: skip
+                for change, times in asyncio.run(revocation.measure(url, redis, 32 * rounds)).items():
+                    marks = {name: quantile(times, share) * 1e3 for name, share in QUANTILES.items()}
+                    found.append({"name": "ruqsat", "scenario": change, "hints": what, "times_ms": times,
+                                  "connections": None, "journal": None, "wrong": 0, "runs": [], **marks})  # fmt: skip
     return found
 
 
@@ -192,8 +217,8 @@ def rules(rounds: int, _: float) -> list[dict[str, Any]]:
 
 
 PARTS: dict[str, Callable[[int, float], list[dict[str, Any]]]] = {
-    "closed": closed, "open": open_loops, "rules": rules, "patients": by_patients, "shapes": shapes,
-    "revocation": withdrawals,
+    "closed": closed, "open": open_loops, "batch": batches, "rules": rules, "patients": by_patients,
+    "copies": copies, "shapes": shapes, "revocation": withdrawals,
 }  # fmt: skip
 
 

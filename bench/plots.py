@@ -111,6 +111,8 @@ def _memory(figure: Any, parts: dict[str, list[Record]], others: list[Record]) -
 def _revocation(figure: Any, parts: dict[str, list[Record]], _: list[Record]) -> None:
     axes = figure.axes[0]
     for each in parts["revocation"]:
+        if each["scenario"] != "withdrawn, to deny":
+            continue
         times = sorted(max(0.01, value) for value in each["times_ms"])
         axes.step(times, [(n + 1) / len(times) for n in range(len(times))], where="post", label=each["hints"])
     axes.set(

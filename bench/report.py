@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from bench.micro.copies import round_trips
+
 from bench import plots
 
 HERE = Path(__file__).parent
@@ -159,12 +161,33 @@ def shapes(records: list[Record], _: list[Record]) -> str:
     )
 
 
-def revocation(records: list[Record], _: list[Record]) -> str:
-    """Write how long a withdrawn consent opened elsewhere."""
-    rows = [(r["hints"], len(r["times_ms"]), *[time_of(r[name]) for name in ("p50_us", "p95_us", "p99_us", "max_us")])
+def batches(records: list[Record], _: list[Record]) -> str:
+    """Write what a hundred questions a call cost against a hundred calls."""
+    single = next(each for each in records if each["size"] == 1)
+    rows = [(r["size"], count(r["rps"]), count(r["evaluations"]), f"{r['evaluations'] / single['evaluations']:.1f} ×",
+             time_of(r["p50_us"]), time_of(r["p99_us"]), f"{r['client_cpu']:.2f}", count(r["wrong"]))
             for r in records]  # fmt: skip
+    heads = ("questions a call", "calls/s", "evaluations/s", "of single ones", "p50", "p99", "client", "wrong")
+    return "## Batches\n\nDurable, 16 connections, in turns. Owed: 5 × for 100 a call.\n\n" + table(heads, rows)
+
+
+def shared(records: list[Record], _: list[Record]) -> str:
+    """Write what facts from the shared copy cost."""
+    rows = [(r["kind"], r["readings"], time_of(r["p50_us"]), time_of(r["p99_us"])) for r in records]
     return (
-        "## From a withdrawal to the denial at another sidecar\n\nTwo information points on one PostgreSQL; "
+        "## Facts, by where they come from\n\nTwo information points on one PostgreSQL and one Valkey; a round trip is "
+        "a PING on a connection like theirs.\nThe shared copy over memory: "
+        f"{round_trips(records):.2f} round trips. Owed: 2.\n\n" + table(("from", "readings", "p50", "p99"), rows)
+    )
+
+
+def revocation(records: list[Record], _: list[Record]) -> str:
+    """Write how long a changed consent was not yet seen elsewhere."""
+    rows = [(f"{r['scenario']}, {r['hints']}", len(r["times_ms"]),
+             *[time_of(r[name]) for name in ("p50_us", "p95_us", "p99_us", "max_us")]) for r in records]  # fmt: skip
+    return (
+        "## From a withdrawal or a grant to the answer by it at another sidecar\n\nTwo information points on one "
+        "PostgreSQL; "
         "counted from the acknowledgement at one to the first answer of the other that reflects it.\n\n"
         + table(("", "tries", "p50", "p95", "p99", "max"), rows)
         + "\n![Revocation to denial](results/revocation.svg)\n"
@@ -186,8 +209,10 @@ def _asked(record: Record) -> str:
 PARTS = {
     "closed": closed,
     "open": opened,
+    "batch": batches,
     "rules": rules,
     "patients": patients,
+    "copies": shared,
     "shapes": shapes,
     "revocation": revocation,
 }
