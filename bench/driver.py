@@ -172,8 +172,8 @@ def shapes(_: int, seconds: float) -> list[dict[str, Any]]:
 
 
 def batches(rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """Evaluations a second asked one by one, and a hundred a call, in turns."""
-    found: dict[int, list[dict[str, float]]] = {}
+    """Evaluations a second asked one by one, and a hundred a call, in turns: by one caller, and by sixteen."""
+    found: dict[tuple[int, int], list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="ruqsat-driver-") as name:
         folder, world = Path(name), a_world()
         asked = {
@@ -181,17 +181,20 @@ def batches(rounds: int, seconds: float) -> list[dict[str, Any]]:
             100: (EVALUATIONS, Asking(world, in_a_batch=100).calls("batch", 64, "driver")),
         }
         with world_server(world, folder / "sidecar") as sidecar, on_their_cores(sidecar):
-            for _ in range(rounds):
-                for size, (path, calls) in asked.items():
-                    url, script = f"http://{sidecar.addresses['json']}{path}", write_script(folder / f"{size}", calls)
-                    wrong = compared(sidecar, calls)
-                    wrk(url, script, 16, 1)
-                    met = wrk(url, script, 16, seconds)
-                    met |= {"wrong": met["wrong"] + wrong, "evaluations": met["rps"] * size}
-                    found.setdefault(size, []).append(met)
+            for connections in (1, 16):
+                for _ in range(rounds):
+                    for size, (path, calls) in asked.items():
+                        url = f"http://{sidecar.addresses['json']}{path}"
+                        script = write_script(folder / f"{size}", calls)
+                        wrong = compared(sidecar, calls)
+                        wrk(url, script, connections, 1)
+                        met = wrk(url, script, connections, seconds)
+                        met |= {"wrong": met["wrong"] + wrong, "evaluations": met["rps"] * size}
+                        found.setdefault((connections, size), []).append(met)
     return [
-        of_runs("ruqsat", "batch", runs, connections=16, journal="durable", client="wrk", loop="closed", size=size)
-        for size, runs in found.items()
+        of_runs("ruqsat", "batch", runs, connections=connections, journal="durable", client="wrk", loop="closed",
+                size=size)
+        for (connections, size), runs in found.items()
     ]  # fmt: skip
 
 

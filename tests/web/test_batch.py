@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -216,9 +216,10 @@ class Holding:
         self.gone = gone
         self.taken: list[str] = []
 
-    async def decide(self, request: EvaluationRequest, *_: Any) -> Answer:
+    async def decide_all(self, requests: Sequence[EvaluationRequest], *_: Any) -> list[Answer | BaseException]:
         """Allow."""
-        return Answer(request.resource.id, Decision(True, "allow.consent", "consent"), "permitted", (), "p", "t")
+        allow = Decision(True, "allow.consent", "consent")
+        return [Answer(each.resource.id, allow, "permitted", (), "p", "t") for each in requests]
 
     def may_send(self, request: EvaluationRequest, answer: Answer) -> bool:
         """Tell whether it holds at the end."""

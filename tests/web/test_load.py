@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -44,6 +44,10 @@ class Slow:
         if self.fails:
             raise RuntimeError("x")
         return Answer("d-1", ALLOW, "permitted", (), "p", "t")
+
+    async def decide_all(self, requests: Sequence[EvaluationRequest], *_: Any) -> list[Answer | BaseException]:
+        """Wait, then allow or fail all."""
+        return await asyncio.gather(*[self.decide() for _ in requests], return_exceptions=True)
 
     def may_send(self, *_: Any) -> bool:
         """Whatever was decided holds."""

@@ -9,7 +9,7 @@ on stable storage.  Every other event is a denial with a reason.
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from itertools import count
 from typing import NamedTuple, Protocol
@@ -135,6 +135,24 @@ class Evaluated(NamedTuple):
     now: Now
 
 
+class Begun(NamedTuple):
+    """
+    A decision whose entry is on its way to stable storage.
+
+    Attributes:
+        written: Done once the entry lasts; fails if it cannot be made to.
+        asked: The set whose routes read the request, if any did; ``ruled`` is the one that decided.
+        began: When, in seconds of the performance counter.
+    """
+
+    answer: Answer
+    facts: Facts | None
+    written: Awaitable[None]
+    asked: PolicySet | None
+    ruled: PolicySet
+    began: float
+
+
 class Weighed(Struct, frozen=True):
     """A decision that was not answered; ``is_usable`` tells whether the facts that it rests on still hold."""
 
@@ -235,19 +253,85 @@ class DecisionPoint:
         Raises:
             RequestError: the request carries a consistency token that was not issued here.
         """
-        began, asked = time.perf_counter(), policy_set
-        policy_set, now = policy_set or self.policy_set, self._clock.now()
-        subject, patient, beside = request.subject.id, _patient_of(request), NOTHING
-        facts = whole = self._information.facts_now(subject, patient)
+        begun = self._begin_from_memory(request, origin, policy_set)
+        if begun is None:
+            return await self._decide_from_store(request, origin, policy_set)
+        return await self._end(request, origin, begun)
+
+    async def decide_all(
+        self, requests: Sequence[EvaluationRequest], origin: Origin, policy_set: PolicySet
+    ) -> list[Answer | BaseException]:
+        """
+        Decide several requests, each as ``decide`` would, and in its place what that would raise.
+
+        Those whose facts are in memory are begun one after the other and share the wait for the journal.
+        """
+
+        def begin(request: EvaluationRequest) -> Begun | Exception | None:
+            try:
+                return self._begin_from_memory(request, origin, policy_set)
+            except Exception as error:  # noqa: BLE001 - of one question; the others get their answers
+                return error
+
+        begun = [begin(request) for request in requests]
+        others = [request for request, each in zip(requests, begun, strict=True) if each is None]
+        reading = asyncio.gather(
+            *[self._decide_from_store(request, origin, policy_set) for request in others], return_exceptions=True
+        )
+        found: list[Answer | BaseException | None] = []
+        try:
+            for request, each in zip(requests, begun, strict=True):
+                found.append(await self._ended(request, origin, each) if isinstance(each, Begun) else each)
+            read = iter(await reading)
+        finally:
+            reading.cancel()
+        return [next(read) if each is None else each for each in found]
+
+    async def _ended(self, request: EvaluationRequest, origin: Origin, begun: Begun) -> Answer | Exception:
+        try:
+            return await self._end(request, origin, begun)
+        except Exception as error:  # noqa: BLE001 - as above
+            return error
+
+    def _begin_from_memory(
+        self, request: EvaluationRequest, origin: Origin, asked: PolicySet | None
+    ) -> Begun | None:  # fmt: skip
+        """Decide by facts in memory and hand the entry over, without waiting; None where the store must be asked."""
+        began, policy_set, now = time.perf_counter(), asked or self.policy_set, self._clock.now()
+        facts = self._information.facts_now(request.subject.id, _patient_of(request))
         if facts is None or request.resource.type in policy_set.vocabulary.types or _asks_for_more(request):
-            decision, facts, beside, whole, now = await self._evaluate(policy_set, request, origin)
-        else:
-            decision = self._decide(policy_set, request, facts, now, _capabilities(request, origin))
+            return None
+        decision = self._decide(policy_set, request, facts, now, _capabilities(request, origin))
+        evaluated = Evaluated(decision, facts, NOTHING, facts, now)
+        return self._handed_over(request, origin, asked, policy_set, evaluated, began)
+
+    async def _decide_from_store(
+        self, request: EvaluationRequest, origin: Origin, asked: PolicySet | None
+    ) -> Answer:  # fmt: skip
+        began, policy_set = time.perf_counter(), asked or self.policy_set
+        evaluated = await self._evaluate(policy_set, request, origin)
+        begun = self._handed_over(request, origin, asked, policy_set, evaluated, began)
+        return await self._end(request, origin, begun)
+
+    def _handed_over(
+        self, request: EvaluationRequest, origin: Origin, asked: PolicySet | None, policy_set: PolicySet,
+        evaluated: Evaluated, began: float,
+    ) -> Begun:  # fmt: skip
+        decision, facts, beside, whole, now = evaluated
         answer = self._answer(decision, policy_set, None, facts, beside)
         if self._untold is not None:
             self._tell(self._untold)
         try:
-            await self._append("decision", answer, request, origin, facts, now, whole)
+            written = self._append("decision", answer, request, origin, facts, now, whole)
+        except JournalError as error:
+            written = _refused(error)
+        return Begun(answer, facts, written, asked, policy_set, began)
+
+    async def _end(self, request: EvaluationRequest, origin: Origin, begun: Begun) -> Answer:
+        """Wait until the entry lasts, and return what may be sent then."""
+        answer, facts, written, asked, policy_set, began = begun
+        try:
+            await written
             # The last test before a permit is sent: nothing changed while its entry was written, and the lease holds.
             if not self.may_send(request, answer):
                 answer = await self._again(asked, request, origin, answer)
@@ -525,6 +609,10 @@ class DecisionPoint:
             return False
         basis = answer.rests_on[0].vocabulary.bases.get(answer.decision.basis)
         return basis is not None and basis.in_reserve
+
+
+async def _refused(error: JournalError) -> None:
+    raise error
 
 
 def _capabilities(request: EvaluationRequest, origin: Origin) -> frozenset[str]:

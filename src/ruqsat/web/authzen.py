@@ -17,7 +17,7 @@ import msgspec
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError
-from ruqsat.service.decision_point import Origin
+from ruqsat.service.decision_point import Answer, Origin
 from ruqsat.service.search import Search, SearchRefusedError, Target
 from ruqsat.web.batch import MAX_BATCH_BYTES, answer_batch, read_batch
 from ruqsat.web.batch import Decides as BatchDecides
@@ -49,6 +49,10 @@ class Decides(BatchDecides, Protocol):
     """The decision point, as this listener needs it."""
 
     policy_set: PolicySet
+
+    async def decide(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet) -> Answer:
+        """Decide one question."""
+        ...
 
 
 class AuthZen:

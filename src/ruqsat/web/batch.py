@@ -6,9 +6,8 @@ never field by field.  A question that cannot be read is answered by an error in
 its own place, which is no permit.
 """
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -19,7 +18,14 @@ from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.stated import entity_types
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
-from ruqsat.web.wire import decode_evaluation, encode_answer, refuse_repeated_members, refuse_unprintable, sentence_of
+from ruqsat.web.wire import (
+    decode_evaluation,
+    decoder_of,
+    encode_answer,
+    refuse_repeated_members,
+    refuse_unprintable,
+    sentence_of,
+)  # fmt: skip
 
 MAX_BATCH_BYTES = 1024 * 1024
 MAX_BATCH = 1000
@@ -27,8 +33,8 @@ AT_ONCE = 50
 """So many questions are decided together; between one lot and the next others have their turn."""
 
 Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
-DecideOne = Callable[[EvaluationRequest], Awaitable[Answer]]
 Question = EvaluationRequest | RequestError
+Found = Answer | BaseException
 
 _log = logging.getLogger("ruqsat.json")
 
@@ -99,7 +105,7 @@ def read_entities(said: Said, kind: type[EvaluationRequest]) -> dict[str, Any]:
         raw = getattr(said, name)
         if raw is not UNSET:
             try:
-                found[name] = msgspec.json.decode(raw, type=wanted)
+                found[name] = decoder_of(wanted)(raw)
             except msgspec.ValidationError as error:
                 raise RequestError(f"`{name}`: {sentence_of(error)}") from None
     return found
@@ -107,6 +113,8 @@ def read_entities(said: Said, kind: type[EvaluationRequest]) -> dict[str, Any]:
 
 def _question(raw: Raw, of_all: dict[str, Any], kind: type[EvaluationRequest]) -> Question:
     try:
+        if not of_all and (whole := _whole(raw, kind)) is not None:
+            return whole
         entities = of_all | read_entities(_decode_said(raw), kind)
         missing = [name for name in ("subject", "action", "resource") if name not in entities]
         if missing:
@@ -120,11 +128,24 @@ def _question(raw: Raw, of_all: dict[str, Any], kind: type[EvaluationRequest]) -
     return request
 
 
+def _whole(raw: Raw, kind: type[EvaluationRequest]) -> EvaluationRequest | None:
+    """Read a question that says everything itself in one go; None where the longer way must say what is wrong."""
+    try:
+        request: EvaluationRequest = decoder_of(kind)(raw)
+    except msgspec.ValidationError:
+        return None
+    if b"\\" in bytes(raw):
+        refuse_unprintable(request)
+    return request
+
+
 class Decides(Protocol):
     """What a batch needs of the decision point."""
 
-    async def decide(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet) -> Answer:
-        """Decide one question."""
+    async def decide_all(
+        self, requests: Sequence[EvaluationRequest], origin: Origin, policy_set: PolicySet
+    ) -> list[Found]:
+        """Decide questions, each by itself; what went wrong with one stands in its place."""
         ...
 
     def may_send(self, request: EvaluationRequest, answer: Answer) -> bool:
@@ -144,10 +165,7 @@ async def answer_batch(batch: Batch, point: Decides, origin: Origin, policy_set:
     wait: what has been taken away meanwhile is denied, as to whoever asks it alone now.
     """
 
-    def decide(question: EvaluationRequest) -> Awaitable[Answer]:
-        return point.decide(question, origin, policy_set)
-
-    answers = [each async for each in _answers(batch, decide)]
+    answers = [each async for each in _answers(batch, point, origin, policy_set)]
     while gone := _gone(batch, answers, point):
         for number, question, answer in gone:
             answers[number] = await point.take_back(question, origin, answer)
@@ -156,9 +174,7 @@ async def answer_batch(batch: Batch, point: Decides, origin: Origin, policy_set:
     return b'{"evaluations":[' + b",".join(said) + b"]}"
 
 
-def _gone(
-    batch: Batch, answers: Sequence[Answer | Exception], point: Decides
-) -> list[tuple[int, EvaluationRequest, Answer]]:
+def _gone(batch: Batch, answers: Sequence[Found], point: Decides) -> list[tuple[int, EvaluationRequest, Answer]]:
     """Return the permits that may not be sent any more."""
     return [
         (number, question, answer)
@@ -168,43 +184,38 @@ def _gone(
     ]  # fmt: skip
 
 
-def _ends(semantic: Semantic, answer: Answer | Exception) -> bool:
+def _ends(semantic: Semantic, answer: Found) -> bool:
     allowed = isinstance(answer, Answer) and answer.decision.allowed
     return semantic == ("permit_on_first_permit" if allowed else "deny_on_first_deny")
 
 
-def _as_far_as_asked(semantic: Semantic, answers: Sequence[Answer | Exception]) -> Sequence[Answer | Exception]:
+def _as_far_as_asked(semantic: Semantic, answers: Sequence[Found]) -> Sequence[Found]:
     last = next((number for number, each in enumerate(answers) if _ends(semantic, each)), len(answers))
     return answers[: last + 1]
 
 
-async def _answers(batch: Batch, decide: DecideOne) -> AsyncIterator[Answer | Exception]:
+async def _answers(
+    batch: Batch, point: Decides, origin: Origin, policy_set: PolicySet
+) -> AsyncIterator[Found]:  # fmt: skip
     at_once = AT_ONCE if batch.semantic == "execute_all" else 1
     for first in range(0, len(batch.questions), at_once):
         lot = batch.questions[first : first + at_once]
-        for answer in await _decided(lot, decide):
+        readable = [each for each in lot if isinstance(each, EvaluationRequest)]
+        decided = iter(await point.decide_all(readable, origin, policy_set))
+        for question in lot:
+            answer = _told(next(decided)) if isinstance(question, EvaluationRequest) else question
             yield answer
             if _ends(batch.semantic, answer):
                 return
 
 
-async def _decided(lot: Sequence[Question], decide: DecideOne) -> list[Answer | Exception]:
-    found = await asyncio.gather(*map(_one, lot, [decide] * len(lot)))
-    return list(found)
+def _told(found: Found) -> Found:
+    """Whatever went wrong with one question, the others get their answers; the log tells what it was."""
+    if not isinstance(found, Answer | RequestError):
+        _log.error("evaluation_failed", exc_info=found)
+    return found
 
 
-async def _one(question: Question, decide: DecideOne) -> Answer | Exception:
-    if isinstance(question, RequestError):
-        return question
-    try:
-        return await decide(question)
-    except RequestError as error:
-        return error
-    except Exception as error:  # noqa: BLE001 - whatever went wrong with one question, the others get their answers
-        _log.exception("evaluation_failed")
-        return error
-
-
-def _error(error: Exception) -> bytes:
+def _error(error: BaseException) -> bytes:
     status, message = (400, str(error)) if isinstance(error, RequestError) else (500, "the decision point failed")
     return msgspec.json.encode({"decision": False, "context": {"error": {"status": status, "message": message}}})

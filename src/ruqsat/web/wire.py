@@ -52,8 +52,9 @@ class EvaluationResponse(Struct, frozen=True):
 _decode_answer = msgspec.json.Decoder(EvaluationResponse).decode
 
 
-@lru_cache(maxsize=64)
-def _decoder_of(kind: type[EvaluationRequest]) -> Callable[[bytes], EvaluationRequest]:
+@lru_cache(maxsize=256)
+def decoder_of(kind: Any) -> Callable[[bytes], Any]:
+    """Return what reads JSON as *kind*, made once."""
     return msgspec.json.Decoder(kind).decode
 
 
@@ -65,7 +66,7 @@ def decode_evaluation(body: bytes, kind: type[EvaluationRequest] = EvaluationReq
         RequestError: with a sentence and the path of the first wrong field; it never repeats a value.
     """
     try:
-        request = _decode(body) if kind is EvaluationRequest else _decoder_of(kind)(body)
+        request = _decode(body) if kind is EvaluationRequest else decoder_of(kind)(body)
     except msgspec.ValidationError as error:
         raise RequestError(sentence_of(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
