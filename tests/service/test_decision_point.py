@@ -16,7 +16,7 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.sampling import NOON
 from ruqsat.core.world import World
-from ruqsat.errors import JournalError, StoreUnavailableError
+from ruqsat.errors import JournalError, RequestError, StoreUnavailableError
 from ruqsat.service.decision_point import Answer, DecisionPoint, Origin
 from ruqsat.service.entries import SignedBy
 from ruqsat.service.freshness import Freshness
@@ -160,6 +160,60 @@ def test_no_allow_is_returned_before_its_entry_is_durable(policy_set: PolicySet,
         return answered_early
 
     assert asyncio.run(story()) is early
+
+
+class Partly(Known):
+    """An information point that has only some patients in memory, and must read the store for the others."""
+
+    def facts_now(self, subject: str | None, patient: str | None) -> Facts | None:
+        """Return the facts, unless somebody else than dr_aida asks; ``broken`` breaks."""
+        if subject == "broken":
+            raise OSError("x")
+        return self.facts if subject == "dr_aida" else None
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["product", "planted: answers early"])
+def test_several_are_decided_as_each_alone_and_none_before_its_entry(
+    policy_set: PolicySet, asked: Any, early: bool
+) -> None:
+    """From memory and from the store, in their order; what goes wrong with one stands in its place."""
+    request, facts = asked
+    token = msgspec.structs.replace(request.context, consistency_token="no-token")
+    subjects = [msgspec.structs.replace(request.subject, id=name) for name in ("dr_aida", "other", "broken")]
+    questions = [
+        *(msgspec.structs.replace(request, subject=subject) for subject in subjects),
+        msgspec.structs.replace(request, context=token), request,
+    ]  # fmt: skip
+
+    async def story() -> tuple[bool, list[Answer | BaseException]]:
+        journal = Paper(held=not early)
+        work = asyncio.create_task(point(policy_set, Partly(facts), journal).decide_all(questions, ORIGIN, policy_set))
+        await asyncio.sleep(0.01)
+        answered = work.done()
+        for future in journal.waiting:
+            future.set_result(None)
+        found = await work
+        assert len(journal.entries) == 3
+        return answered, found
+
+    answered, found = asyncio.run(story())
+
+    assert answered is early
+    assert [type(each) for each in found] == [Answer, Answer, OSError, RequestError, Answer]
+    told = [each.decision.reason for each in found if isinstance(each, Answer)]
+    assert told == ["allow.consent", "allow.consent", "allow.consent"]
+
+
+def test_several_are_denied_where_the_journal_fails_or_facts_change_meanwhile(
+    policy_set: PolicySet, asked: Any
+) -> None:
+    """As each alone would be; all others with it, for they rest on the same."""
+    failing, changed = Paper(JournalError("full")), Known(asked[1], unusable=1_000)
+    for known, journal, reason in ((Known(asked[1]), failing, "deny.audit_unavailable"), (changed, Paper(), None)):
+        found = asyncio.run(point(policy_set, known, journal).decide_all([asked[0]] * 3, ORIGIN, policy_set))
+        for each in found:
+            assert isinstance(each, Answer) and not each.decision.allowed
+            assert reason is None or each.decision.reason == reason
 
 
 def test_a_journal_that_fails_turns_an_allow_into_a_denial(policy_set: PolicySet, asked: Any) -> None:
