@@ -7,6 +7,7 @@ the server's own disk: otherwise the client, not the server, was measured.  Need
 prints ratios, for only they travel.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -91,6 +92,7 @@ def core_times(core: int) -> list[int]:
 
 def main() -> int:
     """Measure, print, and return 1 if a floor is missed, 2 if the run is void."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     if shutil.which("wrk") is None or (os.cpu_count() or 1) < 2:
         print("bench-quick needs wrk (Debian: apt-get install wrk) and two cores", file=sys.stderr)
         return 2
