@@ -123,7 +123,10 @@ def is_held(properties: ResourceProperties | None, record: str, patients: Collec
     if properties is None:
         return False
     stated, on_file = labels_of(properties, record, patients)
-    return HOLD in on_file or any(HOLD in labels for labels in stated if labels)
+    for labels in stated:
+        if labels and HOLD in labels:
+            return True
+    return HOLD in on_file
 
 
 def labels_of(
