@@ -82,11 +82,7 @@ ARGUED: dict[str, tuple[str, ...]] = {
         "case.ResourceView.__init__: without `patient.records`",
         "case._narrower: without `said == known`",
         "circumstances._about_records: never `if not (records or authors or encounters or data_from or data_until)`",
-        "consent.consent_answer: never `if len(documents) > MANY`",
-        "consent.consent_answer: `len(documents) > MANY` with `>=`",
-        "consent.consent_answer: never `if _names_others(document.root, case.sub)`",
-        "consent.consent_answer: always `if _names_others(document.root, case.sub)`",
-        "consent.consent_answer: never `if any((_weigh(document, patient, case, cover, switches)[0] == 'permit' for document in near))`",
+        "consent.consent_answer: never `if cover.asks_names and _names_others(document.root, sub)`",
         "consent._names_others: without `grantee.org is None or grantee.org == sub.org`",
         "consent._names_others: without `grantee.subject is None or grantee.subject == sub.id`",
         "consent._abroad: never `if country is None`",
@@ -98,6 +94,8 @@ ARGUED: dict[str, tuple[str, ...]] = {
         "evaluate.evaluate: never `if now.lo == now.hi`",
         "evaluate.evaluate: never `if not policy_set.reads_present and stands_still(facts, now, policy_set.vocabulary.switches)`",
         "evaluate._applied: never `if len(rule.asks) == 1`",
+        "facts.PatientFacts.known_record: never `if own`",
+        "facts.PatientFacts.known_record: without `known is None`",
         "facts.PatientFacts.sole: never `if all((len(each) == 1 for each in self.threads))`",
         "functions.in_force: always `if isinstance(since, str)`",
         "functions.in_force: always `if isinstance(until, str)`",
@@ -106,7 +104,7 @@ ARGUED: dict[str, tuple[str, ...]] = {
         "evaluate.evaluate: without `not policy_set.reads_present`",
     ),
     "of two that are equal either is right": (
-        "case._higher: `'ULMNRV'.index(one) >= 'ULMNRV'.index(other)` with `>`",
+        "facts.higher: `'ULMNRV'.index(one) >= 'ULMNRV'.index(other)` with `>`",
         "entitlement.entitlement_answer: `_FURTHER[miss] > _FURTHER[furthest]` with `>=`",
     ),
     "for the type checker: nothing is found under no name, or it was made sure of before": (
@@ -354,7 +352,7 @@ def test_a_planted_hole_is_noticed_and_the_right_code_comes_back(court: Court, m
     """Of the projection, of a function that rules are bound to, and of the way documents combine."""
     for name in (
         "world.formal_defect: never `if record.database_country != HOME_COUNTRY`",
-        "circumstances._about_subjects: without `served.get(category, frozenset()).issuperset(ctx.purpose)`",
+        "circumstances._about_subjects: without `served.get(category, nothing).issuperset(ctx.purpose)`",
         "consent._weigh: never `if _revoked(document, case.now)`",
     ):
         mutant = only(mutants, name)

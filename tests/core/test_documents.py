@@ -8,6 +8,7 @@ import pytest
 
 from ruqsat.core.case import Case
 from ruqsat.core.consent import ConsentAnswer, consent_answer, onward_answer
+from ruqsat.core.covers import Cover, Covers
 from ruqsat.core.delegation import delegation_answer
 from ruqsat.core.emergency import break_glass_answer
 from ruqsat.core.facts import (
@@ -243,6 +244,18 @@ def test_many_documents_are_weighed_like_few(policy_set: PolicySet) -> None:
         assert weighed(policy_set, *others, near[0]).permits == ("n2",)
         assert weighed(policy_set, *others, near[1]).permits == ("n1",)
     assert weighed(policy_set, *far, over) == ConsentAnswer(miss="consent.recipient", missed_by=("f8",))
+
+
+def test_a_model_that_asks_for_no_names_is_taken_at_its_word(policy_set: PolicySet) -> None:
+    """A document that names others is set aside only where the model's criterion would miss it."""
+    anybody = Covers({"2": Cover(lambda *_: 0, ("",), 0)})
+    asked = case(
+        PatientFacts("p1", birth_date=ADULT, consents=(document(root=permit(grantees=(OTHERS,))), document("c2")))
+    )
+
+    assert consent_answer(asked, anybody, Switches()).permits == ("c1", "c2")
+    assert consent_answer(asked, policy_set.covers, Switches()).permits == ("c2",)
+    assert policy_set.covers.of("2").asks_names and not policy_set.covers.of("3").asks_names
 
 
 @pytest.mark.parametrize("row", [

@@ -9,6 +9,7 @@ from ruqsat.core.case import Case
 from ruqsat.core.facts import (
     Episode,
     Facts,
+    KnownRecord,
     Organisation,
     PatientFacts,
     Position,
@@ -51,7 +52,9 @@ def case(
 
 def read(entity: Any) -> dict[str, Any]:
     """Return every attribute of an entity that is not internal."""
-    names = {*type(entity).__slots__, *(n for n, each in vars(type(entity)).items() if isinstance(each, property))}
+    kinds = [kind for kind in type(entity).__mro__ if kind is not object]
+    names = {n for kind in kinds for n in kind.__slots__}  # type: ignore[attr-defined]
+    names |= {n for kind in kinds for n, each in vars(kind).items() if isinstance(each, property)}
     return {name: getattr(entity, name) for name in names if name[0] != "_"}
 
 
@@ -253,3 +256,20 @@ def test_a_patient_may_be_dead_by_now(row: Any) -> None:
     instant, deceased = row
 
     assert case(whom=PatientFacts("p1", deceased_at=instant)).ctx.deceased is deceased
+
+
+def test_what_was_put_together_of_a_record_is_of_that_record_alone() -> None:
+    """Whatever was asked before: each type has its own, what names no type counts for all, and another id is unknown."""
+    lab = RecordStatus("o1", "labs", ("HIV",), type="Observation")
+    illness = RecordStatus("o1", "conditions", None, "R", blocked=True, type="Condition")
+    some = RecordStatus("o1", "labs", ("PSY",), "N", destroyed=True)
+    patient = PatientFacts("p1", records=(lab, illness, some))
+
+    for kind in ("Specimen", "Observation", "Condition", "Specimen", "Observation"):
+        assert patient.known_record(kind, "o1") == msgspec.structs.replace(patient).known_record(kind, "o1")
+    assert [patient.known_record(kind, "o1") for kind in ("Observation", "Condition", "Specimen")] == [
+        KnownRecord((lab,), frozenset({"HIV", "PSY"}), frozenset({"labs"}), "N", False, True),
+        KnownRecord((illness,), frozenset({"PSY"}), frozenset({"conditions"}), "R", True, True),
+        KnownRecord((), frozenset({"PSY"}), frozenset({"labs"}), "N", False, True),
+    ]
+    assert patient.known_record("Observation", "o2") is None

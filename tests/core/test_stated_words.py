@@ -6,9 +6,11 @@ import msgspec
 import pytest
 
 from ruqsat.core.case import Case
+from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, Organisation, Position, SubjectFacts, entry_id
 from ruqsat.core.instant import at
-from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.policy_set import Candidates, PolicySet
+from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.stated import request_type
 from ruqsat.core.validity import refuse_invalid
 from ruqsat.core.vocabulary import AttributeWord, Vocabulary
@@ -72,6 +74,33 @@ def test_a_word_of_an_action_is_what_was_stated(policy_set: PolicySet) -> None:
     told = [case(vocabulary, action=each).act.soft for each in (None, {}, {"soft": True}, {"soft": False})]  # type: ignore[attr-defined]
 
     assert told == [None, None, True, False]
+
+
+def test_a_decision_reads_the_words_of_its_pack(policy_set: PolicySet) -> None:
+    """Those that are stated, and None for those that are not, also where a request states nothing at all."""
+    vocabulary, read = declaring(policy_set), []
+    declares = msgspec.structs.replace(
+        policy_set, vocabulary=vocabulary, request_type=request_type(vocabulary), candidates={}
+    )
+
+    def first_hit(sub: Any, act: Any, res: Any, ctx: Any) -> int:
+        read.append((sub.role, act.soft, res.status))
+        return 0
+
+    told = msgspec.convert({
+        "subject": {"type": "user", "id": "s", "properties": {"role": "a"}},
+        "action": {"name": "read", "properties": {"soft": True}},
+        "resource": {"type": "Record", "id": "r", "properties": {"patient": "p1", "class": "labs", "status": "x"}},
+        "context": {"purpose": "TREAT"},
+    }, declares.request_type)  # fmt: skip
+    silent = msgspec.convert(msgspec.to_builtins(told), EvaluationRequest)
+    for request in (told, silent):
+        facts = Facts(WHO, None, Position("e", 1))
+        declares.candidates_for(Case(request, facts, at(0)))
+        declares.candidates.update(dict.fromkeys(declares.candidates, Candidates((), first_hit, declares.test_of)))
+        evaluate(declares, request, facts, at(0))
+
+    assert read == [("a", True, "x"), (None, None, None)]
 
 
 def test_the_entry_of_a_thing_is_of_that_thing_alone(policy_set: PolicySet) -> None:

@@ -11,14 +11,12 @@ from datetime import date
 from msgspec import Struct
 
 from ruqsat.core.facts import Facts, PatientFacts
-from ruqsat.core.instant import HOUR, Instant, Now, local_midnight
+from ruqsat.core.instant import DAY, HOUR, Instant, Now, local_midnight
 from ruqsat.core.representation import birthday
 from ruqsat.core.vocabulary import Switches
 
 _GAP = "_gap"
-"""Where a patient's facts keep, for the switches that they were asked under, the gap between boundaries found last."""
-
-_NEVER = 1 << 62
+"""Where a patient's facts keep, for the switches that they were asked under, the gap between turns found last."""
 
 
 def moments(facts: Facts, now: Now, switches: Switches) -> list[Instant]:
@@ -36,28 +34,26 @@ def stands_still(facts: Facts, now: Now, switches: Switches) -> bool:
 
     No boundary lies after the first moment up to the last, no local midnight, and there is nobody beside.
     """
-    if facts.others or now.hi >= _next(facts.patient, now.lo, switches):
-        return False
-    offset = switches.home_utc_offset_hours
-    return local_midnight(now.lo, offset) == local_midnight(now.hi, offset)
+    return not facts.others and now.hi < _next(facts.patient, now.lo, switches)
 
 
 def _next(patient: PatientFacts | None, moment: Instant, switches: Switches) -> Instant:
     """
-    Return the first boundary of these facts after *moment*.
+    Return the first boundary of these facts after *moment*, or local midnight if that comes before.
 
-    The present moves within one gap between two boundaries for hours; so the gap is kept with
+    The present moves within one gap between two turns for hours; so the gap is kept with
     the facts, which never change, and the walk over them is spared.
     """
     if patient is None:
-        return _NEVER
+        return local_midnight(moment, switches.home_utc_offset_hours) + DAY
     known = patient.__dict__.get(_GAP)
     if known is None or known[0] is not switches or not known[1] <= moment < known[2]:
-        instants = list(_instants(patient, switches))
-        last = max((t for t in instants if t <= moment), default=-_NEVER)
-        known = patient.__dict__[_GAP] = switches, last, min((t for t in instants if t > moment), default=_NEVER)
-    following: Instant = known[2]
-    return following
+        midnight = local_midnight(moment, switches.home_utc_offset_hours)
+        turns = [midnight, midnight + DAY, *_instants(patient, switches)]
+        last, following = max(t for t in turns if t <= moment), min(t for t in turns if t > moment)
+        known = patient.__dict__[_GAP] = switches, last, following
+    until: Instant = known[2]
+    return until
 
 
 def _instants(value: object, switches: Switches) -> Iterator[Instant]:

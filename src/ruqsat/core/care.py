@@ -123,7 +123,10 @@ def is_held(properties: ResourceProperties | None, record: str, patients: Collec
     if properties is None:
         return False
     stated, on_file = labels_of(properties, record, patients)
-    return HOLD in on_file or any(labels is not None and HOLD in labels for labels in stated)
+    for labels in stated:
+        if labels and HOLD in labels:
+            return True
+    return HOLD in on_file
 
 
 def labels_of(
@@ -137,12 +140,17 @@ def labels_of(
     Args:
         patients: Those whom it is about, as far as anything is known of them.
     """
-    parts = properties.parts or ()
-    silence: tuple[str, ...] | None = () if properties.labels == () else None
-    stated = [properties.labels, *[_words(part.get("labels", silence)) for part in parts]]
-    ids = {record, *[id_ for part in parts if isinstance(id_ := part.get("id"), str)]}
-    known = [each for patient in patients for id_ in ids for each in patient.records_by_id.get(id_, ())]
-    return stated, {label for each in known for label in each.labels or ()}
+    stated, ids = [properties.labels], [record]
+    for part in properties.parts or ():
+        stated.append(_words(part.get("labels", () if properties.labels == () else None)))
+        if isinstance(id_ := part.get("id"), str):
+            ids.append(id_)
+    on_file: set[str] = set()
+    for patient in patients:
+        for id_ in ids if patient.records else ():
+            for each in patient.records_by_id.get(id_, ()):
+                on_file.update(each.labels or ())
+    return stated, on_file
 
 
 def _words(value: object) -> tuple[str, ...] | None:

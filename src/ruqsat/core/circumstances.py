@@ -100,18 +100,16 @@ def _about_subjects(vocabulary: Vocabulary) -> dict[str, Function]:
 
     very_restricted = frozenset(name for name, label in vocabulary.labels.items() if label.conf == "V")
 
-    def is_very_restricted(res: "ResourceView") -> bool:
-        labels = res.labels or ()
-        return res.conf == "V" or any(label in very_restricted for label in labels)
-
     def needs_clearance(sub: "SubjectView", res: "ResourceView") -> bool:
-        return is_very_restricted(res) and not any(role in switches.very_restricted_roles for role in sub.roles)
+        is_very_restricted = res.conf == "V" or not very_restricted.isdisjoint(res.labels or ())
+        return is_very_restricted and not any(role in switches.very_restricted_roles for role in sub.roles)
 
+    nothing: frozenset[str] = frozenset()
     served = {name: frozenset(category.purposes) for name, category in vocabulary.organisation_categories.items()}
 
     def within_function(sub: "SubjectView", ctx: "ContextView") -> bool:
         category = sub.org_category
-        return category is not None and served.get(category, frozenset()).issuperset(ctx.purpose)
+        return category is not None and served.get(category, nothing).issuperset(ctx.purpose)
 
     def is_outside_contingent(sub: "SubjectView", ctx: "ContextView") -> bool:
         return sub.org_category == "military_medical" and ctx.relationship is None

@@ -95,6 +95,9 @@ ROW_ATTRIBUTES = {
 }
 """For each covering section: the attribute of a fact that a column reads."""
 
+_NAMES = Call("names", (Entity("sub"), Column("grantees"), Column("type")))
+"""The criterion by which a provision is of those whom it names."""
+
 KEY = {("sub", "roles"), ("act", "name"), ("res", "data_class"), ("ctx", "purpose")}
 """Conditions that read these alone are settled once for each combination."""
 
@@ -246,6 +249,7 @@ def _cover(section: Section, functions: dict[str, Function]) -> Cover:
         coder.first_miss([_unless_idle(part, f) for part, f in zip(criteria, known, strict=True)], arguments),
         ("", *(function.miss for function in known)),
         sum(function.gate for function in known),
+        _NAMES in criteria,
     )
 
 

@@ -34,9 +34,6 @@ _RANK = {
 }
 """How near a miss came: formalities first, then the criteria in the order in which ``m2`` tests them."""
 
-MANY = 8
-"""From how many governing documents on those are set aside that name others."""
-
 _FORMALITY = _RANK["formality"]
 _MISS_CODES = {"sensitivity": "sensitivity.not_covered"}
 
@@ -69,31 +66,33 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
         return _after_death(patient, case, covers.of("2"), switches)
     permits: list[str] = []
     denials: list[str] = []
-    nearest = (-1, "none", "")
-    cover = covers.of("2")
-    documents = governing(patient, case.now)
-    if len(documents) > MANY:
-        # Whom a permit names is the cheapest thing to see; the others are weighed only for the nearest miss.
-        near: list[Consent] = []
-        far: list[Consent] = []
-        for document in documents:
-            (far if _names_others(document.root, case.sub) else near).append(document)
-        if any(_weigh(document, patient, case, cover, switches)[0] == "permit" for document in near):
-            far = []
-        documents = [*near, *far]
-    for document in documents:
+    missed: list[tuple[str, str]] = []
+    far: list[Consent] = []
+    cover, sub = covers.of("2"), case.sub
+    for document in governing(patient, case.now):
+        # Whom a permit names is the cheapest thing to see; others' are weighed only for the nearest miss.
+        if cover.asks_names and _names_others(document.root, sub):
+            far.append(document)
+            continue
         effect, miss = _weigh(document, patient, case, cover, switches)
         if effect == "permit":
             permits.append(document.id)
         elif effect == "deny":
             denials.append(document.id)
-        elif not permits:
-            nearest = max(nearest, (_RANK.get(miss, _FORMALITY), miss, document.id))
+        else:
+            missed.append((miss, document.id))
     if permits:
         return ConsentAnswer(_sorted(permits), _sorted(denials), unread, _abroad(permits, patient, case))
-    _, miss, missed_by = nearest
-    code = _MISS_CODES.get(miss) or f"consent.{miss}"
-    return ConsentAnswer((), _sorted(denials), unread, (), code, (missed_by,) if missed_by else ())
+    missed += [(_weigh(document, patient, case, cover, switches)[1], document.id) for document in far]
+    return ConsentAnswer((), _sorted(denials), unread, (), *_nearest(missed))
+
+
+def _nearest(missed: list[tuple[str, str]]) -> tuple[str, tuple[str, ...]]:
+    """Return the code of the nearest miss and whose it is; of equally near ones, that of the greater word, then id."""
+    if not missed:
+        return "consent.none", ()
+    miss, missed_by = max(missed, key=lambda each: (_RANK.get(each[0], _FORMALITY), *each))
+    return _MISS_CODES.get(miss) or f"consent.{miss}", (missed_by,)
 
 
 def _after_death(patient: PatientFacts, case: Case, cover: Cover, switches: Switches) -> ConsentAnswer:
@@ -108,10 +107,10 @@ def _names_others(root: Provision, sub: SubjectView) -> bool:
     """Tell whether a permit without exceptions names nobody like the subject: then it neither permits nor refuses."""
     if root.effect == "deny" or root.exceptions:
         return False
-    return not any(
-        (grantee.org is None or grantee.org == sub.org) and (grantee.subject is None or grantee.subject == sub.id)
-        for grantee in root.grantees
-    )
+    for grantee in root.grantees:
+        if (grantee.org is None or grantee.org == sub.org) and (grantee.subject is None or grantee.subject == sub.id):
+            return False
+    return True
 
 
 def _abroad(permits: list[str], patient: PatientFacts, case: Case) -> tuple[str, ...]:

@@ -17,11 +17,13 @@ class Cover(Struct, frozen=True):
 
     ``misses[n]`` is the word of criterion *n* (the first is 1).  The first
     ``gates`` criteria are gates: one that fails shuts what hangs beneath the row.
+    ``asks_names``: it is a criterion that the row's grantees name the subject.
     """
 
     first_miss: FirstMiss
     misses: tuple[str, ...]
     gates: int
+    asks_names: bool = False
 
 
 class Covers:

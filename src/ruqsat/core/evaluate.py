@@ -51,15 +51,29 @@ def evaluate(
     """
     properties = request.resource.properties
     if properties is not None and properties.parts is not None:
-        # Each part over the whole interval: what is cut out at any moment of it is cut out.
-        return decide_parts(
-            request, facts, capabilities,
-            lambda one, known: evaluate(policy_set, one, known, now, capabilities),
-        )  # fmt: skip
+        return _evaluate_parts(policy_set, request, facts, now, capabilities)
     if now.lo == now.hi:
         return _evaluate_at(policy_set, request, facts, now, capabilities)
     if not policy_set.reads_present and stands_still(facts, now, policy_set.vocabulary.switches):
         return _evaluate_at(policy_set, request, facts, at(now.hi), capabilities)
+    return _evaluate_throughout(policy_set, request, facts, now, capabilities)
+
+
+def _evaluate_parts(
+    policy_set: PolicySet, request: EvaluationRequest, facts: Facts, now: Now, capabilities: frozenset[str]
+) -> Decision:
+    """Decide each part over the whole interval: what is cut out at any moment of it is cut out."""
+
+    def decide(one: EvaluationRequest, known: Facts) -> Decision:
+        return evaluate(policy_set, one, known, now, capabilities)
+
+    return decide_parts(request, facts, capabilities, decide)
+
+
+def _evaluate_throughout(
+    policy_set: PolicySet, request: EvaluationRequest, facts: Facts, now: Now, capabilities: frozenset[str]
+) -> Decision:
+    """Decide at every moment at which the answer could be another one."""
     decision = deny("deny.error.time")
     duties, untold = NO_DUTIES, NO_DUTIES
     for moment in moments(facts, now, policy_set.vocabulary.switches):
@@ -74,7 +88,7 @@ def evaluate(
 def _evaluate_at(
     policy_set: PolicySet, request: EvaluationRequest, facts: Facts, now: Now, capabilities: frozenset[str]
 ) -> Decision:
-    case = Case(request, facts, now)
+    case = Case(request, facts, now, policy_set.request_type is not EvaluationRequest)
     refusal = refuse_invalid(case, policy_set.vocabulary)
     if refusal is not None:
         return refusal
@@ -122,7 +136,7 @@ def _duties(rule: Rule, case: Case) -> tuple[tuple[str, ...], tuple[str, ...]]:
     travels encrypted (§26, §27).
     """
     duties, untold, patient = rule.duties, NO_DUTIES, case.facts.patient
-    if not (patient is not None and patient.egov):
+    if patient is None or not patient.egov:
         untold = tuple([duty for duty in duties if duty in NOTICES])
         duties = tuple([duty for duty in duties if duty not in NOTICES]) if untold else duties
     if case.ctx.destination_country not in (None, HOME):

@@ -9,7 +9,7 @@ identification numbers.  Instants are microseconds since 1970 (``core.instant``)
 
 import hashlib
 from datetime import date
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Literal
 
 import msgspec
@@ -285,6 +285,44 @@ class RecordStatus(Struct, frozen=True, omit_defaults=True):
     type: str | None = None
 
 
+def higher(one: Conf | None, other: Conf | None) -> Conf | None:
+    """Return the higher of two levels of confidentiality; None says nothing."""
+    if one is None or other is None:
+        return one or other
+    return one if "ULMNRV".index(one) >= "ULMNRV".index(other) else other
+
+
+class KnownRecord(Struct, frozen=True):
+    """
+    All that the store knows of one record, put together, to the narrower side.
+
+    Attributes:
+        own: What is known under its type; beside it counts what is known under no type.
+        labels: What it bears, by any of them.
+        data_classes: Those of its own, or else of the others.
+    """
+
+    own: tuple[RecordStatus, ...]
+    labels: frozenset[str]
+    data_classes: frozenset[str]
+    conf: Conf | None
+    blocked: bool
+    destroyed: bool
+
+
+def _known(own: list[RecordStatus], untyped: list[RecordStatus]) -> KnownRecord:
+    both = own + untyped
+    levels = [each.conf for each in both]
+    return KnownRecord(
+        tuple(own),
+        frozenset(label for each in both for label in each.labels or ()),
+        frozenset(each.data_class for each in own or untyped),
+        reduce(higher, levels, None),
+        any(each.blocked for each in both),
+        any(each.destroyed for each in both),
+    )
+
+
 ACCESS_KINDS = frozenset({"processing", "dissent", "delegation", "research", "cross_border"})
 """Kinds of documents that are about access; the others are kept but decide nothing here."""
 
@@ -346,6 +384,22 @@ class PatientFacts(Struct, frozen=True, omit_defaults=True, dict=True):
         for record in self.records:
             found[record.id] = (*found.get(record.id, ()), record)
         return found
+
+    @cached_property
+    def _known_records(self) -> dict[tuple[str, str], KnownRecord]:
+        """What was put together of records that were asked for, by type and id."""
+        return {}
+
+    def known_record(self, type_: str, id_: str) -> KnownRecord | None:
+        """Return what the store knows of one record, put together when it is asked for first."""
+        known = self._known_records.get((type_, id_))
+        if known is None and id_ in self.records_by_id:
+            alike = self.records_by_id[id_]
+            own = [each for each in alike if each.type == type_]
+            known = _known(own, [each for each in alike if each.type is None])
+            if own:  # whoever asks may name any type; kept are those on file
+                self._known_records[type_, id_] = known
+        return known
 
     def class_of_record(self, id_: str) -> str | None:
         """Return the class of the records by this id; None if there are none, or of several classes."""

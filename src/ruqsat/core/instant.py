@@ -28,7 +28,7 @@ class Now(NamedTuple):
 
 def at(instant: Instant) -> Now:
     """Return the interval that is exactly *instant*."""
-    return Now(instant, instant)
+    return tuple.__new__(Now, (instant, instant))  # half the time of `Now(…)`, and asked of every decision
 
 
 def parse_instant(text: str) -> Instant:

@@ -6,7 +6,7 @@ own request without a stated purpose as the patient's request (PATRQT), and a
 resource of a type that concerns nobody without a stated class as of the type's class.
 """
 
-from ruqsat.core.case import Case
+from ruqsat.core.case import Case, ResourceView
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.functions import is_self
 from ruqsat.core.scopes import is_in_scope
@@ -32,7 +32,7 @@ _OTHER_PATIENT = deny("deny.error.facts")
 def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # noqa: PLR0911 - one line a reason
     """Return the denial of a request that cannot be evaluated, or None to go on."""
     sub, res, ctx = case.sub, case.res, case.ctx
-    res.data_class = _class_of(case, vocabulary)
+    res.data_class = _class_of(res, vocabulary) if res.data_class is None else res.data_class
     if not sub.active:
         return _INACTIVE
     if case.act.name not in vocabulary.actions:
@@ -42,7 +42,8 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
     if res.parts is not None:
         # Each part is decided by itself before this; to ignore the parts would open them unseen.
         return _PARTS
-    if res.data_class in IMPERSONAL and res.patient is not None:
+    is_impersonal = res.data_class in IMPERSONAL
+    if is_impersonal and res.patient is not None:
         # What concerns nobody names nobody: a patient's record is not opened by calling it public.
         return _UNMAPPED_CATEGORY
     if res.data_class == "public":
@@ -58,7 +59,7 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
         ctx.smart_scopes, res.type, res.data_class, case.act.name, _is_launched_for(case), vocabulary.coded
     ):
         return _SCOPE
-    if res.data_class in IMPERSONAL:
+    if is_impersonal:
         return None
     if res.patient is None:
         # Data that say nothing of anybody are asked for without a patient, for statistics and science only (§21).
@@ -69,9 +70,8 @@ def refuse_invalid(case: Case, vocabulary: Vocabulary) -> Decision | None:  # no
     return None
 
 
-def _class_of(case: Case, vocabulary: Vocabulary) -> str | None:
-    stated, res = case.res.data_class, case.res
-    return vocabulary.types.get(res.type) if stated is None and res.patient is None else stated
+def _class_of(res: ResourceView, vocabulary: Vocabulary) -> str | None:
+    return vocabulary.types.get(res.type) if res.patient is None else None
 
 
 def _is_launched_for(case: Case) -> bool:
