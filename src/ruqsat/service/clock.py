@@ -55,8 +55,8 @@ class ServerClock(SystemClock):
 
         A clock that was turned back is told as an error and not followed.
         """
-        if self._is_known and server + (received - sent) < self._estimate(received).lo:
-            self._ahead = self._estimate(received).lo - server
+        if self._is_known and server + (received - sent) < self._estimate(received)[0]:
+            self._ahead = self._estimate(received)[0] - server
             if not self._is_behind:
                 _log.error("database_clock_went_back seconds=%.3f", self._ahead / SECOND)
             self._is_behind = True
@@ -73,14 +73,15 @@ class ServerClock(SystemClock):
         """
         if not self._is_known:
             raise StoreUnavailableError("the clock of the database is not known yet")
-        estimate = self._estimate(self.boottime())
-        self._lo, self._hi = max(self._lo, estimate.lo), max(self._hi, estimate.hi)
-        return Now(self._lo, self._hi)
+        lo, hi = self._estimate(self.boottime())
+        self._lo = max(self._lo, lo)
+        self._hi = max(self._hi, hi)
+        return tuple.__new__(Now, (self._lo, self._hi))  # half the time of `Now(…)`, and asked of every decision
 
     def stamp(self) -> Instant:
         """Return the earliest moment that it may be; if the clock was turned back, what it says now."""
         return self.now().lo - self._ahead
 
-    def _estimate(self, boottime: Instant) -> Now:
+    def _estimate(self, boottime: Instant) -> tuple[Instant, Instant]:
         least, most = boottime - self._received, boottime - self._sent
-        return Now(self._server + least - least // _DRIFT, self._server + most + most // _DRIFT + 1)
+        return self._server + least - least // _DRIFT, self._server + most + most // _DRIFT + 1

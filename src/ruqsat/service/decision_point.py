@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from itertools import count
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -117,7 +117,7 @@ class Answer(Struct, frozen=True):
     rests_on: "tuple[PolicySet, Facts | None, tuple[Reading, ...]] | None" = None
 
 
-class Evaluated(NamedTuple):
+class Evaluated(Struct, frozen=True):
     """
     A decision, and what it was made by.
 
@@ -135,7 +135,7 @@ class Evaluated(NamedTuple):
     now: Now
 
 
-class Begun(NamedTuple):
+class Begun(Struct, frozen=True):
     """
     A decision whose entry is on its way to stable storage.
 
@@ -317,30 +317,30 @@ class DecisionPoint:
         self, request: EvaluationRequest, origin: Origin, asked: PolicySet | None, policy_set: PolicySet,
         evaluated: Evaluated, began: float,
     ) -> Begun:  # fmt: skip
-        decision, facts, beside, whole, now = evaluated
-        answer = self._answer(decision, policy_set, None, facts, beside)
+        facts = evaluated.facts
+        answer = self._answer(evaluated.decision, policy_set, None, facts, evaluated.beside)
         if self._untold is not None:
             self._tell(self._untold)
         try:
-            written = self._append("decision", answer, request, origin, facts, now, whole)
+            written = self._append("decision", answer, request, origin, facts, evaluated.now, evaluated.whole)
         except JournalError as error:
             written = _refused(error)
         return Begun(answer, facts, written, asked, policy_set, began)
 
     async def _end(self, request: EvaluationRequest, origin: Origin, begun: Begun) -> Answer:
         """Wait until the entry lasts, and return what may be sent then."""
-        answer, facts, written, asked, policy_set, began = begun
+        answer = begun.answer
         try:
-            await written
+            await begun.written
             # The last test before a permit is sent: nothing changed while its entry was written, and the lease holds.
             if not self.may_send(request, answer):
-                answer = await self._again(asked, request, origin, answer)
+                answer = await self._again(begun.asked, request, origin, answer)
         except JournalError:
             self._untold = self._policy_told
-            answer = self._answer(deny("deny.audit_unavailable"), policy_set, answer.id)
+            answer = self._answer(deny("deny.audit_unavailable"), begun.ruled, answer.id)
         if self.on_permit is not None and answer.decision.allowed:
-            self.on_permit(answer.id, origin, _org_of(request, facts))
-        self._metrics.decided(origin.listener, answer.decision.reason, time.perf_counter() - began)
+            self.on_permit(answer.id, origin, _org_of(request, begun.facts))
+        self._metrics.decided(origin.listener, answer.decision.reason, time.perf_counter() - begun.began)
         return answer
 
     def may_send(self, request: EvaluationRequest, answer: Answer) -> bool:
@@ -377,7 +377,8 @@ class DecisionPoint:
         Raises:
             RequestError: the request carries a consistency token that was not issued here.
         """
-        decision, facts, beside, _, _ = await self._evaluate(policy_set, request, origin)
+        evaluated = await self._evaluate(policy_set, request, origin)
+        decision, facts, beside = evaluated.decision, evaluated.facts, evaluated.beside
         if _is_degraded(facts):
             decision = UNAVAILABLE
         return Weighed(decision, lambda: self._may_answer(policy_set) and self._still_usable(request, facts, beside))
@@ -517,10 +518,11 @@ class DecisionPoint:
         A request that was read by the routes of one set is never decided by another: it may have to end here.
         """
         policy_set = asked or self.policy_set
-        decision, facts, beside, whole, now = await self._evaluate(policy_set, request, origin)
-        answer = self._answer(decision, policy_set, None, facts, beside)
+        evaluated = await self._evaluate(policy_set, request, origin)
+        facts, now = evaluated.facts, evaluated.now
+        answer = self._answer(evaluated.decision, policy_set, None, facts, evaluated.beside)
         await self._append("not_sent", unsent, request, origin, None, now)
-        await self._append("decision", answer, request, origin, facts, now, whole)
+        await self._append("decision", answer, request, origin, facts, now, evaluated.whole)
         if not self.may_send(request, answer):
             await self._append("not_sent", answer, request, origin, None, now)
             answer = self._answer(deny("deny.stale"), policy_set)
