@@ -122,8 +122,16 @@ def is_held(properties: ResourceProperties | None, record: str, patients: Collec
     """Tell whether a clinician withholds from the patient what is asked for: the record itself, or a part of it."""
     if properties is None:
         return False
-    stated, on_file = labels_of(properties, record, patients)
-    return HOLD in on_file or any(labels is not None and HOLD in labels for labels in stated)
+    if properties.parts:
+        stated, on_file = labels_of(properties, record, patients)
+        return HOLD in on_file or any(labels is not None and HOLD in labels for labels in stated)
+    if properties.labels and HOLD in properties.labels:
+        return True
+    for patient in patients:  # as labels_of does it; this is asked for every entry of the journal, of one record
+        for known in patient.records_by_id.get(record, ()):
+            if known.labels and HOLD in known.labels:
+                return True
+    return False
 
 
 def labels_of(
