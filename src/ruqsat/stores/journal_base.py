@@ -30,6 +30,20 @@ from ruqsat.stores.journal_reserve import NO_SPACE, Reserve
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 
+TURNS = 2
+"""
+So many turns of the event loop a small group waits for others, if the disk is quick.
+
+Whoever was told a moment ago asks again in these turns.  Without them a group of one goes ahead of
+all others, they follow as one, and so it stays: twice the syncs, each with its changes of threads.
+"""
+FEW = 32
+"""A group of so many lines waits for nobody: its sync costs each of them little."""
+QUICK_SECONDS = 0.0005
+"""A disk that needs longer for a sync is rather kept busy than waited for."""
+_LATELY = 1.25
+"""With each sync the quickest one of late grows so many times longer, until another is quicker than that."""
+
 _log = logging.getLogger("ruqsat.journal")
 
 
@@ -61,6 +75,7 @@ class BaseJournal:
         self._thread: threading.Thread | None = None
         self._queue: SimpleQueue[Group | None] = SimpleQueue()
         self._dispatching: asyncio.Handle | None = None
+        self._quickest_sync = QUICK_SECONDS  # of late, in seconds: the others waited for the interpreter as well
         self._is_writing = False  # a group is in hand, or will be in a moment
         self._is_closed = False
         self._rested = asyncio.Event()
@@ -210,8 +225,15 @@ class BaseJournal:
         if self._gathering_seconds:
             self._dispatching = loop.call_later(self._gathering_seconds, self._dispatch)
         else:
-            self._dispatching = loop.call_soon(self._dispatch)
+            self._dispatching = loop.call_soon(self._wait_a_turn, loop, TURNS)
         self._is_writing = True
+
+    def _wait_a_turn(self, loop: asyncio.AbstractEventLoop, left: int) -> None:
+        """Let others join a small group, if that costs no more time than it saves; then write."""
+        if left and self._quickest_sync < QUICK_SECONDS and 0 < self._groups.gathered < FEW:
+            self._dispatching = loop.call_soon(self._wait_a_turn, loop, left - 1)
+        else:
+            self._dispatch()
 
     def _dispatch(self) -> None:
         """Hand the next group to the thread, or rest."""
@@ -247,12 +269,14 @@ class BaseJournal:
             self._rested.set()
 
     def _go_on(self, outcome: Outcome) -> None:
-        can_gather = self._gathering_seconds and not self._is_closed and not self._groups.has_sealed
-        if can_gather and self._loop is not None:
+        if self._loop is None or self._is_closed or self._groups.has_sealed:
+            self._dispatch()
+        elif self._gathering_seconds:
             self._schedule(self._loop)
         else:
-            self._dispatch()
+            self._wait_a_turn(self._loop, TURNS)
         if outcome.sync_seconds:
+            self._quickest_sync = min(outcome.sync_seconds, self._quickest_sync * _LATELY)
             self.sync_seconds_observer(outcome.sync_seconds)
 
     def _conclude(self, group: Group, outcome: Outcome) -> None:

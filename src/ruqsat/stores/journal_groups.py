@@ -166,6 +166,11 @@ class Groups:
         return self._sealed.popleft() if self._sealed else None
 
     @property
+    def gathered(self) -> int:
+        """How many lines the group has that others can still join."""
+        return len(self._gathering.lines)
+
+    @property
     def has_sealed(self) -> bool:
         """Whether a group waits that nothing can join any more."""
         return bool(self._sealed)
