@@ -41,8 +41,6 @@ FEW = 32
 """A group of so many lines waits for nobody: its sync costs each of them little."""
 QUICK_SECONDS = 0.0005
 """A disk that needs longer for a sync is rather kept busy than waited for."""
-_LATELY = 1.25
-"""With each sync the quickest one of late grows so many times longer, until another is quicker than that."""
 
 _log = logging.getLogger("ruqsat.journal")
 
@@ -75,7 +73,7 @@ class BaseJournal:
         self._thread: threading.Thread | None = None
         self._queue: SimpleQueue[Group | None] = SimpleQueue()
         self._dispatching: asyncio.Handle | None = None
-        self._quickest_sync = QUICK_SECONDS  # of late, in seconds: the others waited for the interpreter as well
+        self._last_sync = QUICK_SECONDS
         self._is_writing = False  # a group is in hand, or will be in a moment
         self._is_closed = False
         self._rested = asyncio.Event()
@@ -230,7 +228,7 @@ class BaseJournal:
 
     def _wait_a_turn(self, loop: asyncio.AbstractEventLoop, left: int) -> None:
         """Let others join a small group, if that costs no more time than it saves; then write."""
-        if left and self._quickest_sync < QUICK_SECONDS and 0 < self._groups.gathered < FEW:
+        if left and self._last_sync < QUICK_SECONDS and 0 < self._groups.gathered < FEW:
             self._dispatching = loop.call_soon(self._wait_a_turn, loop, left - 1)
         else:
             self._dispatch()
@@ -269,6 +267,7 @@ class BaseJournal:
             self._rested.set()
 
     def _go_on(self, outcome: Outcome) -> None:
+        self._last_sync = outcome.sync_seconds or self._last_sync
         if self._loop is None or self._is_closed or self._groups.has_sealed:
             self._dispatch()
         elif self._gathering_seconds:
@@ -276,7 +275,6 @@ class BaseJournal:
         else:
             self._wait_a_turn(self._loop, TURNS)
         if outcome.sync_seconds:
-            self._quickest_sync = min(outcome.sync_seconds, self._quickest_sync * _LATELY)
             self.sync_seconds_observer(outcome.sync_seconds)
 
     def _conclude(self, group: Group, outcome: Outcome) -> None:
