@@ -15,6 +15,7 @@ from simulated_disk import GatedDisk, SimulatedDisk
 from ruqsat.core.chain import ALTERED, BROKEN_LINK, TORN_TAIL
 from ruqsat.errors import JournalError, StoreLockedError
 from ruqsat.service.ports import Journal
+from ruqsat.stores import journal_base
 from ruqsat.stores.journal_disk import Disk
 from ruqsat.stores.journal_folder import list_segments
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
@@ -60,6 +61,61 @@ def test_no_entry_is_acknowledged_before_its_sync(tmp_path: Path) -> None:
         assert not waiter.done()
         disk.gate.set()
         await waiter
+        await journal.aclose()
+
+    on_loop(main)
+
+
+async def append_in_turns(journal: DurableJournal, turns: int) -> list[int]:
+    """Append an entry in every turn of the loop; return how many were kept when each was acknowledged."""
+    kept, waiters = list[int](), list[asyncio.Future[None]]()
+    for number in range(turns):
+        waiter = journal.append(decision(number))
+        waiter.add_done_callback(lambda _: kept.append(journal.entries))
+        waiters.append(waiter)
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiters)
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("quick_seconds", "few", "last", "groups"),
+    [
+        pytest.param(float("inf"), 32, 2, 1, id="quick"),
+        pytest.param(0.0, 32, 2, 2, id="slow"),
+        pytest.param(float("inf"), 1, 2, 2, id="not few"),
+        pytest.param(float("inf"), 32, 1, 2, id="alone"),
+    ],
+)
+def test_on_a_quick_disk_a_small_group_waits_for_the_next_turn(
+    quick_seconds: float, few: int, last: int, groups: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """An entry of the next turn shares the sync; neither a slow disk, nor many, nor who asks alone waits for it."""
+    monkeypatch.setattr(journal_base, "QUICK_SECONDS", quick_seconds)
+    monkeypatch.setattr(journal_base, "FEW", few)
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path)
+        await asyncio.gather(*[journal.append(decision(99 + number)) for number in range(last)])
+        before = journal.groups
+        await append_in_turns(journal, 2)
+        assert journal.groups - before == groups
+        await journal.aclose()
+
+    on_loop(main)
+
+
+def test_a_small_group_does_not_wait_as_long_as_entries_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """So many turns and no more: the first is acknowledged though others go on coming."""
+    monkeypatch.setattr(journal_base, "QUICK_SECONDS", float("inf"))
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path)
+        await asyncio.gather(journal.append(decision(98)), journal.append(decision(99)))
+        kept = await append_in_turns(journal, 20)
+        assert kept[0] - 2 <= 1 + journal_base.TURNS
         await journal.aclose()
 
     on_loop(main)

@@ -61,8 +61,7 @@ def render_instant(instant: Instant) -> str:
         >>> render_instant(1)
         '1970-01-01T00:00:00.000001Z'
     """
-    seconds, micros = divmod(instant, SECOND)
-    return f"{_render_second(seconds)}.{micros:06d}Z"
+    return "%s.%06dZ" % (_render_second(instant // SECOND), instant % SECOND)  # noqa: UP031 - for every entry; half the time of the others
 
 
 def local_midnight(instant: Instant, offset_hours: int) -> Instant:

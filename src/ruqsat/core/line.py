@@ -21,8 +21,9 @@ from collections.abc import Callable, Collection, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
-from ruqsat.core.personal import commitment, erased, is_erased, parts_to_erase, split_parts
+from ruqsat.core.personal import commitment, erased, is_erased, is_object, parts_to_erase, split_parts
 
+_BEFORE_HASH = b'{"hash":"'
 _BODY = len('{"hash":"",') + 64
 _HASH = slice(len('{"hash":"'), len('{"hash":"') + 64)
 _FRAME = re.compile(rb'\{"hash":"([0-9a-f]{64})","prev":"([0-9a-f]{64})","n":(0|[1-9][0-9]{0,17}),')
@@ -80,16 +81,16 @@ def build_line(prev: bytes, number: int, entry: bytes, parts: Sequence[bytes] = 
         ...
         ValueError: an entry is a JSON object with at least one member, on one line
     """
-    if b"\n" in entry or not entry.startswith(b'{"') or not entry.endswith(b"}"):
+    if not is_object(entry):
         raise ValueError("an entry is a JSON object with at least one member, on one line")
     if not parts:
         body = b'"prev":"%b","n":%d,%b' % (prev, number, entry[1:])
         digest = _digest(body)
-        return b'{"hash":"%b",%b\n' % (digest, body), digest
-    sealed = b'","'.join([commitment(part) for part in parts])
+        return b"".join((_BEFORE_HASH, digest, b'",', body, b"\n")), digest
+    sealed = b'","'.join(map(commitment, parts))
     body = b'"prev":"%b","n":%d,%b,"sealed":["%b"]}' % (prev, number, entry[1:-1], sealed)
     digest = _digest(body)
-    return b'{"hash":"%b",%b,"personal":[%b]}\n' % (digest, body[:-1], b",".join(parts)), digest
+    return b"".join((_BEFORE_HASH, digest, b'",', body[:-1], b',"personal":[', b",".join(parts), b"]}\n")), digest
 
 
 def read_line(line: bytes) -> Line | None:

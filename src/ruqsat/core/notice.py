@@ -138,7 +138,7 @@ def is_shielded(
     """
     if properties is None:
         return False
-    if properties.self_consented or any(part.get("self_consented") for part in properties.parts or ()):
+    if properties.self_consented or (properties.parts and any(part.get("self_consented") for part in properties.parts)):
         return True
     if not switches.adolescent_shield.enabled:
         return False

@@ -23,6 +23,7 @@ SALT_DIGITS = 32
 _ERASED = re.compile(rb'\{"erased":"-*"\}')
 _FRESH = sha256()  # copying one costs half of asking for a new one
 _FRAME = len('{"erased":""}')
+_NEWLINE, _CLOSING = b"\n}"
 _OF_PATIENTS = ("patient", "patients_beside")
 _ASKED = "asked"
 
@@ -38,9 +39,20 @@ def salted(salt: bytes, part: bytes) -> bytes:
         >>> salted(b"00" * 16, b'{"patient":"p1"}')
         b'{"salt":"00000000000000000000000000000000","patient":"p1"}'
     """
-    if b"\n" in part or not part.startswith(b'{"') or not part.endswith(b"}"):
+    if not is_object(part):
         raise ValueError("a personal part is a JSON object with at least one member, on one line")
     return b'{"salt":"%b",%b' % (salt, part[1:])
+
+
+def is_object(text: bytes) -> bool:
+    """
+    Tell whether *text* begins and ends as a JSON object with a member does, and stands on one line.
+
+    Examples:
+        >>> [is_object(text) for text in (b'{"a":1}', b"{}", b"", b'{"a":1}\\n', b'{"a":\\n1}')]
+        [True, False, False, False, False]
+    """
+    return text[:2] == b'{"' and text[-1] == _CLOSING and _NEWLINE not in text
 
 
 def commitment(part: bytes) -> bytes:

@@ -558,7 +558,7 @@ class DecisionPoint:
         known = known_in(whole) if whole is not None and self._replayable else None
         who = facts.subject if facts is not None else None
         resource, context = request.resource.properties, request.context
-        patients = _patients_known(answer, facts)
+        shielded, held = _marks(answer, request, facts)
         entry = Entry(
             kind,
             answer.id,
@@ -581,8 +581,8 @@ class DecisionPoint:
             origin.point,
             _is_degraded(facts),
             decision.untold,
-            _is_shielded(answer, request, patients),
-            is_held(resource, request.resource.id, patients),
+            shielded,
+            held,
             now.hi - now.lo,
             () if known is None else _in_order(_capabilities(request, origin)),
         )
@@ -647,16 +647,23 @@ def _is_degraded(facts: Facts | None) -> bool:
 def _patients_known(answer: Answer, facts: Facts | None) -> list[PatientFacts]:
     """Return what is known of those whom a request is about, alone or in its parts."""
     beside = answer.rests_on[2] if answer.rests_on is not None else NOTHING
-    known = [None if facts is None else facts.patient, *[each.patient for _, _, each in beside]]
-    return [each for each in known if each is not None]
+    alone = facts.patient if facts is not None else None
+    known = [alone] if alone is not None else []
+    if beside:
+        known += [each.patient for _, _, each in beside if each.patient is not None]
+    return known
 
 
-def _is_shielded(answer: Answer, request: EvaluationRequest, patients: Collection[PatientFacts]) -> bool:
-    """Tell whether representatives must not learn of it, for whoever tells the patient or shows the journal."""
+def _marks(answer: Answer, request: EvaluationRequest, facts: Facts | None) -> tuple[bool, bool]:
+    """Tell whether representatives, and the patient, must not learn of it yet: for whoever tells or shows them."""
+    resource, record = request.resource.properties, request.resource.id
+    if resource is None:
+        return False, False
+    patients = _patients_known(answer, facts)
+    is_withheld = is_held(resource, record, patients)
     if answer.rests_on is None:
-        return False
-    switches = answer.rests_on[0].vocabulary.switches
-    return is_shielded(request.resource.properties, request.resource.id, patients, switches)
+        return False, is_withheld
+    return is_shielded(resource, record, patients, answer.rests_on[0].vocabulary.switches), is_withheld
 
 
 def _asks_for_more(request: EvaluationRequest) -> bool:

@@ -34,7 +34,7 @@ class SignedBy(Struct, frozen=True):
     at: str
 
 
-class Entry(Struct, frozen=True, omit_defaults=True):
+class Entry(Struct, frozen=True, omit_defaults=True, gc=False):
     """
     One line of the journal: what was asked and decided, by which rule, on which ground (order §16, §28).
 
@@ -127,7 +127,7 @@ class ReleasedBy(Struct, frozen=True, omit_defaults=True):
     why: str | None = None
 
 
-class Named(Struct, frozen=True, omit_defaults=True):
+class Named(Struct, frozen=True, omit_defaults=True, gc=False):
     """
     A personal part: who asked (by which token, signed how), of whom, for which record, by which documents.
 

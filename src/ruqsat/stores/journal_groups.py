@@ -8,7 +8,7 @@ for every decision, and is kept short for that.
 import asyncio
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -68,18 +68,12 @@ class Group:
         return len(self.lines) - self.headers
 
 
-class Salts:
-    """Salts from the system's random source, drawn many at once."""
-
-    def __init__(self) -> None:
-        self._drawn: list[bytes] = []
-
-    def draw(self) -> bytes:
-        """Return a salt that nobody has seen."""
-        if not self._drawn:
-            digits = os.urandom(_SALTS_AT_ONCE * SALT_DIGITS // 2).hex().encode()
-            self._drawn = [digits[at : at + SALT_DIGITS] for at in range(0, len(digits), SALT_DIGITS)]
-        return self._drawn.pop()
+def draw_salts() -> Iterator[bytes]:
+    """Yield salts that nobody has seen, from the system's random source, of which many are drawn at once."""
+    while True:
+        digits = os.urandom(_SALTS_AT_ONCE * SALT_DIGITS // 2).hex().encode()
+        for at in range(0, len(digits), SALT_DIGITS):
+            yield digits[at : at + SALT_DIGITS]
 
 
 class Groups:
@@ -94,7 +88,7 @@ class Groups:
         self._writer = writer
         self._segment_bytes = segment_bytes
         self._cut_bytes = cut_bytes
-        self._salts = Salts()
+        self._salts = draw_salts()
         self._segment: int
         self._number: int
         self._hash: bytes
@@ -130,7 +124,7 @@ class Groups:
         self._kept_facts.add(known.digest)
 
     def _link(self, entry: bytes, personal: tuple[bytes, ...]) -> Group:
-        parts = [salted(self._salts.draw(), part) for part in personal] if personal else ()
+        parts = [salted(next(self._salts), part) for part in personal] if personal else ()
         line, self._hash = build_line(self._hash, self._number, entry, parts)
         self._number += 1
         self._room -= len(line)
@@ -170,6 +164,11 @@ class Groups:
         if not self._sealed and self._gathering.lines:
             self._seal()
         return self._sealed.popleft() if self._sealed else None
+
+    @property
+    def gathered(self) -> int:
+        """How many lines the group has that others can still join."""
+        return len(self._gathering.lines)
 
     @property
     def has_sealed(self) -> bool:

@@ -4,6 +4,7 @@ The journal of decisions on disk: hash-linked lines in segments, written in grou
 The event loop gives every entry its place and its hash at once.  One thread writes
 and syncs; while it has a group in hand, the entries that come meanwhile gather, and
 are the next one.  So everyone who waits shares a sync, and one hop there and back.
+On a quick disk a small group lets the loop turn once or twice more before it goes.
 """
 
 import asyncio
