@@ -8,6 +8,7 @@ other sidecars, the journals in the database tell once they are shipped there.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Protocol
 
 from msgspec import Struct
@@ -56,6 +57,12 @@ class Whose(Struct, frozen=True):
     org: str | None = None
 
 
+@lru_cache(maxsize=1024)
+def _shared(point: str, listener: str, org: str | None) -> Whose:
+    """Return one and the same value for all permits that are alike in it: many thousands are remembered."""
+    return Whose(point, listener, org)
+
+
 class Outcomes:
     """
     Takes reports.
@@ -72,7 +79,7 @@ class Outcomes:
     def remember(self, decision: str, origin: Origin, org: str | None) -> None:
         """Remember whose permit this is; part of the hot path."""
         permits = self._permits
-        permits[decision] = Whose(origin.point, origin.listener, org)
+        permits[decision] = _shared(origin.point, origin.listener, org)
         if len(permits) > REMEMBERED:
             permits.popitem(last=False)
 
