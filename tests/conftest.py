@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share: the pack of this checkout, compiled, and its synthetic world."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the long files; within a file, and among the others, the order stays."""
     place = {f"tests/{name}": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
+
+
+def pytest_collection_finish() -> None:
+    """Hide what tests are told by the environment, once they have read it: the product refuses settings it does not know."""
+    for name in [name for name in os.environ if name.startswith("RUQSAT_TEST_")]:
+        del os.environ[name]
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,9 @@ that fails, which is no permit.
 OUTSIDE_TASKS = ("Protocol.", "_Corked.", "Groups.", "_Journal._conclude")
 """What the loop calls on the way of a request: bytes arrive, a group of entries is handed over, it is kept."""
 
+ONCE_KEPT = ("Groups.has_sealed", "Groups.gathered")
+"""What is asked once a group is kept, about the next one: a failure there takes nothing from those who were told."""
+
 SILENCE = 0.5
 """Seconds: who gets no answer for so long has got none; a proxy waits shorter and refuses."""
 
@@ -239,6 +242,8 @@ def _is_on_the_way(seam: Seam, in_task: bool) -> bool:
             return False
     if seam.file.endswith("sql_lane.py") and seam.line:
         return False  # between two lines there a seat is taken, which the end of the process would wait for
+    if seam.function in ONCE_KEPT:
+        return False
     in_journal = seam.file.endswith(("journal_groups.py", "journal_segment.py"))
     return in_task or (
         seam.function.startswith(OUTSIDE_TASKS)

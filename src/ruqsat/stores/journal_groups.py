@@ -8,7 +8,7 @@ for every decision, and is kept short for that.
 import asyncio
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -68,12 +68,20 @@ class Group:
         return len(self.lines) - self.headers
 
 
-def draw_salts() -> Iterator[bytes]:
-    """Yield salts that nobody has seen, from the system's random source, of which many are drawn at once."""
-    while True:
-        digits = os.urandom(_SALTS_AT_ONCE * SALT_DIGITS // 2).hex().encode()
-        for at in range(0, len(digits), SALT_DIGITS):
-            yield digits[at : at + SALT_DIGITS]
+class Salts:
+    """Salts from the system's random source, drawn many at once; no generator, which one failure would end for good."""
+
+    __slots__ = ("_drawn",)
+
+    def __init__(self) -> None:
+        self._drawn: list[bytes] = []
+
+    def draw(self) -> bytes:
+        """Return a salt that nobody has seen."""
+        if not self._drawn:
+            digits = os.urandom(_SALTS_AT_ONCE * SALT_DIGITS // 2).hex().encode()
+            self._drawn = [digits[at : at + SALT_DIGITS] for at in range(0, len(digits), SALT_DIGITS)]
+        return self._drawn.pop()
 
 
 class Groups:
@@ -88,7 +96,7 @@ class Groups:
         self._writer = writer
         self._segment_bytes = segment_bytes
         self._cut_bytes = cut_bytes
-        self._salts = draw_salts()
+        self._draw_salt = Salts().draw
         self._segment: int
         self._number: int
         self._hash: bytes
@@ -124,7 +132,7 @@ class Groups:
         self._kept_facts.add(known.digest)
 
     def _link(self, entry: bytes, personal: tuple[bytes, ...]) -> Group:
-        parts = [salted(next(self._salts), part) for part in personal] if personal else ()
+        parts = [salted(self._draw_salt(), part) for part in personal] if personal else ()
         line, self._hash = build_line(self._hash, self._number, entry, parts)
         self._number += 1
         self._room -= len(line)
