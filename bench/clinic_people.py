@@ -177,4 +177,4 @@ class ClinicPeople(Written):
 
     def _record(self, name: str, which: int, chance: Random) -> RecordStatus:
         labels = (chance.choice(_LABELS),) if chance.random() < 0.15 else ()
-        return RecordStatus(f"r{which}-{name}", CLASSES[(int(name[1:]) + which) % len(CLASSES)], labels)
+        return RecordStatus(f"r{which}-{name}", CLASSES[(int(name[1:]) + which) % len(CLASSES)], labels, type="Record")

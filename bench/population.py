@@ -102,7 +102,7 @@ def patient(number: int, chance: Random) -> PatientFacts:
         ),
         episodes=(Episode(f"e-{name}", own, "planned", given),),
         relationships=(Relationship("encounter", org=own),),
-        records=tuple(RecordStatus(f"r{i}-{name}", chance.choice(CLASSES), ()) for i in range(2)),
+        records=tuple(RecordStatus(f"r{i}-{name}", chance.choice(CLASSES), (), type="Record") for i in range(2)),
     )  # fmt: skip
 
 

@@ -76,7 +76,9 @@ def time_of(micros: float | None) -> str:
 def who(record: Record) -> str:
     """Return whose row it is."""
     journal = record.get("journal")
-    return f"{record['name']}, {journal}" if journal else str(record["name"])
+    if journal == record["name"]:
+        return f"ruqsat, {journal}"
+    return f"{record['name']}, {journal}" if journal not in (None, "none") else str(record["name"])
 
 
 def over_no_op(record: Record, records: list[Record], what: str, *same: str) -> str:
@@ -199,8 +201,36 @@ def peers(records: list[Record]) -> str:
     """Write what others do on the same questions."""
     if not records:
         return ""
-    rows = loads(records, "scenario, connections", _asked, "rps", "scenario", "connections")
-    return "## Beside others, on this machine\n\n" + rows
+    heads = ("scenario, connections", "who", "answers/s", "of the no-op's", "of Cerbos's (least to most)", "by CPU",
+             "p50", "p99", "memory", "client", "wrong")  # fmt: skip
+    rows = [(_asked(r), who(r) + (" *" if (r.get("client_cpu") or 0) >= CLIENT_BOUND else ""), count(r.get("rps")),
+             _times(r.get("of_no_op"), spread=False), _times(r.get("of_cerbos"), spread=True),
+             _times(r.get("of_cerbos_by_cpu"), spread=False), time_of(r.get("p50_us")), time_of(r.get("p99_us")),
+             f"{r['rss_mb']:.0f} MB" if r.get("rss_mb") else "", r.get("client_cpu", ""), count(r.get("wrong", 0)))
+            for r in records]  # fmt: skip
+    return (
+        "## Beside others, on this machine\n\nThe same decisions, answers compared first ([how](peers/README.md)). "
+        "Ratios are of the same round. Owed: durable, 3 × Cerbos.\n\n" + table(heads, rows) + _at_equal_load(records)
+    )
+
+
+def _times(found: list[float] | None, *, spread: bool) -> str:
+    if not found:
+        return ""
+    middle, least, most = found
+    return f"{middle:.2f} ({least:.2f} to {most:.2f})" if spread else f"{middle:.2f}"
+
+
+def _at_equal_load(records: list[Record]) -> str:
+    """Write our p99 beside Cerbos's p50 at half of what Cerbos can take."""
+    opened = {r["name"]: r for r in records if r["scenario"] == "open"}
+    if not {"durable", "cerbos"} <= opened.keys():
+        return ""
+    own, theirs = opened["durable"], opened["cerbos"]
+    return (
+        f"\nOpen loop at half of Cerbos's most: our p99 {time_of(own['p99_us'])}, its p50 {time_of(theirs['p50_us'])}, "
+        f"its p99 {time_of(theirs['p99_us'])}.\n"
+    )
 
 
 def _asked(record: Record) -> str:

@@ -44,3 +44,13 @@ def test_a_sidecar_over_a_world_answers_every_shape_rightly(tmp_path: Path) -> N
         assert met["consent_churn", False] > 0, "no answer turned: nothing was tested"
         assert not churn.late and set(churn.first_denials) <= {each.patient for each in withdrawals}
         assert cpu_seconds(sidecar.pid) > before
+
+
+def test_every_shape_asks_for_permits_and_for_denials() -> None:
+    """A bench that is only ever denied, or only ever allowed, would measure half of the product."""
+    world = ClinicWorld(20210623, hospitals=2, patients=100, moment=time.time_ns() // 1000)
+    asking = Asking(world, lambda *_: "a token")
+
+    for shape in ("steady_reads", "consent_churn", "break_glass_burst", "forward_auth"):
+        outcomes = Counter(call.name.rpartition(": ")[2] for call in asking.calls(shape, 200))
+        assert min(outcomes["allow"], outcomes["deny"]) > 20, (shape, outcomes)
