@@ -54,7 +54,7 @@ policy: $(VENV)/.run ## check the policy pack and run its cases
 	$(BIN)/ruqsat policy trace-law .
 	$(BIN)/ruqsat policy coverage --fail-under 70 .
 
-bench: $(VENV)/.bench ## measure everything (12 minutes, two quiet cores, wrk) and write bench/report.md with its plots
+bench: $(VENV)/.bench ## measure everything (14 minutes, two quiet cores, wrk) and write bench/report.md with its plots
 	PYTHONPATH=. $(BIN)/python bench/driver.py
 	PYTHONPATH=. $(BIN)/python bench/report.py
 
@@ -68,7 +68,7 @@ bench-quick: $(VENV)/.run ## measure the hot path against a no-op in the same ru
 	$(BIN)/python bench/quick.py
 
 bench-micro: $(VENV)/.run ## one figure a question: flatness, compiling, CompiledEnforcer against pycasbin, an entry
-	@for each in evaluate_by_rules compile_rules compiled_enforcer journal_entry; do echo "== $$each"; PYTHONPATH=. $(BIN)/python bench/micro/$$each.py || exit 1; done
+	@for each in evaluate_by_rules compile_rules compiled_enforcer journal_entry copies; do echo "== $$each"; PYTHONPATH=. $(BIN)/python bench/micro/$$each.py || exit 1; done
 
 bench-population: $(VENV)/.test ## import 1,000, 100,000 and 1,000,000 patients and decide beside them (minutes, 6 GB of disk)
 	PYTHONPATH=. $(BIN)/python bench/population.py
