@@ -18,6 +18,7 @@ from ruqsat.service.ports import Journal
 from ruqsat.stores import journal_base
 from ruqsat.stores.journal_disk import Disk
 from ruqsat.stores.journal_folder import list_segments
+from ruqsat.stores.journal_groups import Groups
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.journal_verification import UNREADABLE_FILE, verify_folder
 
@@ -116,6 +117,31 @@ def test_a_small_group_does_not_wait_as_long_as_entries_come(
         await asyncio.gather(journal.append(decision(98)), journal.append(decision(99)))
         kept = await append_in_turns(journal, 20)
         assert kept[0] - 2 <= 1 + journal_base.TURNS
+        await journal.aclose()
+
+    on_loop(main)
+
+
+def test_a_failure_while_it_waits_keeps_no_entry_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """The group is written at once, and the journal goes on."""
+    monkeypatch.setattr(journal_base, "QUICK_SECONDS", float("inf"))
+    asked = list[int]()
+
+    def fail(_: Groups) -> int:
+        asked.append(1)
+        raise MemoryError
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path)
+        await asyncio.gather(journal.append(decision(98)), journal.append(decision(99)))
+        monkeypatch.setattr(Groups, "gathered", property(fail))
+        for number in range(3):
+            async with asyncio.timeout(20):
+                await asyncio.gather(journal.append(decision(number)), journal.append(decision(number)))
+        assert asked
+        assert journal.entries == 8
         await journal.aclose()
 
     on_loop(main)

@@ -13,7 +13,7 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
-from ruqsat.web.batch import MAX_BATCH, Batch, answer_batch, read_batch
+from ruqsat.web.batch import AT_ONCE, MAX_BATCH, Batch, answer_batch, read_batch
 from ruqsat.web.wire import refuse_repeated_members
 from tests.process.starter import Sidecar, question, serving
 
@@ -254,3 +254,26 @@ def test_what_was_taken_away_before_the_batch_was_sent_is_denied(
 
     assert [each["decision"] for each in said["evaluations"]] == told
     assert point.taken == taken
+
+
+def test_others_have_their_turn_between_one_lot_and_the_next(policy_set: PolicySet) -> None:
+    """Also where no question waits for anything: facts in memory, a journal that may lose."""
+    body = question() | {"evaluations": [{}] * (3 * AT_ONCE)}
+    batch = read_batch(json.dumps(body).encode(), EvaluationRequest)
+    assert isinstance(batch, Batch)
+
+    async def story() -> int:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        beside = asyncio.create_task(other())
+        await answer_batch(batch, Holding(), Origin("json"), policy_set)
+        beside.cancel()
+        return turns
+
+    assert asyncio.run(story()) == 2

@@ -67,7 +67,7 @@ OUTSIDE_TASKS = ("Protocol.", "_Corked.", "Groups.", "_Journal._conclude")
 """What the loop calls on the way of a request: bytes arrive, a group of entries is handed over, it is kept."""
 
 ONCE_KEPT = ("Groups.has_sealed", "Groups.gathered")
-"""What is asked once a group is kept, about the next one: a failure there takes nothing from those who were told."""
+"""What is asked of the next group, once one is kept: a failure there takes nothing from those who were told."""
 
 SILENCE = 0.5
 """Seconds: who gets no answer for so long has got none; a proxy waits shorter and refuses."""

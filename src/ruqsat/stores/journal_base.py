@@ -230,9 +230,9 @@ class BaseJournal:
 
     def _wait_a_turn(self, loop: asyncio.AbstractEventLoop, left: int) -> None:
         """Let others join a small group, if there are any and that costs no more time than it saves; then write."""
-        is_worth_it = self._in_company and self._last_sync < QUICK_SECONDS and 0 < self._groups.gathered < FEW
-        if left and is_worth_it:
-            with suppress(MemoryError):  # then it is written now
+        with suppress(Exception):  # whatever fails here must not keep entries from the disk: they are written now
+            is_quick = self._last_sync < QUICK_SECONDS
+            if left and self._in_company and is_quick and 0 < self._groups.gathered < FEW:
                 self._dispatching = loop.call_soon(self._wait_a_turn, loop, left - 1)
                 return
         self._dispatch()

@@ -6,6 +6,7 @@ never field by field.  A question that cannot be read is answered by an error in
 its own place, which is no permit.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal, Protocol
@@ -201,6 +202,8 @@ async def _answers(
     for first in range(0, len(batch.questions), at_once):
         lot = batch.questions[first : first + at_once]
         readable = [each for each in lot if isinstance(each, EvaluationRequest)]
+        if first:
+            await asyncio.sleep(0)  # deciding waits for nobody where facts are in memory and the journal may lose
         decided = iter(await point.decide_all(readable, origin, policy_set))
         for question in lot:
             answer = _told(next(decided)) if isinstance(question, EvaluationRequest) else question
