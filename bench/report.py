@@ -38,13 +38,17 @@ def read(folder: Path, peers: Path) -> tuple[dict[str, list[Record]], list[Recor
     parts: dict[str, list[Record]] = {}
     machine: dict[str, Any] = {}
     others: list[Record] = []
+    commits: dict[str, list[str]] = {}
     for path in (*sorted(folder.glob("*.json")), *sorted(peers.glob("*/*.json"))):
         said = json.loads(path.read_text())
         if path.stem in PARTS and path.parent == folder:
             parts[path.stem] = said["records"]
             machine = said["machine"] | {"at": max(said["machine"]["at"], machine.get("at", ""))}
+            commits.setdefault(said["machine"]["commit"], []).append(path.stem)
         else:
             others += _of_peers(said)
+    if len(commits) > 1:  # a part may be run alone
+        machine["commit"] = "; ".join(f"{commit} ({', '.join(stems)})" for commit, stems in commits.items())
     return parts, others, machine
 
 

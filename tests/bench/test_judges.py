@@ -145,3 +145,14 @@ def test_the_report_tells_machine_method_and_peers_and_every_wrong_answer(tmp_pa
     assert "| 0.50 |" in row and "1.50 ms" in row and row.endswith("| 7 |") and " * |" in row
     for name, figure in (("cerbos", "4,321"), ("cedar", "6,789")):
         assert figure in next(line for line in page.splitlines() if name in line)
+
+
+def test_the_report_says_which_part_is_of_which_commit(tmp_path: Path) -> None:
+    """A part may be run alone, later; parts of one commit are not told apart."""
+    for stem, commit in (("closed", "abc"), ("copies", "abc"), ("rules", "def")):
+        said = {"machine": {"at": "2026", "commit": commit}, "records": []}
+        (tmp_path / f"{stem}.json").write_text(json.dumps(said))
+
+    assert read(tmp_path, tmp_path / "none")[2]["commit"] == "abc (closed, copies); def (rules)"
+    (tmp_path / "rules.json").unlink()
+    assert read(tmp_path, tmp_path / "none")[2]["commit"] == "abc"
