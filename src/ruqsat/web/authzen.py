@@ -24,7 +24,7 @@ from ruqsat.web.batch import Decides as BatchDecides
 from ruqsat.web.enforcement_points import CHALLENGE, Door, EnforcementPoint
 from ruqsat.web.follow_ups import ENTRIES, OUTCOMES, RECEIPT, FollowUps
 from ruqsat.web.load import Load
-from ruqsat.web.protocol import CYCLE, reply_at_once, take_body
+from ruqsat.web.protocol import exchange_of, reply_at_once, take_body
 from ruqsat.web.search import SEARCH, SEARCHES, read_search, write_page
 from ruqsat.web.wire import MAX_BODY_BYTES, decode_evaluation, encode_answer
 
@@ -123,7 +123,7 @@ class AuthZen:
             await say(send, 500, "the decision point failed; nothing was allowed", extra)
 
     async def _evaluation(self, scope: Scope, receive: Receive, send: Send, origin: Origin, extra: Headers) -> None:
-        cycle = scope.get(CYCLE)
+        cycle = exchange_of(send)
         body = take_body(cycle) if cycle is not None else None
         if body is None or len(body) > MAX_BODY_BYTES:
             body = await read_on(await receive(), receive)

@@ -20,9 +20,6 @@ from ruqsat.web.enforcement_points import NOBODY, PEER, Peer
 TARGET = "ruqsat.target"
 """Key of the scope that holds the request target as it arrived, in bytes."""
 
-CYCLE = "ruqsat.cycle"
-"""Key of the scope that holds the exchange itself, for :func:`take_body` and :func:`reply_at_once`."""
-
 MAX_HEAD_BYTES = 16 * 1024
 MAX_HEADERS = 64
 MAX_AHEAD = 16
@@ -33,6 +30,17 @@ READ_SECONDS = 5.0
 
 WRITE_SECONDS = 5.0
 """How long a peer may leave unread what fills its buffers and ours; then its connection is cut."""
+
+
+def exchange_of(send: Any) -> RequestResponseCycle | None:
+    """
+    Return the exchange that *send* is of, for :func:`take_body` and :func:`reply_at_once`; None if somebody is between.
+
+    It stands in no scope: what refers to itself is only freed by the collector, and memory that is not
+    used again at once is cold.
+    """
+    exchange = getattr(send, "__self__", None)
+    return exchange if isinstance(exchange, RequestResponseCycle) else None
 
 
 def take_body(cycle: RequestResponseCycle) -> bytes | None:
@@ -230,7 +238,6 @@ class Protocol(HttpToolsProtocol):
         self.scope[TARGET] = self.url  # type: ignore[literal-required]
         self.scope[PEER] = self._peer  # type: ignore[literal-required]
         super().on_headers_complete()
-        self.scope[CYCLE] = self.cycle  # type: ignore[literal-required]
         if self.draining:
             self.cycle.keep_alive = False
 
