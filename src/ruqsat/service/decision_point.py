@@ -253,7 +253,7 @@ class DecisionPoint:
         Raises:
             RequestError: the request carries a consistency token that was not issued here.
         """
-        begun = self._begin_from_memory(request, origin, policy_set)
+        begun = self.begin_from_memory(request, origin, policy_set)
         if begun is None:
             return await self._decide_from_store(request, origin, policy_set)
         return await self._end(request, origin, begun)
@@ -269,7 +269,7 @@ class DecisionPoint:
 
         def begin(request: EvaluationRequest) -> Begun | Exception | None:
             try:
-                return self._begin_from_memory(request, origin, policy_set)
+                return self.begin_from_memory(request, origin, policy_set)
             except Exception as error:  # noqa: BLE001 - of one question; the others get their answers
                 return error
 
@@ -293,10 +293,14 @@ class DecisionPoint:
         except Exception as error:  # noqa: BLE001 - as above
             return error
 
-    def _begin_from_memory(
+    def begin_from_memory(
         self, request: EvaluationRequest, origin: Origin, asked: PolicySet | None
     ) -> Begun | None:  # fmt: skip
-        """Decide by facts in memory and hand the entry over, without waiting; None where the store must be asked."""
+        """
+        Decide by facts in memory and hand the entry over, without waiting; None where the store must be asked.
+
+        Whoever begins ends: once ``written`` is done, by ``end``, or by ``end_unwritten`` if it failed.
+        """
         began, policy_set, now = time.perf_counter(), asked or self.policy_set, self._clock.now()
         facts = self._information.facts_now(request.subject.id, _patient_of(request))
         if facts is None or request.resource.type in policy_set.vocabulary.types or _asks_for_more(request):
@@ -329,15 +333,37 @@ class DecisionPoint:
 
     async def _end(self, request: EvaluationRequest, origin: Origin, begun: Begun) -> Answer:
         """Wait until the entry lasts, and return what may be sent then."""
-        answer = begun.answer
         try:
             await begun.written
-            # The last test before a permit is sent: nothing changed while its entry was written, and the lease holds.
-            if not self.may_send(request, answer):
-                answer = await self._again(begun.asked, request, origin, answer)
         except JournalError:
-            self._untold = self._policy_told
-            answer = self._answer(deny("deny.audit_unavailable"), begun.ruled, answer.id)
+            return self.end_unwritten(request, origin, begun)
+        return self.end(request, origin, begun) or await self.end_anew(request, origin, begun)
+
+    def end(self, request: EvaluationRequest, origin: Origin, begun: Begun) -> Answer | None:
+        """
+        Return what may be sent at this very moment, now that the entry lasts.
+
+        None where something changed while it was written, or the lease ended: then ``end_anew`` must be asked.
+        """
+        if not self.may_send(request, begun.answer):
+            return None
+        return self._noted(request, origin, begun, begun.answer)
+
+    def end_unwritten(self, request: EvaluationRequest, origin: Origin, begun: Begun) -> Answer:
+        """Return the denial that is sent, now that the entry will never last."""
+        self._untold = self._policy_told
+        denied = self._answer(deny("deny.audit_unavailable"), begun.ruled, begun.answer.id)
+        return self._noted(request, origin, begun, denied)
+
+    async def end_anew(self, request: EvaluationRequest, origin: Origin, begun: Begun) -> Answer:
+        """Decide once more, since what was decided may not be sent; return what may."""
+        try:
+            answer = await self._again(begun.asked, request, origin, begun.answer)
+        except JournalError:
+            return self.end_unwritten(request, origin, begun)
+        return self._noted(request, origin, begun, answer)
+
+    def _noted(self, request: EvaluationRequest, origin: Origin, begun: Begun, answer: Answer) -> Answer:
         if self.on_permit is not None and answer.decision.allowed:
             self.on_permit(answer.id, origin, _org_of(request, begun.facts))
         self._metrics.decided(origin.listener, answer.decision.reason, time.perf_counter() - begun.began)

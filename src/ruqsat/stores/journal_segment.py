@@ -8,7 +8,7 @@ On a quick disk a small group lets the loop turn once or twice more before it go
 """
 
 import asyncio
-from collections.abc import Awaitable, Generator, Iterable
+from collections.abc import Iterable
 
 from ruqsat.core.kept_facts import Known
 from ruqsat.stores.journal_base import BaseJournal, refuse
@@ -93,7 +93,7 @@ class LossyJournal(BaseJournal):
     def append(
         self, entry: bytes, personal: tuple[bytes, ...] = (), *, emergency: bool = False,
         facts: Iterable[Known | None] = (),
-    ) -> Awaitable[None]:  # fmt: skip
+    ) -> asyncio.Future[None]:  # fmt: skip
         """
         Accept *entry*, a JSON object as msgspec encodes it; what is returned is done already.
 
@@ -110,18 +110,14 @@ class LossyJournal(BaseJournal):
         if self._groups.waiting_bytes > WAITING_BYTES:
             self.failed += 1
             self._note_failure(_BEHIND)
-            return _ACCEPTED
+            return self._accepted
         self._groups.take(entry, personal, facts)
         if not self._is_writing:
             self._schedule(loop)
-        return _ACCEPTED
+        return self._accepted
 
-
-class _Accepted:
-    """An awaitable that is done before anyone waits for it."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield from ()
-
-
-_ACCEPTED = _Accepted()
+    def _start(self) -> asyncio.AbstractEventLoop:
+        loop = super()._start()
+        self._accepted: asyncio.Future[None] = loop.create_future()
+        self._accepted.set_result(None)
+        return loop

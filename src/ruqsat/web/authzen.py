@@ -10,6 +10,7 @@ never about the answer.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -19,12 +20,13 @@ from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
 from ruqsat.service.search import Search, SearchRefusedError, Target
+from ruqsat.web.at_once import Asked, AtOnce, Exchange, Told
+from ruqsat.web.at_once import Decides as DecidesAtOnce
 from ruqsat.web.batch import MAX_BATCH_BYTES, answer_batch, read_batch
 from ruqsat.web.batch import Decides as BatchDecides
 from ruqsat.web.enforcement_points import CHALLENGE, Door, EnforcementPoint
 from ruqsat.web.follow_ups import ENTRIES, OUTCOMES, RECEIPT, FollowUps
 from ruqsat.web.load import Load
-from ruqsat.web.protocol import exchange_of, reply_at_once, take_body
 from ruqsat.web.search import SEARCH, SEARCHES, read_search, write_page
 from ruqsat.web.wire import MAX_BODY_BYTES, decode_evaluation, encode_answer
 
@@ -37,7 +39,9 @@ EVALUATION = "/access/v1/evaluation"
 EVALUATIONS = "/access/v1/evaluations"
 METADATA = "/.well-known/authzen-configuration"
 JSON = b"application/json"
-_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+_SINGLE = EVALUATION.encode()
+_FAILED = "the decision point failed; nothing was allowed"
 _NO_SUCH = f"no such endpoint: expected POST {EVALUATION}, {EVALUATIONS}, {SEARCH}… or {OUTCOMES}"
 _OVERLOADED = "the decision point has too much under way; nothing was allowed"
 _RETRY = (b"retry-after", b"1")
@@ -45,7 +49,7 @@ _MAX_TRACEPARENT = 256
 _log = logging.getLogger("ruqsat.json")
 
 
-class Decides(BatchDecides, Protocol):
+class Decides(BatchDecides, DecidesAtOnce, Protocol):
     """The decision point, as this listener needs it."""
 
     policy_set: PolicySet
@@ -68,6 +72,12 @@ class AuthZen:
         follow_ups: Takes outcomes of decisions, and hands out their receipts.
     """
 
+    method, most_bytes = b"POST", MAX_BODY_BYTES
+    refusal = Told(
+        b"HTTP/1.1 500 Internal Server Error\r\n"
+        b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(_FAILED), _FAILED.encode(),
+    )  # fmt: skip
+
     def __init__(
         self,
         decision_point: Decides,
@@ -82,6 +92,7 @@ class AuthZen:
         self._door = door
         self._load = load or Load()
         self._metadata = metadata
+        self._at_once = AtOnce(decision_point, self._load)
         self._plain = {point.name: _origin(point) for point in door.points}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,13 +131,10 @@ class AuthZen:
         except Exception:  # noqa: BLE001
             # The edge of the hot path: whatever went wrong, the caller gets no permit and no detail.
             _log.exception("evaluation_failed")
-            await say(send, 500, "the decision point failed; nothing was allowed", extra)
+            await say(send, 500, _FAILED, extra)
 
     async def _evaluation(self, scope: Scope, receive: Receive, send: Send, origin: Origin, extra: Headers) -> None:
-        cycle = exchange_of(send)
-        body = take_body(cycle) if cycle is not None else None
-        if body is None or len(body) > MAX_BODY_BYTES:
-            body = await read_on(await receive(), receive)
+        body = await read_on(await receive(), receive)
         # Only what has arrived whole is under way: whoever sends slowly takes nobody's place.
         if not self._load.enter():
             await say(send, 503, _OVERLOADED, [*extra, _RETRY])
@@ -138,8 +146,29 @@ class AuthZen:
         finally:
             self._load.leave()
         said = encode_answer(answer, origin.explain)
-        if extra or cycle is None or not reply_at_once(cycle, _HEAD % len(said), said):
-            await reply(send, 200, JSON, said, extra)
+        await reply(send, 200, JSON, said, extra)
+
+    def is_plain(self, target: bytes) -> bool:
+        """Tell whether it is a single question."""
+        return target == _SINGLE
+
+    def answer_at_once(self, scope: Scope, body: bytes, exchange: Exchange) -> bool:
+        """Answer a single question, if its facts are in memory; see ``AnswersAtOnce``."""
+        try:
+            request_id, content_type, traceparent = _read_headers(scope["headers"])
+            point = self._door.enter(scope)
+            if point is None or request_id is not None or content_type != JSON:
+                return False
+            origin = self._plain[point.name] if traceparent is None else _origin(point, traceparent)
+            policy_set = self._decision_point.policy_set
+            question = decode_evaluation(body, policy_set.request_type)
+        except RequestError:
+            return False
+        except Exception:  # noqa: BLE001 - the edge of the hot path: no permit, no detail
+            _log.exception("evaluation_failed")
+            exchange.refuse()
+            return True
+        return self._at_once.decide(Asked(question, origin, policy_set, _EXPLAINED[origin.explain]), exchange)
 
     async def _evaluations(self, receive: Receive, send: Send, origin: Origin, extra: Headers) -> None:
         body = await read_on(await receive(), receive, MAX_BATCH_BYTES)
@@ -213,6 +242,14 @@ class AuthZen:
             duties = sorted(self._decision_point.policy_set.vocabulary.duties)
             said = msgspec.json.encode({**self._metadata, "supported_obligations": duties})
             await reply(send, 200, JSON, said, [*extra, (b"cache-control", b"public, max-age=3600")])
+
+
+def _write(explain: bool, answer: Answer) -> Told:
+    said = encode_answer(answer, explain)
+    return Told(_HEAD % len(said), said)
+
+
+_EXPLAINED = (partial(_write, False), partial(_write, True))
 
 
 def _origin(point: EnforcementPoint, traceparent: str | None = None) -> Origin:

@@ -200,6 +200,9 @@ class _Server(Server):
         await asyncio.sleep(LAST_SECONDS)
         await _look_round()
         await super().shutdown(sockets)
+        for connection in list(self._state.connections):
+            if isinstance(connection, HttpProtocol):
+                connection.cut_short()
 
 
 async def _look_round() -> None:

@@ -20,6 +20,11 @@ class Load:
         self.most = most
         self.now = self.shed = 0
 
+    @property
+    def is_full(self) -> bool:
+        """Whether one more would not be taken in at once."""
+        return self.now >= self.most
+
     def enter(self) -> bool:
         """Take one more in, to be followed by ``leave``; False turns it away, and nothing follows."""
         if self.now >= self.most:

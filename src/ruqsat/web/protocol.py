@@ -12,9 +12,10 @@ import socket
 import struct
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from ruqsat.web.at_once import AnswersAtOnce, Exchange, Told
 from ruqsat.web.enforcement_points import NOBODY, PEER, Peer
 
 TARGET = "ruqsat.target"
@@ -32,42 +33,7 @@ WRITE_SECONDS = 5.0
 """How long a peer may leave unread what fills its buffers and ours; then its connection is cut."""
 
 
-def exchange_of(send: Any) -> RequestResponseCycle | None:
-    """
-    Return the exchange that *send* is of, for :func:`take_body` and :func:`reply_at_once`; None if somebody is between.
-
-    It stands in no scope: what refers to itself is only freed by the collector, and memory that is not
-    used again at once is cold.
-    """
-    exchange = getattr(send, "__self__", None)
-    return exchange if isinstance(exchange, RequestResponseCycle) else None
-
-
-def take_body(cycle: RequestResponseCycle) -> bytes | None:
-    """Return the body if it has arrived whole, else None: then ask for it by ASGI's messages."""
-    return None if cycle.more_body or cycle.disconnected or cycle.waiting_for_100_continue else bytes(cycle.body)
-
-
-def reply_at_once(cycle: RequestResponseCycle, head: bytes, body: bytes) -> bool:
-    """
-    Send a whole answer with a length, as ASGI's two messages would, at a fraction of their cost.
-
-    Returns:
-        False, with nothing sent, where the exchange needs more than that (the peer is
-        gone or slow, or its connection must be closed): then send by messages.
-    """
-    if cycle.response_started or cycle.disconnected or not cycle.keep_alive or cycle.flow.write_paused:
-        return False
-    cycle.response_started = cycle.response_complete = True
-    try:
-        cycle.waiting_for_100_continue = False
-        cycle.transport.write(head + body)
-        cycle.message_event.set()
-        cycle.on_response()
-    except BaseException:
-        cycle.transport.abort()  # whether it was sent is not known, so nothing may follow it
-        raise
-    return True
+_LAST = b"connection: close\r\n\r\n"
 
 
 def read_peer(transport: Any) -> Peer:
@@ -162,6 +128,9 @@ class Protocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._peer = NOBODY
+        app = self.config.app
+        self._at_once: AnswersAtOnce | None = app if isinstance(app, AnswersAtOnce) else None
+        self._gathered: bytearray | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; a peer that sends no request at all is closed at the deadline."""
@@ -219,9 +188,22 @@ class Protocol(HttpToolsProtocol):
         self._arriving = self._reading_head = True
         self._head_bytes = self._header_bytes = 0
 
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        gathered = self._gathered
+        if gathered is not None and self._at_once is not None:
+            if len(gathered) + len(body) <= self._at_once.most_bytes:
+                gathered += body
+                return
+            self._call_application()
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Take note that the request has arrived, whether or not it is answered already."""
-        super().on_message_complete()
+        if self._gathered is None or not self._is_answered_at_once(bytes(self._gathered)):
+            self._call_application()
+            super().on_message_complete()
+        self._gathered = None
         self._cancel_deadline()
         self._arriving = False
 
@@ -237,9 +219,66 @@ class Protocol(HttpToolsProtocol):
         self._reading_head = False
         self.scope[TARGET] = self.url  # type: ignore[literal-required]
         self.scope[PEER] = self._peer  # type: ignore[literal-required]
+        if self._may_be_answered_at_once():
+            self._gathered = bytearray()
+        else:
+            self._start()
+
+    def _start(self) -> None:
         super().on_headers_complete()
         if self.draining:
             self.cycle.keep_alive = False
+
+    def _may_be_answered_at_once(self) -> bool:
+        """Tell whether this may be a plain question, on a connection where nothing else is under way."""
+        app, parser = self._at_once, self.parser
+        return (
+            app is not None
+            and app.is_plain(self.url)
+            and (self.cycle is None or self.cycle.response_complete)
+            and not (self.draining or self.expect_100_continue or self.pipeline or self.flow.write_paused)
+            and parser.get_method() == app.method
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+        )
+
+    def _is_answered_at_once(self, body: bytes) -> bool:
+        app, before = self._at_once, self.cycle
+        if app is None:
+            return False
+        exchange = Exchange(self, app.refusal)
+        self.cycle = exchange  # type: ignore[assignment]
+        self.scope["method"] = app.method.decode()
+        if app.answer_at_once(self.scope, body, exchange):
+            return True
+        self.cycle = before
+        return False
+
+    def _call_application(self) -> None:
+        """Let the application answer by ASGI what it has not answered at once."""
+        gathered, self._gathered = self._gathered, None
+        if gathered is not None:
+            self._start()
+            super().on_body(bytes(gathered))
+
+    def answer(self, exchange: Exchange, told: Told) -> None:
+        """Send the answer of an exchange, as a whole; never raises."""
+        try:
+            if not self.transport.is_closing():
+                ends = self.draining or not exchange.keep_alive
+                self.transport.write(told.head + (_LAST if ends else b"\r\n") + told.body)
+                if ends:
+                    self.transport.close()
+            self.on_response_complete()
+        except Exception:  # whether it was sent is not known, so nothing may follow it
+            self.logger.exception("answer_not_sent")
+            self.transport.abort()
+
+    def cut_short(self) -> None:
+        """Refuse what is in hand: the process waits no longer."""
+        if isinstance(self.cycle, Exchange):
+            self.cycle.refuse()
 
     def drain(self) -> None:
         """Answer what is in flight and what arrives in a moment, each with `Connection: close`."""
@@ -249,7 +288,7 @@ class Protocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close an idle connection; a request that has begun to arrive is read, within its deadline, and answered."""
-        if not self._reading_head:
+        if not self._reading_head and self._gathered is None:
             super().shutdown()
 
     def _is_idle(self) -> bool:

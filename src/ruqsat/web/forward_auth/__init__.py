@@ -8,6 +8,7 @@ permission, and 5xx as a reason to use its failure mode.
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
 from types import MappingProxyType
@@ -29,12 +30,15 @@ from ruqsat.core.target import TargetRejected, parse_target
 from ruqsat.errors import RequestError, StoreUnavailableError
 from ruqsat.service.decision_point import Answer, Origin
 from ruqsat.service.record_lookup import RecordLookup
+from ruqsat.web.at_once import Asked, AtOnce, Exchange, Told
+from ruqsat.web.at_once import Decides as DecidesAtOnce
 from ruqsat.web.claims import Identity
 from ruqsat.web.enforcement_points import Door, EnforcementPoint
 from ruqsat.web.forward_auth import caddy, envoy, haproxy, nginx, traefik
 from ruqsat.web.forward_auth.shared import BadPepRequest, Dialect, Headers, Original, Receive, Refused, Scope
 from ruqsat.web.forward_auth.signed import (
     MARKS,
+    METHODS,
     PROVENANCE,
     ReadBody,
     Signatures,
@@ -55,7 +59,7 @@ _MAX_TRACEPARENT = 64
 _log = logging.getLogger("ruqsat.auth")
 
 
-class Decides(Protocol):
+class Decides(DecidesAtOnce, Protocol):
     """The decision point, as this listener needs it."""
 
     async def decide(self, request: EvaluationRequest, origin: Origin, policy_set: PolicySet | None = None) -> Answer:
@@ -135,11 +139,15 @@ class ForwardAuth:
         self._door = door or Door.opened()
         self._load = load or Load()
         self._signatures, self._lookups = aids
+        self._at_once = AtOnce(decision_point, self._load)
+        self.refusal = _written(Verdict())
         self._in_force = (routes, policy_set)
 
     def put_in_force(self, pack: Pack) -> None:
         """Read requests by the routes of *pack* from now on, and have them decided by its rules."""
         self._in_force = (pack.routes, pack.policy_set)
+
+    method, most_bytes = b"GET", 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of a proxy."""
@@ -158,6 +166,45 @@ class ForwardAuth:
             head = _REFUSAL
         await send(head)
         await send({"type": "http.response.body", "body": b""})
+
+    def is_plain(self, target: bytes) -> bool:
+        """Tell whether a proxy asks."""
+        return target.startswith(_PREFIX)
+
+    def answer_at_once(self, scope: Scope, body: bytes, exchange: Exchange) -> bool:
+        """Answer for a request without a body that means one action, if its facts are in memory."""
+        if body or self._load.is_full:
+            return False
+        try:
+            asked = self._read_plain(scope)
+        except (Refused, BadPepRequest, Unauthenticated, RequestError):
+            return False
+        except Exception:  # noqa: BLE001 - 500 would be a proxy's reason to use its failure mode
+            _log.exception("forward_auth_failed")
+            exchange.refuse()
+            return True
+        return asked is not None and self._at_once.decide(asked, exchange)
+
+    def _read_plain(self, scope: Scope) -> Asked | None:
+        """Return what a plain request asks; None, or what is raised, leaves it to ``judge``, which can refuse."""
+        dialect, read_original = _dialect_of(scope[TARGET])
+        point, headers = self._door.enter(scope), scope["headers"]
+        if read_original is None or point is None:
+            return None
+        asked = read_original(scope)
+        if asked.method in METHODS:
+            return None
+        who = self._verifier.verify([value for name, value in headers if name == b"authorization"])
+        routes, policy_set = self._in_force
+        meant = _mean(asked, routes, headers, None, None)
+        if not isinstance(meant, Mapped) or meant.also or policy_set is None:
+            return None
+        origin = Origin(
+            dialect, traceparent=_traceparent(headers), point=point.name, actors=who.actors, issued_at=who.issued_at,
+            jti=who.jti,
+        )  # fmt: skip
+        question = _question(who, meant, meant.action, _session_in(headers))
+        return Asked(question, origin, policy_set, partial(_told, who.subject.id))
 
     async def judge(
         self, dialect: str, read_original: Callable[[], Original], headers: Headers,
@@ -223,12 +270,14 @@ class ForwardAuth:
             answer = await self._decide_all(questions, policy_set)
         finally:
             self._load.leave()
+        if isinstance(meant, Mapped):
+            return _verdict(who.subject.id, answer)
         if answer.decision.allowed is True:
-            if isinstance(meant, _OfRecord) and mapped.action not in ("read", "search"):
+            if mapped.action not in ("read", "search"):
                 self._lookups[meant.base].forget(mapped.resource_type, mapped.resource_id)
-            return Verdict(200, answer.id, answer.reason, who.subject.id)
+            return _verdict(who.subject.id, answer)
         # Whoever names a record and no patient must not learn from a refusal whether it is there, and of whom.
-        return Verdict(403, answer.id, answer.reason if isinstance(meant, Mapped) else "not_permitted")
+        return Verdict(403, answer.id, "not_permitted")
 
     async def _decide_all(
         self, questions: list[tuple[EvaluationRequest, Origin]], policy_set: PolicySet | None
@@ -284,6 +333,7 @@ class ForwardAuth:
             return ""
 
 
+_PREFIX = b"/authz/"
 _DIALECTS: dict[bytes, tuple[str, Dialect]] = {
     b"/authz/nginx": ("nginx", nginx.read_original),
     b"/authz/caddy": ("caddy", caddy.read_original),
@@ -299,6 +349,27 @@ def _head(verdict: Verdict) -> dict[str, Any]:
 
 _REFUSAL = _head(Verdict())
 """Made beforehand: what is sent where not even an answer could be made."""
+
+_STATUS = {200: b"HTTP/1.1 200 OK\r\n", 403: b"HTTP/1.1 403 Forbidden\r\n"}
+_LINE_ENDS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def _verdict(subject: str, answer: Answer) -> Verdict:
+    if answer.decision.allowed is True:
+        return Verdict(200, answer.id, answer.reason, subject)
+    return Verdict(403, answer.id, answer.reason)
+
+
+def _told(subject: str, answer: Answer) -> Told:
+    return _written(_verdict(subject, answer))
+
+
+def _written(verdict: Verdict) -> Told:
+    """Write an answer in bytes; raises ValueError for what would not stay in its header."""
+    headers = _head(verdict)["headers"]
+    if any(_LINE_ENDS.search(value) for _, value in headers):
+        raise ValueError("a header would end early")
+    return Told(_STATUS[verdict.status] + b"".join([b"%b: %b\r\n" % each for each in headers]))
 
 
 def _dialect_of(target: bytes) -> tuple[str, Dialect | None]:

@@ -1,0 +1,206 @@
+"""
+A question that is answered without the messages of ASGI, and without a task.
+
+Much of what a decision costs beside itself is the way there and back: a task, an event,
+coroutines, messages.  A question that has arrived whole, on a connection where nothing
+else is under way, is handed over in one call; if its facts are in memory it is decided
+in that call, and answered as soon as its entry lasts.  Whatever is not that plain goes
+the way of ASGI, which is the one that can do everything and the only one that refuses
+with an explanation.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, MutableMapping
+from functools import partial
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.request import EvaluationRequest
+from ruqsat.errors import JournalError
+from ruqsat.service.decision_point import Answer, Begun, Origin
+from ruqsat.web.load import Load
+
+_log = logging.getLogger("ruqsat.at_once")
+
+
+class Told(NamedTuple):
+    """An answer in bytes: its status line and headers, each with its line's end but no blank line, and its body."""
+
+    head: bytes
+    body: bytes = b""
+
+
+class Connection(Protocol):
+    """What sends an answer."""
+
+    def answer(self, exchange: "Exchange", told: Told) -> None:
+        """Send it, as a whole; never raises."""
+        ...
+
+
+class _Nobody:
+    """Nobody waits for messages."""
+
+    def set(self) -> None:
+        """Wake nobody."""
+
+
+class Exchange:
+    """
+    One such question.
+
+    It stands where uvicorn keeps its own exchanges, so that what comes after it on the same connection waits for it:
+    the attributes that uvicorn reads and writes are those of its own.
+    """
+
+    __slots__ = ("_connection", "disconnected", "keep_alive", "refusal", "response_complete")
+
+    message_event = _Nobody()
+
+    def __init__(self, connection: Connection, refusal: Told) -> None:
+        """Begin; *refusal* is what is said where nothing else can be."""
+        self._connection, self.refusal = connection, refusal
+        self.keep_alive = True
+        self.disconnected = self.response_complete = False
+
+    def answer(self, told: Told) -> None:
+        """Send the answer; there is only one."""
+        if not self.response_complete:
+            self.response_complete = True
+            self._connection.answer(self, told)
+
+    def refuse(self) -> None:
+        """Send that nothing was allowed, if there is no answer yet."""
+        self.answer(self.refusal)
+
+
+@runtime_checkable
+class AnswersAtOnce(Protocol):
+    """
+    An application that answers plain questions at once.
+
+    Attributes:
+        method: That of such a question.
+        most_bytes: How long its body may be.
+        refusal: What is said where nothing else can be.
+    """
+
+    method: bytes
+    most_bytes: int
+    refusal: Told
+
+    def is_plain(self, target: bytes) -> bool:
+        """Tell whether a question to this target may be plain."""
+        ...
+
+    def answer_at_once(self, scope: MutableMapping[str, Any], body: bytes, exchange: Exchange) -> bool:
+        """
+        Answer a question that has arrived whole, now or once its entry lasts; never raises.
+
+        False, with nothing done or kept, if it is not that plain: then the application is to be called.
+
+        Args:
+            scope: As ASGI's, of which there are the method, the headers and what the protocol knows beside.
+        """
+        ...
+
+
+class Asked(NamedTuple):
+    """A plain question, and how its answer is written."""
+
+    question: EvaluationRequest
+    origin: Origin
+    policy_set: PolicySet
+    write: Callable[[Answer], Told]
+
+
+class Decides(Protocol):
+    """The decision point, as a plain question needs it."""
+
+    def begin_from_memory(
+        self, request: EvaluationRequest, origin: Origin, asked: PolicySet | None
+    ) -> Begun | None:  # fmt: skip
+        """Decide by facts in memory and hand the entry over; None where the store must be asked."""
+        ...
+
+    def end(self, request: EvaluationRequest, origin: Origin, begun: Begun) -> Answer | None:
+        """Return what may be sent, now that the entry lasts; None where it must be decided anew."""
+        ...
+
+    def end_unwritten(self, request: EvaluationRequest, origin: Origin, begun: Begun) -> Answer:
+        """Return the denial that is sent, now that the entry never will last."""
+        ...
+
+    async def end_anew(self, request: EvaluationRequest, origin: Origin, begun: Begun) -> Answer:
+        """Decide once more; return what may be sent."""
+        ...
+
+
+class AtOnce:
+    """Decides plain questions by *decision_point*, each a part of *load* until it is answered."""
+
+    def __init__(self, decision_point: Decides, load: Load) -> None:
+        self._decision_point, self._load = decision_point, load
+        self._anew: set[asyncio.Task[None]] = set()
+
+    def decide(self, asked: Asked, exchange: Exchange) -> bool:
+        """
+        Decide a question whose facts are in memory, and answer it once its entry lasts; never raises.
+
+        False, with nothing done, where the store must be asked or too much is under way.
+        """
+        if not self._load.enter():
+            return False
+        try:
+            begun = self._decision_point.begin_from_memory(asked.question, asked.origin, asked.policy_set)
+            if begun is None:
+                self._load.leave()
+                return False
+            written = asyncio.ensure_future(begun.written)
+            end = partial(self._end, asked, begun, exchange)
+            if written.done():
+                end(written)
+            else:
+                written.add_done_callback(end)
+        except Exception:  # noqa: BLE001 - the edge of the hot path: no permit, no detail
+            self._fail(exchange)
+        return True
+
+    def _end(self, asked: Asked, begun: Begun, exchange: Exchange, written: asyncio.Future[None]) -> None:
+        try:
+            answer = self._ended(asked, begun, written)
+            if answer is None:
+                work = asyncio.ensure_future(self._end_anew(asked, begun, exchange))
+                self._anew.add(work)
+                work.add_done_callback(self._anew.discard)
+                return
+            self._answer(asked, answer, exchange)
+        except Exception:  # noqa: BLE001 - as above
+            self._fail(exchange)
+
+    def _ended(self, asked: Asked, begun: Begun, written: asyncio.Future[None]) -> Answer | None:
+        try:
+            written.result()
+        except (JournalError, asyncio.CancelledError):
+            return self._decision_point.end_unwritten(asked.question, asked.origin, begun)
+        return self._decision_point.end(asked.question, asked.origin, begun)
+
+    async def _end_anew(self, asked: Asked, begun: Begun, exchange: Exchange) -> None:
+        try:
+            answer = await self._decision_point.end_anew(asked.question, asked.origin, begun)
+            self._answer(asked, answer, exchange)
+        except BaseException as error:  # whoever is cut short has allowed nothing
+            self._fail(exchange)
+            if not isinstance(error, Exception):
+                raise
+
+    def _answer(self, asked: Asked, answer: Answer, exchange: Exchange) -> None:
+        told = asked.write(answer)
+        self._load.leave()
+        exchange.answer(told)
+
+    def _fail(self, exchange: Exchange) -> None:
+        _log.exception("question_failed")
+        self._load.leave()
+        exchange.refuse()
