@@ -163,7 +163,7 @@ class AtOnce:
                 end(written)
             else:
                 written.add_done_callback(end)
-        except Exception:  # noqa: BLE001 - the edge of the hot path: no permit, no detail
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the edge of the hot path: no permit, no detail
             self._fail(exchange)
         return True
 
@@ -176,7 +176,7 @@ class AtOnce:
                 work.add_done_callback(self._anew.discard)
                 return
             self._answer(asked, answer, exchange)
-        except Exception:  # noqa: BLE001 - as above
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - as above
             self._fail(exchange)
 
     def _ended(self, asked: Asked, begun: Begun, written: asyncio.Future[None]) -> Answer | None:

@@ -164,7 +164,7 @@ class AuthZen:
             question = decode_evaluation(body, policy_set.request_type)
         except RequestError:
             return False
-        except Exception:  # noqa: BLE001 - the edge of the hot path: no permit, no detail
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the edge of the hot path: no permit, no detail
             _log.exception("evaluation_failed")
             exchange.refuse()
             return True

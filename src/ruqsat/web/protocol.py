@@ -10,7 +10,7 @@ Framing that the parser rejects, and heads over the limits, are answered with
 import asyncio
 import socket
 import struct
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -250,7 +250,7 @@ class Protocol(HttpToolsProtocol):
         exchange = Exchange(self, app.refusal)
         self.cycle = exchange  # type: ignore[assignment]
         self.scope["method"] = app.method.decode()
-        if app.answer_at_once(self.scope, body, exchange):
+        if app.answer_at_once(cast("dict[str, Any]", self.scope), body, exchange):
             return True
         self.cycle = before
         return False

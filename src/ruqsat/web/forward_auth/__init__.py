@@ -179,7 +179,7 @@ class ForwardAuth:
             asked = self._read_plain(scope)
         except (Refused, BadPepRequest, Unauthenticated, RequestError):
             return False
-        except Exception:  # noqa: BLE001 - 500 would be a proxy's reason to use its failure mode
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the edge of the hot path: no permit, no detail
             _log.exception("forward_auth_failed")
             exchange.refuse()
             return True

@@ -1,0 +1,358 @@
+"""Plain questions are answered without a task; nothing is allowed that way that ASGI's would not allow."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from ruqsat.core.admission import load_routes
+from ruqsat.core.facts import Facts
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.request import EvaluationRequest
+from ruqsat.core.routes import RouteTable
+from ruqsat.errors import JournalError
+from ruqsat.service.decision_point import DecisionPoint
+from ruqsat.web.authzen import AuthZen
+from ruqsat.web.enforcement_points import Door
+from ruqsat.web.forward_auth import ForwardAuth, Verdict, _written
+from ruqsat.web.load import Load
+from tests.process.load import Connection, Reply, connected, http
+from tests.service.test_decision_point import FAILURES, Known, Paper, asked, point
+from tests.web.test_forward_auth import RECORD, VERIFIER, token
+from tests.web.test_listeners import connected_while, listening
+
+__all__ = ["asked"]
+
+EVALUATION = "/access/v1/evaluation"
+JSON = "application/json"
+
+
+class ByWay(AuthZen):
+    """The JSON listener, which counts what comes by ASGI."""
+
+    calls = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Count."""
+        self.calls += 1
+        await super().__call__(scope, receive, send)
+
+
+class Elsewhere(Known):
+    """Facts that are in the store only."""
+
+    def facts_now(self, subject: str | None, patient: str | None) -> Facts | None:
+        """Know nothing."""
+        return None
+
+
+def by_way(decision_point: DecisionPoint, load: Load | None = None) -> ByWay:
+    """The listener over a decision point."""
+    return ByWay(decision_point, Door.opened(explain=True), load=load)
+
+
+def posted(question: EvaluationRequest, **headers: str) -> bytes:
+    """Return the bytes of a question."""
+    return http("POST", EVALUATION, msgspec.json.encode(question), **{"content_type": JSON} | headers)
+
+
+async def told(app: Any, *requests: bytes) -> list[Reply]:
+    """Ask one after the other on one connection."""
+    async with listening(app) as (address,), connected(address) as connection:
+        return [await connection.ask(request) for request in requests]
+
+
+def timeless(reply: Reply) -> Any:
+    """Return an answer without what is new in each."""
+    said = reply.json()
+    del said["context"]["id"], said["context"]["token"]
+    for duty in said["context"].get("obligations", []):
+        del duty["id"]
+    return reply.status, {**reply.headers, "content-length": ""}, said
+
+
+def test_a_plain_question_is_answered_as_by_asgi_and_its_connection_goes_on(policy_set: PolicySet, asked: Any) -> None:
+    """The same status, headers and words; and nothing of it came by ASGI but what was asked that way."""
+    journal, load = Paper(), Load()
+    app = by_way(point(policy_set, Known(asked[1]), journal), load)
+
+    plain, again, by_asgi = asyncio.run(
+        told(app, posted(asked[0]), posted(asked[0]), posted(asked[0], x_request_id="r1"))
+    )
+
+    assert plain.json()["decision"] is True
+    assert by_asgi.headers.pop("x-request-id") == "r1"
+    assert timeless(plain) == timeless(again) == timeless(by_asgi)
+    assert (app.calls, len(journal.entries), load.now) == (1, 3, 0)
+    assert [each["id"] for each in journal.entries[:2]] == [
+        plain.json()["context"]["id"],
+        again.json()["context"]["id"],
+    ]
+
+
+@pytest.mark.parametrize("case", ["id", "no json", "too large", "bad", "1.0", "close", "get", "elsewhere", "no place"])
+def test_what_is_not_plain_goes_by_asgi(policy_set: PolicySet, asked: Any, case: str) -> None:
+    """Whatever must be explained, read from the store or refused; and it is decided and journaled once."""
+    question, facts = asked
+    request, status = posted(question), 200
+    if case == "id":
+        request = posted(question, x_request_id="r1")
+    elif case == "no json":
+        request, status = posted(question, content_type="text/plain"), 400
+    elif case == "too large":
+        request, status = http("POST", EVALUATION, b" " * 70_000, content_type=JSON), 400
+    elif case == "bad":
+        request, status = http("POST", EVALUATION, b"{", content_type=JSON), 400
+    elif case == "1.0":
+        request = request.replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+    elif case == "close":
+        request = posted(question, connection="close")
+    elif case == "get":
+        request, status = http("GET", EVALUATION), 405
+    elif case == "no place":
+        status = 503
+    journal, load = Paper(), Load(0 if case == "no place" else 9)
+    known = Elsewhere(facts) if case == "elsewhere" else Known(facts)
+    app = by_way(point(policy_set, known, journal), load)
+
+    (reply,) = asyncio.run(told(app, request))
+
+    assert reply.status == status
+    assert (app.calls, len(journal.entries), load.now) == (1, int(status == 200), 0)
+    assert reply.closes is (case in ("1.0", "close"))
+
+
+async def entries(journal: Paper, count: int = 1) -> None:
+    """Wait until so many wait for the disk."""
+    while len(journal.waiting) < count:  # noqa: ASYNC110 - the journal knows of no event
+        await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def waiting(app: Any, journal: Paper, *requests: bytes) -> AsyncIterator[Connection]:
+    """A connection to *app* on which everything is sent, once the first entry waits for the disk."""
+    async with listening(app) as (address,), connected(address) as connection:
+        await connection.send(b"".join(requests))
+        await entries(journal)
+        yield connection
+
+
+async def keep(journal: Paper, connection: Connection) -> Reply:
+    """Let everything that waits last, and read an answer."""
+    for each in journal.waiting:
+        if not each.done():
+            each.set_result(None)
+    return await connection.read()
+
+
+def test_an_answer_waits_for_its_entry_and_what_comes_after_it_waits_for_the_answer(
+    policy_set: PolicySet, asked: Any
+) -> None:
+    """Nothing is sent before the entry lasts; requests sent ahead are answered in their order, by whichever way."""
+
+    async def story() -> tuple[bool, list[Reply], int]:
+        journal, load = Paper(held=True), Load()
+        app = by_way(point(policy_set, Known(asked[1]), journal), load)
+        ahead = (posted(asked[0]), http("GET", "/nowhere"), posted(asked[0], x_request_id="r3"))
+        async with waiting(app, journal, *ahead) as connection:
+            early = asyncio.create_task(connection.read())
+            await asyncio.sleep(0.05)
+            was_early = early.done() or len(journal.waiting) > 1
+            journal.waiting[0].set_result(None)
+            replies = [await early, await connection.read()]
+            await entries(journal, 2)
+            return was_early, [*replies, await keep(journal, connection)], load.now
+
+    was_early, replies, now = asyncio.run(story())
+
+    assert (was_early, [reply.status for reply in replies], now) == (False, [200, 404, 200], 0)
+    assert replies[2].headers["x-request-id"] == "r3"
+
+
+@pytest.mark.parametrize("how", ["fails", "is dropped"])
+def test_an_entry_that_never_lasts_is_a_denial(policy_set: PolicySet, asked: Any, how: str) -> None:
+    """Whatever the rules said."""
+
+    async def story() -> tuple[Reply, int]:
+        journal, load = Paper(held=True), Load()
+        app = by_way(point(policy_set, Known(asked[1]), journal), load)
+        async with waiting(app, journal, posted(asked[0])) as connection:
+            if how == "fails":
+                journal.waiting[0].set_exception(JournalError("full"))
+            else:
+                journal.waiting[0].cancel()
+            return await connection.read(), load.now
+
+    reply, now = asyncio.run(story())
+
+    assert (reply.status, now) == (200, 0)
+    assert reply.json()["decision"] is False
+    assert reply.json()["context"]["explain"]["reason"] == "deny.audit_unavailable"
+
+
+def test_what_changes_while_the_entry_is_written_is_decided_anew(policy_set: PolicySet, asked: Any) -> None:
+    """Once more, by new facts; what changes again is denied; and the journal tells what was never sent."""
+    for unusable, allowed, kinds in (
+        (1, True, ["decision", "not_sent", "decision"]),
+        (9, False, ["decision", "not_sent", "decision", "not_sent", "decision"]),
+    ):
+        journal, load = Paper(), Load()
+        app = by_way(point(policy_set, Known(asked[1], unusable=unusable), journal), load)
+
+        (reply,) = asyncio.run(told(app, posted(asked[0])))
+
+        assert (reply.json()["decision"], app.calls, load.now) == (allowed, 0, 0)
+        assert [each["kind"] for each in journal.entries] == kinds
+
+
+class Breaking(Known):
+    """Facts of which something breaks: before the decision, or after it."""
+
+    late = False
+
+    def facts_now(self, subject: str | None, patient: str | None) -> Facts | None:
+        """Break, or not yet."""
+        return self.facts if self.late else super().facts_now(subject, patient)
+
+    def usable(self, *args: Any) -> bool:
+        """Break at last."""
+        assert self.failure is not None
+        raise self.failure
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("failure", FAILURES, ids=repr)
+def test_whatever_breaks_allows_nothing_and_takes_nobodys_place(
+    policy_set: PolicySet, asked: Any, failure: BaseException, late: bool
+) -> None:
+    """An error without a detail; and the next one is answered on the same connection."""
+    known, load = Breaking(asked[1], failure=failure), Load()
+    known.late = late
+    app = by_way(point(policy_set, known, Paper()), load)
+
+    replies = asyncio.run(told(app, posted(asked[0]), posted(asked[0])))
+
+    assert [(reply.status, reply.body) for reply in replies] == [(500, app.refusal.body)] * 2
+    assert (app.calls, load.now) == (0, 0)
+
+
+def test_who_goes_away_takes_nobodys_place(policy_set: PolicySet, asked: Any) -> None:
+    """The entry is kept all the same."""
+
+    async def story() -> tuple[int, int]:
+        journal, load = Paper(held=True), Load()
+        app = by_way(point(policy_set, Known(asked[1]), journal), load)
+        async with listening(app) as (address,):
+            async with connected(address) as connection:
+                await connection.send(posted(asked[0]))
+                await entries(journal)
+            before = load.now
+            await asyncio.sleep(0.05)
+            journal.waiting[0].set_result(None)
+            await asyncio.sleep(0.01)
+            return before, load.now
+
+    assert asyncio.run(story()) == (1, 0)
+
+
+@pytest.mark.parametrize("lasts", [True, False])
+def test_a_stop_waits_for_what_is_in_hand_and_then_refuses_it(policy_set: PolicySet, asked: Any, lasts: bool) -> None:
+    """The answer is its connection's last; without one in time nothing was allowed."""
+
+    async def story() -> Reply:
+        journal = Paper(held=True)
+        app = by_way(point(policy_set, Known(asked[1]), journal))
+        async with connected_while(app) as (connection, stop):
+            await connection.send(posted(asked[0]))
+            await entries(journal)
+            stop.set()
+            await asyncio.sleep(0.4)
+            if lasts:
+                journal.waiting[0].set_result(None)
+            return await connection.read()
+
+    reply = asyncio.run(story())
+
+    assert reply.closes
+    assert reply.status == (200 if lasts else 500)
+    assert lasts is (reply.body != AuthZen.refusal.body)
+
+
+@pytest.fixture(scope="module")
+def routes(pack_texts: dict[str, bytes], policy_set: PolicySet) -> RouteTable:
+    """The routes of the pack."""
+    found, _ = load_routes(pack_texts, policy_set)
+    assert found is not None
+    return found
+
+
+class ByWayOfProxy(ForwardAuth):
+    """The forward-auth listener, which counts what comes by ASGI."""
+
+    calls = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Count."""
+        self.calls += 1
+        await super().__call__(scope, receive, send)
+
+
+def through_nginx(target: str = RECORD, body: bytes = b"", **headers: str) -> bytes:
+    """Return what nginx asks."""
+    said = {
+        "x_original_method": "GET",
+        "x_original_uri": target,
+        "x_original_host": "h",
+        "authorization": token().decode(),
+    }
+    return http("GET", "/authz/nginx", body, **said | headers)
+
+
+def test_a_proxy_is_answered_at_once_as_by_asgi(policy_set: PolicySet, routes: RouteTable, asked: Any) -> None:
+    """Status and headers; a body, a write, an unknown token, an odd path go by ASGI, and pass no sooner."""
+    journal, load = Paper(), Load()
+    app = ByWayOfProxy(point(policy_set, Known(asked[1]), journal), VERIFIER, routes, policy_set, load=load)
+    requests = (
+        through_nginx(), through_nginx(body=b"{}"),
+        through_nginx(x_original_method="PUT"), through_nginx(authorization="Bearer x"), through_nginx("/no/route"),
+    )  # fmt: skip
+
+    plain, by_asgi, *others = asyncio.run(told(app, *requests))
+
+    assert {**plain.headers, "x-ruqsat-decision": ""} == {**by_asgi.headers, "x-ruqsat-decision": ""}
+    assert (plain.status, plain.headers["x-ruqsat-decision"]) == (by_asgi.status, journal.entries[0]["id"])
+    assert [other.status for other in others] == [403, 401, 403]
+    assert (app.calls, load.now, len(journal.entries)) == (4, 0, 5)
+
+
+def test_no_answer_to_a_proxy_ends_its_header_early() -> None:
+    """A subject that would bring a header of its own is no answer; any other stands there as it is."""
+    assert b"x-ruqsat-subject: \xc3\xa9 b\r\n" in _written(Verdict(200, "d", "permitted", "é b")).head
+    for subject in ("a\r\nx-forged: 1", "a\n", "a\x00"):
+        with pytest.raises(ValueError, match="end early"):
+            _written(Verdict(200, "d", "permitted", subject))
+
+
+def test_nobody_is_answered_twice(policy_set: PolicySet, asked: Any) -> None:
+    """A permit that comes after the refusal of a stop is not sent."""
+
+    async def story() -> bytes:
+        journal = Paper(held=True)
+        app = by_way(point(policy_set, Known(asked[1]), journal))
+        async with connected_while(app) as (connection, stop):
+            await connection.send(posted(asked[0]))
+            await entries(journal)
+            stop.set()
+            said = await connection.read_to_end()
+            journal.waiting[0].set_result(None)
+            await asyncio.sleep(0.01)
+            return said
+
+    said = asyncio.run(story())
+
+    assert said.count(b"HTTP/1.1") == 1
+    assert json.dumps(True).encode() not in said
