@@ -16,6 +16,7 @@ from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.routes import RouteTable
 from ruqsat.errors import JournalError
 from ruqsat.service.decision_point import DecisionPoint
+from ruqsat.web.at_once import Exchange, Told
 from ruqsat.web.authzen import AuthZen
 from ruqsat.web.enforcement_points import Door
 from ruqsat.web.forward_auth import ForwardAuth, Verdict, _written
@@ -34,12 +35,17 @@ JSON = "application/json"
 class ByWay(AuthZen):
     """The JSON listener, which counts what comes by ASGI."""
 
-    calls = 0
+    calls = longest = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Count."""
         self.calls += 1
         await super().__call__(scope, receive, send)
+
+    def answer_at_once(self, scope: Any, body: bytes, exchange: Exchange) -> bool:
+        """Note how long a body was kept for this."""
+        self.longest = max(self.longest, len(body))
+        return super().answer_at_once(scope, body, exchange)
 
 
 class Elsewhere(Known):
@@ -94,7 +100,9 @@ def test_a_plain_question_is_answered_as_by_asgi_and_its_connection_goes_on(poli
     ]
 
 
-@pytest.mark.parametrize("case", ["id", "no json", "too large", "bad", "1.0", "close", "get", "elsewhere", "no place"])
+@pytest.mark.parametrize(
+    "case", ["id", "no json", "too large", "bad", "1.0", "1.0 kept", "close", "get", "elsewhere", "no place"]
+)
 def test_what_is_not_plain_goes_by_asgi(policy_set: PolicySet, asked: Any, case: str) -> None:
     """Whatever must be explained, read from the store or refused; and it is decided and journaled once."""
     question, facts = asked
@@ -109,6 +117,8 @@ def test_what_is_not_plain_goes_by_asgi(policy_set: PolicySet, asked: Any, case:
         request, status = http("POST", EVALUATION, b"{", content_type=JSON), 400
     elif case == "1.0":
         request = request.replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+    elif case == "1.0 kept":
+        request = posted(question, connection="keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0", 1)
     elif case == "close":
         request = posted(question, connection="close")
     elif case == "get":
@@ -123,7 +133,8 @@ def test_what_is_not_plain_goes_by_asgi(policy_set: PolicySet, asked: Any, case:
 
     assert reply.status == status
     assert (app.calls, len(journal.entries), load.now) == (1, int(status == 200), 0)
-    assert reply.closes is (case in ("1.0", "close"))
+    assert reply.closes is (case in ("1.0", "1.0 kept", "close"))
+    assert app.longest <= app.most_bytes
 
 
 async def entries(journal: Paper, count: int = 1) -> None:
@@ -157,20 +168,22 @@ def test_an_answer_waits_for_its_entry_and_what_comes_after_it_waits_for_the_ans
     async def story() -> tuple[bool, list[Reply], int]:
         journal, load = Paper(held=True), Load()
         app = by_way(point(policy_set, Known(asked[1]), journal), load)
-        ahead = (posted(asked[0]), http("GET", "/nowhere"), posted(asked[0], x_request_id="r3"))
+        ahead = (posted(asked[0]), posted(asked[0]), http("GET", "/nowhere"), posted(asked[0], x_request_id="r3"))
         async with waiting(app, journal, *ahead) as connection:
             early = asyncio.create_task(connection.read())
             await asyncio.sleep(0.05)
             was_early = early.done() or len(journal.waiting) > 1
             journal.waiting[0].set_result(None)
-            replies = [await early, await connection.read()]
+            replies = [await early]
             await entries(journal, 2)
+            replies += [await keep(journal, connection), await connection.read()]
+            await entries(journal, 3)
             return was_early, [*replies, await keep(journal, connection)], load.now
 
     was_early, replies, now = asyncio.run(story())
 
-    assert (was_early, [reply.status for reply in replies], now) == (False, [200, 404, 200], 0)
-    assert replies[2].headers["x-request-id"] == "r3"
+    assert (was_early, [reply.status for reply in replies], now) == (False, [200, 200, 404, 200], 0)
+    assert replies[3].headers["x-request-id"] == "r3"
 
 
 @pytest.mark.parametrize("how", ["fails", "is dropped"])
@@ -282,6 +295,23 @@ def test_a_stop_waits_for_what_is_in_hand_and_then_refuses_it(policy_set: Policy
     assert lasts is (reply.body != AuthZen.refusal.body)
 
 
+def test_a_stop_waits_for_the_rest_of_a_question(policy_set: PolicySet, asked: Any) -> None:
+    """What has begun to arrive is read and answered, as the last on its connection."""
+
+    async def story() -> Reply:
+        request = posted(asked[0])
+        async with connected_while(by_way(point(policy_set, Known(asked[1]), Paper()))) as (connection, stop):
+            await connection.send(request[:-9])
+            await asyncio.sleep(0.05)
+            stop.set()
+            await asyncio.sleep(0.6)
+            return await connection.ask(request[-9:])
+
+    reply = asyncio.run(story())
+
+    assert (reply.status, reply.closes, reply.json()["decision"]) == (200, True, True)
+
+
 @pytest.fixture(scope="module")
 def routes(pack_texts: dict[str, bytes], policy_set: PolicySet) -> RouteTable:
     """The routes of the pack."""
@@ -335,6 +365,30 @@ def test_no_answer_to_a_proxy_ends_its_header_early() -> None:
     for subject in ("a\r\nx-forged: 1", "a\n", "a\x00"):
         with pytest.raises(ValueError, match="end early"):
             _written(Verdict(200, "d", "permitted", subject))
+
+
+class Sent:
+    """A connection that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.told: list[Told] = []
+
+    def answer(self, exchange: Exchange, told: Told) -> None:
+        """Keep it."""
+        self.told.append(told)
+
+
+def test_an_exchange_has_one_answer() -> None:
+    """The first; whatever comes after it is dropped."""
+    for first in (Told(b"a"), None):
+        sent = Sent()
+        exchange = Exchange(sent, Told(b"no"))
+        if first is not None:
+            exchange.answer(first)
+        exchange.refuse()
+        exchange.answer(Told(b"b"))
+
+        assert sent.told == [first or Told(b"no")]
 
 
 def test_nobody_is_answered_twice(policy_set: PolicySet, asked: Any) -> None:

@@ -173,7 +173,7 @@ class ForwardAuth:
 
     def answer_at_once(self, scope: Scope, body: bytes, exchange: Exchange) -> bool:
         """Answer for a request without a body that means one action, if its facts are in memory."""
-        if body or self._load.is_full:
+        if self._load.is_full:
             return False
         try:
             asked = self._read_plain(scope)
