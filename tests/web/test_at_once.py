@@ -16,6 +16,7 @@ from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.routes import RouteTable
 from ruqsat.errors import JournalError
 from ruqsat.service.decision_point import DecisionPoint
+from ruqsat.web import listeners
 from ruqsat.web.at_once import Exchange, Told
 from ruqsat.web.authzen import AuthZen
 from ruqsat.web.enforcement_points import Door
@@ -365,6 +366,28 @@ def test_no_answer_to_a_proxy_ends_its_header_early() -> None:
     for subject in ("a\r\nx-forged: 1", "a\n", "a\x00"):
         with pytest.raises(ValueError, match="end early"):
             _written(Verdict(200, "d", "permitted", subject))
+
+
+@pytest.mark.parametrize(("way", "stray"), [("at once", b""), ("at once", b"\r\n"), ("by ASGI", b""), ("both", b"")])
+def test_an_idle_connection_is_closed_after_its_last_answer_and_not_sooner(
+    policy_set: PolicySet, asked: Any, monkeypatch: pytest.MonkeyPatch, way: str, stray: bytes
+) -> None:
+    """Whichever way it was answered; stray bytes keep nobody."""
+    monkeypatch.setattr(listeners, "KEEP_ALIVE_SECONDS", 0.5)
+    plain, other = posted(asked[0]), posted(asked[0], x_request_id="r1")
+    first, *others = {"at once": [plain] * 3, "by ASGI": [other] * 3, "both": [plain, other, plain]}[way]
+
+    async def story() -> tuple[list[int], bytes]:
+        app = by_way(point(policy_set, Known(asked[1]), Paper()))
+        async with listening(app) as (address,), connected(address) as connection:
+            replies = [await connection.ask(first)]
+            for request in others:
+                await asyncio.sleep(0.3)
+                replies.append(await connection.ask(request))
+            await connection.send(stray)
+            return [reply.status for reply in replies], await asyncio.wait_for(connection.read_to_end(), 5)
+
+    assert asyncio.run(story()) == ([200, 200, 200], b"")
 
 
 class Sent:

@@ -131,6 +131,8 @@ class Protocol(HttpToolsProtocol):
         app = self.config.app
         self._at_once: AnswersAtOnce | None = app if isinstance(app, AnswersAtOnce) else None
         self._gathered: bytearray | None = None
+        self._resting: asyncio.TimerHandle | None = None
+        self._answered_at = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; a peer that sends no request at all is closed at the deadline."""
@@ -147,6 +149,8 @@ class Protocol(HttpToolsProtocol):
         """End."""
         self._cancel_deadline()
         self._cancel_unread()
+        if self._resting is not None:
+            self._resting.cancel()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -173,7 +177,7 @@ class Protocol(HttpToolsProtocol):
         if self._arriving:
             if self._deadline is None:
                 self._deadline = self.loop.call_later(READ_SECONDS, self._close_late)
-        elif self._is_idle() and self.timeout_keep_alive_task is None:
+        elif self._is_idle() and self.timeout_keep_alive_task is None and self._resting is None:
             # Bytes between requests, or a body that came after its answer, have stopped the idle timer.
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -265,15 +269,36 @@ class Protocol(HttpToolsProtocol):
     def answer(self, exchange: Exchange, told: Told) -> None:
         """Send the answer of an exchange, as a whole; never raises."""
         try:
+            ends = self.draining or not exchange.keep_alive or self.transport.is_closing()
             if not self.transport.is_closing():
-                ends = self.draining or not exchange.keep_alive
                 self.transport.write(told.head + (_LAST if ends else b"\r\n") + told.body)
                 if ends:
                     self.transport.close()
-            self.on_response_complete()
+            if ends or self.pipeline:
+                self.on_response_complete()
+            else:
+                self._rest()
         except Exception:  # whether it was sent is not known, so nothing may follow it
             self.logger.exception("answer_not_sent")
             self.transport.abort()
+
+    def _rest(self) -> None:
+        """Be idle from now on; one timer sees to it for many answers, where uvicorn's is made anew for each."""
+        self.server_state.total_requests += 1
+        self._answered_at = self.loop.time()
+        if self._resting is None:
+            self._resting = self.loop.call_later(self.timeout_keep_alive, self._end_rest)
+
+    def _end_rest(self) -> None:
+        """Close the connection if it was idle for so long; if it is busy, what ends that sees to the next rest."""
+        self._resting = None
+        left = self._answered_at + self.timeout_keep_alive - self.loop.time()
+        if not self._is_idle() or self._arriving or self.timeout_keep_alive_task is not None:
+            return
+        if left > 0:
+            self._resting = self.loop.call_later(left, self._end_rest)
+        else:
+            self.timeout_keep_alive_handler()
 
     def cut_short(self) -> None:
         """Refuse what is in hand: the process waits no longer."""

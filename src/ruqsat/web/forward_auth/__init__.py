@@ -8,7 +8,6 @@ permission, and 5xx as a reason to use its failure mode.
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
 from types import MappingProxyType
@@ -350,8 +349,8 @@ def _head(verdict: Verdict) -> dict[str, Any]:
 _REFUSAL = _head(Verdict())
 """Made beforehand: what is sent where not even an answer could be made."""
 
-_STATUS = {200: b"HTTP/1.1 200 OK\r\n", 403: b"HTTP/1.1 403 Forbidden\r\n"}
-_LINE_ENDS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_HEADERS = b"content-length: 0\r\nx-ruqsat-decision: %b\r\nx-ruqsat-reason: %b\r\nx-ruqsat-subject: %b\r\n"
+_WRITTEN = {200: b"HTTP/1.1 200 OK\r\n" + _HEADERS, 403: b"HTTP/1.1 403 Forbidden\r\n" + _HEADERS}
 
 
 def _verdict(subject: str, answer: Answer) -> Verdict:
@@ -365,11 +364,12 @@ def _told(subject: str, answer: Answer) -> Told:
 
 
 def _written(verdict: Verdict) -> Told:
-    """Write an answer in bytes; raises ValueError for what would not stay in its header."""
-    headers = _head(verdict)["headers"]
-    if any(_LINE_ENDS.search(value) for _, value in headers):
+    """Write an answer, but for a challenge, as ``_head`` has it written; raises ValueError for what is no header."""
+    said = (verdict.decision, verdict.reason, verdict.subject)
+    if not "".join(said).isprintable():
         raise ValueError("a header would end early")
-    return Told(_STATUS[verdict.status] + b"".join([b"%b: %b\r\n" % each for each in headers]))
+    decision, reason, subject = [each.encode() for each in said]
+    return Told(_WRITTEN[verdict.status] % (decision, reason, subject))
 
 
 def _dialect_of(target: bytes) -> tuple[str, Dialect | None]:
