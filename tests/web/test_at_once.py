@@ -379,14 +379,22 @@ class Slow(Paper):
         return future
 
 
-@pytest.mark.parametrize(("way", "stray"), [("at once", b""), ("at once", b"\r\n"), ("by ASGI", b""), ("both", b"")])
+@pytest.mark.parametrize(
+    ("way", "stray"),
+    [("at once", b""), ("at once, thrice", b""), ("at once", b"\r\n"), ("by ASGI", b""), ("both", b"")],
+)
 def test_an_idle_connection_is_closed_after_its_last_answer_and_not_sooner(
     policy_set: PolicySet, asked: Any, monkeypatch: pytest.MonkeyPatch, way: str, stray: bytes
 ) -> None:
     """Whichever way it was answered; stray bytes keep nobody."""
     monkeypatch.setattr(listeners, "KEEP_ALIVE_SECONDS", 0.5)
     plain, other = posted(asked[0]), posted(asked[0], x_request_id="r1")
-    first, *others = {"at once": [plain] * 2, "by ASGI": [other] * 2, "both": [plain, other, plain]}[way]
+    first, *others = {
+        "at once": [plain] * 2,
+        "at once, thrice": [plain] * 3,
+        "by ASGI": [other] * 2,
+        "both": [plain, other, plain],
+    }[way]
 
     async def story() -> tuple[set[int], bytes]:
         app = by_way(point(policy_set, Known(asked[1]), Slow()))
