@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from ruqsat.core.facts import PatientFacts
+from ruqsat.core.addressee import Told
 from ruqsat.core.instant import Instant
 from ruqsat.core.journaled import Journaled, Lines, Place, Shipped
 from ruqsat.core.notice import Notice, notices_of
@@ -28,7 +28,7 @@ AWAY_SECONDS = (1.0, 30.0)
 
 _log = logging.getLogger(__name__)
 
-MakeNotices = Callable[[Journaled, dict[str, PatientFacts]], tuple[Notice, ...]]
+MakeNotices = Callable[[Journaled, Mapping[str, Told]], tuple[Notice, ...]]
 
 
 class Source(Protocol):
@@ -161,7 +161,7 @@ class Shipper:
         self.notices += shipped.notices
         return True
 
-    def _make_notices(self, entry: Journaled, patients: dict[str, PatientFacts]) -> tuple[Notice, ...]:
+    def _make_notices(self, entry: Journaled, patients: Mapping[str, Told]) -> tuple[Notice, ...]:
         return notices_of(entry, patients, self._switches())
 
     def _fall_behind(self) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from ruqsat.core.facts import PatientFacts
+from ruqsat.core.addressee import Told
 from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.journaled import GonePart, Lines, Place, Shipped, read_line
 from ruqsat.core.notice import represents
@@ -107,7 +107,7 @@ class SqlDuties:
 
         switches = self._switches()
 
-        def stands(facts: PatientFacts, who: str, moment: Instant) -> bool:
+        def stands(facts: Told, who: str, moment: Instant) -> bool:
             return represents(facts, who, moment, switches)
 
         def work(connection: Connection) -> list[Claimed]:

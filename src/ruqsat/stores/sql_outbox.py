@@ -5,14 +5,13 @@ As in ``sql_facts``, each function takes a Connection inside a transaction and n
 begins nor ends one: whoever changes something adds its notices in the same transaction.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 from sqlalchemy import Connection, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from ruqsat.core.facts import PatientFacts
+from ruqsat.core.addressee import Told
 from ruqsat.core.instant import Instant
 from ruqsat.core.notice import Notice
 from ruqsat.core.outgoing import (
@@ -27,7 +26,8 @@ from ruqsat.core.outgoing import (
     Listed,
     Standing,
 )
-from ruqsat.stores.sql_facts import read_patients
+from ruqsat.stores.sql_facts import read_addressees
+from ruqsat.stores.sql_rows import insert_rows
 from ruqsat.stores.sql_schema import indexed, outbox, patient_channel
 
 Close = Callable[[Notice], bytes]
@@ -36,7 +36,7 @@ Close = Callable[[Notice], bytes]
 AddNotices = Callable[[Connection, Sequence[Notice]], object]
 """Keeps notices in the transaction of the change that they tell of; what it raises undoes the change."""
 
-Represents = Callable[[PatientFacts, str, Instant], bool]
+Represents = Callable[[Told, str, Instant], bool]
 """Tells whether somebody stands for a patient at a moment."""
 
 PAGE = 100
@@ -57,12 +57,9 @@ def add_notices(
         close: Makes the body of each.
         settle: How long after *now* none is delivered, whenever it is due.
     """
-    rows = [_row(notice, close, now, settle) for notice in notices]
-    if not rows:
-        return 0
-    made = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = made(outbox).on_conflict_do_nothing(index_elements=[outbox.c.key]).returning(outbox.c.key)
-    return len(connection.execute(statement, rows).all())
+    return insert_rows(
+        connection, outbox, [_row(notice, close, now, settle) for notice in notices], unless_there="key"
+    )  # fmt: skip
 
 
 def withdraw_notices(connection: Connection, entries: Collection[str], now: Instant) -> int:
@@ -92,7 +89,7 @@ def claim_notices(
     taken = update(outbox).where(outbox.c.key.in_([row["key"] for row in rows]))
     connection.execute(taken.values(claim=claim, attempts=outbox.c.attempts + 1, next_at=now + lease))
     named = {row["patient"] for row in rows} - {None}
-    channels, known = _channels(connection, named), read_patients(connection, named)
+    channels, known = _channels(connection, named), read_addressees(connection, named)
     for row in rows:
         if row["audience"] == "representatives" and not _still_represents(row, known, represents, now):
             row |= {"audience": "patient", "recipient": None}
@@ -178,7 +175,9 @@ def set_channel(connection: Connection, patient: str, channel: str | None, now: 
 def _row(notice: Notice, close: Close, now: Instant, settle: Instant) -> dict[str, Any]:
     is_over = notice.skipped is not None
     # Before its body is closed, which is bound to the patient that stands in the row.
-    notice = replace(notice, patient=indexed(notice.patient), org=indexed(notice.org))
+    patient, org = indexed(notice.patient), indexed(notice.org)
+    if patient != notice.patient or org != notice.org:
+        notice = replace(notice, patient=patient, org=org)
     return {
         "key": notice.key, "state": SKIPPED if is_over else PENDING, "kind": notice.kind, "audience": notice.audience,
         "patient": notice.patient, "recipient": notice.recipient, "org": notice.org, "entry": notice.entry,
@@ -195,14 +194,12 @@ def _channels(connection: Connection, patients: Collection[str]) -> dict[str, st
     return {row.patient: row.channel for row in found}
 
 
-def _still_represents(
-    row: dict[str, Any], known: dict[str, PatientFacts], represents: Represents, now: Instant
-) -> bool:
+def _still_represents(row: dict[str, Any], known: Mapping[str, Told], represents: Represents, now: Instant) -> bool:
     facts = known.get(row["patient"])
     return facts is not None and represents(facts, row["recipient"], now)
 
 
-def _claimed(row: dict[str, Any], claim: str, channels: dict[str, str], known: dict[str, PatientFacts]) -> Claimed:
+def _claimed(row: dict[str, Any], claim: str, channels: dict[str, str], known: Mapping[str, Told]) -> Claimed:
     patient, attempts = row["patient"], row.pop("attempts") + 1
     is_own = row["audience"] == "patient" and patient is not None
     return Claimed(
