@@ -173,7 +173,13 @@ def read_line(line: bytes) -> Journaled | None:
 
 
 def _read_whole(line: bytes) -> Journaled | None:
-    """Return what a line says that can be read at once, at a third of the time; None for any other."""
+    """
+    Return what a line says that can be read at once, at a third of the time; None for any other.
+
+    Raises:
+        UnicodeDecodeError: it is no text; what nobody asks for is passed over unread below.
+    """
+    line.decode()
     try:
         return None if (flat := spliced(line)) is None else _decode(flat)
     except msgspec.MsgspecError:

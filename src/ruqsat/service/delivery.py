@@ -12,8 +12,8 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -180,8 +180,14 @@ class Delivery:
             StoreUnavailableError: the outbox could not be read.
         """
         taken = await self._outbox.claim(self._now(), IN_HAND, secrets.token_hex(8))
-        gate = asyncio.Semaphore(AT_ONCE)
-        attempts = await asyncio.gather(*[self._deliver(notice, gate) for notice in taken])
+        gate, attempts, sending = asyncio.Semaphore(AT_ONCE), list[Attempt](), list[Coroutine[Any, Any, Attempt]]()
+        for notice in taken:
+            name = self._channel_of(notice)
+            if (nowhere := self._nowhere(notice, name)) is not None:
+                attempts.append(self._ended(notice, nowhere, name))
+            else:
+                sending.append(self._deliver(notice, name, gate))
+        attempts += await asyncio.gather(*sending)
         if attempts:
             try:
                 await self._outbox.settle(attempts, self._now())
@@ -189,10 +195,12 @@ class Delivery:
                 self.unsettled += len(attempts)
         return len(taken)
 
-    async def _deliver(self, notice: Claimed, gate: asyncio.Semaphore) -> Attempt:
-        channel = self._channel_of(notice)
+    async def _deliver(self, notice: Claimed, name: str, gate: asyncio.Semaphore) -> Attempt:
         async with gate:
-            outcome = await self._send(notice, channel)
+            outcome = await self._send(notice, name)
+        return self._ended(notice, outcome, name)
+
+    def _ended(self, notice: Claimed, outcome: Outcome, channel: str) -> Attempt:
         if outcome.result == "retry" and notice.attempts >= self._attempts:
             outcome = Outcome("dead", outcome.reason)
         if outcome.result in ("dead", "skipped"):
@@ -206,16 +214,19 @@ class Delivery:
             return notice.channel or self._ways.usual
         return self._ways.office
 
-    async def _send(self, notice: Claimed, name: str) -> Outcome:
+    def _nowhere(self, notice: Claimed, name: str) -> Outcome | None:
+        """Return why a notice is not sent anywhere; None if it is."""
         if name == EGOV and notice.egov is False:
             return Outcome("skipped", NOT_REGISTERED)
-        channel = self._ways.channels.get(name)
-        if channel is None:
+        if name not in self._ways.channels:
             return Outcome("skipped", EGOV_NOT_CONFIGURED if name == EGOV else NO_CHANNEL)
+        return None
+
+    async def _send(self, notice: Claimed, name: str) -> Outcome:
         try:
             message = _message(notice, self._bodies.open(notice))
             async with asyncio.timeout(SEND_SECONDS):
-                outcome = await channel.send(message)
+                outcome = await self._ways.channels[name].send(message)
         except TimeoutError:
             return Outcome("retry", "timeout")
         except RuqsatError as error:

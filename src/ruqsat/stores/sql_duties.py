@@ -119,8 +119,7 @@ class SqlDuties:
         """Write down how attempts ended."""
 
         def work(connection: Connection) -> None:
-            for attempt in attempts:
-                sql_outbox.settle_notice(connection, attempt, now)
+            sql_outbox.settle_notices(connection, attempts, now)
 
         await self._lane.run(work, _SECONDS, commit=True)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from ruqsat.core.addressee import Told
 from ruqsat.core.instant import Instant
@@ -24,6 +24,7 @@ from ruqsat.core.outgoing import (
     Attempt,
     Claimed,
     Listed,
+    Outcome,
     Standing,
 )
 from ruqsat.stores.sql_facts import read_addressees
@@ -41,10 +42,29 @@ Represents = Callable[[Told, str, Instant], bool]
 
 PAGE = 100
 
+_END: dict[str, dict[str, Any]] = {
+    "delivered": {"state": DELIVERED, "body": b""}, "retry": {}, "skipped": {"state": SKIPPED}, "dead": {"state": DEAD},
+}  # fmt: skip
+
 _LISTED = [outbox.c[name] for name in Listed.__struct_fields__]
 _CLAIMED = [
     outbox.c[name] for name in Claimed.__struct_fields__ if name in outbox.c and name not in ("claim", "channel")
 ]
+_DUE = (
+    select(*_CLAIMED)
+    .where(outbox.c.state == PENDING, outbox.c.next_at <= bindparam("now"))
+    .order_by(outbox.c.next_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_TAKE = (
+    update(outbox)
+    .where(outbox.c.key.in_(bindparam("taken", expanding=True)))
+    .values(claim=bindparam("by"), attempts=outbox.c.attempts + 1, next_at=bindparam("until"))
+)
+_CHANNELS = select(patient_channel.c.patient, patient_channel.c.channel).where(
+    patient_channel.c.patient.in_(bindparam("whose", expanding=True))
+)
 
 
 def add_notices(
@@ -81,13 +101,10 @@ def claim_notices(
     Each time counts as an attempt, so that one whose deliverer always dies ends as well.
     What was meant for somebody who stands for the patient no longer is the patient's.
     """
-    due = select(*_CLAIMED).where(outbox.c.state == PENDING, outbox.c.next_at <= now)
-    found = connection.execute(due.order_by(outbox.c.next_at).limit(limit).with_for_update(skip_locked=True)).mappings()
-    rows = [dict(row) for row in found]
+    rows = [row._asdict() for row in connection.execute(_DUE, {"now": now, "most": limit})]
     if not rows:
         return []
-    taken = update(outbox).where(outbox.c.key.in_([row["key"] for row in rows]))
-    connection.execute(taken.values(claim=claim, attempts=outbox.c.attempts + 1, next_at=now + lease))
+    connection.execute(_TAKE, {"taken": [row["key"] for row in rows], "by": claim, "until": now + lease})
     named = {row["patient"] for row in rows} - {None}
     channels, known = _channels(connection, named), read_addressees(connection, named)
     for row in rows:
@@ -98,26 +115,23 @@ def claim_notices(
     return [_claimed(row, claim, channels, known) for row in rows]
 
 
-def settle_notice(connection: Connection, attempt: Attempt, now: Instant) -> None:
+def settle_notices(connection: Connection, attempts: Sequence[Attempt], now: Instant) -> None:
     """
-    Write down how an attempt ended.
+    Write down how attempts ended, those that ended alike by one statement.
 
     That it was delivered is true whoever has it in hand by now; anything else is only
     written by whoever still has.  The facts of what was delivered are forgotten.
     """
-    notice, outcome = attempt.notice, attempt.outcome
-    mine = (outbox.c.key == notice.key) & (outbox.c.claim == notice.claim)
-    said: dict[str, Any] = {"channel": attempt.channel, "reason": outcome.reason}
-    if outcome.result == "delivered":
-        where = (outbox.c.key == notice.key) & ((outbox.c.state == PENDING) | mine)
-        said |= {"state": DELIVERED, "settled_at": now, "body": b""}
-    elif outcome.result == "retry":
-        where = mine & (outbox.c.state == PENDING)
-        said |= {"next_at": attempt.next_at}
-    else:
-        where = mine & (outbox.c.state == PENDING)
-        said |= {"state": DEAD if outcome.result == "dead" else SKIPPED, "settled_at": now}
-    connection.execute(update(outbox).where(where).values(**said, claim=None))
+    alike: dict[tuple[str, Outcome, str | None, Instant | None], list[str]] = {}
+    for each in attempts:
+        until = each.next_at if each.outcome.result == "retry" else None
+        alike.setdefault((each.notice.claim, each.outcome, each.channel, until), []).append(each.notice.key)
+    for (claim, outcome, channel, until), keys in alike.items():
+        said: dict[str, Any] = {"channel": channel, "reason": outcome.reason} | _END[outcome.result]
+        said |= {"settled_at": now} if until is None else {"next_at": until}
+        mine, is_open = outbox.c.claim == claim, outbox.c.state == PENDING
+        where = is_open | mine if outcome.result == "delivered" else is_open & mine
+        connection.execute(update(outbox).where(outbox.c.key.in_(keys), where).values(**said, claim=None))
 
 
 def read_standing(connection: Connection) -> Standing:
@@ -189,9 +203,7 @@ def _row(notice: Notice, close: Close, now: Instant, settle: Instant) -> dict[st
 
 
 def _channels(connection: Connection, patients: Collection[str]) -> dict[str, str]:
-    question = select(patient_channel.c.patient, patient_channel.c.channel)
-    found = connection.execute(question.where(patient_channel.c.patient.in_(patients)))
-    return {row.patient: row.channel for row in found}
+    return {row.patient: row.channel for row in connection.execute(_CHANNELS, {"whose": list(patients)})}
 
 
 def _still_represents(row: dict[str, Any], known: Mapping[str, Told], represents: Represents, now: Instant) -> bool:
