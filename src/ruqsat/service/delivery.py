@@ -12,8 +12,8 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -78,8 +78,10 @@ class Channel(Protocol):
 class Outbox(Protocol):
     """Where notices wait."""
 
-    async def claim(self, now: Instant, limit: int, claim: str) -> list[Claimed]:
-        """Take notices in hand that are due."""
+    async def claim(
+        self, now: Instant, limit: int, claim: str, ended: Callable[[Claimed], Attempt | None]
+    ) -> list[Claimed]:
+        """Take notices in hand that are due, and settle those of which *ended* says so in the same transaction."""
         ...
 
     async def settle(self, attempts: Sequence[Attempt], now: Instant) -> None:
@@ -179,15 +181,14 @@ class Delivery:
         Raises:
             StoreUnavailableError: the outbox could not be read.
         """
-        taken = await self._outbox.claim(self._now(), IN_HAND, secrets.token_hex(8))
-        gate, attempts, sending = asyncio.Semaphore(AT_ONCE), list[Attempt](), list[Coroutine[Any, Any, Attempt]]()
+        taken = await self._outbox.claim(self._now(), IN_HAND, secrets.token_hex(8), self._unsent)
+        gate, sending = asyncio.Semaphore(AT_ONCE), []
         for notice in taken:
-            name = self._channel_of(notice)
-            if (nowhere := self._nowhere(notice, name)) is not None:
-                attempts.append(self._ended(notice, nowhere, name))
+            if (over := self._unsent(notice)) is None:
+                sending.append(self._deliver(notice, gate))
             else:
-                sending.append(self._deliver(notice, name, gate))
-        attempts += await asyncio.gather(*sending)
+                self._count(over)
+        attempts = await asyncio.gather(*sending)
         if attempts:
             try:
                 await self._outbox.settle(attempts, self._now())
@@ -195,32 +196,36 @@ class Delivery:
                 self.unsettled += len(attempts)
         return len(taken)
 
-    async def _deliver(self, notice: Claimed, name: str, gate: asyncio.Semaphore) -> Attempt:
+    async def _deliver(self, notice: Claimed, gate: asyncio.Semaphore) -> Attempt:
+        name = self._channel_of(notice)
         async with gate:
             outcome = await self._send(notice, name)
-        return self._ended(notice, outcome, name)
-
-    def _ended(self, notice: Claimed, outcome: Outcome, channel: str) -> Attempt:
         if outcome.result == "retry" and notice.attempts >= self._attempts:
             outcome = Outcome("dead", outcome.reason)
+        attempt = Attempt(notice, outcome, name, self._now() + backoff(notice.attempts, self._draw()))
+        self._count(attempt)
+        return attempt
+
+    def _count(self, attempt: Attempt) -> None:
+        key, outcome = attempt.notice.key, attempt.outcome
         if outcome.result in ("dead", "skipped"):
             level = logging.WARNING if outcome.result == "dead" else logging.DEBUG  # a reason is on record either way
-            _log.log(level, "notice_%s key=%s reason=%s", outcome.result, notice.key, outcome.reason)
+            _log.log(level, "notice_%s key=%s reason=%s", outcome.result, key, outcome.reason)
         self.outcomes[outcome.result] += 1
-        return Attempt(notice, outcome, channel, self._now() + backoff(notice.attempts, self._draw()))
+
+    def _unsent(self, notice: Claimed) -> Attempt | None:
+        """Return how a notice ends that has no way to go; None for one that is sent.  Called on another thread."""
+        name = self._channel_of(notice)
+        if name == EGOV and notice.egov is False:
+            return Attempt(notice, Outcome("skipped", NOT_REGISTERED), name, 0)
+        if name not in self._ways.channels:
+            return Attempt(notice, Outcome("skipped", EGOV_NOT_CONFIGURED if name == EGOV else NO_CHANNEL), name, 0)
+        return None
 
     def _channel_of(self, notice: Claimed) -> str:
         if notice.audience in ("patient", "representatives"):
             return notice.channel or self._ways.usual
         return self._ways.office
-
-    def _nowhere(self, notice: Claimed, name: str) -> Outcome | None:
-        """Return why a notice is not sent anywhere; None if it is."""
-        if name == EGOV and notice.egov is False:
-            return Outcome("skipped", NOT_REGISTERED)
-        if name not in self._ways.channels:
-            return Outcome("skipped", EGOV_NOT_CONFIGURED if name == EGOV else NO_CHANNEL)
-        return None
 
     async def _send(self, notice: Claimed, name: str) -> Outcome:
         try:

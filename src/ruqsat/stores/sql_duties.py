@@ -15,7 +15,7 @@ from ruqsat.stores import sql_journal, sql_outbox, sql_retention
 from ruqsat.stores.sql_journal import MakeNotices
 from ruqsat.stores.sql_journal_erasure import AT_ONCE, ErasedRows, by_line, erase_parts, erase_some, mark_erased
 from ruqsat.stores.sql_lane import Lane
-from ruqsat.stores.sql_outbox import Close
+from ruqsat.stores.sql_outbox import Close, Ended
 
 LEASE: Instant = 60 * SECOND
 """How long a notice stays in one hand; a deliverer has a deadline well within it."""
@@ -102,16 +102,15 @@ class SqlDuties:
             removed += some
         return removed
 
-    async def claim(self, now: Instant, limit: int, claim: str) -> list[Claimed]:
-        """Take notices in hand for a minute, those that are due longest first."""
-
+    async def claim(self, now: Instant, limit: int, claim: str, ended: Ended = lambda notice: None) -> list[Claimed]:
+        """Take notices in hand for a minute, those that are due longest first; see ``claim_notices``."""
         switches = self._switches()
 
         def stands(facts: Told, who: str, moment: Instant) -> bool:
             return represents(facts, who, moment, switches)
 
         def work(connection: Connection) -> list[Claimed]:
-            return sql_outbox.claim_notices(connection, now, limit, LEASE, claim, stands)
+            return sql_outbox.claim_notices(connection, now, limit, LEASE, claim, stands, ended)
 
         return await self._lane.run(work, _SECONDS, commit=True)
 

@@ -23,6 +23,7 @@ from ruqsat.core.addressee import Addressee
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.core.registered import KINDS
 from ruqsat.errors import RequestError, StoreUnavailableError
+from ruqsat.stores.sql_rows import among
 from ruqsat.stores.sql_schema import document, feed, feed_head, indexed, patient_facts, subject_facts, timeline
 
 ALL = "ALL"
@@ -68,9 +69,7 @@ _HEAD = select(_EPOCH, feed_head.c.seq).where(feed_head.c.id == 1)
 _CHANGES = select(feed.c.seq, feed.c.key).where(feed.c.seq > bindparam("since")).order_by(feed.c.seq).limit(FEED_PAGE)
 _SUBJECT = select(subject_facts.c.body).where(subject_facts.c.id == bindparam("wanted"))
 _PATIENT = select(patient_facts.c.body).where(patient_facts.c.id == bindparam("wanted"))
-_PATIENTS = select(patient_facts.c.id, patient_facts.c.body).where(
-    patient_facts.c.id.in_(bindparam("wanted", expanding=True))
-)
+_PATIENTS = select(patient_facts.c.id, patient_facts.c.body).where(among(patient_facts.c.id, "wanted"))
 _DOCUMENT = select(document.c.patient).where(
     document.c.kind == bindparam("wanted_kind"), document.c.id == bindparam("wanted")
 )

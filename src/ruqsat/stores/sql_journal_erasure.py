@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, delete, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ruqsat.core.instant import Instant
@@ -23,6 +23,7 @@ from ruqsat.core.journaled import GonePart, Journaled, Lines, Place, read_line
 from ruqsat.core.line import blanked, erase_of, parts_of
 from ruqsat.core.outgoing import DELIVERED, ERASED, SKIPPED
 from ruqsat.core.personal import commitment
+from ruqsat.stores.sql_rows import among
 from ruqsat.stores.sql_schema import indexed, journal_beside, journal_entry, journal_erased, outbox
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ AT_ONCE = 200
 _ASKED_AT_ONCE = 500
 _AT, _BESIDE = journal_entry.c, journal_beside.c
 _ANY_ERASED = select(exists().select_from(journal_erased))
-_WHICH_ERASED = select(journal_erased.c.part).where(journal_erased.c.part.in_(bindparam("parts", expanding=True)))
+_WHICH_ERASED = select(journal_erased.c.part).where(among(journal_erased.c.part, "parts"))
 _PLACE = ("writer", "segment", "number")
 
 
@@ -69,11 +70,8 @@ def _blank(place: Place, said: Journaled, line: bytes, gone: Collection[bytes]) 
     return place, (read_line(blank) or said) if parts else said, blank
 
 
-def _marked(connection: Connection, hashes: Iterable[str]) -> frozenset[bytes]:
-    found: list[str] = []
-    for some in _batched(sorted(hashes)):
-        found += connection.execute(_WHICH_ERASED, {"parts": some}).scalars()
-    return frozenset([each.encode() for each in found])
+def _marked(connection: Connection, hashes: Collection[str]) -> frozenset[bytes]:
+    return frozenset([each.encode() for each in connection.execute(_WHICH_ERASED, {"parts": hashes}).scalars()])
 
 
 def _batched(all_of_them: list[T]) -> Iterator[list[T]]:

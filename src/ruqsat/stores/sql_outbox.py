@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from ruqsat.core.addressee import Told
 from ruqsat.core.instant import Instant
@@ -28,7 +28,7 @@ from ruqsat.core.outgoing import (
     Standing,
 )
 from ruqsat.stores.sql_facts import read_addressees
-from ruqsat.stores.sql_rows import insert_rows
+from ruqsat.stores.sql_rows import among, insert_rows
 from ruqsat.stores.sql_schema import indexed, outbox, patient_channel
 
 Close = Callable[[Notice], bytes]
@@ -40,6 +40,9 @@ AddNotices = Callable[[Connection, Sequence[Notice]], object]
 Represents = Callable[[Told, str, Instant], bool]
 """Tells whether somebody stands for a patient at a moment."""
 
+Ended = Callable[[Claimed], Attempt | None]
+"""Says of a notice in hand how it ended without being sent; None if it is to be sent."""
+
 PAGE = 100
 
 _END: dict[str, dict[str, Any]] = {
@@ -47,9 +50,11 @@ _END: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 _LISTED = [outbox.c[name] for name in Listed.__struct_fields__]
-_CLAIMED = [
-    outbox.c[name] for name in Claimed.__struct_fields__ if name in outbox.c and name not in ("claim", "channel")
-]
+_OF_CLAIM = ("claim", "channel", "egov")
+_CLAIMED = [outbox.c[name] for name in Claimed.__struct_fields__ if name not in _OF_CLAIM]
+_IS_OPEN = outbox.c.state.concat("") == PENDING
+"""No word that an index begins with: SQLite would look through all that is open, rather than go by the keys."""
+
 _DUE = (
     select(*_CLAIMED)
     .where(outbox.c.state == PENDING, outbox.c.next_at <= bindparam("now"))
@@ -59,11 +64,12 @@ _DUE = (
 )
 _TAKE = (
     update(outbox)
-    .where(outbox.c.key.in_(bindparam("taken", expanding=True)))
+    .where(among(outbox.c.key, "taken"))
     .values(claim=bindparam("by"), attempts=outbox.c.attempts + 1, next_at=bindparam("until"))
 )
+_MEANT_FOR_PATIENT = update(outbox).where(among(outbox.c.key, "gone")).values(audience="patient", recipient=None)
 _CHANNELS = select(patient_channel.c.patient, patient_channel.c.channel).where(
-    patient_channel.c.patient.in_(bindparam("whose", expanding=True))
+    among(patient_channel.c.patient, "whose")
 )
 
 
@@ -86,33 +92,36 @@ def withdraw_notices(connection: Connection, entries: Collection[str], now: Inst
     """Leave out what is to be told of decisions that were never sent; return how many it was not too late for."""
     if not entries:
         return 0
-    waiting = (outbox.c.entry.in_(entries)) & (outbox.c.state == PENDING)
-    return connection.execute(
-        update(outbox).where(waiting).values(state=SKIPPED, reason=NOT_SENT, settled_at=now)
-    ).rowcount
+    waiting = among(outbox.c.entry, "entries") & _IS_OPEN
+    question = update(outbox).where(waiting).values(state=SKIPPED, reason=NOT_SENT, settled_at=now)
+    return connection.execute(question, {"entries": entries}).rowcount
 
 
 def claim_notices(
-    connection: Connection, now: Instant, limit: int, lease: Instant, claim: str, represents: Represents
-) -> list[Claimed]:
+    connection: Connection, now: Instant, limit: int, lease: Instant, claim: str, represents: Represents,
+    ended: Ended = lambda notice: None,
+) -> list[Claimed]:  # fmt: skip
     """
     Take the notices in hand that are due longest: nobody else takes them until *lease* is over.
 
     Each time counts as an attempt, so that one whose deliverer always dies ends as well.
     What was meant for somebody who stands for the patient no longer is the patient's.
+
+    Args:
+        ended: Says of a notice that there is nothing to do but to write down how it ended; so it is, at once.
     """
-    rows = [row._asdict() for row in connection.execute(_DUE, {"now": now, "most": limit})]
+    rows = connection.execute(_DUE, {"now": now, "most": limit}).all()
     if not rows:
         return []
-    connection.execute(_TAKE, {"taken": [row["key"] for row in rows], "by": claim, "until": now + lease})
-    named = {row["patient"] for row in rows} - {None}
+    connection.execute(_TAKE, {"taken": [row.key for row in rows], "by": claim, "until": now + lease})
+    named = {row.patient for row in rows if row.patient is not None}
     channels, known = _channels(connection, named), read_addressees(connection, named)
-    for row in rows:
-        if row["audience"] == "representatives" and not _still_represents(row, known, represents, now):
-            row |= {"audience": "patient", "recipient": None}
-            meant_now = update(outbox).where(outbox.c.key == row["key"])
-            connection.execute(meant_now.values(audience="patient", recipient=None))
-    return [_claimed(row, claim, channels, known) for row in rows]
+    gone = {row.key for row in rows if row.recipient is not None and not _still_represents(row, known, represents, now)}
+    if gone:
+        connection.execute(_MEANT_FOR_PATIENT, {"gone": gone})
+    taken = [_claimed(row, claim, channels, known, is_gone=row.key in gone) for row in rows]
+    settle_notices(connection, [attempt for each in taken if (attempt := ended(each)) is not None], now)
+    return taken
 
 
 def settle_notices(connection: Connection, attempts: Sequence[Attempt], now: Instant) -> None:
@@ -129,9 +138,10 @@ def settle_notices(connection: Connection, attempts: Sequence[Attempt], now: Ins
     for (claim, outcome, channel, until), keys in alike.items():
         said: dict[str, Any] = {"channel": channel, "reason": outcome.reason} | _END[outcome.result]
         said |= {"settled_at": now} if until is None else {"next_at": until}
-        mine, is_open = outbox.c.claim == claim, outbox.c.state == PENDING
-        where = is_open | mine if outcome.result == "delivered" else is_open & mine
-        connection.execute(update(outbox).where(outbox.c.key.in_(keys), where).values(**said, claim=None))
+        mine = outbox.c.claim == claim
+        where = _IS_OPEN | mine if outcome.result == "delivered" else _IS_OPEN & mine
+        question = update(outbox).where(among(outbox.c.key, "ended"), where).values(**said, claim=None)
+        connection.execute(question, {"ended": keys})
 
 
 def read_standing(connection: Connection) -> Standing:
@@ -203,18 +213,23 @@ def _row(notice: Notice, close: Close, now: Instant, settle: Instant) -> dict[st
 
 
 def _channels(connection: Connection, patients: Collection[str]) -> dict[str, str]:
-    return {row.patient: row.channel for row in connection.execute(_CHANNELS, {"whose": list(patients)})}
+    return {row.patient: row.channel for row in connection.execute(_CHANNELS, {"whose": patients})}
 
 
-def _still_represents(row: dict[str, Any], known: Mapping[str, Told], represents: Represents, now: Instant) -> bool:
-    facts = known.get(row["patient"])
-    return facts is not None and represents(facts, row["recipient"], now)
+def _still_represents(row: Row[Any], known: Mapping[str, Told], represents: Represents, now: Instant) -> bool:
+    facts = known.get(row.patient)
+    return row.audience != "representatives" or (facts is not None and represents(facts, row.recipient, now))
 
 
-def _claimed(row: dict[str, Any], claim: str, channels: dict[str, str], known: Mapping[str, Told]) -> Claimed:
-    patient, attempts = row["patient"], row.pop("attempts") + 1
-    is_own = row["audience"] == "patient" and patient is not None
+def _claimed(
+    row: Sequence[Any], claim: str, channels: Mapping[str, str], known: Mapping[str, Told], *, is_gone: bool
+) -> Claimed:
+    key, kind, audience, patient, recipient, org, entry, attempts, created_at, body = row
+    if is_gone:
+        audience, recipient = "patient", None
+    channel, egov = None, None
+    if audience == "patient" and patient is not None:
+        channel, egov = channels.get(patient), patient in known and known[patient].egov
     return Claimed(
-        **row, attempts=attempts, claim=claim, channel=channels.get(patient) if is_own else None,
-        egov=(patient in known and known[patient].egov) if is_own else None,
+        key, kind, audience, patient, recipient, org, entry, attempts + 1, created_at, claim, body, channel, egov
     )  # fmt: skip

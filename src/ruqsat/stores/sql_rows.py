@@ -1,16 +1,54 @@
 """
-Many rows into a table by one call of the driver, whatever their number.
+Many rows by one call of the driver, whatever their number: put into a table, or found by their names.
 
 SQLAlchemy looks at each value of each row, at several times what the driver asks for
 it; whoever brings hundreds of rows at a time hands them over as they are.  SQLite takes
 them one by one below the interpreter, PostgreSQL as one array for each column.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Table
+import msgspec
+from sqlalchemy import ARRAY, Column, Connection, Dialect, Table, Text, TypeDecorator, bindparam
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType, TypeEngine
+
+
+class _Names(TypeDecorator[Collection[str]]):
+    impl, cache_ok = Text, True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(ARRAY(Text()) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Collection[str] | None, dialect: Dialect) -> Any:
+        names = list(value or ())
+        return names if dialect.name == "postgresql" else msgspec.json.encode(names).decode()
+
+
+class among(FunctionElement[Any]):  # noqa: N801 - it is called as a function of SQL
+    """Whether the text of *column* is one of those given as *names*: one parameter, however many they are."""
+
+    type = NullType()  # of a Boolean SQLite would be asked whether it is 1, and look through the table
+    inherit_cache = True
+
+    def __init__(self, column: Column[Any], names: str) -> None:
+        """Take the texts from the parameter called *names*."""
+        super().__init__(column, bindparam(names, type_=_Names()))
+
+
+@compiles(among)
+def _of_json(element: among, compiler: Any, **more: Any) -> str:
+    column, names = [compiler.process(each, **more) for each in element.clauses]
+    return f"{column} IN (SELECT value FROM json_each({names}))"  # noqa: S608
+
+
+@compiles(among, "postgresql")
+def _of_array(element: among, compiler: Any, **more: Any) -> str:
+    column, names = [compiler.process(each, **more) for each in element.clauses]
+    return f"{column} = ANY ({names})"
 
 
 def insert_rows(
