@@ -21,6 +21,7 @@ from ruqsat.core.instant import HOUR, SECOND, Instant
 from ruqsat.core.outgoing import (
     EGOV,
     EGOV_NOT_CONFIGURED,
+    IN_HAND,
     NO_CHANNEL,
     NOT_REGISTERED,
     Attempt,
@@ -32,9 +33,11 @@ from ruqsat.errors import RuqsatError, StoreUnavailableError
 from ruqsat.service.notice_bodies import NoticeBodies
 
 AT_ONCE = 8
-IN_HAND = 64
 SEND_SECONDS = 5.0
 """A claim lasts a minute: all that is in hand is sent well within it, eight at a time."""
+
+LOOKED_AT = 4 * IN_HAND
+"""So many at a time where nothing was sent: what has no way to go takes no time but the database's."""
 
 REST = 2
 """So many times as long as a handful took nothing is delivered after it: whoever decides goes first."""
@@ -149,6 +152,7 @@ class Delivery:
         self.unsettled = 0
         self._outbox, self._bodies, self._ways, self._now = outbox, bodies, ways, now
         self._attempts, self._draw = attempts, draw
+        self._look = IN_HAND
 
     @property
     def oldest_seconds(self) -> float:
@@ -167,7 +171,7 @@ class Delivery:
                 if loop.time() - looked_at > STANDING_SECONDS:
                     self.standing, looked_at = await self._outbox.standing(), loop.time()
                 rest = REST * (loop.time() - began)
-                await asyncio.sleep(rest if taken == IN_HAND else max(rest, POLL_SECONDS))
+                await asyncio.sleep(rest if taken >= IN_HAND else max(rest, POLL_SECONDS))
             except StoreUnavailableError:
                 await asyncio.sleep(AWAY_SECONDS)
             except Exception:  # noqa: BLE001 - a mistake of ours must not end the telling
@@ -181,13 +185,14 @@ class Delivery:
         Raises:
             StoreUnavailableError: the outbox could not be read.
         """
-        taken = await self._outbox.claim(self._now(), IN_HAND, secrets.token_hex(8), self._unsent)
+        taken = await self._outbox.claim(self._now(), self._look, secrets.token_hex(8), self._unsent)
         gate, sending = asyncio.Semaphore(AT_ONCE), []
         for notice in taken:
             if (over := self._unsent(notice)) is None:
                 sending.append(self._deliver(notice, gate))
             else:
                 self._count(over)
+        self._look = IN_HAND if sending else LOOKED_AT
         attempts = await asyncio.gather(*sending)
         if attempts:
             try:

@@ -144,7 +144,7 @@ def read_addressees(connection: Connection, patients: Collection[str]) -> dict[s
     known: dict[str, Addressee] = {}
     if not wanted:
         return known
-    for id_, body in connection.execute(_PATIENTS, {"wanted": wanted}):
+    for id_, body in connection.execute(_PATIENTS, {"wanted": wanted}).all():
         with suppress(StoreUnavailableError):
             known[id_] = decode_body(id_, body, _read_addressee.decode)
     return known

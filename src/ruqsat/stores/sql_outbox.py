@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, true, update
 
 from ruqsat.core.addressee import Told
 from ruqsat.core.instant import Instant
@@ -17,6 +17,7 @@ from ruqsat.core.notice import Notice
 from ruqsat.core.outgoing import (
     DEAD,
     DELIVERED,
+    IN_HAND,
     NOT_SENT,
     PENDING,
     RETRIABLE,
@@ -67,7 +68,7 @@ _TAKE = (
     .where(among(outbox.c.key, "taken"))
     .values(claim=bindparam("by"), attempts=outbox.c.attempts + 1, next_at=bindparam("until"))
 )
-_MEANT_FOR_PATIENT = update(outbox).where(among(outbox.c.key, "gone")).values(audience="patient", recipient=None)
+_MEANT_FOR_PATIENT = update(outbox).where(among(outbox.c.key, "moved")).values(audience="patient", recipient=None)
 _CHANNELS = select(patient_channel.c.patient, patient_channel.c.channel).where(
     among(patient_channel.c.patient, "whose")
 )
@@ -108,19 +109,28 @@ def claim_notices(
     What was meant for somebody who stands for the patient no longer is the patient's.
 
     Args:
+        limit: How many are looked at; no more than ``IN_HAND`` of those that are to be sent are taken.
         ended: Says of a notice that there is nothing to do but to write down how it ended; so it is, at once.
+
+    Returns:
+        What is in hand now, and what ended.
     """
     rows = connection.execute(_DUE, {"now": now, "most": limit}).all()
     if not rows:
         return []
-    connection.execute(_TAKE, {"taken": [row.key for row in rows], "by": claim, "until": now + lease})
     named = {row.patient for row in rows if row.patient is not None}
     channels, known = _channels(connection, named), read_addressees(connection, named)
     gone = {row.key for row in rows if row.recipient is not None and not _still_represents(row, known, represents, now)}
-    if gone:
-        connection.execute(_MEANT_FOR_PATIENT, {"gone": gone})
-    taken = [_claimed(row, claim, channels, known, is_gone=row.key in gone) for row in rows]
-    settle_notices(connection, [attempt for each in taken if (attempt := ended(each)) is not None], now)
+    found = [_claimed(row, claim, channels, known, is_gone=row.key in gone) for row in rows]
+    ends = [attempt for each in found if (attempt := ended(each)) is not None]
+    over = {attempt.notice.key for attempt in ends}
+    taken = [each for each in found if each.key not in over][:IN_HAND]
+    if taken:
+        connection.execute(_TAKE, {"taken": [each.key for each in taken], "by": claim, "until": now + lease})
+    _write_ends(connection, ends, now, {"attempts": outbox.c.attempts + 1})
+    taken += [attempt.notice for attempt in ends]
+    if moved := [each.key for each in taken if each.key in gone]:
+        connection.execute(_MEANT_FOR_PATIENT, {"moved": moved})
     return taken
 
 
@@ -131,17 +141,23 @@ def settle_notices(connection: Connection, attempts: Sequence[Attempt], now: Ins
     That it was delivered is true whoever has it in hand by now; anything else is only
     written by whoever still has.  The facts of what was delivered are forgotten.
     """
+    _write_ends(connection, attempts, now, None)
+
+
+def _write_ends(
+    connection: Connection, attempts: Sequence[Attempt], now: Instant, at_hand: dict[str, Any] | None
+) -> None:
+    """Write ends; *at_hand* is what else is said of notices that nobody but this transaction can have in hand."""
     alike: dict[tuple[str, Outcome, str | None, Instant | None], list[str]] = {}
     for each in attempts:
         until = each.next_at if each.outcome.result == "retry" else None
         alike.setdefault((each.notice.claim, each.outcome, each.channel, until), []).append(each.notice.key)
     for (claim, outcome, channel, until), keys in alike.items():
-        said: dict[str, Any] = {"channel": channel, "reason": outcome.reason} | _END[outcome.result]
+        said = {"channel": channel, "reason": outcome.reason, "claim": None} | _END[outcome.result] | (at_hand or {})
         said |= {"settled_at": now} if until is None else {"next_at": until}
-        mine = outbox.c.claim == claim
+        mine = outbox.c.claim == claim if at_hand is None else true()
         where = _IS_OPEN | mine if outcome.result == "delivered" else _IS_OPEN & mine
-        question = update(outbox).where(among(outbox.c.key, "ended"), where).values(**said, claim=None)
-        connection.execute(question, {"ended": keys})
+        connection.execute(update(outbox).where(among(outbox.c.key, "ended"), where).values(**said), {"ended": keys})
 
 
 def read_standing(connection: Connection) -> Standing:
