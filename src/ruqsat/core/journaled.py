@@ -143,11 +143,12 @@ class Lines(Struct, frozen=True):
 
 
 class Shipped(NamedTuple):
-    """How far a writer's journal is shipped, how many lines were taken now, and notices with them."""
+    """How far a writer's journal is shipped, how many lines were taken now, notices with them, and the work in it."""
 
     place: Place
     lines: int
     notices: int
+    cpu_seconds: float = 0.0
 
 
 def read_line(line: bytes) -> Journaled | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from time import thread_time
 
 from sqlalchemy import Connection
 
@@ -40,7 +41,9 @@ class SqlDuties:
         """Take in lines with their notices; see ``ship_lines``."""
 
         def work(connection: Connection) -> Shipped:
-            return sql_journal.ship_lines(connection, lines, make_notices, close, now)
+            began = thread_time()
+            shipped = sql_journal.ship_lines(connection, lines, make_notices, close, now)
+            return shipped._replace(cpu_seconds=thread_time() - began)
 
         return await self._lane.run(work, _SECONDS, commit=True)
 
