@@ -34,7 +34,7 @@ from ruqsat.stores.journal_reader import JournalReader
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_duties import SqlDuties
-from ruqsat.stores.sql_facts import read_patients
+from ruqsat.stores.sql_facts import read_addressees
 from ruqsat.stores.sql_outbox import AddNotices, add_notices
 
 _log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def keeping_notices(
     """Return what puts the notices of a change into the outbox, in the transaction of that change."""
 
     def keep(connection: Connection, notices: Sequence[Notice]) -> int:
-        known = read_patients(connection, {each.patient for each in notices if each.patient is not None})
+        known = read_addressees(connection, {each.patient for each in notices if each.patient is not None})
         meant = [to for each in notices for to in for_whom(each, known.get(each.patient or ""), switches())]
         return add_notices(connection, meant, bodies.close, now())
 

@@ -110,7 +110,7 @@ def test_no_byte_of_an_erased_patient_is_left_anywhere(url: str, tmp_path: Path)
     assert (rows.lines, rows.notices > 0, rows.unerasable) == (18, True, 0)
     on_disk = bytes_under(folder, archive, *([tmp_path] if url.startswith("sqlite") else []))
     in_tables = run(url, lambda store, _: store.run_reading(dumped, 5))
-    for trace in (b"p-dana", *salts, b'"dr-0"', b'c100"'):
+    for trace in (b"p-dana", *salts, b'"dr-0"', b'"c100"'):
         assert trace not in on_disk, trace
         assert trace not in in_tables, trace
 

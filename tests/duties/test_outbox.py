@@ -1,17 +1,20 @@
 """The outbox keeps a notice once, gives it into one hand at a time, and forgets none."""
 
 import asyncio
+from collections import Counter
 from datetime import date
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, Engine, delete, event
 
 from ruqsat.core.facts import PatientFacts, Representation
 from ruqsat.core.instant import SECOND
 from ruqsat.core.notice import Notice
-from ruqsat.core.outgoing import Attempt, Claimed, Outcome, Standing
+from ruqsat.core.outgoing import IN_HAND, Attempt, Claimed, Outcome, Standing
 from ruqsat.service.notice_bodies import NoticeBodies
 from ruqsat.service.record_seal import RecordSeal
 from ruqsat.stores import sql_outbox
@@ -112,6 +115,76 @@ def test_two_deliverers_never_have_the_same_notice_in_hand(url: str) -> None:
         assert len(again) == 40 and {each.attempts for each in again} == {2}
 
     run(url, work)
+
+
+ODD = ("", "NULL", "null", "{a,b}", 'a"b', "a\\b", "a'b", "a,b", " a ", "әл-фараби", "%s ? :x $1", "a\nb", "\U0001f600")
+
+
+def test_words_of_any_letters_come_back_as_they_were(url: str) -> None:
+    """However rows are handed to the driver: texts that look like arrays, parameters or nothing at all, and real nothing."""
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        given = [notice(n, key=f"k{each}", entry=each, org=each, patient=each) for n, each in enumerate(ODD)]
+        assert await add(store, *given, notice(99, org=None, patient=None)) == len(ODD) + 1
+        assert await add(store, *given, notice(100)) == 1
+        found = {(each.key, each.entry, each.org, each.patient) for each in await duties.claim(MOMENT, 99, "c")}
+        assert found == {(f"k{each}", each, each, each) for each in ODD} | {
+            ("k099", "e-99", None, None), ("k100", "e-100", "h1", "p1")
+        }  # fmt: skip
+
+    run(url, work)
+
+
+def test_more_are_looked_at_than_are_taken_in_hand(url: str) -> None:
+    """What ends at once ends, however many they are; of what is to be sent no more is taken than a hand holds."""
+
+    def nowhere(each: Claimed) -> Attempt | None:
+        over = int(each.key[1:]) % 3 == 0
+        return Attempt(each, Outcome("skipped", "no_channel"), "egov", 0) if over else None
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        await add(store, *map(notice, range(150)))
+        assert len(await duties.claim(MOMENT, 200, "c", nowhere)) == 50 + IN_HAND
+        found = await rows(store, "state", "reason", "channel", "claim", "attempts", "settled_at")
+        assert Counter(found) == {
+            ("skipped", "no_channel", "egov", None, 1, MOMENT): 50,
+            ("pending", None, None, "c", 1, None): IN_HAND,
+            ("pending", None, None, None, 0, None): 100 - IN_HAND,
+        }
+        assert len(await duties.claim(MOMENT, 200, "d", nowhere)) == 100 - IN_HAND
+
+    run(url, work)
+
+
+def test_on_sqlite_notices_are_found_by_their_keys(tmp_path: Path) -> None:
+    """Never by looking through all that waits, which may be an hour of decisions: neither taken, nor settled, nor left out."""
+    plans: list[str] = []
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        def explain(connection: Any, _cursor: Any, statement: str, said: Any, *_: Any) -> None:
+            if statement.startswith("UPDATE outbox"):
+                plan = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", said).fetchall()
+                plans.append(next(step[3] for step in plan if "outbox" in step[3]))
+
+        def withdraw(connection: Connection) -> int:
+            return withdraw_notices(connection, {"e-3"}, MOMENT)
+
+        await add(store, *map(notice, range(9)))
+        event.listen(Engine, "before_cursor_execute", explain)
+        try:
+            taken = await duties.claim(MOMENT, 2, "c")
+            ends = [
+                Attempt(taken[0], Outcome("delivered"), "log", 0),
+                Attempt(taken[1], Outcome("retry", "x"), "log", 1),
+            ]
+            await duties.settle(ends, MOMENT)
+            assert await store.run_writing(withdraw) == 1
+        finally:
+            event.remove(Engine, "before_cursor_execute", explain)
+
+    run(f"sqlite:///{tmp_path}/truth.db", work)
+    by_key, by_entry = "sqlite_autoindex_outbox_1 (key=?)", "outbox_by_entry (entry=?)"
+    assert [each.removeprefix("SEARCH outbox USING INDEX ") for each in plans] == [by_key] * 3 + [by_entry]
 
 
 GONE: dict[str, PatientFacts] = {

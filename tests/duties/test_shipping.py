@@ -27,7 +27,7 @@ from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_duties import SqlDuties
 from ruqsat.stores.sql_journal_views import read_journal
 from ruqsat.stores.sql_schema import journal_entry, patient_facts
-from tests.duties.ground import AT, close, make, opened, rows
+from tests.duties.ground import AT, MOMENT, close, make, opened, rows
 
 NOW = 1_800_000_000_000_000
 EVERYTHING = Place(10**6, 0)
@@ -219,7 +219,7 @@ def test_batches_that_come_twice_or_in_another_order_change_nothing(url: str, tm
                 taken += shipped.lines > 0
                 place = shipped.place
             for lines in batches:
-                assert await duties.ship(lines, make, close, NOW) == Shipped(batches[-1].end, 0, 0)
+                assert (await duties.ship(lines, make, close, NOW))[:3] == (batches[-1].end, 0, 0)
             await is_whole(store, tmp_path, 40)
 
     asyncio.run(go())
@@ -315,6 +315,46 @@ def test_an_hour_without_the_database_loses_and_doubles_nothing(
             await is_whole(store, tmp_path, number)
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize(("late", "rest"), [(0, shipping.REST), (2 * shipping.LATE, shipping.LATE_REST)])
+def test_who_decides_has_most_of_the_time_and_less_of_it_when_lines_are_late(
+    late: int, rest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest after a batch goes by the work in it, not by what it waited for; a line of an hour ago cuts it short."""
+    waited: list[float] = []
+    sleep = asyncio.sleep
+
+    class Slow:
+        """A database that waits long and works for a hundred seconds each time."""
+
+        async def places(self, _writers: Any) -> dict[str, Place]:
+            """Return none."""
+            return {}
+
+        async def ship(self, lines: Lines, *_: Any) -> Shipped:
+            """Take all."""
+            await sleep(0.05)
+            return Shipped(lines.end, len(lines.lines), 0, 100.0)
+
+    async def go() -> None:
+        async def passing(seconds: float) -> None:
+            waited.append(seconds)
+            await sleep(0)
+
+        await write(tmp_path, *map(decision, range(20)))
+        ship = Shipper(
+            JournalReader(tmp_path), Slow(), NoticeBodies(None), lambda: EVERYTHING, Switches, lambda: MOMENT + late
+        )  # fmt: skip
+        monkeypatch.setattr(shipping.asyncio, "sleep", passing)
+        running = asyncio.get_running_loop().create_task(ship.forever())
+        while len(waited) < 3:
+            await sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(go())
+    assert [each // 100 for each in waited[:2]] == [rest, rest]
 
 
 def test_facts_of_the_same_moment_say_who_is_told(url: str, tmp_path: Path) -> None:

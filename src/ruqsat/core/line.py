@@ -117,6 +117,20 @@ def read_line(line: bytes) -> Line | None:
     return Line(frame[1], frame[2], int(frame[3]), parts, at + len(_PERSONAL_AT), holds, flaw)
 
 
+def parts_of(line: bytes) -> tuple[bytes, ...]:
+    """
+    Return the personal parts of *line*, byte for byte, as ``read_line`` finds them; nothing of a hash is computed.
+
+    Examples:
+        >>> line, _ = build_line(b"0" * 64, 1, b'{"kind":"a"}', [b'{"salt":"00","patient":"p1"}'])
+        >>> parts_of(line) == read_line(line).parts, parts_of(b"{}\\n")
+        (True, ())
+    """
+    at = line.rfind(_PERSONAL_AT)
+    found = split_parts(line[at + len(_PERSONAL_AT) - 1 : -2]) if at >= 0 and line.endswith(b"}\n") else None
+    return tuple(found or ())
+
+
 def blanked(line: bytes, going: Callable[[tuple[bytes, ...]], Sequence[int]]) -> tuple[bytes, tuple[bytes, ...]]:
     """
     Return *line* with some of its parts erased, and these parts as they were; its hash holds as before.

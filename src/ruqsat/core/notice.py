@@ -10,7 +10,7 @@ with its reason, so that nothing is left out in silence.
 A notice says who, when, what and on which ground; it holds nothing of the record.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import date
 from hashlib import sha256
 from typing import Literal, NamedTuple
@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ruqsat.core.addressee import Told
 from ruqsat.core.care import labels_of
 from ruqsat.core.facts import PatientFacts
 from ruqsat.core.instant import HOUR, Instant, render_instant
@@ -58,7 +59,7 @@ _OFFICE = {
 }
 
 
-class Notice(Struct, frozen=True):
+class Notice(Struct, frozen=True, gc=False):
     """
     One thing that one addressee is told.
 
@@ -101,7 +102,7 @@ class Wait(NamedTuple):
 AT_ONCE = Wait(None, None)
 
 
-def notices_of(entry: Journaled, patients: dict[str, PatientFacts], switches: Switches) -> tuple[Notice, ...]:
+def notices_of(entry: Journaled, patients: Mapping[str, Told], switches: Switches) -> tuple[Notice, ...]:
     """
     Return what is to be told of a journaled decision, to whom.
 
@@ -118,7 +119,7 @@ def notices_of(entry: Journaled, patients: dict[str, PatientFacts], switches: Sw
     return tuple(told)
 
 
-def told_from(entry: Journaled, patient: PatientFacts | None) -> Instant | None:
+def told_from(entry: Journaled, patient: Told | None) -> Instant | None:
     """Return from when on the patient may learn of an access that was allowed; None is never (reading A-16)."""
     if entry.basis in SUPPRESSIBLE:
         return None
@@ -155,10 +156,11 @@ def notice_key(*parts: str) -> str:
         >>> notice_key("a", "bc") == notice_key("ab", "c")
         False
     """
-    return sha256(b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)).hexdigest()[:40]
+    texts = [part.encode() for part in parts]
+    return sha256(b"".join([len(text).to_bytes(4, "big") + text for text in texts])).hexdigest()[:40]
 
 
-def _to_patients(entry: Journaled, patients: dict[str, PatientFacts], switches: Switches) -> list[Notice]:
+def _to_patients(entry: Journaled, patients: Mapping[str, Told], switches: Switches) -> list[Notice]:
     duties = {*entry.duties, *entry.untold}
     if not duties.isdisjoint(("notify_subject", "notify_subject_deferred")):
         is_deferred = "notify_subject" not in duties
@@ -173,7 +175,7 @@ def _to_patients(entry: Journaled, patients: dict[str, PatientFacts], switches: 
     return []
 
 
-def deferral(entry: Journaled, patient: PatientFacts | None) -> Wait:
+def deferral(entry: Journaled, patient: Told | None) -> Wait:
     """Return until when the patient is not told of a use, and on which ground; without a ground at once."""
     if entry.basis not in DEFERRABLE:
         return AT_ONCE
@@ -185,7 +187,7 @@ def deferral(entry: Journaled, patient: PatientFacts | None) -> Wait:
     return Wait(max(stated, default=entry.moment + DEFERRED_HOURS * HOUR), _provision(entry))
 
 
-def _to_one(entry: Journaled, who: str, facts: PatientFacts | None, switches: Switches, wait: Wait) -> list[Notice]:
+def _to_one(entry: Journaled, who: str, facts: Told | None, switches: Switches, wait: Wait) -> list[Notice]:
     """Return the notices of one patient: to the patient, or to whoever stands for a child or ward (order §20)."""
     if facts is None:
         return [_notice(entry, "patient", who, None, wait)]
@@ -199,19 +201,19 @@ def _to_one(entry: Journaled, who: str, facts: PatientFacts | None, switches: Sw
     return told
 
 
-def represents(facts: PatientFacts, who: str, moment: Instant, switches: Switches) -> bool:
+def represents(facts: Told, who: str, moment: Instant, switches: Switches) -> bool:
     """Tell whether somebody stands for a patient at *moment*, so as to be told; who died is nobody's ward any more."""
     is_dead = facts.deceased_at is not None and facts.deceased_at <= moment
     return not is_dead and who in _representatives(facts, moment, switches, is_kept=False)
 
 
-def stand_in_for(facts: PatientFacts, moment: Instant, switches: Switches) -> list[str]:
+def stand_in_for(facts: Told, moment: Instant, switches: Switches) -> list[str]:
     """Return who is told in the place of a child or ward; nobody for whom the law hears, and who can decide."""
     is_heard = _has_come(facts.birth_date, switches.minor_self_from_age, moment, switches)
     return [] if is_heard and not facts.incapacitated else _representatives(facts, moment, switches, is_kept=False)
 
 
-def _audiences(entry: Journaled, facts: PatientFacts, moment: Instant, switches: Switches) -> tuple[bool, list[str]]:
+def _audiences(entry: Journaled, facts: Told, moment: Instant, switches: Switches) -> tuple[bool, list[str]]:
     """
     Tell whether the patient is told, and which representatives are, by who stands for whom as they are told.
 
@@ -219,6 +221,8 @@ def _audiences(entry: Journaled, facts: PatientFacts, moment: Instant, switches:
     representatives are told in its place; from the age at which the law hears a minor, both,
     save for what is kept from the representatives: then the patient alone.
     """
+    if not facts.representations:
+        return True, []
     born, shield = facts.birth_date, switches.adolescent_shield
     is_heard = _has_come(born, switches.minor_self_from_age, moment, switches)
     is_kept = entry.shielded and (is_heard or (shield.enabled and _has_come(born, shield.from_age, moment, switches)))
@@ -226,7 +230,7 @@ def _audiences(entry: Journaled, facts: PatientFacts, moment: Instant, switches:
     return not theirs or (is_heard and not facts.incapacitated), theirs
 
 
-def _representatives(facts: PatientFacts, moment: Instant, switches: Switches, *, is_kept: bool) -> list[str]:
+def _representatives(facts: Told, moment: Instant, switches: Switches, *, is_kept: bool) -> list[str]:
     """
     Return who represents, by verified powers in force; a power of attorney is no reason to be told.
 

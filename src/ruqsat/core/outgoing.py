@@ -7,6 +7,9 @@ from msgspec import Struct
 from ruqsat.core.instant import Instant
 
 PENDING, DELIVERED, SKIPPED, DEAD = "pending", "delivered", "skipped", "dead"
+IN_HAND = 64
+"""So many notices at most are sent by one hand before it takes others."""
+
 STATES = (PENDING, DELIVERED, SKIPPED, DEAD)
 
 EGOV, WEBHOOK, LOG = "egov", "webhook", "log"

@@ -26,6 +26,8 @@ _FRAME = len('{"erased":""}')
 _NEWLINE, _CLOSING = b"\n}"
 _OF_PATIENTS = ("patient", "patients_beside")
 _ASKED = "asked"
+_ONLY_PART = b'"],"personal":[{'
+"""Between what is sealed and what it seals; within a text its marks would be escaped."""
 
 
 def salted(salt: bytes, part: bytes) -> bytes:
@@ -134,6 +136,30 @@ def lifted(line: bytes) -> dict[str, Any]:
         beside += said.pop("patients_beside", ())
         entry.update(said)
     return entry | {"patients_beside": beside} if beside else entry
+
+
+def spliced(line: bytes) -> bytes | None:
+    """
+    Return a line with the members of its only personal part among its own, to be decoded as ``lifted`` says.
+
+    None if that takes more than cutting: several parts, one that is erased, a word of the line that is called so.
+    What is returned need not be JSON, if the line is not one that we write.
+
+    Examples:
+        >>> spliced(b'{"kind":"decision","sealed":["00"],"personal":[{"salt":"0","patient":"p1"}]}\\n')
+        b'{"kind":"decision","sealed":["00"],"salt":"0","patient":"p1"}'
+        >>> spliced(b'{"kind":"decision","sealed":["00"],"personal":[{"erased":"--"}]}\\n')
+        >>> spliced(b'{"kind":"checkpoint"}\\n')
+        b'{"kind":"checkpoint"}\\n'
+    """
+    at = line.find(_ONLY_PART)
+    if b'"erased":' in line:
+        return None
+    if at < 0:
+        return None if b'"personal":' in line else line
+    if not line.endswith(b"}]}\n") or line.find(b'},{"salt":', at) >= 0:
+        return None
+    return b"%b],%b}" % (line[: at + 1], line[at + len(_ONLY_PART) : -4])
 
 
 def of_one(line: bytes, patient: str) -> bytes:

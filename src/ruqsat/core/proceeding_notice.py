@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from ruqsat.core.facts import PatientFacts
+from ruqsat.core.addressee import Told
 from ruqsat.core.instant import Instant
 from ruqsat.core.notice import Audience, Notice, notice_key, stand_in_for
 from ruqsat.core.proceeding import CLOCK, ProceedingRow
@@ -40,7 +40,7 @@ def events_of(
     return (_notice(row, key, event, "patient"),)
 
 
-def for_whom(notice: Notice, patient: PatientFacts | None, switches: Switches) -> tuple[Notice, ...]:
+def for_whom(notice: Notice, patient: Told | None, switches: Switches) -> tuple[Notice, ...]:
     """Return a notice of a proceeding as it goes out: to who stands for a child or ward in its place (order §20)."""
     if patient is None or notice.audience != "patient" or not notice.kind.startswith(_KIND):
         return (notice,)

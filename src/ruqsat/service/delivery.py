@@ -21,6 +21,7 @@ from ruqsat.core.instant import HOUR, SECOND, Instant
 from ruqsat.core.outgoing import (
     EGOV,
     EGOV_NOT_CONFIGURED,
+    IN_HAND,
     NO_CHANNEL,
     NOT_REGISTERED,
     Attempt,
@@ -32,9 +33,11 @@ from ruqsat.errors import RuqsatError, StoreUnavailableError
 from ruqsat.service.notice_bodies import NoticeBodies
 
 AT_ONCE = 8
-IN_HAND = 64
 SEND_SECONDS = 5.0
 """A claim lasts a minute: all that is in hand is sent well within it, eight at a time."""
+
+LOOKED_AT = 4 * IN_HAND
+"""So many at a time where nothing was sent: what has no way to go takes no time but the database's."""
 
 REST = 2
 """So many times as long as a handful took nothing is delivered after it: whoever decides goes first."""
@@ -78,8 +81,10 @@ class Channel(Protocol):
 class Outbox(Protocol):
     """Where notices wait."""
 
-    async def claim(self, now: Instant, limit: int, claim: str) -> list[Claimed]:
-        """Take notices in hand that are due."""
+    async def claim(
+        self, now: Instant, limit: int, claim: str, ended: Callable[[Claimed], Attempt | None]
+    ) -> list[Claimed]:
+        """Take notices in hand that are due, and settle those of which *ended* says so in the same transaction."""
         ...
 
     async def settle(self, attempts: Sequence[Attempt], now: Instant) -> None:
@@ -147,6 +152,7 @@ class Delivery:
         self.unsettled = 0
         self._outbox, self._bodies, self._ways, self._now = outbox, bodies, ways, now
         self._attempts, self._draw = attempts, draw
+        self._look = IN_HAND
 
     @property
     def oldest_seconds(self) -> float:
@@ -165,7 +171,7 @@ class Delivery:
                 if loop.time() - looked_at > STANDING_SECONDS:
                     self.standing, looked_at = await self._outbox.standing(), loop.time()
                 rest = REST * (loop.time() - began)
-                await asyncio.sleep(rest if taken == IN_HAND else max(rest, POLL_SECONDS))
+                await asyncio.sleep(rest if taken >= IN_HAND else max(rest, POLL_SECONDS))
             except StoreUnavailableError:
                 await asyncio.sleep(AWAY_SECONDS)
             except Exception:  # noqa: BLE001 - a mistake of ours must not end the telling
@@ -179,9 +185,15 @@ class Delivery:
         Raises:
             StoreUnavailableError: the outbox could not be read.
         """
-        taken = await self._outbox.claim(self._now(), IN_HAND, secrets.token_hex(8))
-        gate = asyncio.Semaphore(AT_ONCE)
-        attempts = await asyncio.gather(*[self._deliver(notice, gate) for notice in taken])
+        taken = await self._outbox.claim(self._now(), self._look, secrets.token_hex(8), self._unsent)
+        gate, sending = asyncio.Semaphore(AT_ONCE), []
+        for notice in taken:
+            if (over := self._unsent(notice)) is None:
+                sending.append(self._deliver(notice, gate))
+            else:
+                self._count(over)
+        self._look = IN_HAND if sending else LOOKED_AT
+        attempts = await asyncio.gather(*sending)
         if attempts:
             try:
                 await self._outbox.settle(attempts, self._now())
@@ -190,16 +202,30 @@ class Delivery:
         return len(taken)
 
     async def _deliver(self, notice: Claimed, gate: asyncio.Semaphore) -> Attempt:
-        channel = self._channel_of(notice)
+        name = self._channel_of(notice)
         async with gate:
-            outcome = await self._send(notice, channel)
+            outcome = await self._send(notice, name)
         if outcome.result == "retry" and notice.attempts >= self._attempts:
             outcome = Outcome("dead", outcome.reason)
+        attempt = Attempt(notice, outcome, name, self._now() + backoff(notice.attempts, self._draw()))
+        self._count(attempt)
+        return attempt
+
+    def _count(self, attempt: Attempt) -> None:
+        key, outcome = attempt.notice.key, attempt.outcome
         if outcome.result in ("dead", "skipped"):
             level = logging.WARNING if outcome.result == "dead" else logging.DEBUG  # a reason is on record either way
-            _log.log(level, "notice_%s key=%s reason=%s", outcome.result, notice.key, outcome.reason)
+            _log.log(level, "notice_%s key=%s reason=%s", outcome.result, key, outcome.reason)
         self.outcomes[outcome.result] += 1
-        return Attempt(notice, outcome, channel, self._now() + backoff(notice.attempts, self._draw()))
+
+    def _unsent(self, notice: Claimed) -> Attempt | None:
+        """Return how a notice ends that has no way to go; None for one that is sent.  Called on another thread."""
+        name = self._channel_of(notice)
+        if name == EGOV and notice.egov is False:
+            return Attempt(notice, Outcome("skipped", NOT_REGISTERED), name, 0)
+        if name not in self._ways.channels:
+            return Attempt(notice, Outcome("skipped", EGOV_NOT_CONFIGURED if name == EGOV else NO_CHANNEL), name, 0)
+        return None
 
     def _channel_of(self, notice: Claimed) -> str:
         if notice.audience in ("patient", "representatives"):
@@ -207,15 +233,10 @@ class Delivery:
         return self._ways.office
 
     async def _send(self, notice: Claimed, name: str) -> Outcome:
-        if name == EGOV and notice.egov is False:
-            return Outcome("skipped", NOT_REGISTERED)
-        channel = self._ways.channels.get(name)
-        if channel is None:
-            return Outcome("skipped", EGOV_NOT_CONFIGURED if name == EGOV else NO_CHANNEL)
         try:
             message = _message(notice, self._bodies.open(notice))
             async with asyncio.timeout(SEND_SECONDS):
-                outcome = await channel.send(message)
+                outcome = await self._ways.channels[name].send(message)
         except TimeoutError:
             return Outcome("retry", "timeout")
         except RuqsatError as error:

@@ -10,10 +10,11 @@ knows.
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
+from time import thread_time
 from typing import Protocol
 
-from ruqsat.core.facts import PatientFacts
-from ruqsat.core.instant import Instant
+from ruqsat.core.addressee import Told
+from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.journaled import Journaled, Lines, Place, Shipped
 from ruqsat.core.notice import Notice, notices_of
 from ruqsat.core.vocabulary import Switches
@@ -21,14 +22,19 @@ from ruqsat.errors import StoreUnavailableError
 from ruqsat.service.notice_bodies import NoticeBodies
 
 POLL_SECONDS = 0.25
-REST = 9
-"""So many times as long as a batch took nothing is shipped after it: whoever decides has nine tenths of the time."""
+REST, LATE_REST = 9, 3
+"""
+So many times the work of a batch nothing is shipped after it: whoever decides has nine tenths of the time, or three
+quarters while lines are late.
+"""
+LATE: Instant = 60 * SECOND
+"""A rush is shipped when it is over, unless it takes longer; then no line waits much longer than that."""
 AWAY_SECONDS = (1.0, 30.0)
 """How long to wait while the database is away: at first, and at most."""
 
 _log = logging.getLogger(__name__)
 
-MakeNotices = Callable[[Journaled, dict[str, PatientFacts]], tuple[Notice, ...]]
+MakeNotices = Callable[[Journaled, Mapping[str, Told]], tuple[Notice, ...]]
 
 
 class Source(Protocol):
@@ -94,6 +100,7 @@ class Shipper:
         self._lasting, self._switches, self._now = lasting, switches, now
         self._is_placed = False
         self._behind_since: float | None = None
+        self._rest = 0.0
 
     @property
     def unreadable(self) -> int:
@@ -108,13 +115,12 @@ class Shipper:
 
     async def forever(self) -> None:
         """Ship until cancelled; while the database is away, try again after a while, longer each time."""
-        away, loop = AWAY_SECONDS[0], asyncio.get_running_loop()
+        away = AWAY_SECONDS[0]
         while True:
             try:
-                began = loop.time()
                 more = await self.ship_some()
                 away = AWAY_SECONDS[0]
-                await asyncio.sleep(REST * (loop.time() - began) if more else POLL_SECONDS)
+                await asyncio.sleep(self._rest if more else POLL_SECONDS)
             except (StoreUnavailableError, OSError) as problem:
                 if away == AWAY_SECONDS[0]:
                     _log.warning("journal_not_shipped_now reason=%s", problem)
@@ -146,7 +152,7 @@ class Shipper:
             places = await self._shipments.places(await asyncio.to_thread(self._source.writers))
             await asyncio.to_thread(self._source.resume, places)
             self._is_placed = True
-        lines = await asyncio.to_thread(self._source.read_on, Place(*self._lasting()))
+        lines, worked = await asyncio.to_thread(self._read_on)
         if lines is None:
             self._behind_since = None
             return False
@@ -156,12 +162,19 @@ class Shipper:
             _log.warning("journal_place_differs segment=%d number=%d", *shipped.place)
             self._is_placed = False
             return False
+        late = self._now() - max(said.moment for _, said, _ in lines.lines) > LATE
+        self._rest = (LATE_REST if late else REST) * (worked + shipped.cpu_seconds)
         self._source.accept(lines)
         self.lines += shipped.lines
         self.notices += shipped.notices
         return True
 
-    def _make_notices(self, entry: Journaled, patients: dict[str, PatientFacts]) -> tuple[Notice, ...]:
+    def _read_on(self) -> tuple[Lines | None, float]:
+        """Return the next lines, and the time of the processor in them: to wait for it, or the disk, is no work."""
+        began = thread_time()
+        return self._source.read_on(Place(*self._lasting())), thread_time() - began
+
+    def _make_notices(self, entry: Journaled, patients: Mapping[str, Told]) -> tuple[Notice, ...]:
         return notices_of(entry, patients, self._switches())
 
     def _fall_behind(self) -> None:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from time import thread_time
 
 from sqlalchemy import Connection
 
-from ruqsat.core.facts import PatientFacts
+from ruqsat.core.addressee import Told
 from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.journaled import GonePart, Lines, Place, Shipped, read_line
 from ruqsat.core.notice import represents
@@ -15,7 +16,7 @@ from ruqsat.stores import sql_journal, sql_outbox, sql_retention
 from ruqsat.stores.sql_journal import MakeNotices
 from ruqsat.stores.sql_journal_erasure import AT_ONCE, ErasedRows, by_line, erase_parts, erase_some, mark_erased
 from ruqsat.stores.sql_lane import Lane
-from ruqsat.stores.sql_outbox import Close
+from ruqsat.stores.sql_outbox import Close, Ended
 
 LEASE: Instant = 60 * SECOND
 """How long a notice stays in one hand; a deliverer has a deadline well within it."""
@@ -40,7 +41,9 @@ class SqlDuties:
         """Take in lines with their notices; see ``ship_lines``."""
 
         def work(connection: Connection) -> Shipped:
-            return sql_journal.ship_lines(connection, lines, make_notices, close, now)
+            began = thread_time()
+            shipped = sql_journal.ship_lines(connection, lines, make_notices, close, now)
+            return shipped._replace(cpu_seconds=thread_time() - began)
 
         return await self._lane.run(work, _SECONDS, commit=True)
 
@@ -102,16 +105,15 @@ class SqlDuties:
             removed += some
         return removed
 
-    async def claim(self, now: Instant, limit: int, claim: str) -> list[Claimed]:
-        """Take notices in hand for a minute, those that are due longest first."""
-
+    async def claim(self, now: Instant, limit: int, claim: str, ended: Ended = lambda notice: None) -> list[Claimed]:
+        """Take notices in hand for a minute, those that are due longest first; see ``claim_notices``."""
         switches = self._switches()
 
-        def stands(facts: PatientFacts, who: str, moment: Instant) -> bool:
+        def stands(facts: Told, who: str, moment: Instant) -> bool:
             return represents(facts, who, moment, switches)
 
         def work(connection: Connection) -> list[Claimed]:
-            return sql_outbox.claim_notices(connection, now, limit, LEASE, claim, stands)
+            return sql_outbox.claim_notices(connection, now, limit, LEASE, claim, stands, ended)
 
         return await self._lane.run(work, _SECONDS, commit=True)
 
@@ -119,8 +121,7 @@ class SqlDuties:
         """Write down how attempts ended."""
 
         def work(connection: Connection) -> None:
-            for attempt in attempts:
-                sql_outbox.settle_notice(connection, attempt, now)
+            sql_outbox.settle_notices(connection, attempts, now)
 
         await self._lane.run(work, _SECONDS, commit=True)
 

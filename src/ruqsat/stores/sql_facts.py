@@ -19,9 +19,11 @@ from sqlalchemy import Connection, Select, Table, bindparam, delete, exists, ins
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
+from ruqsat.core.addressee import Addressee
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.core.registered import KINDS
 from ruqsat.errors import RequestError, StoreUnavailableError
+from ruqsat.stores.sql_rows import among
 from ruqsat.stores.sql_schema import document, feed, feed_head, indexed, patient_facts, subject_facts, timeline
 
 ALL = "ALL"
@@ -37,7 +39,7 @@ DOCUMENTS = {"consent": "consents"} | {kind.name: kind.facts for kind in KINDS.v
 _LISTED_LATER = ("representation", "request")
 """Kinds that were not listed once: two patients may have one id.  The first is listed, and neither is held up."""
 
-FactsT = TypeVar("FactsT", SubjectFacts, PatientFacts)
+FactsT = TypeVar("FactsT", SubjectFacts, PatientFacts, Addressee)
 
 
 class UnknownPatientError(RequestError):
@@ -60,12 +62,14 @@ Touched = tuple[Kind, str]
 _encode = msgspec.json.Encoder().encode
 _read_subject = msgspec.json.Decoder(SubjectFacts)
 _read_patient = msgspec.json.Decoder(PatientFacts)
+_read_addressee = msgspec.json.Decoder(Addressee)
 
 _EPOCH = feed_head.c.epoch.concat(timeline())
 _HEAD = select(_EPOCH, feed_head.c.seq).where(feed_head.c.id == 1)
 _CHANGES = select(feed.c.seq, feed.c.key).where(feed.c.seq > bindparam("since")).order_by(feed.c.seq).limit(FEED_PAGE)
 _SUBJECT = select(subject_facts.c.body).where(subject_facts.c.id == bindparam("wanted"))
 _PATIENT = select(patient_facts.c.body).where(patient_facts.c.id == bindparam("wanted"))
+_PATIENTS = select(patient_facts.c.id, patient_facts.c.body).where(among(patient_facts.c.id, "wanted"))
 _DOCUMENT = select(document.c.patient).where(
     document.c.kind == bindparam("wanted_kind"), document.c.id == bindparam("wanted")
 )
@@ -134,17 +138,15 @@ def decode_body(wanted: str, body: bytes, decode: Callable[[bytes], FactsT]) -> 
     return facts
 
 
-def read_patients(connection: Connection, patients: Collection[str]) -> dict[str, PatientFacts]:
-    """Return the facts of these patients; whoever cannot be read is not among them, and keeps nobody else waiting."""
+def read_addressees(connection: Connection, patients: Collection[str]) -> dict[str, Addressee]:
+    """Return by what these patients are told; whoever cannot be read is not there, and keeps nobody else waiting."""
     wanted = [who for who in patients if indexed(who) is not None]
-    known: dict[str, PatientFacts] = {}
+    known: dict[str, Addressee] = {}
     if not wanted:
         return known
-    for id_, body in connection.execute(
-        select(patient_facts.c.id, patient_facts.c.body).where(patient_facts.c.id.in_(wanted))
-    ):
+    for id_, body in connection.execute(_PATIENTS, {"wanted": wanted}).all():
         with suppress(StoreUnavailableError):
-            known[id_] = decode_body(id_, body, _read_patient.decode)
+            known[id_] = decode_body(id_, body, _read_addressee.decode)
     return known
 
 

@@ -11,22 +11,23 @@ before or come too early; whoever ships is told where to go on.
 As in ``sql_facts``, each function takes a Connection inside a transaction.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ruqsat.core.facts import PatientFacts
+from ruqsat.core.addressee import Told
 from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.journaled import BEGINNING, DECISION, NOT_SENT, Journaled, Lines, Place, Shipped
 from ruqsat.core.notice import Notice
-from ruqsat.stores.sql_facts import read_patients
+from ruqsat.stores.sql_facts import read_addressees
 from ruqsat.stores.sql_journal_erasure import journal_row, still_erased
 from ruqsat.stores.sql_outbox import Close, add_notices, withdraw_notices
+from ruqsat.stores.sql_rows import insert_rows
 from ruqsat.stores.sql_schema import indexed, journal_beside, journal_cursor, journal_entry
 
-MakeNotices = Callable[[Journaled, dict[str, PatientFacts]], Sequence[Notice]]
+MakeNotices = Callable[[Journaled, Mapping[str, Told]], Sequence[Notice]]
 """Says who is to be told of a line; pure, and called on another thread."""
 
 SETTLE: Instant = 10 * SECOND
@@ -83,22 +84,22 @@ def _move_place(connection: Connection, writer: str, place: Place) -> None:
 
 
 def _write_lines(connection: Connection, lines: Lines) -> None:
-    connection.execute(insert(journal_entry), [journal_row(lines.writer, *each) for each in lines.lines])
+    insert_rows(connection, journal_entry, [journal_row(lines.writer, *each) for each in lines.lines])
     beside = [
         {"patient": patient, "writer": lines.writer, **place._asdict()}
         for place, said, _ in lines.lines
+        if said.patients_beside
         for patient in said.patients
         if patient != said.patient and indexed(patient) is not None
     ]
-    if beside:
-        connection.execute(insert(journal_beside), beside)
+    insert_rows(connection, journal_beside, beside)
 
 
 def _write_notices(connection: Connection, lines: Lines, make_notices: MakeNotices, close: Close, now: Instant) -> int:
     said = [each for _, each, _ in lines.lines]
     unsent = {each.id for each in said if each.kind == NOT_SENT}
     decisions = [each for each in said if each.kind == DECISION and each.id not in unsent]
-    known = read_patients(connection, {who for each in decisions if _tells(each) for who in each.patients})
+    known = read_addressees(connection, {who for each in decisions if _tells(each) for who in each.patients})
     notices = [notice for each in decisions for notice in make_notices(each, known)]
     withdraw_notices(connection, unsent, now)
     return add_notices(connection, notices, close, now, settle=SETTLE)

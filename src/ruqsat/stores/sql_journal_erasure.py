@@ -15,15 +15,15 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, and_, delete, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ruqsat.core.instant import Instant
 from ruqsat.core.journaled import GonePart, Journaled, Lines, Place, read_line
-from ruqsat.core.line import blanked, erase_of
-from ruqsat.core.line import read_line as read_parts
+from ruqsat.core.line import blanked, erase_of, parts_of
 from ruqsat.core.outgoing import DELIVERED, ERASED, SKIPPED
 from ruqsat.core.personal import commitment
+from ruqsat.stores.sql_rows import among
 from ruqsat.stores.sql_schema import indexed, journal_beside, journal_entry, journal_erased, outbox
 
 T = TypeVar("T")
@@ -33,6 +33,8 @@ AT_ONCE = 200
 
 _ASKED_AT_ONCE = 500
 _AT, _BESIDE = journal_entry.c, journal_beside.c
+_ANY_ERASED = select(exists().select_from(journal_erased))
+_WHICH_ERASED = select(journal_erased.c.part).where(among(journal_erased.c.part, "parts"))
 _PLACE = ("writer", "segment", "number")
 
 
@@ -54,9 +56,9 @@ class ErasedRows(NamedTuple):
 
 def still_erased(connection: Connection, lines: Lines) -> Lines:
     """Return *lines* with the parts erased that were erased before, here or in the folder."""
-    hashes = {
-        commitment(part).decode() for _, _, line in lines.lines if (found := read_parts(line)) for part in found.parts
-    }
+    if not connection.execute(_ANY_ERASED).scalar_one():
+        return lines
+    hashes = {commitment(part).decode() for _, _, line in lines.lines for part in parts_of(line)}
     gone = _marked(connection, hashes)
     if not gone:
         return lines
@@ -68,11 +70,8 @@ def _blank(place: Place, said: Journaled, line: bytes, gone: Collection[bytes]) 
     return place, (read_line(blank) or said) if parts else said, blank
 
 
-def _marked(connection: Connection, hashes: Iterable[str]) -> frozenset[bytes]:
-    found: list[str] = []
-    for some in _batched(sorted(hashes)):
-        found += connection.execute(select(journal_erased.c.part).where(journal_erased.c.part.in_(some))).scalars()
-    return frozenset([each.encode() for each in found])
+def _marked(connection: Connection, hashes: Collection[str]) -> frozenset[bytes]:
+    return frozenset([each.encode() for each in connection.execute(_WHICH_ERASED, {"parts": hashes}).scalars()])
 
 
 def _batched(all_of_them: list[T]) -> Iterator[list[T]]:
@@ -175,7 +174,8 @@ def _forget_notices(connection: Connection, patients: Collection[str], entries: 
 def journal_row(writer: str, place: Place, said: Journaled, line: bytes) -> dict[str, Any]:
     """Return a line as it stands in the table: what it is found by, and the line itself."""
     return {
-        "writer": writer, **place._asdict(), "at": said.moment, "kind": said.kind, "entry": said.id or None,
+        "writer": writer, "segment": place.segment, "number": place.number,
+        "at": said.moment, "kind": said.kind, "entry": said.id or None,
         "patient": indexed(said.patient), "subject": indexed(said.subject), "org": indexed(said.org),
         "action": indexed(said.action), "data_class": indexed(said.data_class),
         "allowed": None if said.allowed is None else int(said.allowed), "reason": said.reason, "rule": said.rule,

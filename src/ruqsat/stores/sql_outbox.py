@@ -5,19 +5,19 @@ As in ``sql_facts``, each function takes a Connection inside a transaction and n
 begins nor ends one: whoever changes something adds its notices in the same transaction.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Row, bindparam, func, select, true, update
 
-from ruqsat.core.facts import PatientFacts
+from ruqsat.core.addressee import Told
 from ruqsat.core.instant import Instant
 from ruqsat.core.notice import Notice
 from ruqsat.core.outgoing import (
     DEAD,
     DELIVERED,
+    IN_HAND,
     NOT_SENT,
     PENDING,
     RETRIABLE,
@@ -25,9 +25,11 @@ from ruqsat.core.outgoing import (
     Attempt,
     Claimed,
     Listed,
+    Outcome,
     Standing,
 )
-from ruqsat.stores.sql_facts import read_patients
+from ruqsat.stores.sql_facts import read_addressees
+from ruqsat.stores.sql_rows import among, insert_rows
 from ruqsat.stores.sql_schema import indexed, outbox, patient_channel
 
 Close = Callable[[Notice], bytes]
@@ -36,15 +38,40 @@ Close = Callable[[Notice], bytes]
 AddNotices = Callable[[Connection, Sequence[Notice]], object]
 """Keeps notices in the transaction of the change that they tell of; what it raises undoes the change."""
 
-Represents = Callable[[PatientFacts, str, Instant], bool]
+Represents = Callable[[Told, str, Instant], bool]
 """Tells whether somebody stands for a patient at a moment."""
+
+Ended = Callable[[Claimed], Attempt | None]
+"""Says of a notice in hand how it ended without being sent; None if it is to be sent."""
 
 PAGE = 100
 
+_END: dict[str, dict[str, Any]] = {
+    "delivered": {"state": DELIVERED, "body": b""}, "retry": {}, "skipped": {"state": SKIPPED}, "dead": {"state": DEAD},
+}  # fmt: skip
+
 _LISTED = [outbox.c[name] for name in Listed.__struct_fields__]
-_CLAIMED = [
-    outbox.c[name] for name in Claimed.__struct_fields__ if name in outbox.c and name not in ("claim", "channel")
-]
+_OF_CLAIM = ("claim", "channel", "egov")
+_CLAIMED = [outbox.c[name] for name in Claimed.__struct_fields__ if name not in _OF_CLAIM]
+_IS_OPEN = outbox.c.state.concat("") == PENDING
+"""No word that an index begins with: SQLite would look through all that is open, rather than go by the keys."""
+
+_DUE = (
+    select(*_CLAIMED)
+    .where(outbox.c.state == PENDING, outbox.c.next_at <= bindparam("now"))
+    .order_by(outbox.c.next_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_TAKE = (
+    update(outbox)
+    .where(among(outbox.c.key, "taken"))
+    .values(claim=bindparam("by"), attempts=outbox.c.attempts + 1, next_at=bindparam("until"))
+)
+_MEANT_FOR_PATIENT = update(outbox).where(among(outbox.c.key, "moved")).values(audience="patient", recipient=None)
+_CHANNELS = select(patient_channel.c.patient, patient_channel.c.channel).where(
+    among(patient_channel.c.patient, "whose")
+)
 
 
 def add_notices(
@@ -57,70 +84,80 @@ def add_notices(
         close: Makes the body of each.
         settle: How long after *now* none is delivered, whenever it is due.
     """
-    rows = [_row(notice, close, now, settle) for notice in notices]
-    if not rows:
-        return 0
-    made = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = made(outbox).on_conflict_do_nothing(index_elements=[outbox.c.key]).returning(outbox.c.key)
-    return len(connection.execute(statement, rows).all())
+    return insert_rows(
+        connection, outbox, [_row(notice, close, now, settle) for notice in notices], unless_there="key"
+    )  # fmt: skip
 
 
 def withdraw_notices(connection: Connection, entries: Collection[str], now: Instant) -> int:
     """Leave out what is to be told of decisions that were never sent; return how many it was not too late for."""
     if not entries:
         return 0
-    waiting = (outbox.c.entry.in_(entries)) & (outbox.c.state == PENDING)
-    return connection.execute(
-        update(outbox).where(waiting).values(state=SKIPPED, reason=NOT_SENT, settled_at=now)
-    ).rowcount
+    waiting = among(outbox.c.entry, "entries") & _IS_OPEN
+    question = update(outbox).where(waiting).values(state=SKIPPED, reason=NOT_SENT, settled_at=now)
+    return connection.execute(question, {"entries": entries}).rowcount
 
 
 def claim_notices(
-    connection: Connection, now: Instant, limit: int, lease: Instant, claim: str, represents: Represents
-) -> list[Claimed]:
+    connection: Connection, now: Instant, limit: int, lease: Instant, claim: str, represents: Represents,
+    ended: Ended = lambda notice: None,
+) -> list[Claimed]:  # fmt: skip
     """
     Take the notices in hand that are due longest: nobody else takes them until *lease* is over.
 
     Each time counts as an attempt, so that one whose deliverer always dies ends as well.
     What was meant for somebody who stands for the patient no longer is the patient's.
+
+    Args:
+        limit: How many are looked at; no more than ``IN_HAND`` of those that are to be sent are taken.
+        ended: Says of a notice that there is nothing to do but to write down how it ended; so it is, at once.
+
+    Returns:
+        What is in hand now, and what ended.
     """
-    due = select(*_CLAIMED).where(outbox.c.state == PENDING, outbox.c.next_at <= now)
-    found = connection.execute(due.order_by(outbox.c.next_at).limit(limit).with_for_update(skip_locked=True)).mappings()
-    rows = [dict(row) for row in found]
+    rows = connection.execute(_DUE, {"now": now, "most": limit}).all()
     if not rows:
         return []
-    taken = update(outbox).where(outbox.c.key.in_([row["key"] for row in rows]))
-    connection.execute(taken.values(claim=claim, attempts=outbox.c.attempts + 1, next_at=now + lease))
-    named = {row["patient"] for row in rows} - {None}
-    channels, known = _channels(connection, named), read_patients(connection, named)
-    for row in rows:
-        if row["audience"] == "representatives" and not _still_represents(row, known, represents, now):
-            row |= {"audience": "patient", "recipient": None}
-            meant_now = update(outbox).where(outbox.c.key == row["key"])
-            connection.execute(meant_now.values(audience="patient", recipient=None))
-    return [_claimed(row, claim, channels, known) for row in rows]
+    named = {row.patient for row in rows if row.patient is not None}
+    channels, known = _channels(connection, named), read_addressees(connection, named)
+    gone = {row.key for row in rows if row.recipient is not None and not _still_represents(row, known, represents, now)}
+    found = [_claimed(row, claim, channels, known, is_gone=row.key in gone) for row in rows]
+    ends = [attempt for each in found if (attempt := ended(each)) is not None]
+    over = {attempt.notice.key for attempt in ends}
+    taken = [each for each in found if each.key not in over][:IN_HAND]
+    if taken:
+        connection.execute(_TAKE, {"taken": [each.key for each in taken], "by": claim, "until": now + lease})
+    _write_ends(connection, ends, now, {"attempts": outbox.c.attempts + 1})
+    taken += [attempt.notice for attempt in ends]
+    if moved := [each.key for each in taken if each.key in gone]:
+        connection.execute(_MEANT_FOR_PATIENT, {"moved": moved})
+    return taken
 
 
-def settle_notice(connection: Connection, attempt: Attempt, now: Instant) -> None:
+def settle_notices(connection: Connection, attempts: Sequence[Attempt], now: Instant) -> None:
     """
-    Write down how an attempt ended.
+    Write down how attempts ended, those that ended alike by one statement.
 
     That it was delivered is true whoever has it in hand by now; anything else is only
     written by whoever still has.  The facts of what was delivered are forgotten.
     """
-    notice, outcome = attempt.notice, attempt.outcome
-    mine = (outbox.c.key == notice.key) & (outbox.c.claim == notice.claim)
-    said: dict[str, Any] = {"channel": attempt.channel, "reason": outcome.reason}
-    if outcome.result == "delivered":
-        where = (outbox.c.key == notice.key) & ((outbox.c.state == PENDING) | mine)
-        said |= {"state": DELIVERED, "settled_at": now, "body": b""}
-    elif outcome.result == "retry":
-        where = mine & (outbox.c.state == PENDING)
-        said |= {"next_at": attempt.next_at}
-    else:
-        where = mine & (outbox.c.state == PENDING)
-        said |= {"state": DEAD if outcome.result == "dead" else SKIPPED, "settled_at": now}
-    connection.execute(update(outbox).where(where).values(**said, claim=None))
+    _write_ends(connection, attempts, now, None)
+
+
+def _write_ends(
+    connection: Connection, attempts: Sequence[Attempt], now: Instant, at_hand: dict[str, Any] | None
+) -> None:
+    """Write ends; *at_hand* is what else is said of notices that nobody but this transaction can have in hand."""
+    alike: dict[tuple[str, Outcome, str | None, Instant | None], list[str]] = {}
+    for each in attempts:
+        until = each.next_at if each.outcome.result == "retry" else None
+        alike.setdefault((each.notice.claim, each.outcome, each.channel, until), []).append(each.notice.key)
+    for (claim, outcome, channel, until), keys in alike.items():
+        said = {"channel": channel, "reason": outcome.reason, "claim": None} | _END[outcome.result] | (at_hand or {})
+        said |= {"settled_at": now} if until is None else {"next_at": until}
+        mine = outbox.c.claim == claim if at_hand is None else true()
+        where = _IS_OPEN | mine if outcome.result == "delivered" else _IS_OPEN & mine
+        connection.execute(update(outbox).where(among(outbox.c.key, "ended"), where).values(**said), {"ended": keys})
 
 
 def read_standing(connection: Connection) -> Standing:
@@ -178,7 +215,9 @@ def set_channel(connection: Connection, patient: str, channel: str | None, now: 
 def _row(notice: Notice, close: Close, now: Instant, settle: Instant) -> dict[str, Any]:
     is_over = notice.skipped is not None
     # Before its body is closed, which is bound to the patient that stands in the row.
-    notice = replace(notice, patient=indexed(notice.patient), org=indexed(notice.org))
+    patient, org = indexed(notice.patient), indexed(notice.org)
+    if patient != notice.patient or org != notice.org:
+        notice = replace(notice, patient=patient, org=org)
     return {
         "key": notice.key, "state": SKIPPED if is_over else PENDING, "kind": notice.kind, "audience": notice.audience,
         "patient": notice.patient, "recipient": notice.recipient, "org": notice.org, "entry": notice.entry,
@@ -190,22 +229,23 @@ def _row(notice: Notice, close: Close, now: Instant, settle: Instant) -> dict[st
 
 
 def _channels(connection: Connection, patients: Collection[str]) -> dict[str, str]:
-    question = select(patient_channel.c.patient, patient_channel.c.channel)
-    found = connection.execute(question.where(patient_channel.c.patient.in_(patients)))
-    return {row.patient: row.channel for row in found}
+    return {row.patient: row.channel for row in connection.execute(_CHANNELS, {"whose": patients})}
 
 
-def _still_represents(
-    row: dict[str, Any], known: dict[str, PatientFacts], represents: Represents, now: Instant
-) -> bool:
-    facts = known.get(row["patient"])
-    return facts is not None and represents(facts, row["recipient"], now)
+def _still_represents(row: Row[Any], known: Mapping[str, Told], represents: Represents, now: Instant) -> bool:
+    facts = known.get(row.patient)
+    return row.audience != "representatives" or (facts is not None and represents(facts, row.recipient, now))
 
 
-def _claimed(row: dict[str, Any], claim: str, channels: dict[str, str], known: dict[str, PatientFacts]) -> Claimed:
-    patient, attempts = row["patient"], row.pop("attempts") + 1
-    is_own = row["audience"] == "patient" and patient is not None
+def _claimed(
+    row: Sequence[Any], claim: str, channels: Mapping[str, str], known: Mapping[str, Told], *, is_gone: bool
+) -> Claimed:
+    key, kind, audience, patient, recipient, org, entry, attempts, created_at, body = row
+    if is_gone:
+        audience, recipient = "patient", None
+    channel, egov = None, None
+    if audience == "patient" and patient is not None:
+        channel, egov = channels.get(patient), patient in known and known[patient].egov
     return Claimed(
-        **row, attempts=attempts, claim=claim, channel=channels.get(patient) if is_own else None,
-        egov=(patient in known and known[patient].egov) if is_own else None,
+        key, kind, audience, patient, recipient, org, entry, attempts + 1, created_at, claim, body, channel, egov
     )  # fmt: skip

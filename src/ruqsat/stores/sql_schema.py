@@ -45,7 +45,10 @@ def indexed(text: str | None) -> str | None:
         >>> indexed("p-dana"), indexed("a\\0b"), indexed("x" * 4000)
         ('p-dana', None, None)
     """
-    return None if text is None or "\0" in text or len(text.encode()) > _INDEXED_BYTES else text
+    if text is None or "\0" in text:
+        return None
+    is_short = len(text) <= _INDEXED_BYTES // 4  # a letter takes four bytes at most
+    return text if is_short or len(text.encode()) <= _INDEXED_BYTES else None
 
 
 feed_head = Table(
