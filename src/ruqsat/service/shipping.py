@@ -22,10 +22,10 @@ from ruqsat.errors import StoreUnavailableError
 from ruqsat.service.notice_bodies import NoticeBodies
 
 POLL_SECONDS = 0.25
-REST, LATE_REST = 9, 3
+REST, LATE_REST = 19, 3
 """
-So many times the work of a batch nothing is shipped after it: whoever decides has nine tenths of the time, or three
-quarters while lines are late.
+So many times the work of a batch nothing is shipped after it: whoever decides has nineteen parts of twenty of the
+time, or three quarters while lines are late.
 """
 LATE: Instant = 60 * SECOND
 """A rush is shipped when it is over, unless it takes longer; then no line waits much longer than that."""
