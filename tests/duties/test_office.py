@@ -42,6 +42,14 @@ def listed(sidecar: Sidecar, who: str | None, **said: str) -> httpx.Response:
     return httpx.get(url, params={"patient": "p-dana"} | said, headers=headers, trust_env=False)
 
 
+def elsewhere(sidecar: Sidecar, org: str | None) -> httpx.Response:
+    """Ask as the same office with a token of another organisation, or of none."""
+    said = {name: value for name, value in (OFFICE | {"org": org}).items() if value is not None}
+    headers = {"Authorization": f"Bearer {sidecar.token('dpo_assel', **said)}"}
+    url = f"http://127.0.0.1:{sidecar.ports['control']}/v1/notices"
+    return httpx.get(url, params={"patient": "p-dana"}, headers=headers, trust_env=False)
+
+
 def test_the_office_sees_who_was_told_and_nobody_else_does(tmp_path: Path) -> None:
     """Page by page, by state; the patient, a clinician and a stranger get 403 and 401, for what is deferred stands there."""
     with running_sidecar(tmp_path, notice_channel="log") as sidecar:
@@ -61,6 +69,7 @@ def test_the_office_sees_who_was_told_and_nobody_else_does(tmp_path: Path) -> No
         assert listed(sidecar, "dpo_assel", state="dead").json() == {"notices": [], "next": None}
         assert [listed(sidecar, who).status_code for who in ("dana", "dr_aida", None)] == [403, 403, 401]
         assert listed(sidecar, "dpo_assel", cursor="x").status_code == 422
+        assert [elsewhere(sidecar, org).status_code for org in ("h2", None)] == [403, 403]
 
 
 def cli(folder: Path, url: str, *words: str) -> subprocess.CompletedProcess[str]:

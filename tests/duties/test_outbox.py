@@ -314,6 +314,8 @@ def test_what_was_given_up_is_counted_listed_and_tried_again_on_demand(url: str)
         assert [(each.key, each.reason) for each in listed] == [("k001", "http_500"), ("k002", "http_404")]
         page = await duties.list_notices((), "p1", (listed[0].created_at, "k003"), 10)
         assert [each.key for each in page] == ["k004", "k005"]
+        assert await duties.list_notices((), "p1", (listed[0].created_at, "k003"), 10, "h1") == page
+        assert await duties.list_notices((), "p1", (listed[0].created_at, "k003"), 10, "h2") == []
 
         assert await duties.retry(["k001"], None, MOMENT) == 1
         assert await duties.retry(None, "egov_not_configured", MOMENT) == 1

@@ -130,11 +130,12 @@ class SqlDuties:
         return await self._lane.run(sql_outbox.read_standing, _SECONDS)
 
     async def list_notices(
-        self, states: Collection[str], patient: str | None, after: tuple[Instant, str], limit: int
-    ) -> list[Listed]:
+        self, states: Collection[str], patient: str | None, after: tuple[Instant, str], limit: int,
+        org: str | None = None,
+    ) -> list[Listed]:  # fmt: skip
         """Return a page of notices in the order they were made."""
         return await self._lane.run(
-            lambda connection: sql_outbox.list_notices(connection, states, patient, after, limit), _SECONDS
+            lambda connection: sql_outbox.list_notices(connection, states, patient, after, limit, org), _SECONDS
         )
 
     async def retry(self, keys: Collection[str] | None, reason: str | None, now: Instant) -> int:

@@ -169,15 +169,18 @@ def read_standing(connection: Connection) -> Standing:
 
 
 def list_notices(
-    connection: Connection, states: Collection[str], patient: str | None, after: tuple[Instant, str], limit: int = PAGE
-) -> list[Listed]:
-    """Return a page of notices in the order they were made, those after *after* (instant and key)."""
+    connection: Connection, states: Collection[str], patient: str | None, after: tuple[Instant, str],
+    limit: int = PAGE, org: str | None = None,
+) -> list[Listed]:  # fmt: skip
+    """Return a page of notices in the order they were made, those after *after* (instant and key); None is any."""
     made, key = outbox.c.created_at, outbox.c.key
     question = select(*_LISTED).where((made > after[0]) | ((made == after[0]) & (key > after[1])))
     if states:
         question = question.where(outbox.c.state.in_(states))
     if patient is not None:
         question = question.where(outbox.c.patient == patient)
+    if org is not None:
+        question = question.where(outbox.c.org == org)
     rows = connection.execute(question.order_by(made, key).limit(limit)).mappings()
     return [Listed(**dict(row)) for row in rows]
 

@@ -1,4 +1,8 @@
-"""Notices on the control API: the privacy office sees who was told of what, who was not, and why (order §20)."""
+"""
+Notices on the control API: the privacy office sees who was told of what, who was not, and why (order §20).
+
+They are those of its own organisation's uses and changes, as its journal is.
+"""
 
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, Protocol
@@ -10,7 +14,7 @@ from pydantic import BaseModel
 
 from ruqsat.core.instant import Instant, render_instant
 from ruqsat.core.outgoing import Listed
-from ruqsat.web.gate import Asked, Gate
+from ruqsat.web.gate import AUDIT, Asked, Gate, own_org
 from ruqsat.web.problems import Problem, Refusal
 
 JOURNAL = "journal"
@@ -23,8 +27,9 @@ class Notices(Protocol):
     """Where notices are on record."""
 
     async def list_notices(
-        self, states: Collection[str], patient: str | None, after: tuple[Instant, str], limit: int
-    ) -> list[Listed]:
+        self, states: Collection[str], patient: str | None, after: tuple[Instant, str], limit: int,
+        org: str | None = None,
+    ) -> list[Listed]:  # fmt: skip
         """Return a page of notices in the order they were made."""
         ...
 
@@ -72,13 +77,20 @@ def build_notices(notices: Notices, gate: Gate) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=100)] = 50,
     ) -> Response:
         identity = await gate.identify(request)
+        org = own_org(identity)
+        if org is None:
+            raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
+        # As of the journal: a whole organisation's is asked for by its office, and of that what is about this patient.
+        await gate.admit(
+            request, identity, Asked("journal_read", "journal_read", None, "notices", org, "Notice", AUDIT)
+        )
         asked = Asked("journal_read", "journal_read", patient, "Notice/all", type="Notice", data_class=JOURNAL)
         if (await gate.admit(request, identity, asked)).basis != "operator_duty":
             # What is held back from the patient on a legal ground stands here too: it is the office's alone.
             raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
         made, _, key = cursor.partition(".")
         after = (int(made), key) if made else (-1, "")
-        rows = await notices.list_notices((state,) if state else (), patient, after, limit + 1)
+        rows = await notices.list_notices((state,) if state else (), patient, after, limit + 1, org)
         more = f"{rows[limit - 1].created_at}.{rows[limit - 1].key}" if len(rows) > limit else None
         said = {"notices": [describe(each) for each in rows[:limit]], "next": more}
         return JSONResponse(said, headers={"Cache-Control": "no-store"})
