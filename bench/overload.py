@@ -117,13 +117,14 @@ def main() -> int:
     """Measure and print."""
     given = argparse.ArgumentParser(description=__doc__)
     given.add_argument("--cap", type=int, default=1, help="RUQSAT_MAX_IN_FLIGHT")
+    given.add_argument("--waiting", type=int, default=1, help="RUQSAT_MAX_WAITING")
     given.add_argument("--seconds", type=float, default=8)
     asked = given.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; sidecar on core 0, client on core 1; "
-          f"at most {asked.cap} under way")  # fmt: skip
+          f"at most {asked.cap} under way and {asked.waiting} waiting")  # fmt: skip
     with (
         tempfile.TemporaryDirectory(prefix="ruqsat-overload-", dir=os.environ.get("BENCH_DIR")) as folder,
-        serving(Path(folder), max_in_flight=str(asked.cap)) as sidecar,
+        serving(Path(folder), max_in_flight=str(asked.cap), max_waiting=str(asked.waiting)) as sidecar,
     ):
         pinned(sidecar.pid, 0)
         pinned(os.getpid(), 1)
