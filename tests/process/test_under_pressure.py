@@ -46,6 +46,7 @@ def test_three_times_too_much_is_shed_and_everybody_answered(tmp_path: Path) -> 
 
     assert len([entry for entry in entries_in(tmp_path / "journal") if entry.get("allowed")]) == told
     assert "ruqsat_requests_shed_total 0.0" not in shed and "ruqsat_requests_under_way 0.0" in shed
+    assert "ruqsat_requests_waiting 0.0" in shed
 
 
 @pytest.mark.slow

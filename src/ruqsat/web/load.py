@@ -70,7 +70,7 @@ class Load:
             self.shed += 1
             return False
         loop = asyncio.get_running_loop()
-        turn = loop.create_future()
+        turn: asyncio.Future[bool] = loop.create_future()
         self._line.append(turn)
         too_late = loop.call_later(self._patience, self._give_up, turn)
         try:
