@@ -154,6 +154,8 @@ class AuthZen:
 
     def answer_at_once(self, scope: Scope, body: bytes, exchange: Exchange) -> bool:
         """Answer a single question, if its facts are in memory; see ``AnswersAtOnce``."""
+        if self._load.is_full:
+            return False
         try:
             request_id, content_type, traceparent = _read_headers(scope["headers"])
             point = self._door.enter(scope)

@@ -83,7 +83,7 @@ class Load:
 
     def turns_away(self) -> bool:
         """Tell whether one more would be turned away, before anything is spent on it; then it is counted as such."""
-        if self.now < self.most or len(self._line) < self.most_waiting:
+        if not self.is_full or len(self._line) < self.most_waiting:
             return False
         self.shed += 1
         return True

@@ -268,7 +268,9 @@ class ForwardAuth:
             answer = await self._decide_all(questions, policy_set)
         finally:
             self._load.leave()
-        return _verdict(who.subject.id, answer) if isinstance(meant, Mapped) else self._of_record(who, meant, mapped, answer)
+        if isinstance(meant, Mapped):
+            return _verdict(who.subject.id, answer)
+        return self._of_record(who, meant, mapped, answer)
 
     def _of_record(self, who: Identity, meant: "_OfRecord", mapped: Mapped, answer: Answer) -> Verdict:
         if answer.decision.allowed is True:
