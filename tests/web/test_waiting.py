@@ -1,6 +1,9 @@
 """Whoever finds all places taken waits its turn: in order, within bounds, and decided as if it came when its turn came."""
 
 import asyncio
+import contextlib
+import random
+import selectors
 import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -8,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from bench.open_loop import quantile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +21,7 @@ from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.routes import RouteTable
 from ruqsat.service.decision_point import Answer
 from ruqsat.service.search import Page
+from ruqsat.settings import Settings
 from ruqsat.web.authzen import EVALUATION, EVALUATIONS, AuthZen
 from ruqsat.web.enforcement_points import Door
 from ruqsat.web.follow_ups import OUTCOMES
@@ -390,3 +395,66 @@ def test_who_waits_when_the_process_stops_is_refused_and_its_place_is_anothers(r
         warnings.simplefilter("error")  # such as a coroutine that nobody awaited
         for has_turn in (False, True):
             asyncio.run(play(has_turn))
+
+
+class Skipping(asyncio.SelectorEventLoop):
+    """A loop whose time is what is waited for: nothing takes any, but for sleeping."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        loop = self
+
+        class Selector(selectors.SelectSelector):
+            """Waits for nothing."""
+
+            def select(self, timeout: float | None = None) -> Any:
+                """Let the time go by."""
+                loop._now += timeout or 0.0
+                return super().select(0)
+
+        super().__init__(Selector())
+
+    def time(self) -> float:
+        """Return what has gone by."""
+        return self._now
+
+
+DECISION, LUMP, SOME = 0.5, 0.6, 4_000
+"""A decision's mean length; how often a client sends what is due by then; so many requests come. In ms of no clock."""
+
+
+def served(most_waiting: int, share: float, lump: float) -> tuple[float, float]:
+    """Return how busy one place is, and the p99 of who is let in, when *share* of what it can do is asked for."""
+    loop, chance, load = Skipping(), random.Random(1), Load(1, most_waiting, patience=40 * DECISION)
+    lengths, took = list[float](), list[float]()
+
+    async def ask() -> None:
+        began = loop.time()
+        if load.enter() or await load.wait():
+            lengths.append(chance.expovariate(1 / DECISION))
+            await asyncio.sleep(lengths[-1])
+            load.leave()
+            took.append(loop.time() - began)
+
+    async def play() -> None:
+        due, asked = 0.0, list[asyncio.Task[None]]()
+        for _ in range(SOME):
+            due += chance.expovariate(share / DECISION)
+            await asyncio.sleep(max(0.0, (due // lump + 1) * lump - loop.time()))
+            asked.append(asyncio.create_task(ask()))
+        await asyncio.gather(*asked)
+
+    with contextlib.closing(loop):
+        loop.run_until_complete(play())
+        return sum(lengths) / loop.time(), quantile(sorted(took), 0.99)
+
+
+def test_the_line_keeps_a_place_busy_and_nobody_long() -> None:
+    """Three times too much for one place: 80 % and more of it with the line as it is set, and not without one."""
+    usual = Settings.model_fields["max_waiting"].default
+    for lump in (LUMP / 100, LUMP, 2 * LUMP):
+        (busy, slow), (_, normal) = served(usual, 3.0, lump), served(usual, 0.7, lump)
+        print(f"every {lump} ms: {busy:.0%} busy, p99 {slow / normal:.2f} times the normal one")
+        assert busy >= 0.8
+        assert slow <= 2 * normal
+        assert served(0, 3.0, lump)[0] < 0.8
