@@ -112,7 +112,7 @@ def find_doors(settings: Settings, rehearsal: Rehearsal | None) -> Doors:
     if settings.token_jwks_url is not None:
         published = PublishedKeys(partial(fetch_document, settings.token_jwks_url), settings.token_algorithms)
     verifier = _verifier(settings, published)
-    return Doors(settings, points, tls, verifier, published, Load(settings.max_in_flight))
+    return Doors(settings, points, tls, verifier, published, Load(settings.max_in_flight, settings.max_waiting))
 
 
 def _verifier(settings: Settings, published: PublishedKeys | None) -> TokenVerifier | None:

@@ -149,7 +149,8 @@ class ProcessState:
         metrics.counter("ruqsat_journal_in_reserve", "Emergencies kept in the reserve", lambda: journal.in_reserve)
         metrics.gauge("ruqsat_journal_reserve_ready", "1 if the reserve is whole", lambda: journal.has_reserve)
         metrics.gauge("ruqsat_requests_under_way", "Requests being decided", lambda: self.load.now)
-        metrics.counter("ruqsat_requests_shed", "Requests turned away: too many under way", lambda: self.load.shed)
+        metrics.gauge("ruqsat_requests_waiting", "Requests that wait for a place", lambda: self.load.waiting)
+        metrics.counter("ruqsat_requests_shed", "Requests turned away: too many at once", lambda: self.load.shed)
         metrics.counter("ruqsat_probes_failed", "Probes without an answer", lambda: information.failed_probes)
 
     def _lease_age(self) -> float:

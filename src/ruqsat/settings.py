@@ -176,7 +176,10 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(5.0, ge=1, le=60, description="Δ: how long facts may be used without hearing from SQL")
     probe_seconds: float = Field(1.0, ge=0.1, le=30, description="P: how often SQL is asked")
     max_in_flight: int = Field(
-        512, ge=1, le=100_000, description="requests under way at once; more are turned away at once"
+        512, ge=1, le=100_000, description="requests under way at once; of more, `max_waiting` wait for a place"
+    )
+    max_waiting: int = Field(
+        2, ge=0, le=100_000, description="requests that wait, for 20 ms at most; more are turned away at once"
     )
     max_connections: int = Field(
         2048, ge=1, le=100_000, description="connections of each listener; more are closed at once"

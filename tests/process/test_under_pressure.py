@@ -1,5 +1,6 @@
 """Too much at once, and for long: sheds are denials, everybody is answered, memory stays, and all is as before afterwards."""
 
+import asyncio
 import os
 import random
 from pathlib import Path
@@ -10,12 +11,14 @@ from bench.memory import judge, measure
 from bench.open_loop import at_rate, in_turns
 from bench.overload import kind_of, request_of
 
-from tests.process.checker import entries_in
+from tests.process.checker import entries_in, not_as_told
+from tests.process.load import Heard
 from tests.process.starter import Sidecar, serving
 
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(2**32))))
 SECONDS = 20 if LONGER == 1 else 600
+CALLERS, LOOKS = 12, 100
 MOST_A_SECOND = 4_000
 """So many requests a client here can send; what is asked for too much is meant to be the sidecar's limit, not its own."""
 
@@ -46,6 +49,34 @@ def test_three_times_too_much_is_shed_and_everybody_answered(tmp_path: Path) -> 
 
     assert len([entry for entry in entries_in(tmp_path / "journal") if entry.get("allowed")]) == told
     assert "ruqsat_requests_shed_total 0.0" not in shed and "ruqsat_requests_under_way 0.0" in shed
+    assert "ruqsat_requests_waiting 0.0" in shed
+
+
+async def stopped_amid_a_line(sidecar: Sidecar) -> Heard:
+    """Ask with more callers than there are places, signal the process while somebody waits; return what they met."""
+    heard = Heard()
+    async with asyncio.TaskGroup() as callers:
+        for number in range(CALLERS):
+            callers.create_task(heard.ask_until_closed(sidecar.addresses["json"], SEED + number))
+        for _ in range(LOOKS):
+            seen = await asyncio.to_thread(sidecar.call, "control", "GET", "/metrics")
+            if "ruqsat_requests_waiting 0.0" not in seen.text:
+                break
+        sidecar.send_signal()
+    assert "ruqsat_requests_waiting " in seen.text and "ruqsat_requests_waiting 0.0" not in seen.text
+    return heard
+
+
+def test_whoever_waits_is_answered_when_the_process_stops(tmp_path: Path) -> None:
+    """One place, a line, and callers for whom there is room in neither: decided or 503, told to close, and journaled."""
+    with serving(tmp_path, max_in_flight="1", max_waiting="4") as sidecar:
+        heard = asyncio.run(stopped_amid_a_line(sidecar))
+        assert sidecar.wait() == 0
+
+    print(f"{len(heard.allowed)} allowed, {len(heard.denied)} denied, {len(heard.others)} others")
+    assert (heard.unanswered, heard.told_to_close) == (0, CALLERS)
+    assert {reply.status for reply in heard.others} == {503}
+    assert heard.allowed and not_as_told(tmp_path / "journal", heard) == []
 
 
 @pytest.mark.slow

@@ -136,7 +136,7 @@ class AuthZen:
     async def _evaluation(self, scope: Scope, receive: Receive, send: Send, origin: Origin, extra: Headers) -> None:
         body = await read_on(await receive(), receive)
         # Only what has arrived whole is under way: whoever sends slowly takes nobody's place.
-        if not self._load.enter():
+        if not (self._load.enter() or await self._load.wait()):
             await say(send, 503, _OVERLOADED, [*extra, _RETRY])
             return
         try:
@@ -154,6 +154,8 @@ class AuthZen:
 
     def answer_at_once(self, scope: Scope, body: bytes, exchange: Exchange) -> bool:
         """Answer a single question, if its facts are in memory; see ``AnswersAtOnce``."""
+        if self._load.is_full:
+            return False
         try:
             request_id, content_type, traceparent = _read_headers(scope["headers"])
             point = self._door.enter(scope)
@@ -172,12 +174,12 @@ class AuthZen:
 
     async def _evaluations(self, receive: Receive, send: Send, origin: Origin, extra: Headers) -> None:
         body = await read_on(await receive(), receive, MAX_BATCH_BYTES)
-        policy_set = self._decision_point.policy_set
-        asked = read_batch(body, policy_set.request_type)
-        if not self._load.enter():
+        if not (self._load.enter() or await self._load.wait()):
             await say(send, 503, _OVERLOADED, [*extra, _RETRY])
             return
         try:
+            policy_set = self._decision_point.policy_set
+            asked = read_batch(body, policy_set.request_type)
             if isinstance(asked, EvaluationRequest):
                 answer = await self._decision_point.decide(asked, origin, policy_set)
                 said = encode_answer(answer, origin.explain)
@@ -193,12 +195,12 @@ class AuthZen:
         body = await read_on(await receive(), receive)
         if self._search is None or not point.search:
             raise SearchRefusedError("this enforcement point may not search")
-        policy_set = self._search.policy_set
-        question = read_search(target, body, policy_set.request_type)
-        if not self._load.enter():
+        if not (self._load.enter() or await self._load.wait()):
             await say(send, 503, _OVERLOADED, [*extra, _RETRY])
             return
         try:
+            policy_set = self._search.policy_set
+            question = read_search(target, body, policy_set.request_type)
             page = await self._search.find(question, origin, policy_set)
         finally:
             self._load.leave()
@@ -215,18 +217,17 @@ class AuthZen:
         if path == OUTCOMES:
             if not await _is_json_post(scope, content_type, send, extra):
                 return
-            work = follow_ups.report(await read_on(await receive(), receive), point)
+            work = partial(follow_ups.report, await read_on(await receive(), receive), point)
         elif path.startswith(ENTRIES) and path.endswith(RECEIPT) and scope["method"] == "GET":
-            work = follow_ups.receipt(path, point)
+            work = partial(follow_ups.receipt, path, point)
         else:
             await say(send, 404, _NO_SUCH, extra)
             return
-        if not self._load.enter():
-            work.close()
+        if not (self._load.enter() or await self._load.wait()):
             await say(send, 503, _OVERLOADED, [*extra, _RETRY])
             return
         try:
-            status, said = await work
+            status, said = await work()
         finally:
             self._load.leave()
         if isinstance(said, bytes):

@@ -232,11 +232,7 @@ class ForwardAuth:
                 origin = replace(origin, actors=who.actors, issued_at=who.issued_at, jti=who.jti)
             signed = await read_signed(asked.method, headers, read_body)
             body = await read_shown(asked.method, headers, read_body) if signed is None else signed.body
-            routes, policy_set = self._in_force
-            meant = _mean(asked, routes, headers, signed, body)
-            if meant.action not in WRITES:
-                signed = None
-            return await self._decided(who, meant, origin, routes, policy_set, signed, _session_in(headers))
+            return await self._decided(who, asked, headers, origin, signed, body)
         except Refused as refusal:
             decision = await self._recorded(refusal, origin, None if who is None else who.subject.id)
             return Verdict(refusal.status, decision, "not_permitted", challenge=refusal.challenge)
@@ -250,15 +246,17 @@ class ForwardAuth:
         return Verdict()
 
     async def _decided(
-        self, who: Identity, meant: "Mapped | _OfRecord", origin: Origin, routes: RouteTable,
-        policy_set: PolicySet | None, signed: Signed | None, session: str | None,
+        self, who: Identity, asked: Original, headers: Headers, origin: Origin, signed: Signed | None,
+        body: bytes | None,
     ) -> Verdict:  # fmt: skip
         # Under way from here on: whoever waits for a key of the issuer's takes nobody's place.
-        if not self._load.enter():
+        if not (self._load.enter() or await self._load.wait()):
             return Verdict(reason="overloaded")
         try:
-            with_duty = origin
-            if signed is not None:
+            # Read now and not on arrival: whoever has waited for a place is answered as if it came when it got one.
+            routes, policy_set = self._in_force
+            meant, session, with_duty = _mean(asked, routes, headers, signed, body), _session_in(headers), origin
+            if signed is not None and meant.action in WRITES:
                 found = await self._signatures.verify(signed, who)
                 with_duty = replace(origin, capabilities=frozenset({DUTY}), signature=found)
             mapped = meant if isinstance(meant, Mapped) else await self._looked_up(meant, routes)
@@ -271,6 +269,9 @@ class ForwardAuth:
             self._load.leave()
         if isinstance(meant, Mapped):
             return _verdict(who.subject.id, answer)
+        return self._of_record(who, meant, mapped, answer)
+
+    def _of_record(self, who: Identity, meant: "_OfRecord", mapped: Mapped, answer: Answer) -> Verdict:
         if answer.decision.allowed is True:
             if mapped.action not in ("read", "search"):
                 self._lookups[meant.base].forget(mapped.resource_type, mapped.resource_id)
