@@ -45,7 +45,7 @@ _ENTRY = Entry(
     "0123456789abcdef", ("physician",), "clinic-7", "read", ("TREAT",), "Record", "labs", "consent", "consent-01",
     ("R3", "H61.1.1"), ("log", "notify_subject"), Position("1", 17), "mis", False,
 )  # fmt: skip
-_NAMED = Named("dr-aliya", (), None, "p-dana", "lab-result-0017", ("c-dana-17",))
+_NAMED = Named("dr-aliya", patient="p-dana", resource="lab-result-0017", applied=("c-dana-17",))
 _ASKED = EvaluationRequest(
     Subject("user", "dr-aliya"), Action("read"),
     Resource("Record", "lab-result-0017", ResourceProperties("p-dana", "labs", (), author_org="clinic-7")),
@@ -80,10 +80,8 @@ def append_one(journal: DurableJournal, way: str, facts: Facts) -> "asyncio.Futu
     if way == "parts":
         return journal.append(_encode(_ENTRY), personal_parts(_encode, _NAMED))
     known = known_in(facts)
-    named = Named(
-        "dr-aliya", (), None, "p-dana", "lab-result-0017", ("c-dana-17",), (), None, None,
-        _encode(_ASKED).decode(), tuple([""if each is None else each.digest for each in known]),
-    )  # fmt: skip
+    digests = tuple(["" if each is None else each.digest for each in known])
+    named = msgspec.structs.replace(_NAMED, asked=_encode(_ASKED).decode(), knew=digests)
     return journal.append(_encode(_ENTRY), personal_parts(_encode, named, apart=names_others(_ASKED)), facts=known)
 
 
