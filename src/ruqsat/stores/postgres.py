@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Engine, create_engine
 
 from ruqsat.errors import SettingsError
 from ruqsat.stores import migrations
+from ruqsat.stores.sql_journal_months import keep_months
 from ruqsat.stores.sql_lane import ClockReading, Lane, boottime
 from ruqsat.stores.sql_schema import read_revision, read_token_key
 
@@ -142,7 +143,7 @@ class Postgres:
 
     def upgrade(self, connection: Connection) -> None:
         """
-        Bring the tables to our revision; others who do the same wait meanwhile.
+        Bring the tables to our revision, with the months of the journal; others who do the same wait meanwhile.
 
         Raises:
             SettingsError: the tables are another program's or of a later version of ours, or the database
@@ -154,6 +155,7 @@ class Postgres:
             raise SettingsError(f"the database keeps text as {encoding}, expected UTF8")
         if read_revision(connection) != migrations.HEAD:
             migrations.upgrade(connection)
+        keep_months(connection, self.read_clock(connection).server)
 
     def read_clock(self, connection: Connection) -> ClockReading:
         """Read the server's clock."""
