@@ -19,6 +19,7 @@ from typing import Any, Self
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError
 
 from ruqsat.errors import SettingsError
 from ruqsat.stores import migrations
@@ -155,7 +156,15 @@ class Postgres:
             raise SettingsError(f"the database keeps text as {encoding}, expected UTF8")
         if read_revision(connection) != migrations.HEAD:
             migrations.upgrade(connection)
-        keep_months(connection, self.read_clock(connection).server)
+        self._keep_months(connection)
+
+    def _keep_months(self, connection: Connection) -> None:
+        """Make months of the journal; serving does without them, and must not wait for a table that is busy."""
+        try:
+            with connection.begin_nested():
+                keep_months(connection, self.read_clock(connection).server)
+        except DBAPIError as problem:
+            _log.warning("journal_months_not_made reason=%s: run `ruqsat db upgrade` again", problem.orig)
 
     def read_clock(self, connection: Connection) -> ClockReading:
         """Read the server's clock."""

@@ -14,7 +14,7 @@ from ruqsat.core.vocabulary import Switches
 from ruqsat.stores import sql_journal, sql_outbox, sql_retention
 from ruqsat.stores.sql_journal import MakeNotices
 from ruqsat.stores.sql_journal_erasure import AT_ONCE, ErasedRows, by_line, erase_parts, erase_some, mark_erased
-from ruqsat.stores.sql_journal_months import KeptMonths, tidy_months
+from ruqsat.stores.sql_journal_months import KeptMonths, TidyMonths, tidy_months
 from ruqsat.stores.sql_lane import Lane
 from ruqsat.stores.sql_outbox import Close
 
@@ -94,7 +94,7 @@ class SqlDuties:
             )  # fmt: skip
         return removed
 
-    async def tidy_months(self, now: Instant) -> tuple[int, int]:
+    async def tidy_months(self, now: Instant) -> TidyMonths:
         """Drop the months of the past that hold nothing; see ``tidy_months`` of ``sql_journal_months``."""
         return await tidy_months(self._lane, now)
 

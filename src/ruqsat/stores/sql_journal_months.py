@@ -14,7 +14,9 @@ As in ``sql_facts``, each function takes a Connection inside a transaction.  A f
 
 import logging
 from collections.abc import Collection
+from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -33,6 +35,8 @@ _RETRY = 10 * MINUTE
 _SECONDS = 5.0
 _TRIES = 3
 _PATIENCE = "SET LOCAL lock_timeout = '500ms'"
+_MAKERS_LOCK = "LOCK TABLE ONLY journal_entry IN SHARE UPDATE EXCLUSIVE MODE"
+"""Whoever reads or ships goes on under it; whoever else would make a month waits."""
 _OTHERS = "journal_entry_other"
 
 _BY_MONTH = "SELECT FROM pg_partitioned_table WHERE partrelid = to_regclass('journal_entry')"
@@ -69,8 +73,7 @@ def make_month(connection: Connection, month: Month, most: int | None = None) ->
         False where more than *most* lines would have to be moved: they stay where they are.
     """
     connection.execute(text(_PATIENCE))
-    # Whoever reads or ships goes on under this lock; whoever makes a month waits for it.
-    connection.execute(text("LOCK TABLE ONLY journal_entry IN SHARE UPDATE EXCLUSIVE MODE"))
+    connection.execute(text(_MAKERS_LOCK))
     if month in months_there(connection):
         return True
     # Before a look at them: two who read, and then both want to write alone, wait for each other for ever.
@@ -91,6 +94,7 @@ def keep_months(connection: Connection, now: Instant) -> None:
     if not connection.execute(text(_BY_MONTH)).all():
         return  # the tables are of a revision before
     connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text(_MAKERS_LOCK))
     wanted = {*months_to_keep((), now), *months_astray(connection, now)}
     for month in sorted(wanted - {*months_there(connection)}):
         make_month(connection, month)
@@ -118,7 +122,8 @@ def _is_empty(connection: Connection, month: Month) -> bool:
 
 
 def _count(connection: Connection, what: str, most: int) -> int:
-    return int(connection.execute(text(f"SELECT count(*) FROM (SELECT FROM {what} LIMIT {most}) AS some")).scalar_one())  # noqa: S608
+    some = f"SELECT FROM {what} LIMIT {most}"
+    return int(connection.execute(text(f"SELECT count(*) FROM ({some}) AS lines")).scalar_one())  # noqa: S608
 
 
 class KeptMonths:
@@ -140,59 +145,62 @@ class KeptMonths:
         """See to it that the months of *lines*, the present one and the next are there."""
         if self._lane.engine.dialect.name != "postgresql":
             return
-        said = {each.at[:7] for _, each, _ in lines.lines}
-        if self._is_seen(said, now) or now < self._not_before:
+        present = Month.of(now)
+        if present != self._present:
+            self._present, self._seen = present, set()  # what was too far ahead of us may not be so any more
+        said = {each.at[:7] for _, each, _ in lines.lines} | {str(present)}
+        if said <= self._seen or now < self._not_before:
             return
-        moments = [each.moment for _, each, _ in lines.lines if each.at[:7] not in self._seen]
-        try:
-            if await self._make(months_to_keep(moments, now)):
-                self._present, self._seen = Month.of(now), self._seen | said
-                return
-            reason = f"more than {MOST_MOVED} lines of one would have to move"
-        except StoreUnavailableError as problem:
-            reason = f"{problem}: {problem.__cause__}".split("\n", 1)[0]
+        reason = await self._make([each.moment for _, each, _ in lines.lines], now)
+        if not reason:
+            self._seen |= said
+            return
         self._not_before = now + _RETRY
         _log.warning(
             "journal_months_not_made until=%s reason=%s: lines go into %s; see `ruqsat db upgrade`",
             render_instant(self._not_before), reason, _OTHERS,
         )  # fmt: skip
 
-    def _is_seen(self, said: set[str], now: Instant) -> bool:
-        if Month.of(now) != self._present:
-            self._seen.clear()  # what was too far ahead of us may not be so any more
-            return False
-        return said <= self._seen
-
-    async def _make(self, wanted: Collection[Month]) -> bool:
-        there = await self._lane.run(months_there, _SECONDS)
-        missing = [each for each in wanted if each not in there]
-        made = [
-            await self._lane.run(partial(make_month, month=each, most=MOST_MOVED), _SECONDS, commit=True)
-            for each in missing
-        ]
-        return all(made)
+    async def _make(self, moments: Collection[Instant], now: Instant) -> str:
+        """Make what is missing; return why something is missing still, empty if nothing is."""
+        run, all_made = self._lane.run, True
+        try:
+            there = await run(months_there, _SECONDS)
+            for month in months_to_keep(moments, now):
+                if month not in there:
+                    work = partial(make_month, month=month, most=MOST_MOVED)
+                    all_made &= await run(work, _SECONDS, commit=True)
+        except StoreUnavailableError as problem:
+            return f"{problem}: {problem.__cause__}".split("\n", 1)[0]
+        return "" if all_made else f"more than {MOST_MOVED} lines of one would have to move"
 
 
-async def tidy_months(lane: Lane, now: Instant) -> tuple[int, int]:
+class TidyMonths(NamedTuple):
+    """How many empty months were dropped, and how many could not be for now."""
+
+    dropped: int = 0
+    kept: int = 0
+
+
+async def tidy_months(lane: Lane, now: Instant) -> TidyMonths:
     """
-    Drop the past months that hold nothing; return how many were dropped and how many stay for now.
+    Drop the past months that hold nothing.
 
-    One stays where somebody has used the table for long, or somebody has put a line into it meanwhile.
+    One is kept where somebody used the table for long, somebody put a line into it meanwhile, or the role may
+    not drop it.
 
     Raises:
         StoreUnavailableError: no answer in time.
     """
     if lane.engine.dialect.name != "postgresql":
-        return 0, 0
-    months = await lane.run(lambda connection: empty_months(connection, now), _SECONDS)
+        return TidyMonths()
+    months = await lane.run(partial(empty_months, now=now), _SECONDS)
     dropped = [await _dropped(lane, each) for each in months]
-    return sum(dropped), len(dropped) - sum(dropped)
+    return TidyMonths(sum(dropped), len(dropped) - sum(dropped))
 
 
 async def _dropped(lane: Lane, month: Month) -> bool:
     for _ in range(_TRIES):
-        try:
-            return await lane.run(lambda connection: drop_month(connection, month), _SECONDS, commit=True)
-        except StoreUnavailableError:
-            continue
+        with suppress(StoreUnavailableError):
+            return await lane.run(partial(drop_month, month=month), _SECONDS, commit=True)
     return False

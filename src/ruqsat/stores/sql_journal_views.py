@@ -10,10 +10,11 @@ from heapq import merge
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Boolean, ColumnElement, Connection, Select, and_, func, select, tuple_
+from sqlalchemy import Boolean, ColumnElement, Connection, Exists, Select, and_, func, select, tuple_
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+from ruqsat.core.instant import DAY
 from ruqsat.core.journal_filter import Found, JournalFilter, Spot
 from ruqsat.core.journaled import DECISION, NOT_SENT, Journaled, read_line
 from ruqsat.core.kept_facts import FACTS
@@ -168,9 +169,18 @@ def _conditions(wanted: JournalFilter) -> Iterator[ColumnElement[bool]]:
     if wanted.until is not None:
         yield _AT.at < wanted.until
     if wanted.sent:
-        again = journal_entry.alias()
         yield _AT.kind == DECISION
-        yield ~select(again.c.number).where(again.c.entry == _AT.entry, again.c.kind == NOT_SENT).exists()
+        yield ~_taken_back(wanted)
+
+
+def _taken_back(wanted: JournalFilter) -> Exists:
+    """Return whether an entry says that the answer was never sent; it is written within the same call."""
+    its = journal_entry.alias().c
+    soon = [its.at.between(_AT.at - DAY, _AT.at + DAY)]
+    # These say no more than that; they are what months are left out by before anything is read.
+    soon += [its.at >= wanted.since - DAY] if wanted.since else []
+    soon += [its.at < wanted.until + DAY] if wanted.until is not None else []
+    return select(its.number).where(its.entry == _AT.entry, its.kind == NOT_SENT, *soon).exists()
 
 
 def _spot_of(row: Any) -> Spot:
