@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,7 +149,11 @@ def test_an_upgrade_keeps_every_line_and_leads_to_what_is_made_fresh(
         asyncio.run(upgrade_database(url))
     now = run_once(url, lambda found: found.execute(text("SELECT extract(epoch FROM now())::bigint")).scalar_one())
     assert isinstance(now, int)
-    moments = (*MOMENTS[:5], *[Month.of(now * SECOND).begins - days * 86_400 * SECOND for days in range(0, 300, 7)])
+    moments = (
+        *MOMENTS[:5],
+        Month(2003, 6).begins - 1,
+        *[Month.of(now * SECOND).begins - days * 86_400 * SECOND for days in range(0, 300, 7)],
+    )
     rows = [journal_row("w1", *each) for each in lines_of(*moments).lines]
     rows[0] |= {"rule": "r" * 3000, "documents": f"c-1 {'d' * 3000} c-2"}
 
@@ -159,13 +165,14 @@ def test_an_upgrade_keeps_every_line_and_leads_to_what_is_made_fresh(
     assert run_once(url, whole) == rows
     assert asyncio.run(upgrade_database(url)) == migrations.HEAD
     assert run_once(url, whole) == [rows[0] | {"rule": None, "documents": "c-1 c-2"}, *rows[1:]]
+    told = {Month.of(row["at"]) for row in rows if row["at"] >= Month(2000, 1).begins}
     there = run_once(url, parts)
     assert isinstance(there, dict)
     assert sum(there.values()) == len(rows) and there[UNDATED] == 1 and there[OTHER] == 2 and len(there) >= 12
     assert {name: count for name, count in there.items() if name not in (UNDATED, OTHER)} == {
-        part(month): sum(month.begins <= row["at"] < month.ends for row in rows)
-        for month in {Month.of(row["at"]) for row in rows if row["at"] >= Month(2000, 1).begins}
+        part(month): sum(month.begins <= row["at"] < month.ends for row in rows) for month in told
     }
+    assert run_once(url, months_there) == sorted({*told, Month.of(now * SECOND).next})
     assert run_once(url, shape) == run_once(truth, shape)
     run_once(url, lambda connection: connection.execute(text("CREATE INDEX one_more ON journal_entry (basis)")).close())
     assert run_once(url, shape) != run_once(truth, shape)
@@ -190,6 +197,36 @@ def test_several_who_make_a_month_at_once_all_succeed(truth: str) -> None:
         async with opened(truth) as (store, _):
             with pytest.raises(StoreUnavailableError):
                 await store.run_writing(lambda found: blind.make_month(found, PRESENT))
+
+        assert await at_once(sql_journal_months, before(PRESENT, 40)) == [True, True]
+        unlocked = plant(
+            sql_journal_months,
+            "    connection.execute(text(_PATIENCE))\n    connection.execute(text(_MAKERS_LOCK))",
+            "",
+        )
+        assert len(await at_once(unlocked, before(PRESENT, 41))) == 1
+
+    async def at_once(module: Any, month: Month) -> list[bool]:
+        """Have one make a month, another begin to before the first has committed; return the answers of who had one."""
+        loop, made, begun = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+        def first(connection: Connection) -> bool:
+            told = bool(module.make_month(connection, month))
+            loop.call_soon_threadsafe(made.set)
+            begun.wait(20)
+            time.sleep(0.1)  # by now the second waits for us, or has failed
+            return told
+
+        def second(connection: Connection) -> bool:
+            begun.set()
+            return bool(module.make_month(connection, month))
+
+        async with opened(truth) as (one, _), opened(truth) as (two, _):
+            running = asyncio.ensure_future(one.run_writing(first))
+            await made.wait()
+            told = await asyncio.gather(running, two.run_writing(second), return_exceptions=True)
+        assert all(isinstance(each, bool | StoreUnavailableError) for each in told)
+        return [each for each in told if isinstance(each, bool)]
 
     asyncio.run(go())
 

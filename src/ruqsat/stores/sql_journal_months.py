@@ -137,7 +137,6 @@ class KeptMonths:
     def __init__(self, lane: Lane) -> None:
         """Make them on *lane*."""
         self._lane = lane
-        self._present: Month | None = None
         self._seen: set[str] = set()
         self._not_before: Instant = 0
 
@@ -145,10 +144,7 @@ class KeptMonths:
         """See to it that the months of *lines*, the present one and the next are there."""
         if self._lane.engine.dialect.name != "postgresql":
             return
-        present = Month.of(now)
-        if present != self._present:
-            self._present, self._seen = present, set()  # what was too far ahead of us may not be so any more
-        said = {each.at[:7] for _, each, _ in lines.lines} | {str(present)}
+        said = {each.at[:7] for _, each, _ in lines.lines} | {str(Month.of(now))}
         if said <= self._seen or now < self._not_before:
             return
         reason = await self._make([each.moment for _, each, _ in lines.lines], now)

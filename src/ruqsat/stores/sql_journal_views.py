@@ -176,11 +176,14 @@ def _conditions(wanted: JournalFilter) -> Iterator[ColumnElement[bool]]:
 def _taken_back(wanted: JournalFilter) -> Exists:
     """Return whether an entry says that the answer was never sent; it is written within the same call."""
     its = journal_entry.alias().c
-    soon = [its.at.between(_AT.at - DAY, _AT.at + DAY)]
+    said = select(its.number).where(its.entry == _AT.entry, its.kind == NOT_SENT)
+    said = said.where(its.at.between(_AT.at - DAY, _AT.at + DAY))
     # These say no more than that; they are what months are left out by before anything is read.
-    soon += [its.at >= wanted.since - DAY] if wanted.since else []
-    soon += [its.at < wanted.until + DAY] if wanted.until is not None else []
-    return select(its.number).where(its.entry == _AT.entry, its.kind == NOT_SENT, *soon).exists()
+    if wanted.since:
+        said = said.where(its.at >= wanted.since - DAY)
+    if wanted.until is not None:
+        said = said.where(its.at < wanted.until + DAY)
+    return said.exists()
 
 
 def _spot_of(row: Any) -> Spot:
