@@ -12,8 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import Connection, insert, select, text
-from tests.duties.ground import close, make, opened
+from tests.duties.ground import AT, close, make, opened
 from tests.duties.test_archive import write
+from tests.duties.test_erasure import reading
 from tests.duties.test_shipping import decision, lines_there, ship_all, shipper
 from tests.ground import PostgresServer
 from tests.mutants import plant
@@ -84,7 +85,7 @@ def before(month: Month, count: int) -> Month:
 
 
 @contextmanager
-def reading(url: str, *tables: str) -> Iterator[Any]:
+def looking(url: str, *tables: str) -> Iterator[Any]:
     """Read these tables in a transaction that stays open: whoever wants one alone waits."""
     with psycopg.connect(url) as connection:
         for table in tables:
@@ -237,7 +238,7 @@ def test_shipping_does_not_wait_for_a_part_that_cannot_be_made(truth: str, caplo
 
     async def go() -> None:
         async with opened(truth) as (store, duties):
-            with reading(truth, OTHER):
+            with looking(truth, OTHER):
                 assert (await ship(duties, lines_of(old.begins))).lines == 1
                 assert (await ship(duties, lines_of(NOW, writer="w2"))).lines == 1
             assert (await store.run_reading(parts, 5))[OTHER] >= 1
@@ -469,7 +470,7 @@ def test_a_past_month_that_holds_nothing_is_dropped_and_no_other(truth: str) -> 
             assert (await duties.tidy_months(NOW))[1] == 0
             assert empty in await store.run_reading(months_there, 5)
             await store.run_writing(remove)
-            with reading(truth, "journal_entry"):
+            with looking(truth, "journal_entry"):
                 assert (await duties.tidy_months(NOW)) == (0, 1), "whoever looks is not cut off"
             assert (await duties.tidy_months(NOW)) == (1, 0)
             there = await store.run_reading(months_there, 5)
@@ -481,6 +482,39 @@ def test_a_past_month_that_holds_nothing_is_dropped_and_no_other(truth: str) -> 
             await store.run_writing(lambda found: keep_months(found, NOW))
             assert (await store.run_reading(parts, 5)) == {part(held): 1, part(empty): 1}
             assert await store.run_reading(lambda found: empty_months(found, NOW), 5) == []
+
+    asyncio.run(go())
+
+
+def test_an_erasure_reaches_every_part(truth: str, tmp_path: Path) -> None:
+    """Lines of three months, of the year 9999, and one that does not say when; no other patient's, each in its part."""
+    moments = [before(PRESENT, 2).begins, before(PRESENT, 1).begins, PRESENT.begins, Month(9999, 12).begins]
+    dated = [f'"at":"{render_instant(each)}"'.encode() for each in moments] + [b'"at":""']
+
+    async def go() -> None:
+        entries = [
+            (line.replace(f'"at":"{AT}"'.encode(), at), who)
+            for number, at in enumerate(dated)
+            for line, who in (reading(number, "p-dana", "p-bota"), reading(number + 9, "p-bota"))
+        ]
+        await write(tmp_path, *entries)
+        async with opened(truth) as (store, duties):
+            await ship_all(shipper(tmp_path, duties))
+            there = await store.run_reading(parts, 5)
+            assert len(there) == 5 and all(count % 2 == 0 for name, count in there.items() if name != UNDATED)
+            done = await duties.erase({"p-dana"}, (), "act 1", NOW)
+            assert (done.lines, done.unerasable) == (5, 0)
+            whole = b"".join(await lines_there(store))
+            assert b"p-dana" not in whole and whole.count(b"p-bota-r") == 5
+            assert await store.run_reading(parts, 5) == there
+            wanted = JournalFilter(patient="p-bota")
+            assert len(await store.run_reading(lambda asked: read_journal(asked, wanted, None, 99), 5)) == 10
+            question = select(journal_entry.c.patient, journal_entry.c.documents).where(
+                journal_entry.c.kind == "decision"
+            )
+            named = await store.run_reading(lambda asked: asked.execute(question).all(), 5)
+            kept = sorted([("p-bota", f"c{number + 9}") for number in range(5)])
+            assert sorted([(row.patient or "", row.documents or "") for row in named]) == [*[("", "")] * 5, *kept]
 
     asyncio.run(go())
 
