@@ -180,19 +180,23 @@ def test_an_upgrade_keeps_every_line_and_leads_to_what_is_made_fresh(
     postgres.drop_database(url)
 
 
-def test_several_who_make_a_month_at_once_all_succeed(truth: str) -> None:
-    """Four processes' worth of shippers, each with lines of the same months that nobody has: one part a month."""
+def test_several_who_make_a_month_at_once_all_succeed(truth: str, tmp_path: Path) -> None:
+    """Four shippers and two upgrades in processes of their own, with lines of the same months that nobody has."""
+    rows = [journal_row("w0", *each) for each in lines_of(*[before(PRESENT, back).begins for back in range(12)]).lines]
+    run_once(truth, lambda connection: connection.execute(insert(journal_entry), rows).close())
 
     async def one(writer: str) -> Shipped:
         async with opened(truth) as (_, duties):
             return await ship(duties, lines_of(*[before(PRESENT, back).begins for back in range(12)], writer=writer))
 
     async def go() -> None:
-        told = await asyncio.gather(*[one(f"w{number}") for number in range(4)])
+        upgrades = [asyncio.to_thread(run_cli, tmp_path, "db", "upgrade", database_url=truth) for _ in range(2)]
+        shipments = [one(f"w{number}") for number in range(1, 5)]
+        first, second, *told = await asyncio.gather(*upgrades, *shipments)
+        assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
         assert [each.lines for each in told] == [12] * 4
         async with opened(truth) as (store, _):
-            there = await store.run_reading(parts, 5)
-            assert there == {part(before(PRESENT, back)): 4 for back in range(12)}
+            assert await store.run_reading(parts, 5) == {part(before(PRESENT, back)): 5 for back in range(12)}
 
         blind = plant(sql_journal_months, "if month in months_there(connection):", "if False:")
         async with opened(truth) as (store, _):
@@ -202,8 +206,8 @@ def test_several_who_make_a_month_at_once_all_succeed(truth: str) -> None:
         assert await at_once(sql_journal_months, before(PRESENT, 40)) == [True, True]
         unlocked = plant(
             sql_journal_months,
-            "    connection.execute(text(_PATIENCE))\n    connection.execute(text(_MAKERS_LOCK))",
-            "",
+            "    connection.execute(text(_MAKERS_LOCK))\n    if month in",
+            "    if month in",
         )
         assert len(await at_once(unlocked, before(PRESENT, 41))) == 1
 
@@ -254,8 +258,10 @@ def test_shipping_does_not_wait_for_a_part_that_cannot_be_made(truth: str, caplo
         asyncio.run(go())
 
 
-def test_too_many_lines_are_left_to_the_operator(truth: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Serving moves no more than some; `ruqsat db upgrade` moves them all, and twice does no more than once."""
+def test_too_many_lines_are_left_to_the_operator(
+    truth: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Serving moves no more than some; `ruqsat db upgrade` moves them all, or says that it could not, and ends well."""
     monkeypatch.setattr(sql_journal_months, "MOST_MOVED", 2)
     old = before(PRESENT, 30)
     rows = [journal_row("w1", *each) for each in lines_of(*[old.begins] * 3).lines]
@@ -264,6 +270,11 @@ def test_too_many_lines_are_left_to_the_operator(truth: str, monkeypatch: pytest
     async def go() -> None:
         async with opened(truth) as (store, duties):
             await ship(duties, lines_of(old.begins, writer="w2"))
+            assert (await store.run_reading(parts, 5)) == {OTHER: 4}
+            caplog.clear()
+            with looking(truth, OTHER):
+                assert await upgrade_database(truth) == migrations.HEAD
+            assert "journal_months_not_made" in caplog.text and "lock timeout" in caplog.text
             assert (await store.run_reading(parts, 5)) == {OTHER: 4}
             for _ in range(2):
                 await upgrade_database(truth)

@@ -72,11 +72,10 @@ def make_month(connection: Connection, month: Month, most: int | None = None) ->
     Returns:
         False where more than *most* lines would have to be moved: they stay where they are.
     """
-    connection.execute(text(_PATIENCE))
     connection.execute(text(_MAKERS_LOCK))
     if month in months_there(connection):
         return True
-    # Before a look at them: two who read, and then both want to write alone, wait for each other for ever.
+    connection.execute(text(_PATIENCE))  # from here on others wait while we do
     connection.execute(text(f"LOCK TABLE {_OTHERS} IN ACCESS EXCLUSIVE MODE"))
     name, within = f"journal_entry_{month}", f"at >= {month.begins} AND at < {month.ends}"
     if most is not None and _count(connection, f"{_OTHERS} WHERE {within}", most + 1) > most:
