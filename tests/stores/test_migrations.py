@@ -41,9 +41,16 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/truth.db"
 
 
+def is_spoken_of(name: str | None, kind: str, _parents: object) -> bool:
+    """Leave out what PostgreSQL alone has: parts of the journal, and its index of documents; they have their tests."""
+    is_part = kind == "table" and str(name).startswith("journal_entry_")
+    return not is_part and (kind, name) != ("index", "journal_entry_by_document")
+
+
 def differences(connection: Connection) -> list[object]:
     """Return what the tables lack, or have beside, what the code speaks of."""
-    options = {"version_table": REVISION_TABLE, "compare_type": True, "compare_server_default": True}
+    options = {"version_table": REVISION_TABLE, "compare_type": True, "compare_server_default": True,
+               "include_name": is_spoken_of}  # fmt: skip
     return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
 
 

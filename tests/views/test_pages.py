@@ -239,6 +239,7 @@ def test_an_export_holds_everything_or_is_refused(url: str, monkeypatch: pytest.
         (JournalFilter(patient="p-anna", sent=True), "journal_entry_by_patient"),
         (JournalFilter(subject="dr-aliya"), "journal_entry_by_subject"),
         (JournalFilter(org="h1", since=NOW), "journal_entry_by_org"),
+        (JournalFilter(rule="consent-01"), "journal_entry_by_rule"),
     ],
 )  # fmt: skip
 def test_a_page_is_found_by_an_index(url: str, wanted: JournalFilter, index: str) -> None:
@@ -261,7 +262,8 @@ def test_a_page_is_found_by_an_index(url: str, wanted: JournalFilter, index: str
             return found
 
         first, *others = await store.run_reading(plans, 5)
-        assert index in first, first
+        # A part of the journal on PostgreSQL names its index by the columns.
+        assert index in first or f"{index.removeprefix('journal_entry_by_')}_at_idx" in first, first
         for plan in (first, *others):
             assert "Seq Scan" not in plan and "SCAN journal_entry" not in plan, plan
 

@@ -18,6 +18,7 @@ from ruqsat.stores.journal_archive import Archived, ArchivedRows, archive_journa
 from ruqsat.stores.journal_expiry import Expired, Order, expire_archive
 from ruqsat.stores.journal_key import load_signing_key
 from ruqsat.stores.sql_duties import SqlDuties
+from ruqsat.stores.sql_journal_months import TidyMonths
 
 T = TypeVar("T")
 
@@ -45,19 +46,25 @@ def archive(
     """
     Move segments into the archive that are old, shipped and signed, and remove their rows from the database.
 
+    On PostgreSQL, a past month of which the database holds nothing more is dropped.
     The last segment always stays.  On SQLite, while nothing is served from the database.
     """
     settings, place = _settings(folder, to, database_url)
     before = _ago(older_than or settings.journal_online_days)
 
-    async def work(copies: SqlDuties) -> tuple[Archived, ArchivedRows]:
+    async def work(copies: SqlDuties) -> tuple[Archived, ArchivedRows, TidyMonths]:
         told = await archive_journal(settings.journal_dir, place, copies, before, signed=not unsigned)
-        return told, await remove_archived_rows(settings.journal_dir, place, copies)
+        rows = await remove_archived_rows(settings.journal_dir, place, copies)
+        return told, rows, await copies.tidy_months(time.time_ns() // 1000)
 
-    told, rows = _run(settings, work, place)
+    told, rows, months = _run(settings, work, place)
     out = console()
     out.print(f"{plural(told.segments, 'segment')} archived; segment {told.first} stays: {told.because}")
     out.print(f"{plural(rows.removed, 'row')} removed from the database")
+    if months.dropped:
+        out.print(f"{plural(months.dropped, 'empty month')} dropped there")
+    if months.kept:
+        out.print(f"{plural(months.kept, 'empty month')} kept for now: the next time tries again")
     if rows.kept:
         out.print(f"{plural(rows.kept, 'row')} kept there: not as they were archived", style="bold red")
         raise typer.Exit(1)

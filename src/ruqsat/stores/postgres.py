@@ -19,9 +19,11 @@ from typing import Any, Self
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError
 
 from ruqsat.errors import SettingsError
 from ruqsat.stores import migrations
+from ruqsat.stores.sql_journal_months import keep_months
 from ruqsat.stores.sql_lane import ClockReading, Lane, boottime
 from ruqsat.stores.sql_schema import read_revision, read_token_key
 
@@ -142,7 +144,7 @@ class Postgres:
 
     def upgrade(self, connection: Connection) -> None:
         """
-        Bring the tables to our revision; others who do the same wait meanwhile.
+        Bring the tables to our revision, with the months of the journal; others who do the same wait meanwhile.
 
         Raises:
             SettingsError: the tables are another program's or of a later version of ours, or the database
@@ -154,6 +156,15 @@ class Postgres:
             raise SettingsError(f"the database keeps text as {encoding}, expected UTF8")
         if read_revision(connection) != migrations.HEAD:
             migrations.upgrade(connection)
+        self._keep_months(connection)
+
+    def _keep_months(self, connection: Connection) -> None:
+        """Make months of the journal; serving does without them, and must not wait for a table that is busy."""
+        try:
+            with connection.begin_nested():
+                keep_months(connection, self.read_clock(connection).server)
+        except DBAPIError as problem:
+            _log.warning("journal_months_not_made reason=%s: run `ruqsat db upgrade` again", problem.orig)
 
     def read_clock(self, connection: Connection) -> ClockReading:
         """Read the server's clock."""

@@ -19,6 +19,8 @@ from ruqsat.stores.sqlite import Sqlite
 T = TypeVar("T")
 
 UPGRADE_SECONDS = 600.0
+_REVISIONS_SECONDS = 24 * 3600.0
+"""A revision may write a table anew that holds years; nobody knows how long that takes."""
 
 
 class Database(Protocol):
@@ -101,7 +103,7 @@ async def upgrade_database(url: str) -> str:
         return str(read_revision(connection))
 
     database = open_database(url)
-    return await _once(database, upgrade, commit=True)
+    return await _once(database, upgrade, commit=True, within_seconds=_REVISIONS_SECONDS)
 
 
 async def current_revision(url: str) -> str | None:
@@ -134,10 +136,12 @@ async def renew_epoch(url: str) -> str:
     return await _once(database, renew, commit=True)
 
 
-async def _once(database: Database, work: Callable[[Connection], T], *, commit: bool) -> T:
+async def _once(
+    database: Database, work: Callable[[Connection], T], *, commit: bool, within_seconds: float = UPGRADE_SECONDS
+) -> T:
     lane = database.writer()
     try:
-        return await lane.run(work, UPGRADE_SECONDS, commit=commit)
+        return await lane.run(work, within_seconds, commit=commit)
     finally:
         await lane.aclose()
         database.release()

@@ -15,6 +15,7 @@ from ruqsat.core.vocabulary import Switches
 from ruqsat.stores import sql_journal, sql_outbox, sql_retention
 from ruqsat.stores.sql_journal import MakeNotices
 from ruqsat.stores.sql_journal_erasure import AT_ONCE, ErasedRows, by_line, erase_parts, erase_some, mark_erased
+from ruqsat.stores.sql_journal_months import KeptMonths, TidyMonths, tidy_months
 from ruqsat.stores.sql_lane import Lane
 from ruqsat.stores.sql_outbox import Close, Ended
 
@@ -35,7 +36,7 @@ class SqlDuties:
 
     def __init__(self, lane: Lane, switches: Callable[[], Switches] = Switches) -> None:
         """Work on *lane*, which stays its owner's to close; *switches* are those in force."""
-        self._lane, self._switches = lane, switches
+        self._lane, self._switches, self._months = lane, switches, KeptMonths(lane)
 
     async def ship(self, lines: Lines, make_notices: MakeNotices, close: Close, now: Instant) -> Shipped:
         """Take in lines with their notices; see ``ship_lines``."""
@@ -45,6 +46,7 @@ class SqlDuties:
             shipped = sql_journal.ship_lines(connection, lines, make_notices, close, now)
             return shipped._replace(cpu_seconds=thread_time() - began)
 
+        await self._months.keep_for(lines, now)
         return await self._lane.run(work, _SECONDS, commit=True)
 
     async def places(self, writers: Collection[str]) -> dict[str, Place]:
@@ -81,15 +83,23 @@ class SqlDuties:
 
     async def remove_lines(self, writer: str, segment: int, archived: Sequence[bytes]) -> int:
         """Remove the lines of a segment that are byte for byte those *archived*, many transactions; return how many."""
-        numbered = {said.number: line for line in archived if (said := read_line(line)) is not None}
+        read = [(said, line) for line in archived if (said := read_line(line)) is not None]
+        numbered, moments = {said.number: line for said, line in read}, {said.number: said.moment for said, _ in read}
         removed, numbers = 0, sorted(numbered)
         for at in range(0, len(numbers), sql_retention.AT_ONCE):
             some = {number: numbered[number] for number in numbers[at : at + sql_retention.AT_ONCE]}
             removed += await self._lane.run(
-                partial(sql_retention.remove_lines, writer=writer, segment=segment, archived=some),
+                partial(
+                    sql_retention.remove_lines, writer=writer, segment=segment, archived=some,
+                    moments=[moments[number] for number in some],
+                ),
                 _MANY_SECONDS, commit=True,
             )  # fmt: skip
         return removed
+
+    async def tidy_months(self, now: Instant) -> TidyMonths:
+        """Drop the months of the past that hold nothing; see ``tidy_months`` of ``sql_journal_months``."""
+        return await tidy_months(self._lane, now)
 
     async def count_delivered(self, before: Instant) -> int:
         """Return how many delivered notices were settled before an instant."""

@@ -41,6 +41,8 @@ def ship_lines(connection: Connection, lines: Lines, make_notices: MakeNotices, 
     Returns:
         How far the writer's journal reaches now; no lines were taken if they do not follow.
     """
+    if lines.after == BEGINNING:
+        _begin_writer(connection, lines.writer)
     place = _read_place(connection, lines.writer)
     if not _follow(lines, place):
         return Shipped(place, 0, 0)
@@ -68,6 +70,13 @@ def _follow(lines: Lines, place: Place) -> bool:
     return lines.after == place and all(
         before < after for before, after in pairwise((place, *[each for each, _, _ in lines.lines]))
     )
+
+
+def _begin_writer(connection: Connection, writer: str) -> None:
+    """Let there be a cursor to lock: of two who ship the first lines at once, one waits for the other."""
+    made = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    fresh = made(journal_cursor).values(writer=writer, **BEGINNING._asdict())
+    connection.execute(fresh.on_conflict_do_nothing())
 
 
 def _read_place(connection: Connection, writer: str) -> Place:

@@ -134,7 +134,7 @@ def _among(texts: Collection[bytes], parts: tuple[bytes, ...]) -> list[int]:
 
 
 def _next_rows(connection: Connection, patients: Collection[str]) -> list[Any]:
-    columns = [_AT[name] for name in (*_PLACE, "entry", "line")]
+    columns = [_AT[name] for name in (*_PLACE, "at", "entry", "line")]
     rows = list(connection.execute(select(*columns).where(_AT.patient.in_(patients)).limit(AT_ONCE)))
     if rows:
         return rows
@@ -153,7 +153,7 @@ def _erase_row(connection: Connection, row: Any, patients: Collection[str], act:
     )
     if said is None or said.patient in patients:
         columns["patient"] = None  # of a line that cannot be erased: at least it is found by nobody's name
-    here = and_(*[_AT[name] == getattr(row, name) for name in _PLACE])
+    here = and_(*[_AT[name] == getattr(row, name) for name in (*_PLACE, "at")])  # in the one month alone
     connection.execute(update(journal_entry).where(here).values(**columns))
     beside = and_(*[_BESIDE[name] == getattr(row, name) for name in _PLACE])
     connection.execute(delete(journal_beside).where(beside, _BESIDE.patient.in_(patients)))
@@ -178,7 +178,8 @@ def journal_row(writer: str, place: Place, said: Journaled, line: bytes) -> dict
         "at": said.moment, "kind": said.kind, "entry": said.id or None,
         "patient": indexed(said.patient), "subject": indexed(said.subject), "org": indexed(said.org),
         "action": indexed(said.action), "data_class": indexed(said.data_class),
-        "allowed": None if said.allowed is None else int(said.allowed), "reason": said.reason, "rule": said.rule,
-        "basis": said.basis, "documents": " ".join(said.applied).replace("\0", " ") or None,
+        "allowed": None if said.allowed is None else int(said.allowed), "reason": said.reason,
+        "rule": indexed(said.rule), "basis": said.basis,
+        "documents": " ".join([each for each in said.applied if indexed(each)]) or None,
         "degraded": int(said.degraded), "line": line,
     }  # fmt: skip

@@ -10,8 +10,11 @@ from heapq import merge
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, tuple_
+from sqlalchemy import Boolean, ColumnElement, Connection, Exists, Select, and_, func, select, tuple_
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
+from ruqsat.core.instant import DAY
 from ruqsat.core.journal_filter import Found, JournalFilter, Spot
 from ruqsat.core.journaled import DECISION, NOT_SENT, Journaled, read_line
 from ruqsat.core.kept_facts import FACTS
@@ -32,6 +35,24 @@ _AT = journal_entry.c
 _SPOT = (_AT.at, _AT.writer, _AT.segment, _AT.number)
 _PLACE = ("writer", "segment", "number")
 _EQUAL = ("subject", "org", "action", "data_class", "reason", "rule")
+
+
+class _has_words(FunctionElement[bool]):  # noqa: N801 - it is called as a function of SQL
+    """Whether a text has every word of another one: as the index of PostgreSQL knows it; elsewhere nothing is said."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(_has_words)
+def _anything(_element: _has_words, _compiler: Any, **_: Any) -> str:
+    return "1 = 1"
+
+
+@compiles(_has_words, "postgresql")
+def _words_in_index(element: _has_words, compiler: Any, **said: Any) -> str:
+    text, words = [compiler.process(each, **said) for each in element.clauses]
+    return f"string_to_array({text}, ' ') @> string_to_array({words}, ' ')"
 
 
 class SqlJournalViews:
@@ -142,14 +163,27 @@ def _conditions(wanted: JournalFilter) -> Iterator[ColumnElement[bool]]:
         yield _AT.allowed == int(wanted.allowed)
     if wanted.grant is not None:
         yield _AT.documents.contains(wanted.grant, autoescape=True)
+        yield _has_words(_AT.documents, wanted.grant)
     if wanted.since:
         yield _AT.at >= wanted.since
     if wanted.until is not None:
         yield _AT.at < wanted.until
     if wanted.sent:
-        again = journal_entry.alias()
         yield _AT.kind == DECISION
-        yield ~select(again.c.number).where(again.c.entry == _AT.entry, again.c.kind == NOT_SENT).exists()
+        yield ~_taken_back(wanted)
+
+
+def _taken_back(wanted: JournalFilter) -> Exists:
+    """Return whether an entry says that the answer was never sent; it is written within the same call."""
+    its = journal_entry.alias().c
+    said = select(its.number).where(its.entry == _AT.entry, its.kind == NOT_SENT)
+    said = said.where(its.at.between(_AT.at - DAY, _AT.at + DAY))
+    # These say no more than that; they are what months are left out by before anything is read.
+    if wanted.since:
+        said = said.where(its.at >= wanted.since - DAY)
+    if wanted.until is not None:
+        said = said.where(its.at < wanted.until + DAY)
+    return said.exists()
 
 
 def _spot_of(row: Any) -> Spot:

@@ -5,7 +5,7 @@ As in ``sql_facts``, each function takes a Connection inside a transaction, and 
 up nobody.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection, delete, func, select
 
@@ -18,9 +18,18 @@ AT_ONCE = 500
 _AT, _BESIDE, _OUT = journal_entry.c, journal_beside.c, outbox.c
 
 
-def remove_lines(connection: Connection, writer: str, segment: int, archived: Mapping[int, bytes]) -> int:
-    """Remove lines of a segment, by their numbers, that are byte for byte those *archived*; return how many."""
+def remove_lines(
+    connection: Connection, writer: str, segment: int, archived: Mapping[int, bytes], moments: Collection[Instant] = ()
+) -> int:
+    """
+    Remove lines of a segment, by their numbers, that are byte for byte those *archived*; return how many.
+
+    Args:
+        moments: When they were written; no other month is looked into. None are known if there are none.
+    """
     here = (_AT.writer == writer) & (_AT.segment == segment) & _AT.number.in_(archived)
+    if moments:
+        here &= _AT.at.between(min(moments), max(moments))
     rows = connection.execute(select(_AT.number, _AT.line).where(here))
     same = [row.number for row in rows if bytes(row.line) == archived[row.number]]
     if not same:

@@ -296,6 +296,8 @@ facts_import_run = Table(
     sqlite_strict=True,
 )
 
+# On PostgreSQL it is partitioned by the month of `at` (see `sql_journal_months`), which its primary key must then
+# contain: that a line is there once rests on `journal_cursor`, on both.  There is an index of `documents`, too.
 journal_entry = Table(
     "journal_entry",
     metadata,
@@ -320,6 +322,7 @@ journal_entry = Table(
     Index("journal_entry_by_patient", "patient", "at"),
     Index("journal_entry_by_subject", "subject", "at"),
     Index("journal_entry_by_org", "org", "at"),
+    Index("journal_entry_by_rule", "rule", "at"),
     Index("journal_entry_by_entry", "entry"),
     sqlite_strict=True,
 )

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from ruqsat.errors import SettingsError
 from ruqsat.stores.sql_schema import REVISION_TABLE
 
-HEAD = "0012"
+HEAD = "0013"
 
 
 def upgrade(connection: Connection) -> None:
