@@ -101,9 +101,7 @@ def test_a_plain_question_is_answered_as_by_asgi_and_its_connection_goes_on(poli
     ]
 
 
-@pytest.mark.parametrize(
-    "case", ["id", "no json", "too large", "bad", "1.0", "1.0 kept", "close", "get", "elsewhere", "no place"]
-)
+@pytest.mark.parametrize("case", ["id", "no json", "too large", "bad", "1.0", "1.0 kept", "close", "get", "elsewhere"])
 def test_what_is_not_plain_goes_by_asgi(policy_set: PolicySet, asked: Any, case: str) -> None:
     """Whatever must be explained, read from the store or refused; and it is decided and journaled once."""
     question, facts = asked
@@ -124,9 +122,7 @@ def test_what_is_not_plain_goes_by_asgi(policy_set: PolicySet, asked: Any, case:
         request = posted(question, connection="close")
     elif case == "get":
         request, status = http("GET", EVALUATION), 405
-    elif case == "no place":
-        status = 503
-    journal, load = Paper(), Load(0 if case == "no place" else 9)
+    journal, load = Paper(), Load()
     known = Elsewhere(facts) if case == "elsewhere" else Known(facts)
     app = by_way(point(policy_set, known, journal), load)
 
@@ -366,6 +362,23 @@ def test_no_answer_to_a_proxy_ends_its_header_early() -> None:
     for subject in ("a\r\nx-forged: 1", "a\n", "a\x00"):
         with pytest.raises(ValueError, match="end early"):
             _written(Verdict(200, "d", "permitted", subject))
+
+
+def test_who_is_turned_away_is_told_the_same_either_way(policy_set: PolicySet, routes: RouteTable, asked: Any) -> None:
+    """At once, without a decision or an entry; while there is room in the line, it waits by ASGI instead."""
+    for waiting, at_once in ((0, True), (1, False)):
+        journal, load = Paper(), Load(0, waiting)
+        decides = point(policy_set, Known(asked[1]), journal)
+        json_app, auth_app = by_way(decides, load), ByWayOfProxy(decides, VERIFIER, routes, policy_set, load=load)
+
+        plain, other = asyncio.run(told(json_app, posted(asked[0]), posted(asked[0], x_request_id="r1")))
+        to_proxy, other_proxy = asyncio.run(told(auth_app, through_nginx(), through_nginx(body=b"{}")))
+
+        del other.headers["x-request-id"]
+        assert plain == other and (plain.status, plain.headers["retry-after"]) == (503, "1")
+        assert to_proxy == other_proxy and (to_proxy.status, to_proxy.headers["x-ruqsat-reason"]) == (403, "overloaded")
+        assert (json_app.calls, auth_app.calls) == ((1, 1) if at_once else (2, 2))
+        assert (journal.entries, load.now, load.shed) == ([], 0, 4)
 
 
 class Slow(Paper):

@@ -49,6 +49,15 @@ _MAX_TRACEPARENT = 256
 _log = logging.getLogger("ruqsat.json")
 
 
+def _text(status: bytes, sentence: str, extra: bytes = b"") -> Told:
+    """Write an error as ``say`` has it written."""
+    head = b"HTTP/1.1 %b\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n%b"
+    return Told(head % (status, len(sentence), extra), sentence.encode())
+
+
+_TURNED_AWAY = _text(b"503 Service Unavailable", _OVERLOADED, b"retry-after: 1\r\n")
+
+
 class Decides(BatchDecides, DecidesAtOnce, Protocol):
     """The decision point, as this listener needs it."""
 
@@ -73,10 +82,7 @@ class AuthZen:
     """
 
     method, most_bytes = b"POST", MAX_BODY_BYTES
-    refusal = Told(
-        b"HTTP/1.1 500 Internal Server Error\r\n"
-        b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(_FAILED), _FAILED.encode(),
-    )  # fmt: skip
+    refusal = _text(b"500 Internal Server Error", _FAILED)
 
     def __init__(
         self,
@@ -154,13 +160,13 @@ class AuthZen:
 
     def answer_at_once(self, scope: Scope, body: bytes, exchange: Exchange) -> bool:
         """Answer a single question, if its facts are in memory; see ``AnswersAtOnce``."""
-        if self._load.is_full:
-            return False
         try:
             request_id, content_type, traceparent = _read_headers(scope["headers"])
             point = self._door.enter(scope)
             if point is None or request_id is not None or content_type != JSON:
                 return False
+            if self._load.is_full:
+                return self._turned_away(exchange)
             origin = self._plain[point.name] if traceparent is None else _origin(point, traceparent)
             policy_set = self._decision_point.policy_set
             question = decode_evaluation(body, policy_set.request_type)
@@ -171,6 +177,13 @@ class AuthZen:
             exchange.refuse()
             return True
         return self._at_once.decide(Asked(question, origin, policy_set, _EXPLAINED[origin.explain]), exchange)
+
+    def _turned_away(self, exchange: Exchange) -> bool:
+        """Say that too much is under way, at the least cost; False lets the question wait for a place."""
+        if not self._load.turns_away():
+            return False
+        exchange.answer(_TURNED_AWAY)
+        return True
 
     async def _evaluations(self, receive: Receive, send: Send, origin: Origin, extra: Headers) -> None:
         body = await read_on(await receive(), receive, MAX_BATCH_BYTES)

@@ -172,9 +172,9 @@ class ForwardAuth:
 
     def answer_at_once(self, scope: Scope, body: bytes, exchange: Exchange) -> bool:
         """Answer for a request without a body that means one action, if its facts are in memory."""
-        if self._load.is_full:
-            return False
         try:
+            if self._load.is_full:
+                return self._turned_away(exchange)
             asked = self._read_plain(scope)
         except (Refused, BadPepRequest, Unauthenticated, RequestError):
             return False
@@ -183,6 +183,13 @@ class ForwardAuth:
             exchange.refuse()
             return True
         return asked is not None and self._at_once.decide(asked, exchange)
+
+    def _turned_away(self, exchange: Exchange) -> bool:
+        """Say that too much is under way, at the least cost; False lets the question wait for a place."""
+        if not self._load.turns_away():
+            return False
+        exchange.answer(_OVERLOADED)
+        return True
 
     def _read_plain(self, scope: Scope) -> Asked | None:
         """Return what a plain request asks; None, or what is raised, leaves it to ``judge``, which can refuse."""
@@ -371,6 +378,9 @@ def _written(verdict: Verdict) -> Told:
         raise ValueError("a header would end early")
     decision, reason, subject = [each.encode() for each in said]
     return Told(_WRITTEN[verdict.status] % (decision, reason, subject))
+
+
+_OVERLOADED = _written(Verdict(reason="overloaded"))
 
 
 def _dialect_of(target: bytes) -> tuple[str, Dialect | None]:
