@@ -1,22 +1,26 @@
 """The durable journal on a disk that works: what is acknowledged, linked, locked and recovered."""
 
 import asyncio
+import errno
 import json
 import multiprocessing
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from journal_helpers import decision, headers_in, ids_in, lines_in, on_loop
-from simulated_disk import GatedDisk, SimulatedDisk
+from simulated_disk import GatedDisk, SimulatedDisk, UnsyncedDisk
 
 from ruqsat.core.chain import ALTERED, BROKEN_LINK, TORN_TAIL
 from ruqsat.errors import JournalError, StoreLockedError
 from ruqsat.service.ports import Journal
 from ruqsat.stores import journal_base
 from ruqsat.stores.journal_disk import Disk
+from ruqsat.stores.journal_file import SegmentFile
 from ruqsat.stores.journal_folder import list_segments
 from ruqsat.stores.journal_groups import Groups
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
@@ -145,6 +149,104 @@ def test_a_failure_while_it_waits_keeps_no_entry_from_the_disk(
         await journal.aclose()
 
     on_loop(main)
+
+
+class WatchedDisk(UnsyncedDisk):
+    """A disk that remembers which thread has waited for it, and takes as long, or fails, as it is told."""
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+        self.seconds = 0.0
+        self.number = 0
+
+    def datasync(self, descriptor: int) -> None:
+        """Take the time."""
+        self.threads.append(threading.get_ident())
+        time.sleep(self.seconds)
+        if self.number:
+            raise OSError(self.number, "told to")
+
+
+async def synced_by(journal: DurableJournal, disk: WatchedDisk, together: int = 1) -> str:
+    """Append entries and tell who has waited for the disk."""
+    del disk.threads[:]
+    await asyncio.gather(*[journal.append(decision(number)) for number in range(together)], return_exceptions=True)
+    (thread,) = set(disk.threads)
+    return "loop" if thread == threading.get_ident() else "thread"
+
+
+def test_the_loop_waits_for_the_disk_for_who_asks_alone_and_for_nobody_else(tmp_path: Path) -> None:
+    """Not for two, nor for one after two; not for the first, of whose disk nothing is known; not in a slow moment."""
+    disk = WatchedDisk()
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, disk=disk)
+        assert [await synced_by(journal, disk, together) for together in (1, 1, 1, 2, 1, 1)] == [
+            "thread", "loop", "loop", "thread", "thread", "loop",
+        ]  # fmt: skip
+        disk.seconds = 2 * journal_base.QUICK_SECONDS
+        assert [await synced_by(journal, disk) for _ in range(2)] == ["loop", "thread"]
+        disk.seconds = 0.0
+        assert [await synced_by(journal, disk) for _ in range(2)] == ["thread", "loop"]
+        await journal.aclose()
+
+    on_loop(main)
+    assert verify_folder(tmp_path).intact
+
+
+@pytest.mark.parametrize("number", [0, errno.EIO, errno.ENOSPC], ids=["slow", "broken", "full"])
+def test_the_loop_does_not_wait_for_a_disk_that_was_slow_or_failed_a_moment_ago(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for so long; what failed was refused, and the journal goes on."""
+    monkeypatch.setattr(journal_base, "CALM_SECONDS", 0.5)
+    disk = WatchedDisk()
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, disk=disk)
+        assert [await synced_by(journal, disk) for _ in range(2)] == ["thread", "loop"]
+        disk.seconds, disk.number = 2 * journal_base.SLOW_SECONDS, number
+        assert await synced_by(journal, disk) == "loop"
+        assert (journal.entries, journal.healthy) == ((3, True) if not number else (2, False))
+        disk.seconds = disk.number = 0
+        assert [await synced_by(journal, disk) for _ in range(3)] == ["thread"] * 3
+        await asyncio.sleep(0.6)
+        assert await synced_by(journal, disk) == "loop"
+        assert (journal.entries, journal.healthy) == (7 if not number else 6, True)
+        await journal.aclose()
+
+    on_loop(main)
+    assert verify_folder(tmp_path).intact
+
+
+@pytest.mark.parametrize("what", [(DurableJournal, "_count_in"), (SegmentFile, "commit")], ids=["counted", "commit"])
+def test_what_fails_after_the_loop_has_waited_is_refused_and_not_there(
+    what: tuple[type, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it was synced: nobody was told so, it is cut off, and the chain goes on without it."""
+    commit = SegmentFile.commit
+
+    def fail(first: Any, *rest: Any) -> None:
+        if isinstance(first, SegmentFile):
+            commit(first, *rest)
+        raise RecursionError
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, disk=WatchedDisk())
+        for _ in range(2):
+            await journal.append(decision(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(*what, fail)
+            with pytest.raises(JournalError):
+                await journal.append(decision(2))
+        await asyncio.gather(journal.append(decision(3)), journal.append(decision(4)))
+        await journal.append(decision(5))
+        assert (journal.entries, journal.healthy) == (5, True)
+        await journal.aclose()
+
+    on_loop(main)
+    assert verify_folder(tmp_path).intact
+    assert ids_in(tmp_path) == [1, 1, 3, 4, 5]
 
 
 def test_entries_that_come_during_a_sync_share_the_next_one(tmp_path: Path) -> None:

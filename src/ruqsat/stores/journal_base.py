@@ -42,6 +42,9 @@ FEW = 32
 """A group of so many lines waits for nobody: its sync costs each of them little."""
 QUICK_SECONDS = 0.0005
 """A disk that needs longer for a sync is rather kept busy than waited for."""
+SLOW_SECONDS = 0.01
+CALM_SECONDS = 10.0
+"""So long after a sync that took ``SLOW_SECONDS`` the event loop itself waits for no disk."""
 
 _log = logging.getLogger("ruqsat.journal")
 
@@ -76,6 +79,7 @@ class BaseJournal:
         self._dispatching: asyncio.Handle | None = None
         self._last_sync = QUICK_SECONDS
         self._in_company = False  # the last group was of more than one: whoever asks alone waits for nobody
+        self._calm_from = 0.0
         self._is_writing = False  # a group is in hand, or will be in a moment
         self._is_closed = False
         self._rested = asyncio.Event()
@@ -208,11 +212,11 @@ class BaseJournal:
         while (group := self._queue.get()) is not None:
             file = self._reserve if group.is_reserve and self._reserve is not None else self._file
             outcome = file.commit(group.segment, group.lines)
+            self._count_in(group, outcome)  # before the loop may commit the next one itself: they are counted in order
             try:
                 loop.call_soon_threadsafe(self._settle, group, outcome)
             except RuntimeError:  # the loop was closed under us; nobody waits any more
                 return
-            self._count_in(group, outcome)
             if self._reserve is not None and outcome.problem is None and not group.is_reserve:
                 self._reserve.refill()
 
@@ -238,18 +242,43 @@ class BaseJournal:
         self._dispatch()
 
     def _dispatch(self) -> None:
-        """Hand the next group to the thread, or rest."""
+        """Hand the next group to the thread, or to the disk itself, or rest."""
         group: Group | None = None
         try:
             self._dispatching = None
             group = self._groups.hand_over()
             if group is not None:
-                self._queue.put(group)
+                if self._loop is not None and self._is_soon_kept(group, self._loop):
+                    self._keep_now(group, self._loop)
+                else:
+                    self._queue.put(group)
                 return
-        except Exception:  # noqa: BLE001 - nothing of it is written; whoever waits must not wait for ever
+        except Exception:  # noqa: BLE001 - nobody was told of it; whoever waits must not wait for ever
             self._give_up(group)
         self._is_writing = False
         self._rested.set()
+
+    def _is_soon_kept(self, group: Group, loop: asyncio.AbstractEventLoop) -> bool:
+        """
+        Tell whether the loop may wait for the disk itself: for one who asks alone, if the disk has been quick for long.
+
+        A thread costs a lone caller as much as half of the sync; whoever comes meanwhile waits for less than that.
+        """
+        is_alone = len(group.waiters) == 1 and not (group.headers or group.is_reserve or self._in_company)
+        is_quick = self._last_sync < QUICK_SECONDS and loop.time() >= self._calm_from
+        is_whole = self._reserve is None or self._reserve.is_ready  # else the thread sees to it
+        return is_alone and is_quick and is_whole and not self._is_closed
+
+    def _keep_now(self, group: Group, loop: asyncio.AbstractEventLoop) -> None:
+        """Write *group* here; what fails in between leaves nothing of it."""
+        before = self._file.kept
+        try:
+            outcome = self._file.commit(group.segment, group.lines)
+            self._count_in(group, outcome)
+            loop.call_soon(self._settle, group, outcome)
+        except BaseException:
+            self._file.go_back(before)
+            raise
 
     def _give_up(self, group: Group | None) -> None:
         """Refuse *group* and whatever else waits: it could not even be handed to the disk."""
@@ -272,6 +301,8 @@ class BaseJournal:
 
     def _go_on(self, outcome: Outcome) -> None:
         self._last_sync = outcome.sync_seconds or self._last_sync
+        if self._loop is not None and (outcome.problem is not None or outcome.sync_seconds > SLOW_SECONDS):
+            self._calm_from = self._loop.time() + CALM_SECONDS
         if self._loop is None or self._is_closed or self._groups.has_sealed:
             self._dispatch()
         elif self._gathering_seconds:

@@ -59,6 +59,15 @@ class SegmentFile:
         """Whether the remains of a failed group could not be cut off yet."""
         return self._is_dirty
 
+    @property
+    def kept(self) -> int:
+        """How many bytes of the open segment are kept."""
+        return self._kept
+
+    def go_back(self, kept: int) -> None:
+        """Have whatever the open segment holds beyond *kept* cut off before anything else is written."""
+        self._kept, self._is_dirty = kept, True
+
     def commit(self, segment: int, lines: Iterable[bytes]) -> Outcome:
         """
         Write *lines* to *segment*, creating it first if it is a new one, and sync them.
