@@ -22,13 +22,13 @@ from ruqsat.errors import StoreUnavailableError
 from ruqsat.service.notice_bodies import NoticeBodies
 
 POLL_SECONDS = 0.25
-REST, LATE_REST = 19, 3
+REST, LATE_REST = 19, 9
 """
 So many times the work of a batch nothing is shipped after it: whoever decides has nineteen parts of twenty of the
-time, or three quarters while lines are late.
+time, or nine of ten while lines are late.
 """
 LATE: Instant = 60 * SECOND
-"""A rush is shipped when it is over, unless it takes longer; then no line waits much longer than that."""
+"""A rush is shipped when it is over, unless it takes longer; then shipping may take twice as much of the time."""
 AWAY_SECONDS = (1.0, 30.0)
 """How long to wait while the database is away: at first, and at most."""
 
