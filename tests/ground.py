@@ -323,6 +323,15 @@ def truth(postgres: PostgresServer) -> Iterator[str]:
     postgres.drop_database(url)
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database with the tables of a store, on each kind in turn."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("truth"))
+    asyncio.run(upgrade_database(f"sqlite:///{tmp_path}/truth.db"))
+    return f"sqlite:///{tmp_path}/truth.db"
+
+
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Server]:
     """One Valkey server for the whole run."""

@@ -27,7 +27,6 @@ from ruqsat.service.information_point import PROBE_PERIOD
 from ruqsat.stores.policy_store import PolicyStore
 from ruqsat.stores.redis import send_hint
 from ruqsat.stores.sql import SqlStore
-from ruqsat.stores.sql_database import upgrade_database
 from tests.admission.released import Sidecar, narrower, opened, release, spoilt, steps_of, until
 from tests.ground import Server
 from tests.mutants import plant
@@ -35,15 +34,6 @@ from tests.service.test_decision_point import ORIGIN
 from tests.stores.redis_ground import new_namespace, started, url_of
 
 Texts = dict[str, bytes]
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database with its tables, on each kind in turn."""
-    if request.param == "postgres":
-        return str(request.getfixturevalue("truth"))
-    asyncio.run(upgrade_database(f"sqlite:///{tmp_path}/truth.db"))
-    return f"sqlite:///{tmp_path}/truth.db"
 
 
 def tell(url: str, folder: Path, texts: Texts, story: Callable[[Sidecar], Awaitable[None]]) -> None:

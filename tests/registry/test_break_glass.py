@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,7 +39,7 @@ from ruqsat.service.metrics import Metrics
 from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.service.record_seal import RecordSeal
 from ruqsat.stores.sql import SqlStore
-from ruqsat.stores.sql_database import is_postgres, upgrade_database
+from ruqsat.stores.sql_database import is_postgres
 from ruqsat.web.consent_models import read_model
 from ruqsat.web.record_models import SessionIn
 from tests.registry.record_documents import whole
@@ -160,15 +159,6 @@ async def fleet(url: str, policy_set: PolicySet, size: int = 1) -> AsyncIterator
 
 Life = Callable[[list[Sidecar]], Awaitable[None]]
 Live = Callable[..., None]
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database with its tables, on each kind in turn."""
-    if request.param == "postgres":
-        return str(request.getfixturevalue("truth"))
-    asyncio.run(upgrade_database(f"sqlite:///{tmp_path}/truth.db"))
-    return f"sqlite:///{tmp_path}/truth.db"
 
 
 @pytest.fixture

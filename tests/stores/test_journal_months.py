@@ -39,15 +39,6 @@ PRESENT = Month.of(NOW)
 """Of the tests' clock; the server's, by which databases are made, may be in another month."""
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database with its tables, on each kind in turn."""
-    if request.param == "postgres":
-        return str(request.getfixturevalue("truth"))
-    asyncio.run(upgrade_database(f"sqlite:///{tmp_path}/truth.db"))
-    return f"sqlite:///{tmp_path}/truth.db"
-
-
 OTHER, UNDATED = "journal_entry_other", "journal_entry_undated"
 
 

@@ -32,15 +32,6 @@ from ruqsat.stores.sql_schema import (
 )
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database with its tables, on each kind in turn."""
-    if request.param == "postgres":
-        return str(request.getfixturevalue("truth"))
-    asyncio.run(upgrade_database(f"sqlite:///{tmp_path}/truth.db"))
-    return f"sqlite:///{tmp_path}/truth.db"
-
-
 def is_spoken_of(name: str | None, kind: str, _parents: object) -> bool:
     """Leave out what PostgreSQL alone has: parts of the journal, and its index of documents; they have their tests."""
     is_part = kind == "table" and str(name).startswith("journal_entry_")

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,22 +20,12 @@ from ruqsat.service import record_changes
 from ruqsat.service.consent_changes import new_row, resealed, unsealed
 from ruqsat.service.record_seal import RecordSeal, RecordUnreadableError
 from ruqsat.stores.sql import SqlStore
-from ruqsat.stores.sql_database import upgrade_database
 from ruqsat.stores.sql_reseal import Resealed, reseal_records
 from ruqsat.web.consent_models import ConsentIn, read_model
 
 OLD, NEW = bytes(range(32)), bytes(32)
 BEFORE, BOTH, AFTER = RecordSeal(OLD), RecordSeal(NEW, OLD), RecordSeal(NEW)
 DATA = read_model(ConsentIn, json.dumps(consent()).encode())
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database with its tables, of each kind in turn."""
-    if request.param == "postgres":
-        return str(request.getfixturevalue("truth"))
-    asyncio.run(upgrade_database(f"sqlite:///{tmp_path}/truth.db"))
-    return f"sqlite:///{tmp_path}/truth.db"
 
 
 def record(url: str, seals: list[RecordSeal]) -> None:

@@ -1,7 +1,6 @@
 """Plain questions are answered without a task; nothing is allowed that way that ASGI's would not allow."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -444,24 +443,3 @@ def test_an_exchange_has_one_answer() -> None:
         exchange.answer(Told(b"b"))
 
         assert sent.told == [first or Told(b"no")]
-
-
-def test_nobody_is_answered_twice(policy_set: PolicySet, asked: Any) -> None:
-    """A permit that comes after the refusal of a stop is not sent."""
-
-    async def story() -> bytes:
-        journal = Paper(held=True)
-        app = by_way(point(policy_set, Known(asked[1]), journal))
-        async with connected_while(app) as (connection, stop):
-            await connection.send(posted(asked[0]))
-            await entries(journal)
-            stop.set()
-            said = await connection.read_to_end()
-            journal.waiting[0].set_result(None)
-            await asyncio.sleep(0.01)
-            return said
-
-    said = asyncio.run(story())
-
-    assert said.count(b"HTTP/1.1") == 1
-    assert json.dumps(True).encode() not in said

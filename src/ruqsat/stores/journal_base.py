@@ -43,6 +43,7 @@ FEW = 32
 QUICK_SECONDS = 0.0005
 """A disk that needs longer for a sync is rather kept busy than waited for."""
 SLOW_SECONDS = 0.01
+"""A sync that takes so long is noticed by others, if the event loop waits for it."""
 CALM_SECONDS = 10.0
 """So long after a sync that took ``SLOW_SECONDS`` the event loop itself waits for no disk."""
 

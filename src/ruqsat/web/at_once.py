@@ -196,9 +196,8 @@ class AtOnce:
                 raise
 
     def _answer(self, asked: Asked, answer: Answer, exchange: Exchange) -> None:
-        told = asked.write(answer)
-        self._load.leave()
-        exchange.answer(told)
+        exchange.answer(asked.write(answer))
+        self._load.leave()  # last: what fails above leaves by ``_fail``, and a place is given back once
 
     def _fail(self, exchange: Exchange) -> None:
         _log.exception("question_failed")
