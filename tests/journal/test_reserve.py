@@ -14,7 +14,7 @@ from tests.mutants import plant
 
 import ruqsat
 from ruqsat.errors import JournalError
-from ruqsat.stores import journal_reserve
+from ruqsat.stores import journal_base, journal_reserve
 from ruqsat.stores.journal_folder import RESERVE_NAME, list_segments
 from ruqsat.stores.journal_segment import DurableJournal
 from ruqsat.stores.journal_verification import verify_folder
@@ -73,9 +73,12 @@ def test_emergencies_and_others_of_one_group_part_ways(tmp_path: Path) -> None:
     assert ids_in(tmp_path) == [0, 3, 6]
 
 
-def test_reserve_is_bounded_and_filled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("calm", [journal_base.CALM_SECONDS, -1.0], ids=["after a failure", "long after it"])
+def test_reserve_is_bounded_and_filled_again(calm: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is used up is refused; after the disk has recovered there is a new reserve, which serves as the first did."""
     monkeypatch.setattr(journal_reserve, "REFILL_SECONDS", 0.0)
+    monkeypatch.setattr(journal_base, "CALM_SECONDS", calm)
+    monkeypatch.setattr(journal_base, "QUICK_SECONDS", float("inf"))
     disk = FullDisk()
 
     async def main() -> None:
