@@ -3,10 +3,10 @@
 
 Closed loop by wrk, open loop (constant arrival, a latency counts from when a request was due) by the client of
 ``ruqsat bench``.  The server on core 0, the client on core 1, where there are two.  Every figure: a warm-up, several
-runs, the median with all runs beside it; the no-op takes part in the same turns, for only ratios travel.  What the
-client itself took of its core stands beside: near 1 the client was measured.  wrk compares no answer, so before and
-after each of its runs the same calls are asked and compared by the other client; ``wrong`` is what these found, with
-every answer of wrk's that was not a 200.
+runs, the median with all runs beside it; the no-op takes part in the same turns, the others halted, for only ratios
+travel.  What the client itself took of its core stands beside: near 1 the client was measured.  wrk compares no
+answer, so before and after each of its runs the same calls are asked and compared by the other client; ``wrong`` is
+what these found, with every answer of wrk's that was not a 200.
 
 Run one part by name: ``PYTHONPATH=. .venv/bin/python bench/driver.py closed open``.
 """
@@ -28,9 +28,10 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from bench.asking import EVALUATION, EVALUATIONS, SHAPES, Asking
+from bench.asking import EVALUATION, EVALUATIONS, SHAPES, Asking, Call
 from bench.clients import (
     QUANTILES,
+    alone,
     capacity,
     compared,
     compared_once,
@@ -41,7 +42,7 @@ from bench.clients import (
     wrk,
 )
 from bench.gate import anything, asked_of
-from bench.ground import cpu_seconds, no_op_server, resident_mb, world_server
+from bench.ground import Server, cpu_seconds, no_op_server, resident_mb, world_server
 from bench.load import locust
 from bench.micro.copies import copies
 from bench.micro.cost_by_rules import cost_by_rules
@@ -80,20 +81,27 @@ def closed(rounds: int, seconds: float) -> list[dict[str, Any]]:
             for connections in CONNECTIONS:
                 for _ in range(rounds):
                     for kind, server in servers.items():
-                        url = f"http://{server.addresses['json']}{EVALUATION}"
-                        wrong = 0 if kind == "no-op" else compared(server, calls)
-                        wrk(url, script, connections, 1)
-                        before, began = cpu_seconds(server.pid), time.perf_counter()
-                        met = wrk(url, script, connections, seconds)
-                        busy = (cpu_seconds(server.pid) - before) / (time.perf_counter() - began)
-                        wrong += 0 if kind == "no-op" else compared(server, calls)
-                        met |= {"wrong": met["wrong"] + wrong, "server_cpu": busy, "rss_mb": resident_mb(server.pid)}
+                        with alone(server, servers.values()):
+                            met = _one_closed(kind, server, calls, script, connections, seconds)
                         found.setdefault((kind, connections), []).append(met)
     return [
         of_runs("no-op" if kind == "no-op" else "ruqsat", "steady_reads", runs, connections=connections,
                 journal=None if kind == "no-op" else kind, client="wrk", loop="closed")
         for (kind, connections), runs in found.items()
     ]  # fmt: skip
+
+
+def _one_closed(
+    kind: str, server: Server, calls: list[Call], script: Path, connections: int, seconds: float
+) -> dict[str, float]:  # fmt: skip
+    url = f"http://{server.addresses['json']}{EVALUATION}"
+    wrong = 0 if kind == "no-op" else compared(server, calls)
+    wrk(url, script, connections, 1)
+    before, began = cpu_seconds(server.pid), time.perf_counter()
+    met = wrk(url, script, connections, seconds)
+    busy = (cpu_seconds(server.pid) - before) / (time.perf_counter() - began)
+    wrong += 0 if kind == "no-op" else compared(server, calls)
+    return met | {"wrong": met["wrong"] + wrong, "server_cpu": busy, "rss_mb": resident_mb(server.pid)}
 
 
 def open_loops(rounds: int, seconds: float) -> list[dict[str, Any]]:
@@ -113,10 +121,12 @@ def open_loops(rounds: int, seconds: float) -> list[dict[str, Any]]:
                             ("no-op", no_op, cycle([anything(call) for call in calls])),
                         ):
                             address = server.addresses[calls[0].listener if kind == "ruqsat" else "json"]
-                            before = time.process_time()
-                            run = asyncio.run(at_rate(address, asked, share * most, seconds))
+                            with alone(server, (sidecar, no_op)):
+                                wrong = compared(sidecar, calls) if server is sidecar else 0
+                                before = time.process_time()
+                                run = asyncio.run(at_rate(address, asked, share * most, seconds))
                             met = of_open_loop(run, seconds, (time.process_time() - before) / seconds)
-                            met["rss_mb"] = resident_mb(server.pid)
+                            met |= {"wrong": met["wrong"] + wrong, "rss_mb": resident_mb(server.pid)}
                             found.setdefault((kind, shape, share), []).append(met)
     return [
         of_runs(kind, shape, runs, connections=None, journal="durable" if kind == "ruqsat" else None,

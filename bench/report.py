@@ -27,10 +27,11 @@ Closed loop: wrk, one thread, keep-alive; each caller asks at once after its ans
 their times, answered or not, and a latency counts from when its request was due (no coordinated omission). Server
 on core 0, client on core 1, where there are two. A warm-up, then the runs named below; figures are medians,
 *spread* is (most - least) / median of the runs. The *no-op* is a route of the same server that reads the same body
-and answers as many bytes, in the same turns: **only ratios travel between machines**. *Client* is how much of its
-core the client took; from 0.95 on the client was measured, and the row is marked `*`. *Wrong* counts answers that
-differ from what `core.evaluate` says in the bench's own process, before and after each of wrk's runs, and of every
-answer in the open loop and under Locust."""
+and answers as many bytes, in the same turns; who is not asked is halted meanwhile, so that what it has put off is no
+other's cost: **only ratios travel between machines**. *Client* is how much of its core the client took; from 0.95 on
+the client was measured, and the row is marked `*`. *Wrong* counts answers that differ from what `core.evaluate` says
+in the bench's own process, before and after each of wrk's runs, and of every answer in the open loop and under
+Locust."""
 
 
 def read(folder: Path, peers: Path) -> tuple[dict[str, list[Record]], list[Record], dict[str, Any]]:
