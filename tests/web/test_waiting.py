@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import random
 import selectors
 import warnings
@@ -22,14 +23,16 @@ from ruqsat.core.routes import RouteTable
 from ruqsat.service.decision_point import Answer
 from ruqsat.service.search import Page
 from ruqsat.settings import Settings
+from ruqsat.web.at_once import Told
 from ruqsat.web.authzen import EVALUATION, EVALUATIONS, AuthZen
-from ruqsat.web.enforcement_points import Door
+from ruqsat.web.enforcement_points import Door, EnforcementPoint
 from ruqsat.web.follow_ups import OUTCOMES
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.load import Load
+from ruqsat.web.protocol import TARGET
 from ruqsat.web.search import SEARCH
 from tests.process.starter import question
-from tests.web.test_forward_auth import VERIFIER, routes
+from tests.web.test_forward_auth import TOKEN, VERIFIER, routes, truth
 from tests.web.test_load import ALLOW, Slow, posted, proxied
 from tests.web.test_search import searching
 
@@ -109,6 +112,77 @@ def test_beyond_the_bound_one_is_turned_away_at_once() -> None:
 
     asyncio.run(play())
     assert at_once(full(1, 0).wait()) is False
+
+
+def test_who_asks_far_too_much_leaves_others_a_turn() -> None:
+    """The last of who has most of a full line gives way to one that has less; who came before it keeps its turn."""
+
+    async def play() -> None:
+        load, order = full(1, 3), list[str]()
+
+        async def ask(who: str, name: str) -> None:
+            order.append(name if await load.wait(who) else f"not {name}")
+
+        flood = [asyncio.create_task(ask("portal", f"p{number}")) for number in range(3)]
+        await turn_round()
+        assert load.turns_away("portal")
+        assert not load.turns_away("clinic")
+        asked = asyncio.create_task(ask("clinic", "c0"))
+        await turn_round()
+        assert (load.now, load.waiting, load.shed, order) == (1, 3, 2, ["not p2"])
+        for _ in range(4):
+            load.leave()
+            await turn_round()
+        assert order == ["not p2", "p0", "p1", "c0"]
+        assert (load.now, load.waiting, load.shed) == (0, 0, 2)
+        await asyncio.gather(asked, *flood)
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("line", "who"), [("a", "b"), ("ab", "a"), ("ab", "b"), ("ab", "c"), ("aa", "a"), ("", "b"), ("aab", "b")]
+)
+def test_nobody_gives_way_where_that_makes_nothing_more_even(line: str, who: str) -> None:
+    """Two that put each other out of a line would wait for ever: the newcomer is turned away, and nobody else."""
+
+    async def play() -> None:
+        load = full(1, len(line))
+        asked = [asyncio.create_task(load.wait(name)) for name in line]
+        await turn_round()
+        assert at_once(load.wait(who)) is False
+        assert load.turns_away(who)
+        assert (load.waiting, load.shed) == (len(line), 2)
+        for each in asked:
+            load.leave()
+            assert await each is True
+
+    asyncio.run(play())
+
+
+def test_who_gives_way_and_is_cancelled_costs_nobody_a_place() -> None:
+    """In the same turn, in either order: one place under way, and each of the others has its turn."""
+
+    async def play(is_first: bool) -> None:
+        load = full(1, 2)
+        first, second = [asyncio.create_task(load.wait("a")) for _ in range(2)]
+        await turn_round()
+        other = asyncio.create_task(load.wait("b"))
+        if is_first:
+            second.cancel()
+        await asyncio.sleep(0)
+        second.cancel()
+        await turn_round()
+        assert second.cancelled()
+        assert (load.now, load.waiting, load.shed) == (1, 2, 0 if is_first else 1)
+        for each in (first, other):
+            load.leave()
+            assert await each is True
+        load.leave()
+        assert (load.now, load.waiting) == (0, 0)
+
+    for is_first in (True, False):
+        asyncio.run(play(is_first))
 
 
 def test_nobody_waits_for_a_place_that_does_not_come() -> None:
@@ -202,7 +276,7 @@ def test_whatever_happens_places_are_neither_lost_nor_doubled(
         load, inside, asked = Load(most, most_waiting, patience), list[int](), list[asyncio.Task[None]]()
 
         async def ask(number: int) -> None:
-            if load.enter() or await load.wait():
+            if load.enter() or await load.wait("aaab"[number % 4]):
                 inside.append(number)
 
         for step in steps:
@@ -261,11 +335,14 @@ class Withdrawable(Slow):
 Ask = Callable[[], Awaitable[Any]]
 
 
-def callers(point: Withdrawable, load: Load, table: RouteTable) -> tuple[ForwardAuth, dict[str, Ask]]:
-    """Return what asks each way of each listener."""
+def callers(
+    point: Withdrawable, load: Load, table: RouteTable, name: str = ""
+) -> tuple[ForwardAuth, dict[str, Ask]]:  # fmt: skip
+    """Return what asks each way of each listener, as the enforcement point of that name."""
     some: Any = point
-    auth = ForwardAuth(some, VERIFIER, table, some.policy_set, load=load)
-    authzen = AuthZen(some, Door.opened(search=True), load=load, search=some, follow_ups=some)
+    door = Door((), EnforcementPoint((), search=True, name=name))
+    auth = ForwardAuth(some, VERIFIER, table, some.policy_set, load=load, door=door)
+    authzen = AuthZen(some, door, load=load, search=some, follow_ups=some)
     batch = {"evaluations": [question(), question()]}
     return auth, {
         "auth": lambda: proxied(auth),
@@ -305,6 +382,81 @@ def test_nothing_is_decided_before_its_turn(routes: RouteTable) -> None:
     assert (auth[0], auth[1][b"x-ruqsat-subject"]) == (403, b"")
     assert [each[2].count(b"true") for each in (one, many)] == [0, 0]
     assert (search[2].count(b"p1"), outcome[0]) == (0, 201)
+
+
+def test_an_enforcement_point_has_its_turn_whatever_another_asks(routes: RouteTable) -> None:
+    """By each way in; and the one that asks so much is told that it is too much, and allowed nothing by that."""
+
+    async def play() -> None:
+        point, load = Withdrawable(), full(1, 2)
+        (_, greedy), (_, modest) = (callers(point, load, routes, name) for name in ("portal", "clinic"))
+        point.go_on.set()
+        for name, ask in modest.items():
+            before = load.shed
+            flood = [asyncio.create_task(cast(Any, more())) for more in list(greedy.values())[:4]]
+            await turn_round()
+            asked = asyncio.create_task(cast(Any, ask()))
+            await turn_round()
+            load.leave()
+            await turn_round()
+            status, *_ = await asked
+            assert (name, status) == (name, 201 if name == "outcome" else 200)
+            codes = [each[0] for each in await asyncio.gather(*flood)]
+            assert (codes.count(200), load.shed - before, load.waiting) == (1, 3, 0)
+            assert load.enter()
+
+    asyncio.run(play())
+
+
+def test_an_enforcement_point_is_one_by_whichever_way_it_asks(routes: RouteTable) -> None:
+    """It puts nobody of its own out of the line, and is turned away before anything is read or decided."""
+
+    async def play(first: str) -> None:
+        point, load = Withdrawable(), full(1, 2)
+        auth, ways = callers(point, load, routes, "portal")
+        auth._read = None  # type: ignore[method-assign, assignment]
+        waiting = [asyncio.create_task(cast(Any, ways[first]())) for _ in range(2 if first != "auth" else 0)]
+        waiting += [asyncio.create_task(cast(Any, load.wait("portal"))) for _ in range(2 - len(waiting))]
+        await turn_round()
+        for name, ask in ways.items():
+            assert (await ask())[0] == (403 if name == "auth" else 503)
+        assert (load.waiting, load.shed, any(each.done() for each in waiting)) == (2, len(ways), False)
+        point.go_on.set()
+        for _ in range(3):
+            load.leave()
+            await turn_round()
+        await asyncio.gather(*waiting)
+
+    for first in ("auth", "one", "many", "search", "outcome"):
+        asyncio.run(play(first))
+
+
+@pytest.mark.parametrize("way", ["auth", "one"])
+def test_of_what_is_answered_at_once_the_same_holds(way: str, routes: RouteTable) -> None:
+    """Who asks too much is told so at the least cost; another's question goes on to wait for its place."""
+
+    async def play() -> None:
+        load = full(1, 2)
+        line = [asyncio.create_task(load.wait("portal")) for _ in range(2)]
+        await turn_round()
+        for name, is_turned_away in (("portal", True), ("clinic", False)):
+            point: Any = Withdrawable()
+            door = Door((), EnforcementPoint((), name=name))
+            app: ForwardAuth | AuthZen = AuthZen(point, door, load=load)
+            if way == "auth":
+                app = ForwardAuth(point, VERIFIER, routes, point.policy_set, load=load, door=door)
+            told = list[Told]()
+            exchange: Any = SimpleNamespace(answer=told.append)
+            headers = [(b"content-type", b"application/json"), (b"authorization", TOKEN), *truth("nginx")]
+            scope = {"type": "http", "headers": headers, TARGET: b"/authz/nginx"}
+            assert app.answer_at_once(scope, json.dumps(question()).encode(), exchange) is is_turned_away
+            assert [each.head[9:12] for each in told] == ([b"403" if way == "auth" else b"503"] if told else [])
+            assert bool(told) is is_turned_away
+        assert (load.waiting, load.shed) == (2, 1)
+        for each in line:
+            each.cancel()
+
+    asyncio.run(play())
 
 
 def test_what_is_read_by_routes_is_read_when_its_turn_comes(routes: RouteTable) -> None:

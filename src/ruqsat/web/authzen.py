@@ -142,7 +142,7 @@ class AuthZen:
     async def _evaluation(self, scope: Scope, receive: Receive, send: Send, origin: Origin, extra: Headers) -> None:
         body = await read_on(await receive(), receive)
         # Only what has arrived whole is under way: whoever sends slowly takes nobody's place.
-        if not (self._load.enter() or await self._load.wait()):
+        if not (self._load.enter() or await self._load.wait(origin.point)):
             await say(send, 503, _OVERLOADED, [*extra, _RETRY])
             return
         try:
@@ -166,7 +166,7 @@ class AuthZen:
             if point is None or request_id is not None or content_type != JSON:
                 return False
             if self._load.is_full:
-                return self._turned_away(exchange)
+                return self._turned_away(point, exchange)
             origin = self._plain[point.name] if traceparent is None else _origin(point, traceparent)
             policy_set = self._decision_point.policy_set
             question = decode_evaluation(body, policy_set.request_type)
@@ -178,16 +178,16 @@ class AuthZen:
             return True
         return self._at_once.decide(Asked(question, origin, policy_set, _EXPLAINED[origin.explain]), exchange)
 
-    def _turned_away(self, exchange: Exchange) -> bool:
+    def _turned_away(self, point: EnforcementPoint, exchange: Exchange) -> bool:
         """Say that too much is under way, at the least cost; False lets the question wait for a place."""
-        if not self._load.turns_away():
+        if not self._load.turns_away(point.name):
             return False
         exchange.answer(_TURNED_AWAY)
         return True
 
     async def _evaluations(self, receive: Receive, send: Send, origin: Origin, extra: Headers) -> None:
         body = await read_on(await receive(), receive, MAX_BATCH_BYTES)
-        if not (self._load.enter() or await self._load.wait()):
+        if not (self._load.enter() or await self._load.wait(origin.point)):
             await say(send, 503, _OVERLOADED, [*extra, _RETRY])
             return
         try:
@@ -208,7 +208,7 @@ class AuthZen:
         body = await read_on(await receive(), receive)
         if self._search is None or not point.search:
             raise SearchRefusedError("this enforcement point may not search")
-        if not (self._load.enter() or await self._load.wait()):
+        if not (self._load.enter() or await self._load.wait(origin.point)):
             await say(send, 503, _OVERLOADED, [*extra, _RETRY])
             return
         try:
@@ -236,7 +236,7 @@ class AuthZen:
         else:
             await say(send, 404, _NO_SUCH, extra)
             return
-        if not (self._load.enter() or await self._load.wait()):
+        if not (self._load.enter() or await self._load.wait(point.name)):
             await say(send, 503, _OVERLOADED, [*extra, _RETRY])
             return
         try:

@@ -173,9 +173,12 @@ class ForwardAuth:
     def answer_at_once(self, scope: Scope, body: bytes, exchange: Exchange) -> bool:
         """Answer for a request without a body that means one action, if its facts are in memory."""
         try:
+            point = self._door.enter(scope)
+            if point is None:
+                return False
             if self._load.is_full:
-                return self._turned_away(exchange)
-            asked = self._read_plain(scope)
+                return self._turned_away(point, exchange)
+            asked = self._read_plain(scope, point)
         except (Refused, BadPepRequest, Unauthenticated, RequestError):
             return False
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the edge of the hot path: no permit, no detail
@@ -184,18 +187,18 @@ class ForwardAuth:
             return True
         return asked is not None and self._at_once.decide(asked, exchange)
 
-    def _turned_away(self, exchange: Exchange) -> bool:
+    def _turned_away(self, point: EnforcementPoint, exchange: Exchange) -> bool:
         """Say that too much is under way, at the least cost; False lets the question wait for a place."""
-        if not self._load.turns_away():
+        if not self._load.turns_away(point.name):
             return False
         exchange.answer(_OVERLOADED)
         return True
 
-    def _read_plain(self, scope: Scope) -> Asked | None:
+    def _read_plain(self, scope: Scope, point: EnforcementPoint) -> Asked | None:
         """Return what a plain request asks; None, or what is raised, leaves it to ``judge``, which can refuse."""
         dialect, read_original = _dialect_of(scope[TARGET])
-        point, headers = self._door.enter(scope), scope["headers"]
-        if read_original is None or point is None:
+        headers = scope["headers"]
+        if read_original is None:
             return None
         asked = read_original(scope)
         if asked.method in METHODS:
@@ -228,10 +231,11 @@ class ForwardAuth:
         """
         origin, who = Origin(dialect), None
         try:
-            if self._load.turns_away():
-                return Verdict(reason="overloaded")
             point = enter()
-            origin = Origin(dialect, traceparent=_traceparent(headers), point="" if point is None else point.name)
+            name = "" if point is None else point.name
+            if self._load.turns_away(name):
+                return Verdict(reason="overloaded")
+            origin = Origin(dialect, traceparent=_traceparent(headers), point=name)
             if point is None:
                 raise Refused("bad_pep_request")
             asked, who = await self._read(read_original, headers)
@@ -257,7 +261,7 @@ class ForwardAuth:
         body: bytes | None,
     ) -> Verdict:  # fmt: skip
         # Under way from here on: whoever waits for a key of the issuer's takes nobody's place.
-        if not (self._load.enter() or await self._load.wait()):
+        if not (self._load.enter() or await self._load.wait(origin.point)):
             return Verdict(reason="overloaded")
         try:
             # Read now and not on arrival: whoever has waited for a place is answered as if it came when it got one.
