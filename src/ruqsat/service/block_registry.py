@@ -52,12 +52,15 @@ class BlockRegistry:
         Let ``block``, ``lift`` or ``destroy`` happen to a record; a repeat leaves things as they are.
 
         Raises:
-            RegistryError: it cannot happen to this record, or nobody is on record by that patient id.
+            RegistryError: it cannot happen to this record, whoever would destroy it has blocked it, or nobody is on
+                record by that patient id.
         """
         id_, now = block_id(patient, record), self.care.now()
 
         def change(facts: PatientFacts, rows: dict[str, Any], _: Receipt | None) -> Change:
             before: RecordRow | None = rows.get(id_)
+            if event == "destroy" and before is not None and before.status != "destroyed" and _blocked_by(before) == by:
+                raise RegistryError("second-person-needed", "what cannot be undone is done by another than blocked it")
             try:
                 row = moved(before, facts, record, event, said, by, now)
                 after = seen(facts, record, data_class, row.status)
@@ -75,6 +78,11 @@ class BlockRegistry:
 def describe(row: RecordRow) -> dict[str, Any]:
     """Return a row as it is told."""
     return {"id": row.id, "patient": row.patient, "version": row.version, "status": row.status} | row.body.said
+
+
+def _blocked_by(row: RecordRow) -> str | None:
+    """Return who blocked a record the last time."""
+    return next((step.by for step in reversed(row.body.steps) if step.event == "block"), None)
 
 
 def _answer(row: RecordRow) -> bytes:

@@ -30,6 +30,9 @@ DIRECTORY = "directory"
 AUDIT = "audit"
 """The class of an organisation's whole journal, which is no single patient's."""
 
+QUEUE = "queue"
+"""The class of what waits for an office, which is no single patient's."""
+
 ADMISSIONS = "ruqsat.admissions"
 """Key of the scope that holds what was let in, as far as somebody asks: a change is journaled by it."""
 
