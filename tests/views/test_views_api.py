@@ -16,6 +16,7 @@ import pytest
 from ruqsat.core.facts import PatientFacts, RecordStatus, Representation, SubjectFacts
 from ruqsat.stores.sql import SqlStore
 from tests.process.checker import entries_in
+from tests.registry.documents import consent
 from tests.sidecar import running_sidecar
 from tests.views.ground import ago, ship_to, written
 from tests.web.facts_api import FIRST, H1, OTHERS, Api
@@ -27,6 +28,7 @@ PEOPLE: dict[str, dict[str, Any]] = USUAL | {
     "dpo2": {"roles": ["privacy_officer"], "org": "h2", "purpose_of_use": "HCOMPL"},
     "parent": {"roles": ["legal_representative"], "purpose_of_use": "PWATRNY"},
     "teen": {"roles": ["patient"], "purpose_of_use": "PATRQT", "subject_type": "patient"},
+    "child": {"roles": ["patient"], "purpose_of_use": "PATRQT", "subject_type": "patient"},
     "dr1": {"roles": ["physician"], "org": "h1", "purpose_of_use": "TREAT"},
 }
 KNOWN = (
@@ -34,6 +36,7 @@ KNOWN = (
     SubjectFacts("dpo2", roles=("privacy_officer",), org="h2", organisation=H1.organisation),
     SubjectFacts("parent", roles=("legal_representative",)),
     SubjectFacts("teen", roles=("patient",), patient_id="p-teen"),
+    SubjectFacts("child", roles=("patient",), patient_id="p-child"),
     SubjectFacts("dr1", roles=("physician",), org="h1", organisation=H1.organisation),
 )  # fmt: skip
 PATIENTS = (
@@ -207,6 +210,33 @@ def test_a_parent_has_no_part_in_what_an_adolescent_hands_in(views: Views) -> No
         made = views.post("dpo1", "proceedings", said | kind | paper).json()["id"]
         assert views.get("parent", f"proceedings/{made}").status_code == 200
     assert views.get("parent", "proceedings?patient=p-child").status_code == 200
+
+
+def test_no_parent_lifts_what_an_adolescent_refused(views: Views) -> None:
+    """Code 78(2), reading A-2: not withdrawn, not replaced, not outdone in its thread, at a desk either; the giver may."""
+    refusal = {"patient": "p-teen", "effect": "deny", "operator": {"org": "h1"}}
+    stands = views.post("teen", "consents", refusal).json()["consent"]
+    alone = views.post("teen", "consents", {"patient": "p-teen", "effect": "deny", "kind": "dissent"}).json()["consent"]
+    by_parent = {"given_by": {"type": "legal_rep", "id": "parent", "kind": "parent"}}
+    permit = consent(patient="p-teen", **by_parent)
+    first = {"if-match": '"1"'}
+
+    for who, path, body, headers in (
+        ("parent", f"consents/{stands}/withdraw", None, {}), ("parent", f"consents/{alone}/withdraw", None, {}),
+        ("parent", "consents", permit, {}), ("parent", "consents", refusal | by_parent | {"categories": ["labs"]}, {}),
+        ("parent", f"consents/{stands}/supersede", permit, first),
+        ("parent", f"consents/{alone}/supersede", refusal | by_parent | {"kind": "dissent"}, first),
+        ("reg1", "consents", permit, {}), ("reg1", f"consents/{stands}/supersede", permit, first),
+    ):  # fmt: skip
+        answer = views.post(who, path, body, **headers)
+        assert (answer.status_code, answer.json()["title"]) == (409, "refusal-stands"), (who, path, answer.text)
+    assert all(views.get("teen", f"consents/{each}").json()["status"] == "active" for each in (stands, alone))
+    for each in (stands, alone):
+        assert views.post("teen", f"consents/{each}/withdraw", None).json()["status"] == "revoked"
+    assert views.post("parent", "consents", permit).status_code == 201
+    # What a child is on record with, a parent lifts.
+    young = views.post("child", "consents", refusal | {"patient": "p-child"}).json()["consent"]
+    assert views.post("parent", f"consents/{young}/withdraw", None).json()["status"] == "revoked"
 
 
 def test_an_empty_queue_of_reviews_is_told_to_the_office_alone_and_the_look_stands_in_the_journal(views: Views) -> None:
