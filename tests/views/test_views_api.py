@@ -239,6 +239,31 @@ def test_no_parent_lifts_what_an_adolescent_refused(views: Views) -> None:
     assert views.post("parent", f"consents/{young}/withdraw", None).json()["status"] == "revoked"
 
 
+def test_what_was_let_happen_and_refused_is_taken_back(views: Views) -> None:
+    """Nobody is told of a change that there was not; what was made, and what the policy denied, is not taken back."""
+    made = views.post("berik", "consents", {"patient": "p-berik", "effect": "deny", "kind": "dissent"})
+    path = f"consents/{made.json()['consent']}/withdraw"
+    for who, path_, code in (("berik", path, 412), ("anna", path, 403)):
+        before = len(entries_in(views.journal))
+        assert views.post(who, path_, None, **{"if-match": '"9"'}).status_code == code
+        told = [
+            (each["kind"], each.get("allowed"), each.get("reason"), each.get("subject"))
+            for each in entries_in(views.journal)[before:]
+            if each["kind"] != "facts"
+        ]
+        refused = [("not_sent", True, "allow.self", "berik"), ("decision", False, "deny.refused", "berik")]
+        if who == "berik":
+            assert [("decision", True, "allow.self", "berik"), *refused] == told
+        else:
+            assert [each[:2] for each in told] == [("decision", False)]
+    before = len(entries_in(views.journal))
+    assert views.post("berik", path, None).status_code == 200
+    assert [each["kind"] for each in entries_in(views.journal)[before:] if each["kind"] != "facts"] == [
+        "decision",
+        "change",
+    ]
+
+
 def test_an_empty_queue_of_reviews_is_told_to_the_office_alone_and_the_look_stands_in_the_journal(views: Views) -> None:
     """Whoever merely states the office's purpose is refused, with sessions to review or without."""
     for who in ("dr1", "reg1", "anna", "root", "mis1"):

@@ -76,9 +76,7 @@ def export(
     signed = "signed" if key is not None else "not signed: digests alone show an alteration only beside another copy"
     console().print(f"{plural(len(files), 'file')} in `{output}`, {signed}")
     if tells_nothing(files):
-        console().print(
-            "nothing about this patient is in it: see that id, days and journals are the right ones"
-        )
+        console().print("nothing about this patient is in it: see that id, days and journals are the right ones")
 
 
 @app.command()

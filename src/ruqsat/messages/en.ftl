@@ -120,6 +120,7 @@ deny-self-subject_deceased = the patient has died; the account is nobody's
 deny-self-therapeutic_hold = a clinician withholds this for a time
 deny-sensitivity-not_covered = the consent does not name these sensitive data
 deny-sensitivity-very_restricted = the role is not cleared for very restricted data
+deny-refused = the change was refused, and nothing was changed
 deny-stale = something changed while it was decided
 deny-statutory-no_request = there is no verified request of an authority
 deny-statutory-scope = the lawful ground does not reach so far

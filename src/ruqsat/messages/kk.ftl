@@ -120,6 +120,7 @@ deny-self-subject_deceased = пациент қайтыс болған; оның 
 deny-self-therapeutic_hold = дәрігер бұл ақпаратты уақытша айтпауды шешкен
 deny-sensitivity-not_covered = келісімде бұл сезімтал деректер аталмаған
 deny-sensitivity-very_restricted = рөлге аса құпия деректерге рұқсат жоқ
+deny-refused = өзгеріс қабылданбады, ештеңе өзгерген жоқ
 deny-stale = шешім қабылданғанша деректер өзгерді
 deny-statutory-no_request = органның тексерілген сұрауы жоқ
 deny-statutory-scope = заңды негіз бұған жетпейді

@@ -120,6 +120,7 @@ deny-self-subject_deceased = пациент умер; его учётная за
 deny-self-therapeutic_hold = врач решил пока не сообщать эти сведения
 deny-sensitivity-not_covered = согласие не называет эти чувствительные данные
 deny-sensitivity-very_restricted = роль не допущена к особо закрытым данным
+deny-refused = изменение не принято, ничего не изменилось
 deny-stale = за время решения данные изменились
 deny-statutory-no_request = нет проверенного запроса органа
 deny-statutory-scope = законное основание так далеко не идёт
