@@ -150,3 +150,19 @@ def test_a_power_that_nobody_verified_lets_nobody_in_and_nobodys_number_is_told(
         representations=(replace(power, subject=number, verified=True),),
     )  # fmt: skip
     assert number not in repr(answer(named)) and len(answer(named)["recipients"]) == 5
+
+
+def test_the_page_says_of_what_is_not_in_force_that_it_is_not() -> None:
+    """A draft, a permit with a defect, one before or after its term, a refusal that was lifted: none is told as in force."""
+    word, over = "permitted, not in force", "refused, not in force"
+    assert word not in write_page(answer(), "en", 5) and over not in write_page(answer(), "en", 5)
+    root = CONSENT.root
+    for change in (
+        {"status": "draft"}, {"status": "superseded"}, {"defect": "incomplete"}, {"root": replace(root, end=NOW)},
+        {"root": replace(root, start=LATER)},
+    ):  # fmt: skip
+        assert word in write_page(answer(replace(FACTS, consents=(replace(CONSENT, **change),))), "en", 5), change
+    lifted = answer(replace(FACTS, consents=(replace(REFUSAL, status="revoked", revoked_at=NOW - 1),)))
+    assert over in write_page(lifted, "en", 5)
+    old = [{name: said for name, said in each.items() if name != "in_force"} for each in lifted["consents"]]
+    assert over not in write_page(lifted | {"consents": old}, "en", 5)

@@ -32,7 +32,7 @@ def information_answer(
         said: What the office says that no store knows: ``sources``, ``methods``, ``storage_terms``.
     """
     facts = facts or PatientFacts(patient)
-    consents = [_consent(each, documents.get(each.id)) for each in facts.consents]
+    consents = [_consent(each, documents.get(each.id), now) for each in facts.consents]
     classes = _classes(facts)
     return {
         "patient": patient,
@@ -58,12 +58,14 @@ def _classes(facts: PatientFacts) -> list[dict[str, Any]]:
     return [{"class": name, "records": counted[name], "blocked": blocked[name]} for name in sorted(counted)]
 
 
-def _consent(consent: Consent, document: Mapping[str, Any] | None) -> dict[str, Any]:
+def _consent(consent: Consent, document: Mapping[str, Any] | None, now: Instant) -> dict[str, Any]:
     root = consent.root
+    in_term = (root.start is None or root.start <= now) and (root.end is None or now < root.end)
     return {
         "id": consent.id,
         "effect": root.effect,
         "status": consent.status,
+        "in_force": consent.status == "active" and in_term and (consent.defect is None or root.effect == "deny"),
         "granted_at": render_instant(consent.granted_at),
         "withdrawn_at": _moment(consent.revoked_at),
         "start": _moment(root.start),

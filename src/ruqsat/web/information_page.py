@@ -49,7 +49,10 @@ def write_page(answer: dict[str, Any], language: Language, offset_hours: int) ->
         return escape(text_of(f"{group}.{code}", language) or code)
 
     def effect(consent: dict[str, Any]) -> str:
-        return "withdrawn" if consent["effect"] == "permit" and consent["withdrawn_at"] else str(consent["effect"])
+        if consent["effect"] == "permit" and consent["withdrawn_at"]:
+            return "withdrawn"
+        # An answer of an older version does not say it.
+        return str(consent["effect"]) if consent.get("in_force", True) else f"{consent['effect']}_not_in_force"
 
     def words(group: str, codes: Iterable[str]) -> str:
         return ", ".join(word(group, code) for code in codes) or "—"
