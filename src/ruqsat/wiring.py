@@ -320,7 +320,7 @@ def _registries(
         ConsentRegistry(store, information, seal, **about, signatures=signatures),
         tuple(RecordRegistry(kind, store, information, seal, **about) for kind in KINDS.values()),
         sessions,
-        BlockRegistry(store, information, CareRegistry(information, **about)),
+        BlockRegistry(store, information, CareRegistry(information, **about), proceedings),
         proceedings,
         barrier,
         views,

@@ -115,6 +115,19 @@ def test_a_package_holds_what_was_done_with_one_persons_data(made: Made) -> None
     assert (again.returncode, "cannot be written" in again.stderr) == (2, True)
 
 
+def test_a_package_about_nobody_says_so_and_days_the_wrong_way_round_make_none(made: Made) -> None:
+    """An id or days that were mistyped are no proof that nothing was done."""
+    word = "nothing about this patient"
+    assert word in made.export("nobody.zip", patient="p-dania").stdout and word not in made.export("some.zip").stdout
+    for since, until in (("2026-12-01", "2026-11-01"), ("2026-12-01", "2026-12-01")):
+        done = run_cli(
+            made.folder, "evidence", "export", "--patient", "p-dana", "--from", since, "--to", until, "-o",
+            str(made.folder / "reversed.zip"), database_url=f"sqlite:///{made.folder / 'ruqsat.db'}",
+            journal_dir=str(made.folder / "journal"),
+        )  # fmt: skip
+        assert (done.returncode, (made.folder / "reversed.zip").exists()) == (2, False)
+
+
 def test_the_lines_of_the_journal_are_proved_to_be_those_that_were_signed(made: Made) -> None:
     """By the journal's key all of them; by another none; a line written anew, or a proof of another line, is a fault."""
     made.export("proved.zip")

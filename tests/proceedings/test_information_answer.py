@@ -1,5 +1,6 @@
 """What the answer on what is on record tells, and what it must not tell."""
 
+import re
 from typing import Any
 
 from msgspec.structs import replace
@@ -7,13 +8,16 @@ from msgspec.structs import replace
 from ruqsat.core.facts import (
     Consent,
     Delegation,
+    EmergencyGrant,
     Grantee,
     PatientFacts,
     Provision,
     RecordStatus,
+    Representation,
     StatutoryRequest,
 )
 from ruqsat.core.information_answer import information_answer
+from ruqsat.core.instant import parse_instant
 from ruqsat.web.information_page import write_page
 
 NOW = 1_800_000_000_000_000
@@ -72,7 +76,7 @@ def test_what_was_withdrawn_let_in_until_then_and_what_was_never_in_force_lets_n
     withdrawn = answer(replace(FACTS, consents=(replace(CONSENT, status="revoked", revoked_at=NOW - 1_000_000),)))
     consent, recipient = withdrawn["consents"][0], withdrawn["recipients"][0]
     assert (recipient["ground"], recipient["until"]) == ("consent", consent["withdrawn_at"]) != (None, consent["end"])
-    assert "permitted, withdrawn" in write_page(withdrawn, "en") and "withdrawn" not in write_page(answer(), "en")
+    assert "permitted, withdrawn" in write_page(withdrawn, "en", 5) and "withdrawn" not in write_page(answer(), "en", 5)
     for change in ({"status": "draft"}, {"status": "rejected"}, {"defect": "incomplete"}):
         told = answer(replace(FACTS, consents=(replace(CONSENT, **change),)))
         assert "consent" not in {each["ground"] for each in told["recipients"]}
@@ -108,7 +112,57 @@ def test_the_page_escapes_what_people_wrote_and_knows_every_word() -> None:
     told["recipients"][0]["who"] = nasty
     told["classes"].append({"class": nasty, "records": 1, "blocked": 0})
     for language in ("kk", "ru", "en"):
-        page = write_page(told, language)  # type: ignore[arg-type]
+        page = write_page(told, language, 5)  # type: ignore[arg-type]
         assert "<script" not in page and page.count("&lt;script&gt;") == 4
         assert "page." not in page and "class." not in page and "purpose." not in page
-    assert "Hospital &lt;One&gt;" in write_page(answer(), "kk")
+    assert "Hospital &lt;One&gt;" in write_page(answer(), "kk", 5)
+
+
+def test_the_page_tells_days_at_home_and_an_end_by_its_last_day() -> None:
+    """Five hours ahead of UTC: a term of whole days is told by these days; of another clock by that clock's."""
+    start, end = parse_instant("2026-11-20T00:00:00+05:00"), parse_instant("2027-03-01T00:00:00+05:00")
+    root = replace(CONSENT.root, start=start, end=end)
+    told = information_answer(
+        "p1", replace(FACTS, consents=(replace(CONSENT, root=root),)), {}, SAID, parse_instant("2026-11-26T19:30:00Z")
+    )
+    days = re.findall(r"<time>(.*?)</time>", write_page(told, "en", 5))
+    assert days[:3] == ["2026-11-27", "2026-11-20", "2027-02-28"] and days.count("2027-02-28") == 2
+    assert re.findall(r"<time>(.*?)</time>", write_page(told, "en", 0))[:3] == [
+        "2026-11-26",
+        "2026-11-19",
+        "2027-02-28",
+    ]
+
+
+def test_a_power_that_nobody_verified_lets_nobody_in_and_nobodys_number_is_told() -> None:
+    """Order §11; an id that holds an identification number is left out, as in the access log (reading A-35)."""
+    power = Representation("q1", "saule", "parent", verified=False)
+    told = answer(replace(FACTS, representations=(power, replace(power, id="q2", subject="timur", verified=True))))
+    assert [each["who"] for each in told["recipients"] if each["ground"] == "representation"] == ["timur"]
+
+    number = "880808100203"
+    grant = EmergencyGrant(
+        "s1", number, start=1, end=2, reason_code="unconscious", reason_length=20, mfa=True, categories=("labs",)
+    )
+    named = replace(
+        FACTS, consents=(replace(CONSENT, root=replace(CONSENT.root, grantees=(Grantee(subject=number),))),), grants=(grant,),
+        delegations=(replace(FACTS.delegations[0], delegate=number),),
+        representations=(replace(power, subject=number, verified=True),),
+    )  # fmt: skip
+    assert number not in repr(answer(named)) and len(answer(named)["recipients"]) == 5
+
+
+def test_the_page_says_of_what_is_not_in_force_that_it_is_not() -> None:
+    """A draft, a permit with a defect, one before or after its term, a refusal that was lifted: none is told as in force."""
+    word, over = "permitted, not in force", "refused, not in force"
+    assert word not in write_page(answer(), "en", 5) and over not in write_page(answer(), "en", 5)
+    root = CONSENT.root
+    for change in (
+        {"status": "draft"}, {"status": "superseded"}, {"defect": "incomplete"}, {"root": replace(root, end=NOW)},
+        {"root": replace(root, start=LATER)},
+    ):  # fmt: skip
+        assert word in write_page(answer(replace(FACTS, consents=(replace(CONSENT, **change),))), "en", 5), change
+    lifted = answer(replace(FACTS, consents=(replace(REFUSAL, status="revoked", revoked_at=NOW - 1),)))
+    assert over in write_page(lifted, "en", 5)
+    old = [{name: said for name, said in each.items() if name != "in_force"} for each in lifted["consents"]]
+    assert over not in write_page(lifted | {"consents": old}, "en", 5)

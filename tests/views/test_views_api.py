@@ -16,6 +16,7 @@ import pytest
 from ruqsat.core.facts import PatientFacts, RecordStatus, Representation, SubjectFacts
 from ruqsat.stores.sql import SqlStore
 from tests.process.checker import entries_in
+from tests.registry.documents import consent
 from tests.sidecar import running_sidecar
 from tests.views.ground import ago, ship_to, written
 from tests.web.facts_api import FIRST, H1, OTHERS, Api
@@ -26,12 +27,16 @@ TODAY = datetime.now(UTC).date()
 PEOPLE: dict[str, dict[str, Any]] = USUAL | {
     "dpo2": {"roles": ["privacy_officer"], "org": "h2", "purpose_of_use": "HCOMPL"},
     "parent": {"roles": ["legal_representative"], "purpose_of_use": "PWATRNY"},
+    "teen": {"roles": ["patient"], "purpose_of_use": "PATRQT", "subject_type": "patient"},
+    "child": {"roles": ["patient"], "purpose_of_use": "PATRQT", "subject_type": "patient"},
     "dr1": {"roles": ["physician"], "org": "h1", "purpose_of_use": "TREAT"},
 }
 KNOWN = (
     *FIRST, *OTHERS,
     SubjectFacts("dpo2", roles=("privacy_officer",), org="h2", organisation=H1.organisation),
     SubjectFacts("parent", roles=("legal_representative",)),
+    SubjectFacts("teen", roles=("patient",), patient_id="p-teen"),
+    SubjectFacts("child", roles=("patient",), patient_id="p-child"),
     SubjectFacts("dr1", roles=("physician",), org="h1", organisation=H1.organisation),
 )  # fmt: skip
 PATIENTS = (
@@ -41,6 +46,10 @@ PATIENTS = (
     PatientFacts(
         "p-teen", birth_date=TODAY - timedelta(days=17 * 365),
         representations=(Representation("q-1", "parent", "parent", verified=True),),
+    ),
+    PatientFacts(
+        "p-child", birth_date=TODAY - timedelta(days=9 * 365),
+        representations=(Representation("q-2", "parent", "parent", verified=True),),
     ),
 )  # fmt: skip
 LINES = [
@@ -68,6 +77,13 @@ class Views(Api):
         """Look."""
         token = self.sidecar.token(who, **(PEOPLE.get(who, {}) | (claims or {})))
         answer = self._control.get("/v1/" + path, headers={"authorization": f"Bearer {token}", **headers})
+        self.answers.append(answer)
+        return answer
+
+    def post(self, who: str, path: str, body: Any, **headers: str) -> httpx.Response:
+        """Change something."""
+        token = self.sidecar.token(who, **PEOPLE.get(who, {}))
+        answer = self._control.post("/v1/" + path, headers={"authorization": f"Bearer {token}", **headers}, json=body)
         self.answers.append(answer)
         return answer
 
@@ -168,6 +184,102 @@ def test_nobody_sees_anybody_elses_log(views: Views) -> None:
     assert views._control.get("/v1/patients/p-anna/access-log").status_code == 401
 
 
+def test_a_parent_has_no_part_in_what_an_adolescent_hands_in(views: Views) -> None:
+    """Code 78(2): not read, listed or ended, nor is everything on record told to a parent; what is the parent's own is."""
+    said = {"patient": "p-teen", "statement": "CANARY-alone"}
+    objected = views.post("teen", "proceedings", said | {"kind": "objection", "decision": "d-1"}).json()["id"]
+    asked = views.post("teen", "proceedings", said | {"kind": "information"}).json()["id"]
+    told = {"identity": {"method": "seen"}, "sources": ["owner_statement"], "methods": ["m"], "storage_terms": "a year"}
+    first = {"if-match": '"1"'}
+    assert views.post("dpo1", f"proceedings/{asked}/answer", told, **first).status_code == 200
+    own = views.post("parent", "proceedings", said | {"kind": "correction", "documents": ["paper-1"]})
+    assert own.status_code == 201, own.text
+
+    for path in (f"proceedings/{objected}", f"proceedings/{asked}", f"proceedings/{asked}/answer"):
+        assert views.get("teen", path).status_code == 200, path
+        assert refusal(views.get("parent", path)) == refusal(views.get("parent", "proceedings/none")), path
+    assert views.get("teen", "proceedings?patient=p-teen").status_code == 200
+    assert views.get("parent", "proceedings?patient=p-teen").status_code == 403
+    assert views.post("parent", f"proceedings/{objected}/abandon", {}, **first).status_code == 403
+    assert views.post("parent", "proceedings", said | {"kind": "information"}).status_code == 403
+    assert views.get("parent", f"proceedings/{own.json()['id']}").status_code == 200
+    assert views.post("parent", f"proceedings/{own.json()['id']}/abandon", {}, **first).status_code == 200
+    # Of a child the parent has all of it.
+    for kind in ({"kind": "information"}, {"kind": "objection", "decision": "d-1"}):
+        paper = {"patient": "p-child", "channel": "office", "form": "paper", "applicant": {"kind": "patient"}}
+        made = views.post("dpo1", "proceedings", said | kind | paper).json()["id"]
+        assert views.get("parent", f"proceedings/{made}").status_code == 200
+    assert views.get("parent", "proceedings?patient=p-child").status_code == 200
+
+
+def test_no_parent_lifts_what_an_adolescent_refused(views: Views) -> None:
+    """Code 78(2), reading A-2: not withdrawn, not replaced, not outdone in its thread, at a desk either; the giver may."""
+    refusal = {"patient": "p-teen", "effect": "deny", "operator": {"org": "h1"}}
+    stands = views.post("teen", "consents", refusal).json()["consent"]
+    alone = views.post("teen", "consents", {"patient": "p-teen", "effect": "deny", "kind": "dissent"}).json()["consent"]
+    by_parent = {"given_by": {"type": "legal_rep", "id": "parent", "kind": "parent"}}
+    permit = consent(patient="p-teen", **by_parent)
+    first = {"if-match": '"1"'}
+
+    for who, path, body, headers in (
+        ("parent", f"consents/{stands}/withdraw", None, {}), ("parent", f"consents/{alone}/withdraw", None, {}),
+        ("parent", "consents", permit, {}), ("parent", "consents", refusal | by_parent | {"categories": ["labs"]}, {}),
+        ("parent", f"consents/{stands}/supersede", permit, first),
+        ("parent", f"consents/{alone}/supersede", refusal | by_parent | {"kind": "dissent"}, first),
+        ("reg1", "consents", permit, {}), ("reg1", f"consents/{stands}/supersede", permit, first),
+    ):  # fmt: skip
+        answer = views.post(who, path, body, **headers)
+        assert (answer.status_code, answer.json()["title"]) == (409, "refusal-stands"), (who, path, answer.text)
+    assert all(views.get("teen", f"consents/{each}").json()["status"] == "active" for each in (stands, alone))
+    for each in (stands, alone):
+        assert views.post("teen", f"consents/{each}/withdraw", None).json()["status"] == "revoked"
+    assert views.post("parent", "consents", permit).status_code == 201
+    # What a child is on record with, a parent lifts.
+    young = views.post("child", "consents", refusal | {"patient": "p-child"}).json()["consent"]
+    assert views.post("parent", f"consents/{young}/withdraw", None).json()["status"] == "revoked"
+
+
+def test_what_was_let_happen_and_refused_is_taken_back(views: Views) -> None:
+    """Nobody is told of a change that there was not; what was made, and what the policy denied, is not taken back."""
+    made = views.post("berik", "consents", {"patient": "p-berik", "effect": "deny", "kind": "dissent"})
+    path = f"consents/{made.json()['consent']}/withdraw"
+    for who, path_, code in (("berik", path, 412), ("anna", path, 403)):
+        before = len(entries_in(views.journal))
+        assert views.post(who, path_, None, **{"if-match": '"9"'}).status_code == code
+        told = [
+            (each["kind"], each.get("allowed"), each.get("reason"), each.get("subject"))
+            for each in entries_in(views.journal)[before:]
+            if each["kind"] != "facts"
+        ]
+        refused = [("not_sent", True, "allow.self", "berik"), ("decision", False, "deny.refused", "berik")]
+        if who == "berik":
+            assert [("decision", True, "allow.self", "berik"), *refused] == told
+        else:
+            assert [each[:2] for each in told] == [("decision", False)]
+    before = len(entries_in(views.journal))
+    assert views.post("berik", path, None).status_code == 200
+    assert [each["kind"] for each in entries_in(views.journal)[before:] if each["kind"] != "facts"] == [
+        "decision",
+        "change",
+    ]
+
+
+def test_an_empty_queue_of_reviews_is_told_to_the_office_alone_and_the_look_stands_in_the_journal(views: Views) -> None:
+    """Whoever merely states the office's purpose is refused, with sessions to review or without."""
+    for who in ("dr1", "reg1", "anna", "root", "mis1"):
+        claims = {"purpose_of_use": "HCOMPL", "org": "h1"}
+        assert views.get(who, "emergency-grants?state=to_review", claims).status_code == 403, who
+    before = len(entries_in(views.journal))
+    answer = views.get("dpo2", "emergency-grants?state=to_review")
+    assert (answer.status_code, answer.json()["records"]) == (200, [])
+    looked = [
+        (each["subject"], each["resource"], each["data_class"], each["allowed"])
+        for each in entries_in(views.journal)[before:]
+        if each["kind"] == "decision"
+    ]
+    assert looked == [("dpo2", "to_review", "queue", True)]
+
+
 def test_an_empty_log_is_an_empty_page(views: Views) -> None:
     """The own one, in a time in which nothing was."""
     answer = views.get("anna", "patients/p-anna/access-log?from=2020-01-01T00:00:00Z&to=2020-02-01T00:00:00Z")
@@ -196,7 +308,7 @@ def test_a_cursor_of_anothers_page_is_refused(views: Views) -> None:
 @pytest.mark.parametrize(
     "query",
     ["from=2020-01-01T00:00:00Z&to=2026-01-01T00:00:00Z", "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z",
-     "from=2026-01-01", "limit=201", "limit=0", "lang=de", "cursor=" + "A" * 600],
+     "from=2026-01-01", "from=20260101", "to=1767225600", "limit=201", "limit=0", "lang=de", "cursor=" + "A" * 600],
 )  # fmt: skip
 def test_a_question_is_bounded(views: Views, query: str) -> None:
     """In time, in length, in language; a moment without an offset is a guess."""

@@ -22,6 +22,7 @@ PEOPLE: dict[str, dict[str, Any]] = {
     "reg1": {"roles": ["registrar"], "org": "h1"} | DESK,
     "reg2": {"roles": ["registrar"], "org": "h2"} | DESK,
     "dpo1": {"roles": ["privacy_officer"], "org": "h1", "purpose_of_use": "HCOMPL"},
+    "dpo1b": {"roles": ["privacy_officer"], "org": "h1", "purpose_of_use": "HCOMPL"},
     "ed1": {"roles": ["emergency_clinician"], "org": "h1", "purpose_of_use": "ETREAT"},
     "ed2": {"roles": ["emergency_clinician"], "org": "h2", "purpose_of_use": "ETREAT"},
     "anna": {"roles": ["patient"], "purpose_of_use": "PATRQT", "subject_type": "patient"},

@@ -87,7 +87,9 @@ def test_sessions_wait_for_the_review_of_their_own_office(api: Api) -> None:
     claims = PEOPLE["dr_aida"] | {"roles": ["privacy_officer"], "purpose_of_use": "HCOMPL"}
     assert problem(api.call("dr_aida", "GET", QUEUE, claims=claims)) == (403, "not_permitted")
     looks = [e for e in entries_in(api.folder / "journal") if e.get("action") == "search" and e["allowed"]]
-    assert {entry["resource"] for entry in looks} == set(ids) and {entry["subject"] for entry in looks} == {"dpo_assel"}
+    assert {entry["resource"] for entry in looks} == {*ids, "to_review"} and {entry["subject"] for entry in looks} == {
+        "dpo_assel"
+    }
 
 
 @pytest.mark.parametrize("query", [

@@ -186,7 +186,7 @@ def test_what_cannot_be_read_is_refused_with_its_place_and_nothing_of_it_is_said
 
 
 def test_a_block_shuts_at_once_and_its_end_opens_at_once(either: Api) -> None:
-    """Blocked: denied, labels changed or not; lifted: allowed; blocked anew and destroyed: denied for good."""
+    """Lifted: allowed; blocked anew and destroyed, by another than blocked it (as proceedings have it): denied for good."""
     api = either
     assert api.may()
     made = api.call("dpo1", "POST", "blocks", BLOCK)
@@ -199,7 +199,11 @@ def test_a_block_shuts_at_once_and_its_end_opens_at_once(either: Api) -> None:
     over = api.call("dpo1", "POST", f"blocks/{id_}/lift", lift)
     assert (over.json()["status"], api.may()) == ("lifted", True)
     assert api.call("dpo1", "POST", "blocks", BLOCK | {"document_ref": "act-19"}).json()["status"] == "blocked"
-    gone = api.call("dpo1", "POST", f"blocks/{id_}/destroy", {"demand_ref": "demand-1", "method": "overwritten"})
+    end = {"demand_ref": "demand-1", "method": "overwritten"}
+    alone = api.call("dpo1", "POST", f"blocks/{id_}/destroy", end)
+    assert problem(alone) == (403, "second-person-needed")
+    assert api.call("dpo1", "GET", f"blocks/{id_}").json()["status"] == "blocked"
+    gone = api.call("dpo1b", "POST", f"blocks/{id_}/destroy", end)
     assert (gone.json()["status"], api.may()) == ("destroyed", False)
     for again in (
         api.call("dpo1", "POST", f"blocks/{id_}/lift", lift), api.call("dpo1", "POST", "blocks", BLOCK),
@@ -209,8 +213,8 @@ def test_a_block_shuts_at_once_and_its_end_opens_at_once(either: Api) -> None:
 
     told = api.call("dpo1", "GET", f"blocks/{id_}").json()
     assert [(each["event"], each["by"]) for each in told["grounds"]] == [
-        (event, "dpo1") for event in ("block", "lift", "block", "destroy")
-    ]
+        ("block", "dpo1"), ("lift", "dpo1"), ("block", "dpo1"), ("destroy", "dpo1b"),
+    ]  # fmt: skip
     assert [each["document_ref"] for each in told["grounds"][:3]] == ["act-17", "act-18", "act-19"]
     assert api.call("dpo1", "GET", "blocks?patient=p-anna").json()["blocks"][0]["id"] == id_
 

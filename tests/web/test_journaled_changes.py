@@ -127,7 +127,7 @@ class Walk:
         self("dpo_assel", "POST /v1/blocks/{id_}/lift", lift, made)
         self("dpo_assel", "POST /v1/blocks", said | {"document_ref": "a-3"})
         gone = {"demand_ref": "demand-1", "method": "overwritten"}
-        self("dpo_assel", "POST /v1/blocks/{id_}/destroy", gone, made)
+        self("dpo_aigerim", "POST /v1/blocks/{id_}/destroy", gone, made)
         demand = {"kind": "destruction", "patient": "p-dana", "org": "h1", "statement": "a violation"}
         begun = self("dana", "POST /v1/proceedings", demand)
         mine = self("dpo_assel", "POST /v1/proceedings/{id_}/assign", {"owner": "dpo_assel"}, begun.json()["id"],

@@ -194,6 +194,22 @@ def test_an_answer_lacks_none_of_its_parts(shared: Api, name: str) -> None:
 # ---- blocking, destroying, and what decisions make of it ----------------------------------------------------------
 
 
+def test_what_a_demand_holds_is_not_freed_beside_it(either: Api) -> None:
+    """Law 94-V art. 25(2)(8): neither lifted nor destroyed at `/v1/blocks` before the demand is decided; after it, as ever."""
+    api = either
+    blocked = step(api, "dpo_assel", begin(api, "dana", DEMANDED | RECORD), "block")
+    (held,) = call(api, "dpo_assel", "GET", "blocks?patient=p-dana").json()["blocks"]
+    lift = {"ground": "not_confirmed", "document_ref": "act-1"}
+    for event, said in (("lift", lift), ("destroy", {"demand_ref": "d-1", "method": "overwritten"})):
+        answer = call(api, "dpo_aigerim", "POST", f"blocks/{held['id']}/{event}", json=said)
+        assert problem(answer) == (409, "held-by-demand")
+    assert not may_see(api)
+    confirmed = step(api, "dpo_assel", blocked, "confirm", ground="term_over", reasons="CANARY")
+    assert step(api, "dpo_assel", confirmed, "restrict", retention="25 years").is_success
+    lifted = call(api, "dpo_aigerim", "POST", f"blocks/{held['id']}/lift", json=lift)
+    assert (lifted.json()["status"], may_see(api)) == ("lifted", True)
+
+
 def test_a_demand_blocks_and_two_people_destroy(either: Api) -> None:
     """Blocked from the answer on; confirmed by one, destroyed by another; the act is kept, what was handed in is not."""
     api = either

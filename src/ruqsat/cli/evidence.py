@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ruqsat.cli.output import console, plural
-from ruqsat.core.evidence import MANIFEST, SIGNATURE, proved_lines, read_manifest
+from ruqsat.core.evidence import MANIFEST, SIGNATURE, proved_lines, read_manifest, tells_nothing
 from ruqsat.core.instant import parse_instant
 from ruqsat.core.pack import VOCABULARY
 from ruqsat.core.proceeding import Hour
@@ -54,6 +54,8 @@ def export(
     database_url: Annotated[str | None, typer.Option("--database-url", help="Default: RUQSAT_DATABASE_URL.")] = None,
 ) -> None:
     """Put together what shows how one person's data were handled: consents, proceedings, policy, journal."""
+    if since >= until:
+        raise SettingsError("--from is the first day and --to the day after the last: put the earlier one first")
     settings = load_settings(auth_listen="off", database_url=database_url)
     seal = record_seal(settings) if personal else None
     if personal and seal is None:
@@ -73,6 +75,8 @@ def export(
     write_archive(output, files)
     signed = "signed" if key is not None else "not signed: digests alone show an alteration only beside another copy"
     console().print(f"{plural(len(files), 'file')} in `{output}`, {signed}")
+    if tells_nothing(files):
+        console().print("nothing about this patient is in it: see that id, days and journals are the right ones")
 
 
 @app.command()

@@ -21,7 +21,9 @@ from ruqsat.core.signed_note import VerifierKey
 FORMAT = 1
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 ENTRIES, INCLUSION = "journal/entries.jsonl", "journal/inclusion.json"
-PROCEEDINGS = "proceedings.jsonl"
+CONSENTS, RECORDS, PROCEEDINGS = "consents.jsonl", "records.jsonl", "proceedings.jsonl"
+OF_THE_PATIENT = (CONSENTS, RECORDS, PROCEEDINGS)
+POLICY_LINE = b'"kind":"policy"'
 UNTOLD_BASIS = "kz273_4_9"
 """What was done for special state bodies is no part of a package (Code 273(4)(9)); how much was left out is told."""
 
@@ -86,6 +88,12 @@ def faults_of(files: Mapping[str, bytes], keys: Sequence[VerifierKey] = ()) -> I
             yield f"`{ENTRIES}`, line {number}: the line and its hash disagree"
     yield from _faults_of_acts(files.get(PROCEEDINGS, b""))
     yield from _faults_of_proofs(files, keys)
+
+
+def tells_nothing(files: Mapping[str, bytes]) -> bool:
+    """Tell whether a package holds nothing of its patient: the steps of the policy are nobody's."""
+    entries = files.get(ENTRIES, b"").splitlines()
+    return not any(files.get(name) for name in OF_THE_PATIENT) and all(POLICY_LINE in line for line in entries)
 
 
 def proved_lines(files: Mapping[str, bytes]) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ruqsat.core.access_log import shown_id
 from ruqsat.core.care import shown_to_patient
 from ruqsat.core.consent_items import at
 from ruqsat.core.facts import NEVER_IN_FORCE, Consent, PatientFacts, StatutoryRequest
@@ -31,7 +32,7 @@ def information_answer(
         said: What the office says that no store knows: ``sources``, ``methods``, ``storage_terms``.
     """
     facts = facts or PatientFacts(patient)
-    consents = [_consent(each, documents.get(each.id)) for each in facts.consents]
+    consents = [_consent(each, documents.get(each.id), now) for each in facts.consents]
     classes = _classes(facts)
     return {
         "patient": patient,
@@ -57,12 +58,14 @@ def _classes(facts: PatientFacts) -> list[dict[str, Any]]:
     return [{"class": name, "records": counted[name], "blocked": blocked[name]} for name in sorted(counted)]
 
 
-def _consent(consent: Consent, document: Mapping[str, Any] | None) -> dict[str, Any]:
+def _consent(consent: Consent, document: Mapping[str, Any] | None, now: Instant) -> dict[str, Any]:
     root = consent.root
+    in_term = (root.start is None or root.start <= now) and (root.end is None or now < root.end)
     return {
         "id": consent.id,
         "effect": root.effect,
         "status": consent.status,
+        "in_force": consent.status == "active" and in_term and (consent.defect is None or root.effect == "deny"),
         "granted_at": render_instant(consent.granted_at),
         "withdrawn_at": _moment(consent.revoked_at),
         "start": _moment(root.start),
@@ -83,24 +86,25 @@ def _recipients(
             continue  # it lets nobody in
         name = at(documents.get(consent.id, {}), "operator.name")
         for grantee in consent.root.grantees if consent.root.effect == "permit" else ():
-            who = grantee.org or grantee.subject or grantee.role or grantee.group
+            who = grantee.org or shown_id(grantee.subject) or grantee.role or grantee.group
             told = name if grantee.org is not None and name is not None else who
             until = consent.revoked_at or consent.root.end
             yield _recipient("consent", told, consent.root.categories, consent.root.start, until)
     for delegation in facts.delegations:
         yield _recipient(
-            "delegation", delegation.delegate, delegation.categories, delegation.start,
+            "delegation", shown_id(delegation.delegate), delegation.categories, delegation.start,
             delegation.revoked_at or delegation.end,
         )  # fmt: skip
     for power in facts.representations:
-        yield _recipient("representation", power.subject, (), power.start, power.revoked_at or power.end)
+        if power.verified:  # else it lets nobody in (order §11)
+            yield _recipient("representation", shown_id(power.subject), (), power.start, power.revoked_at or power.end)
     for request in facts.requests:
         if may_be_told(request, now):
             yield _recipient(
                 "request", request.authority, request.categories, request.start, request.revoked_at or request.end
             )
     for grant in facts.grants:
-        yield _recipient("grant", grant.subject, grant.categories, grant.start, grant.revoked_at or grant.end)
+        yield _recipient("grant", shown_id(grant.subject), grant.categories, grant.start, grant.revoked_at or grant.end)
 
 
 def may_be_told(request: StatutoryRequest, now: Instant) -> bool:

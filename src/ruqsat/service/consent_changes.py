@@ -36,6 +36,7 @@ from ruqsat.core.consent_signature import (
 )
 from ruqsat.core.facts import Consent, PatientFacts
 from ruqsat.core.instant import Instant, parse_instant, render_instant
+from ruqsat.core.representation import is_adolescent
 from ruqsat.core.vocabulary import Switches
 from ruqsat.core.world import formal_defect
 from ruqsat.errors import RequestError
@@ -161,6 +162,24 @@ def refuse_own_giver(caller: Caller, data: Mapping[str, Any]) -> None:
     """
     if at(data, "given_by.type") == "legal_rep" and at(data, "given_by.id") == caller.subject:
         raise RegistryError("not-yours-to-verify", "what you give as a representative is verified by somebody else")
+
+
+def refuse_parent(by: str | None, stands: str, facts: PatientFacts, now: Instant, switches: Switches) -> None:
+    """
+    Let no parent lift what an adolescent refused: where the two disagree the refusal wins (Code 78(2), reading A-2).
+
+    Args:
+        by: On which ground somebody acts, or who gives the newer document.
+        stands: Id or thread of what would be lifted.
+
+    Raises:
+        RegistryError: this is it.
+    """
+    if by != "legal_rep" or not is_adolescent(facts.birth_date, now, switches):
+        return
+    touched = (each for each in facts.consents if stands in (each.id, each.thread) and each.status == "active")
+    if any(each.root.effect == "deny" and each.given_by == "patient" for each in touched):
+        raise RegistryError("refusal-stands", "what an adolescent refused is lifted by the adolescent alone")
 
 
 def repeated(receipt: Receipt, fingerprint: bytes) -> Change:

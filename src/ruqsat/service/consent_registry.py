@@ -34,6 +34,7 @@ from ruqsat.service.consent_changes import (
     owner_tags,
     refuse_other_giver,
     refuse_own_giver,
+    refuse_parent,
     repeated,
     unsealed,
     verified,
@@ -147,6 +148,8 @@ class ConsentRegistry:
             if receipt is not None:
                 return repeated(receipt, fingerprint)
             row = new_row(id_, data, call.strict, about)
+            for lifted in (row.thread, *(() if old is None else (old.id,))):
+                refuse_parent(row.body.record.given_by.type, lifted, facts, about.now, about.switches)
             changed: tuple[ConsentRow, ...] = (row,)
             if old is not None:
                 changed = in_place_of(current_row(rows, old.id, version, "supersede", allowed_events), row, about)
@@ -187,7 +190,8 @@ class ConsentRegistry:
         """
         Withdraw a document, full record or not; one that is withdrawn keeps its instant.
 
-        The desk withdraws permits; a refusal is lifted by the patient or the representative alone.
+        The desk withdraws permits; a refusal is lifted by the patient or the representative alone, and that of an
+        adolescent by no parent.
 
         Raises:
             RegistryError: another version than *version*, or there is nothing to withdraw any more.
@@ -210,6 +214,7 @@ class ConsentRegistry:
             current = current_row(rows, id_, version, event, allowed_events)
             if current.effect == "deny" and (caller.desk or event == "enter-in-error"):
                 raise RegistryError("refusal-stands", "a refusal is lifted by the patient or the representative alone")
+            refuse_parent(caller.basis, id_, facts, now, switches)
             if current.status == "revoked":
                 return Change(answer_of(current))
             changed = moved(current, event, caller, now)
@@ -218,7 +223,12 @@ class ConsentRegistry:
         if await self.store.find_record(id_) is not None:
             return self._told(await self.changes.change_records(patient, (id_,), None, change))
         # On record only as decisions see it: from before there were full records, or imported.
-        await self.changes.change_patient(patient, lambda facts: withdrawn(facts, id_, now))
+
+        def ended(facts: PatientFacts) -> PatientFacts:
+            refuse_parent(caller.basis, id_, facts, now, switches)
+            return withdrawn(facts, id_, now)
+
+        await self.changes.change_patient(patient, ended)
         return {"consent": id_, "token": self.token()}
 
     async def page(self, patient: str, org: str | None, after: str, limit: int) -> list[dict[str, Any]]:

@@ -21,10 +21,12 @@ from msgspec import Struct
 
 from ruqsat.core.consent_record import ConsentRow
 from ruqsat.core.evidence import (
+    CONSENTS,
     ENTRIES,
     INCLUSION,
     MANIFEST,
     PROCEEDINGS,
+    RECORDS,
     SIGNATURE,
     UNTOLD_BASIS,
     faults_of,
@@ -90,8 +92,8 @@ def build_package(
     told = [row for row in found.records if not _is_secret(row)]
     lines, secret = _entries(journal, extent, frozenset(row.id for row in found.records if _is_secret(row)))
     files = {
-        "consents.jsonl": _lines(_consent(row, seal) for row in found.consents if row.created_at < extent.until),
-        "records.jsonl": _lines(_record(row, seal) for row in told if row.created_at < extent.until),
+        CONSENTS: _lines(_consent(row, seal) for row in found.consents if row.created_at < extent.until),
+        RECORDS: _lines(_record(row, seal) for row in told if row.created_at < extent.until),
         PROCEEDINGS: _lines(
             _proceeding(row, found.clock.get(row.id, []), hour, seal)
             for row in found.proceedings

@@ -45,7 +45,7 @@ MEANINGS = {
 }
 
 WITHOUT_RULES = frozenset(
-    {"deny.store.unavailable", "deny.not_fresh", "deny.stale", "deny.audit_unavailable"},
+    {"deny.store.unavailable", "deny.not_fresh", "deny.stale", "deny.audit_unavailable", "deny.refused"},
 )
 """Reasons of denials that come from the circumstances and from no rule."""
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
-from pydantic import AwareDatetime
 
 from ruqsat.core.access_log import Viewer
 from ruqsat.core.instant import DAY, Instant, parse_instant
@@ -22,6 +21,7 @@ from ruqsat.web.access_page import HEADERS, Sheet, render_page
 from ruqsat.web.access_text import language_of, told_access
 from ruqsat.web.calls import answered, problems
 from ruqsat.web.care_models import PathId
+from ruqsat.web.consent_models import Moment
 from ruqsat.web.gate import Admitted, Asked, Gate
 from ruqsat.web.problems import Refusal
 
@@ -47,8 +47,8 @@ def build_access_log(views: JournalViews, gate: Gate) -> APIRouter:
     async def read(
         request: Request,
         id_: PathId,
-        since: Annotated[AwareDatetime | None, Query(alias="from")] = None,
-        until: Annotated[AwareDatetime | None, Query(alias="to")] = None,
+        since: Annotated[Moment | None, Query(alias="from")] = None,
+        until: Annotated[Moment | None, Query(alias="to")] = None,
         lang: Literal["kk", "ru", "en"] | None = None,
         cursor: Cursor = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,

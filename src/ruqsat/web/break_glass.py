@@ -19,7 +19,7 @@ from ruqsat.service.consent_changes import RegistryError, new_id
 from ruqsat.web.calls import body_of, call_of, caller_of, content_of, full, version_of, written
 from ruqsat.web.claims import Identity
 from ruqsat.web.consent_models import read_model
-from ruqsat.web.gate import Admitted, Asked, Gate, own_org
+from ruqsat.web.gate import QUEUE, Admitted, Asked, Gate, own_org
 from ruqsat.web.identity import LEEWAY_SECONDS
 from ruqsat.web.problems import Refusal
 from ruqsat.web.record_models import RecordPage, RecordWritten, Reinstatement, Review, SessionIn
@@ -130,6 +130,10 @@ def _add_queue(router: APIRouter, sessions: BreakGlass, gate: Gate, listed: List
         org = await sessions.office_of(identity.subject.id, own_org(identity))
         if org is None or identity.purpose not in (OFFICE, (OFFICE,)):
             raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
+        # A queue with nothing in it is told to nobody else either, and that it was looked at stands in the journal.
+        await gate.admit(
+            request, identity, Asked("search", "search", None, "to_review", org, "EmergencyGrant", data_class=QUEUE)
+        )
         rows = await sessions.queue(org, before, after, limit + 1)
         shown = await _permitted(request, gate, identity, rows[:limit])
         last = rows[limit - 1][0] if len(rows) > limit else None

@@ -30,6 +30,9 @@ DIRECTORY = "directory"
 AUDIT = "audit"
 """The class of an organisation's whole journal, which is no single patient's."""
 
+QUEUE = "queue"
+"""The class of what waits for an office, which is no single patient's."""
+
 ADMISSIONS = "ruqsat.admissions"
 """Key of the scope that holds what was let in, as far as somebody asks: a change is journaled by it."""
 
@@ -99,13 +102,15 @@ class Gate:
 
     async def refused(self, request: Request, identity: Identity, reason: str) -> None:
         """Journal that a call was refused before the policy was asked."""
-        await self._decision_point.record_refusal(reason, _origin(request, identity), identity.subject.id)
+        await self._decision_point.record_refusal(reason, origin_of(request, identity), identity.subject.id)
 
     async def take_back(self, request: Request, admitted: Admitted, reason: str) -> None:
         """Journal that what the policy had let happen was refused: nobody is told of it as of a thing that was done."""
         if admitted.decided is not None:
             question, answer = admitted.decided
-            await self._decision_point.take_back(question, _origin(request, admitted.identity), answer, reason)
+            await self._decision_point.take_back(question, origin_of(request, admitted.identity), answer, reason)
+        kept = [each for each in request.scope.get(ADMISSIONS, ()) if each.admitted is not admitted]
+        request.scope[ADMISSIONS] = kept
 
     async def identify(self, request: Request, header: bytes = b"authorization") -> Identity:
         """
@@ -121,7 +126,7 @@ class Gate:
         try:
             return await self._verifier.identify([value for name, value in request.scope["headers"] if name == header])
         except Unauthenticated as error:
-            await self._decision_point.record_refusal("unauthenticated", _origin(request))
+            await self._decision_point.record_refusal("unauthenticated", origin_of(request))
             raise Refusal(
                 401, "unauthenticated", "a valid bearer token is needed",
                 {"WWW-Authenticate": f'Bearer realm="ruqsat", error="{error.code}"'},
@@ -148,7 +153,7 @@ class Gate:
                 launch_patient=identity.launch_patient, subject_demand=asked.demanded or None,
             ),
         )  # fmt: skip
-        origin = _origin(request, identity)
+        origin = origin_of(request, identity)
         answer = await self._decision_point.decide(question, origin)
         if answer.reason == TRY_LATER:
             raise Refusal(503, TRY_LATER, "this cannot be decided and recorded now; nothing was changed")
@@ -173,7 +178,8 @@ def own_org(identity: Identity) -> str | None:
     return identity.subject.properties.org if identity.subject.properties is not None else None
 
 
-def _origin(request: Request, identity: Identity | None = None) -> Origin:
+def origin_of(request: Request, identity: Identity | None = None) -> Origin:
+    """Return where a call came from, and whose it is."""
     headers: Mapping[str, Any] = request.headers
     traceparent = headers.get("traceparent")
     origin = Origin(

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-from ruqsat.messages import LANGUAGES, Language, text_of
+from ruqsat.core.instant import Instant, parse_instant
+from ruqsat.messages import Language, text_of
+from ruqsat.web.access_text import local_time
 
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff}"
@@ -33,20 +35,12 @@ def wants_page(form: str | None, accept: str) -> bool:
     return form == "html" if form is not None else re.match(r"\s*text/html\s*(;|,|$)", accept) is not None
 
 
-def chosen_language(asked: str | None, accepted: str) -> Language:
+def write_page(answer: dict[str, Any], language: Language, offset_hours: int) -> str:
     """
-    Return the language asked for, else the first accepted one that there is a catalogue of, else Kazakh.
+    Return an answer as HTML; each word of a list in the reader's language, each text of a person's as it stands.
 
-    Examples:
-        >>> chosen_language(None, "de, ru-KZ;q=0.8, en"), chosen_language(None, ""), chosen_language("en", "ru")
-        ('ru', 'kk', 'en')
+    Days are those at home, *offset_hours* ahead of UTC; an end is told by the last day before it.
     """
-    offered = [asked or "", *(part.strip()[:2].lower() for part in accepted.split(","))]
-    return next((known for each in offered for known in LANGUAGES if each == known), "kk")
-
-
-def write_page(answer: dict[str, Any], language: Language) -> str:
-    """Return an answer as HTML; each word of a list in the reader's language, each text of a person's as it stands."""
 
     def label(name: str) -> str:
         return escape(text_of(f"page.{name}", language) or name)
@@ -55,7 +49,10 @@ def write_page(answer: dict[str, Any], language: Language) -> str:
         return escape(text_of(f"{group}.{code}", language) or code)
 
     def effect(consent: dict[str, Any]) -> str:
-        return "withdrawn" if consent["effect"] == "permit" and consent["withdrawn_at"] else str(consent["effect"])
+        if consent["effect"] == "permit" and consent["withdrawn_at"]:
+            return "withdrawn"
+        # An answer of an older version does not say it.
+        return str(consent["effect"]) if consent.get("in_force", True) else f"{consent['effect']}_not_in_force"
 
     def words(group: str, codes: Iterable[str]) -> str:
         return ", ".join(word(group, code) for code in codes) or "—"
@@ -63,8 +60,13 @@ def write_page(answer: dict[str, Any], language: Language) -> str:
     def listed(texts: Iterable[str]) -> str:
         return "".join(f"<li>{text}</li>" for text in texts) or f"<li>{label('none')}</li>"
 
-    def day(moment: str | None) -> str:
-        return "—" if moment is None else f"<time>{escape(moment[:10])}</time>"
+    def day(moment: str | None, before: Instant = 0) -> str:
+        if moment is None:
+            return "—"
+        return f"<time>{local_time(parse_instant(moment) - before, offset_hours).date().isoformat()}</time>"
+
+    def last_day(end: str | None) -> str:
+        return day(end, before=1)  # an end is the first moment that does not count any more
 
     def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
         head = "".join(f'<th scope="col">{label(each)}</th>' for each in heads)
@@ -83,7 +85,7 @@ def write_page(answer: dict[str, Any], language: Language) -> str:
             (
                 escape(each["operator"] or each["id"]), word("effect", effect(each)), words("class", each["classes"]),
                 words("purpose", each["purposes"]), day(each["start"] or each["granted_at"]),
-                day(each["withdrawn_at"] or each["end"]),
+                last_day(each["withdrawn_at"] or each["end"]),
             )
             for each in answer["consents"]
         ),
@@ -93,7 +95,7 @@ def write_page(answer: dict[str, Any], language: Language) -> str:
         (
             (
                 escape(each["who"] or "—"), word("ground", each["ground"]), words("class", each["classes"]),
-                day(each["since"]), day(each["until"]),
+                day(each["since"]), last_day(each["until"]),
             )
             for each in answer["recipients"]
         ),

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ruqsat.core.audit_event import audit_event
 from ruqsat.core.instant import DAY, Instant
@@ -25,6 +25,7 @@ from ruqsat.service.journal_views import JournalViews, Looking, TooMuchError
 from ruqsat.service.page_cursor import CursorRefusedError
 from ruqsat.web.access_log import spanning
 from ruqsat.web.calls import answered, problems
+from ruqsat.web.consent_models import Moment
 from ruqsat.web.gate import AUDIT, Asked, Gate, own_org
 from ruqsat.web.problems import TRY_LATER, Refusal
 
@@ -53,8 +54,8 @@ class Wanted(BaseModel):
     reason: Word = None
     rule: Word = None
     grant: Word = None
-    since: Annotated[AwareDatetime | None, Field(alias="from")] = None
-    until: Annotated[AwareDatetime | None, Field(alias="to")] = None
+    since: Annotated[Moment | None, Field(alias="from")] = None
+    until: Annotated[Moment | None, Field(alias="to")] = None
     format: Literal["json", "csv", "jsonl", "fhir"] = "json"
     cursor: Annotated[str | None, Field(max_length=512)] = None
     limit: Annotated[int, Field(ge=1, le=500)] = 100

@@ -9,6 +9,9 @@ that none can forget it; what the gate let in by the way is what the entry tells
 Where the journal fails in between, the change is made and the answer says that its outcome
 is unknown: whoever asks again with the same idempotency key is answered, and journaled, as
 if for the first time.  The entry is not given up either: it goes before the next one.
+
+What a route refuses although the policy let it happen is taken back: a permit in the
+journal has the patient told of a use or a change, and there was none.
 """
 
 import asyncio
@@ -27,7 +30,7 @@ from ruqsat.errors import JournalError
 from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.entries import ChangeEntry, Named
 from ruqsat.web.enforcement_points import POINT
-from ruqsat.web.gate import ADMISSIONS, WRITTEN, Admission
+from ruqsat.web.gate import ADMISSIONS, WRITTEN, Admission, origin_of
 from ruqsat.web.problems import Refusal, answer_refusal
 
 CHANGE = "change"
@@ -35,7 +38,7 @@ CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 OWED = 1_000
 """So many entries that could not be written are kept until they can be; each was answered with 503."""
 
-_DONE = 300
+_DONE, _REFUSED, _FAILED = 300, 400, 500
 _Entry = tuple[ChangeEntry, Named]
 _log = logging.getLogger(__name__)
 
@@ -89,8 +92,17 @@ class JournaledChanges:
                 refusal = answer_refusal(Request(scope), Refusal(503, "outcome-unknown", detail))
                 await refusal(scope, receive, send)
                 return
+        elif _REFUSED <= answer.status < _FAILED:
+            await self._take_back(scope)
         for message in answer.messages:
             await send(message)
+
+    async def _take_back(self, scope: Scope) -> None:
+        for each in scope[ADMISSIONS]:
+            if each.admitted.decided is not None:
+                question, permit = each.admitted.decided
+                origin = origin_of(Request(scope), each.admitted.identity)
+                await self._decision_point.take_back(question, origin, permit, "refused")
 
     async def _keep(self, entries: Iterable[_Entry]) -> None:
         """

@@ -15,18 +15,20 @@ from pydantic import BaseModel
 
 from ruqsat.core.proceeding import NO_TERM, ProceedingRow, Wanted
 from ruqsat.core.proceeding_kinds import APPLICANT, OFFICE, PROCEEDING_KINDS, RECEIVED
+from ruqsat.messages import Language
 from ruqsat.service.consent_changes import OWN_BASES, Caller
 from ruqsat.service.proceeding_changes import records_of
 from ruqsat.service.proceeding_registry import ProceedingRegistry
+from ruqsat.web.access_text import language_of
 from ruqsat.web.calls import body_of, call_of, content_of, version_of, written
 from ruqsat.web.claims import Identity
 from ruqsat.web.consent_models import read_model
-from ruqsat.web.gate import Admitted, Asked, Gate, is_desk, own_org
-from ruqsat.web.information_page import PAGE_HEADERS, chosen_language, wants_page, write_page
+from ruqsat.web.gate import QUEUE, Admitted, Asked, Gate, is_desk, own_org
+from ruqsat.web.information_page import PAGE_HEADERS, wants_page, write_page
 from ruqsat.web.problems import Problem, Refusal
 from ruqsat.web.proceeding_models import AssignIn, Kind, MoveIn, ProceedingIn
 
-PROCEEDING, QUEUE = "proceeding", "queue"
+PROCEEDING, INFORMATION = "proceeding", "information"
 Id = Annotated[str, Path(min_length=1, max_length=256)]
 Name = Annotated[str, Path(pattern=r"^[a-z_]{1,32}$")]
 EVENTS = frozenset(event for kind in PROCEEDING_KINDS.values() for event in kind.moves)
@@ -78,7 +80,8 @@ def build_proceedings(registry: ProceedingRegistry, gate: Gate) -> APIRouter:
                 request, identity, Asked(action, action, None, id_, None, type="Proceeding", data_class=PROCEEDING)
             )
             raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
-        return await gate.admit(request, identity, _asked(row.kind, action, row.patient, id_, row.org)), row
+        asked = _asked(row.kind, action, row.patient, id_, row.org, is_own=row.body.steps[0].by == identity.subject.id)
+        return await gate.admit(request, identity, asked), row
 
     @router.post(
         "", status_code=201, response_model=ProceedingWritten, openapi_extra=body_of(ProceedingIn), summary="Begin one."
@@ -90,7 +93,8 @@ def build_proceedings(registry: ProceedingRegistry, gate: Gate) -> APIRouter:
         for record in data["records"]:
             record["class"] = record.pop("data_class")
         org = data["org"] or own_org(identity)
-        admitted = await gate.admit(request, identity, _asked(data["kind"], "create", data["patient"], "new", org))
+        asked = _asked(data["kind"], "create", data["patient"], "new", org, is_own=True)
+        admitted = await gate.admit(request, identity, asked)
         told = await registry.open(_caller(admitted), _handed_in(data, admitted), call, org)
         return written(told, 201, {"Location": f"/v1/proceedings/{told['id']}"})
 
@@ -113,7 +117,7 @@ def build_proceedings(registry: ProceedingRegistry, gate: Gate) -> APIRouter:
         org = _office_of(identity)
         asked = Asked(
             "search", "search", patient, "all" if patient else QUEUE, org, type="Proceeding",
-            data_class=PROCEEDING if patient else QUEUE,
+            data_class=PROCEEDING if patient else QUEUE, tells_all=patient is not None,
         )  # fmt: skip
         admitted = await gate.admit(request, identity, asked)
         own = admitted.basis in OWN_BASES
@@ -170,18 +174,20 @@ def _add_answer(router: APIRouter, registry: ProceedingRegistry, found: Any) -> 
     async def answer(
         request: Request,
         id_: Id,
-        lang: Annotated[str | None, Query(pattern="^(kk|ru|en)$")] = None,
+        lang: Language | None = None,
         form: Annotated[str | None, Query(alias="format", pattern="^(json|html)$")] = None,
     ) -> Response:
         admitted, row = await found(request, id_, "read")
-        told = registry.answered(row) if row.kind == "information" else None
+        told = registry.answered(row) if row.kind == INFORMATION else None
         if told is None:
-            if _side(admitted) == APPLICANT or row.kind != "information" or not row.is_open:
+            if _side(admitted) == APPLICANT or row.kind != INFORMATION or not row.is_open:
                 raise Refusal(404, "no-answer", "there is no answer yet, or it was another one")
             told = await registry.information(row, {}) | {"draft": True}
         if wants_page(form, request.headers.get("accept", "")):
-            page = write_page(told, chosen_language(lang, request.headers.get("accept-language", "")))
-            return Response(page, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
+            language: Language = lang or language_of(request.headers.get("accept-language"))
+            varies = {"Content-Language": language, "Vary": "Accept, Accept-Language, Authorization"}
+            page = write_page(told, language, registry.hour().utc_offset_hours)
+            return Response(page, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS | varies)
         return JSONResponse(told, headers={"Cache-Control": "no-store"})
 
 
@@ -202,10 +208,17 @@ async def _admit_records(
         await gate.admit(request, identity, asked)
 
 
-def _asked(kind: str, action: str, patient: str | None, id_: str, org: str | None) -> Asked:
+def _asked(kind: str, action: str, patient: str | None, id_: str, org: str | None, *, is_own: bool) -> Asked:
+    """
+    Return what the policy is asked.
+
+    A parent of an adolescent neither reads what the adolescent handed in, or ends it, nor has an answer on
+    everything that is on record (Code 78(2)): only what the parent handed in is the parent's.
+    """
     known = PROCEEDING_KINDS[kind]
     data_class = QUEUE if known.is_anybodys and patient is None else PROCEEDING
-    return Asked(action, action, patient, id_, org, type=known.resource, data_class=data_class)
+    tells_all = patient is not None and (kind == INFORMATION or not is_own)
+    return Asked(action, action, patient, id_, org, known.resource, data_class, tells_all=tells_all)
 
 
 def _handed_in(data: dict[str, Any], admitted: Admitted) -> dict[str, Any]:
