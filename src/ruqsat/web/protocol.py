@@ -260,6 +260,7 @@ class Protocol(HttpToolsProtocol):
     def _start(self) -> None:
         super().on_headers_complete()
         if self.draining or self.parser.should_upgrade():
+            # The parser takes the body of a request for another protocol for the next request: there is none.
             self.cycle.keep_alive = False
 
     def _wait_for_body(self) -> None:
@@ -269,20 +270,19 @@ class Protocol(HttpToolsProtocol):
         try:
             self._call_application()
         except Exception:  # noqa: BLE001 - a target that is none; within the parser this would be its 400
-            self.send_400_response(_UNREADABLE.decode())
+            super().send_400_response(_UNREADABLE.decode())
 
     def _read_no_more(self) -> None:
         self.parser = _Deaf()  # type: ignore[assignment]
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Read nothing after a request for another protocol: it may be the body, and no request."""
-        self._read_no_more()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be read, after the answers to what came before it, and close the connection."""
         cycle, in_body = self.cycle, self._arriving and not self._reading_head
         if cycle is None or cycle.response_complete or (in_body and not self.pipeline):
-            super().send_400_response(msg)
+            if in_body and self._gathered is None and self._is_idle():
+                self.transport.close()  # its answer did not wait for the body, and there is only one
+            else:
+                super().send_400_response(msg)
             return
         if in_body:
             self.pipeline[0] = (self.pipeline[0][0], _say_unreadable)
@@ -314,7 +314,7 @@ class Protocol(HttpToolsProtocol):
         self.scope["method"] = app.method.decode()
         if app.answer_at_once(cast("dict[str, Any]", self.scope), body, exchange):
             return True
-        self.cycle = before
+        self.cycle, self._exchange = before, None
         return False
 
     def _call_application(self) -> None:
