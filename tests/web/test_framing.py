@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -222,21 +223,68 @@ def test_a_body_that_is_only_announced_is_not_waited_for(
         assert play(story, announced.replace(b"/authz/nginx ", odd)) in (b"HTTP/1.1 400", b"HTTP/1.1 403")
 
 
-def test_stray_bytes_keep_no_connection_longer() -> None:
-    """Whatever comes between requests, the time since the last answer counts."""
+class Moves:
+    """A loop's clock that the test moves; its timers are called as it passes them."""
 
-    async def story() -> tuple[float, float]:
-        wire = opened(Echo())
-        await arrives(wire, http("GET", "/"))
-        before = wire.protocol.timeout_keep_alive_task
-        await asyncio.sleep(0.01)
-        await arrives(wire, b"\r\n", b"\r\n")
-        after = wire.protocol.timeout_keep_alive_task
-        assert before is not None and after is not None and before.cancelled()
-        return before.when(), after.when()
+    def __init__(self, wire: Wire) -> None:
+        self.now = 0.0
+        self._wire, self._timers = wire, list[tuple[float, Callable[[], None], list[bool]]]()
+        wire.protocol.loop = self  # type: ignore[assignment]
 
-    before, after = play(story)
-    assert before == after
+    def time(self) -> float:
+        """Tell the time."""
+        return self.now
+
+    def call_at(self, when: float, then: Callable[[], None]) -> Any:
+        """Set a timer."""
+        cancelled: list[bool] = []
+        self._timers.append((when, then, cancelled))
+        return SimpleNamespace(cancel=lambda: cancelled.append(True))
+
+    def call_later(self, delay: float, then: Callable[[], None]) -> Any:
+        """Set a timer."""
+        return self.call_at(self.now + delay, then)
+
+    def create_task(self, work: Any) -> Any:
+        """Begin a task of the real loop."""
+        return asyncio.get_running_loop().create_task(work)
+
+    async def on(self, seconds: float) -> bool:
+        """Let time pass; tell whether the connection is still open."""
+        until = self.now + seconds
+        while due := sorted(each for each in self._timers if each[0] <= until and not each[2]):
+            self._timers.remove(due[0])
+            self.now = max(self.now, due[0][0])
+            due[0][1]()
+        self.now = until
+        await turn()
+        return not self._wire.closing
+
+
+@pytest.mark.parametrize("stray", [b"", b"\r\n"], ids=["silent", "stray bytes"])
+@pytest.mark.parametrize("ways", ["a", "b", "ab", "ba", "aab", "bab"])
+def test_a_connection_is_idle_for_so_long_after_its_last_answer(
+    policy_set: PolicySet, asked: Any, ways: str, stray: bytes
+) -> None:
+    """At once (a) or by ASGI (b), and whatever comes that is no request: not longer, and not shorter."""
+    requests = {"a": posted(asked[0]), "b": posted(asked[0], x_request_id="r")}
+
+    async def story() -> tuple[list[bool], bool, bool]:
+        journal = Lasting("at once")
+        wire = opened(AuthZen(point(policy_set, Known(asked[1]), journal), Door.opened()), journal)
+        clock, opens = Moves(wire), []
+        wire.protocol.timeout_keep_alive = 10  # type: ignore[assignment]
+        for way in ways:
+            await arrives(wire, requests[way])
+            opens.append(await clock.on(7))
+        if stray:
+            await arrives(wire, stray)
+            await clock.on(1)
+            await arrives(wire, stray)
+        early = await clock.on(2.5 - bool(stray))
+        return opens, early, await clock.on(1)
+
+    assert play(story) == ([True] * len(ways), True, False)
 
 
 def test_a_connection_beyond_the_limit_is_not_heard() -> None:

@@ -185,7 +185,7 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, then see whether the request is whole."""
-        resting, in_trailers, self._is_shared = self.timeout_keep_alive_task, self._reading_trailers, False
+        in_trailers, self._is_shared = self._reading_trailers, False
         super().data_received(data)
         if self.transport.is_closing():
             return
@@ -202,7 +202,7 @@ class Protocol(HttpToolsProtocol):
                 self._deadline = self.loop.call_later(READ_SECONDS, self._close_late)
         elif self._is_idle() and self.timeout_keep_alive_task is None and self._resting is None:
             # Bytes between requests, or a body that came after its answer, have stopped the idle timer.
-            until = self.loop.time() + self.timeout_keep_alive if resting is None else resting.when()
+            until = self._answered_at + self.timeout_keep_alive
             self.timeout_keep_alive_task = self.loop.call_at(until, self.timeout_keep_alive_handler)
 
     def on_message_begin(self) -> None:
@@ -340,6 +340,11 @@ class Protocol(HttpToolsProtocol):
         except Exception:  # whether it was sent is not known, so nothing may follow it
             self.logger.exception("answer_not_sent")
             self.transport.abort()
+
+    def on_response_complete(self) -> None:
+        """Note when it was answered, and go on with what was sent ahead."""
+        self._answered_at = self.loop.time()
+        super().on_response_complete()
 
     def _rest(self) -> None:
         """Be idle from now on; one timer sees to it for many answers, where uvicorn's is made anew for each."""
