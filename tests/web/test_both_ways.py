@@ -14,6 +14,7 @@ import random
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,7 +28,7 @@ from ruqsat.core.routes import RouteTable
 from ruqsat.errors import JournalError
 from ruqsat.web.at_once import AtOnce, Exchange
 from ruqsat.web.authzen import AuthZen
-from ruqsat.web.enforcement_points import Door
+from ruqsat.web.enforcement_points import Door, EnforcementPoint
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.listeners import Listener, _config, parse_listen
 from ruqsat.web.load import Load
@@ -133,7 +134,7 @@ def _odd_target(request: Request, chance: random.Random) -> None:
 
 TRAILERS = (
     b"Content-Type: text/plain", b"X-Request-Id: r", b"Traceparent: 00-t", b"Authorization: Bearer x", b"Expect: 100-continue",
-    b"X-Original-URI: /patients/p1/labs/o2", b"X-Original-Method: GET", b"X-Request-Id: ", b"Connection: close", b"X: y",
+    b"X-Ruqsat-Secret: y", b"X-Original-URI: /patients/p1/labs/o2", b"X-Original-Method: GET", b"X-Request-Id: ", b"Connection: close", b"X: y",
 )  # fmt: skip
 
 
@@ -275,13 +276,21 @@ class Wire(asyncio.Transport):
 
 
 class Came(NamedTuple):
-    """What came of it: what was sent, entries, permits that were sent too early, places that are still taken."""
+    """
+    What came of it.
+
+    Attributes:
+        early: Permits that were sent before their entries.
+        places: How many are still taken.
+        is_timed: What is still open is read, and will be closed if nothing more comes.
+    """
 
     sent: bytes
     closed: bool
     entries: list[Any]
     early: list[str]
     places: int
+    is_timed: bool
 
     @property
     def is_in_order(self) -> bool:
@@ -329,10 +338,20 @@ async def played(play: Play, app: Any, journal: Lasting, load: Load) -> Came:
         await turn()
         await arrive()
         await turn()
-    closed = wire.closing
+    closed, is_timed = wire.closing, wire.closing or (is_timed_now(protocol) and not wire.paused)
     wire.close()
     await turn()
-    return Came(bytes(wire.sent), closed, journal.entries, wire.early, load.now)
+    return Came(bytes(wire.sent), closed, journal.entries, wire.early, load.now, is_timed)
+
+
+def is_timed_now(protocol: Protocol) -> bool:
+    """Tell whether a timer runs that ends the connection: that of a request that arrives, or that of an idle one."""
+    timers = (
+        (protocol._deadline,)
+        if protocol._arriving or protocol.cycle is None
+        else (protocol._resting, protocol.timeout_keep_alive_task)
+    )
+    return any(timer is not None and not timer.cancelled() for timer in timers)
 
 
 def end(how: str, protocol: Protocol, wire: Wire) -> None:
@@ -390,6 +409,8 @@ def fault(play: Play, one: Came, other: Came) -> str:
     for came in (one, other):
         if came.early:
             return "a permit was sent before its entry"
+        if not came.is_timed:
+            return "a connection stays open for ever"
         if came.places != play.full:
             return "a place was given back twice, or never"
         if not came.is_in_order:
@@ -420,11 +441,15 @@ class Side(NamedTuple):
     made: Callable[[Any, Load], Any]
 
 
-def at_json(policy_set: PolicySet, question: EvaluationRequest) -> Side:
+SECRET = b"x" * 40
+GUARDED = Door((EnforcementPoint(("json",), sha256(SECRET).hexdigest(), name="his"),))
+
+
+def at_json(question: EvaluationRequest, door: Door) -> Side:
     """The JSON listener, asked for what is allowed and for what is denied."""
 
     def request(body: bytes) -> Callable[[int], Request]:
-        lines = [b"Host: h", b"Content-Type: application/json"]
+        lines = [b"Host: h", b"Content-Type: application/json", b"X-Ruqsat-Secret: " + SECRET]
         return lambda number: Request(
             "POST", b"/access/v1/evaluation", [*lines, b"Traceparent: 00-%032x-%016x-01" % (number, number)], body
         )
@@ -434,7 +459,7 @@ def at_json(policy_set: PolicySet, question: EvaluationRequest) -> Side:
     assert allowed != denied
     return Side(
         [request(allowed), request(allowed), request(denied)],
-        lambda decides, load: AuthZen(decides, Door.opened(explain=True), load=load),
+        lambda decides, load: AuthZen(decides, door, load=load),
     )
 
 
@@ -442,9 +467,11 @@ def at_auth(policy_set: PolicySet, routes: RouteTable) -> Side:
     """The forward-auth listener, asked in three dialects."""
     bearer = token()
 
-    def request(target: bytes, kind: bytes, path: str, token_: bytes = bearer) -> Callable[[int], Request]:
+    def request(
+        target: bytes, kind: bytes, path: str, token_: bytes = bearer, method: bytes = b"GET"
+    ) -> Callable[[int], Request]:  # fmt: skip
         told = [
-            b"X-%b-Method: GET" % kind, b"X-%b-Uri: %b" % (kind, path.encode()), b"X-%b-Host: h" % kind,
+            b"X-%b-Method: %b" % (kind, method), b"X-%b-Uri: %b" % (kind, path.encode()), b"X-%b-Host: h" % kind,
         ] if kind else []  # fmt: skip
         return lambda number: Request(
             "GET", target,
@@ -456,6 +483,7 @@ def at_auth(policy_set: PolicySet, routes: RouteTable) -> Side:
             request(b"/authz/nginx", b"Original", RECORD), request(b"/authz/caddy", b"Forwarded", RECORD),
             request(b"/authz/envoy" + RECORD.encode(), b"", ""), request(b"/authz/nginx", b"Original", "/no/route"),
             request(b"/authz/nginx", b"Original", RECORD, b"Bearer x"),
+            request(b"/authz/traefik", b"Forwarded", RECORD, method=b"PUT"),
         ],
         lambda decides, load: ForwardAuth(decides, VERIFIER, routes, policy_set, load=load),
     )  # fmt: skip
@@ -516,8 +544,8 @@ def quiet() -> Iterator[None]:
 
 @pytest.fixture
 def sides(policy_set: PolicySet, routes: RouteTable, asked: Any) -> list[Side]:
-    """Both listeners that answer at once."""
-    return [at_json(policy_set, asked[0]), at_auth(policy_set, routes)]
+    """Both listeners that answer at once, one of them open and guarded."""
+    return [at_json(asked[0], Door.opened(explain=True)), at_json(asked[0], GUARDED), at_auth(policy_set, routes)]
 
 
 @pytest.mark.usefixtures("quiet")
@@ -569,6 +597,7 @@ def _overtakes(self: Protocol) -> bool:
         (AtOnce, "_fail", _fails_twice),
         (Protocol, "_may_be_answered_at_once", _overtakes),
         (Protocol, "_wait_for_body", lambda self: None),
+        (Protocol, "_rest", lambda self: None),
     ],
 )
 def test_a_planted_difference_is_found(
