@@ -400,7 +400,7 @@ def normal(came: Came) -> Any:
     """
     new = ("id", "at", "of")
     entries = [{name: value for name, value in each.items() if name not in new} for each in came.entries]
-    sent = _NEW.sub(b"*", _UNREADABLE.sub(b"", came.sent)).replace(b"connection: close\r\n", b"")
+    sent = _NEW.sub(b"*", came.sent[:1] + _UNREADABLE.sub(b"", came.sent[1:])).replace(b"connection: close\r\n", b"")
     return sent, came.closed, entries
 
 
@@ -419,6 +419,8 @@ def fault(play: Play, one: Came, other: Came) -> str:
             return "a request was answered twice"
     if play.ends:
         return ""
+    if any(came.closed and not came.sent for came in (one, other)):
+        return "a request was never answered"
     at_once, by_asgi = normal(one), normal(other)
     if _UNREADABLE.search(other.sent) or _UNREADABLE.search(one.sent):
         # By ASGI an answer may have begun before the rest of its request turned out to be none.

@@ -137,6 +137,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.draining = False
         self._arriving = False
+        self._is_started = False
         self._reading_head = False
         self._reading_trailers = False
         self._is_shared = False
@@ -212,6 +213,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self._cancel_deadline()
         self._arriving = self._reading_head = True
+        self._is_started = False
         self._head_bytes = self._header_bytes = 0
 
     def on_body(self, body: bytes) -> None:
@@ -259,6 +261,7 @@ class Protocol(HttpToolsProtocol):
 
     def _start(self) -> None:
         super().on_headers_complete()
+        self._is_started = True
         if self.draining or self.parser.should_upgrade():
             # The parser takes the body of a request for another protocol for the next request: there is none.
             self.cycle.keep_alive = False
@@ -270,21 +273,21 @@ class Protocol(HttpToolsProtocol):
         try:
             self._call_application()
         except Exception:  # noqa: BLE001 - a target that is none; within the parser this would be its 400
-            super().send_400_response(_UNREADABLE.decode())
+            self.send_400_response(_UNREADABLE.decode())
 
     def _read_no_more(self) -> None:
         self.parser = _Deaf()  # type: ignore[assignment]
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be read, after the answers to what came before it, and close the connection."""
-        cycle, in_body = self.cycle, self._arriving and not self._reading_head
-        if cycle is None or cycle.response_complete or (in_body and not self.pipeline):
-            if in_body and self._gathered is None and self._is_idle():
+        cycle, is_started = self.cycle, self._arriving and self._is_started
+        if cycle is None or cycle.response_complete or (is_started and not self.pipeline):
+            if is_started and self._is_idle():
                 self.transport.close()  # its answer did not wait for the body, and there is only one
             else:
                 super().send_400_response(msg)
             return
-        if in_body:
+        if is_started:
             self.pipeline[0] = (self.pipeline[0][0], _say_unreadable)
         cycle.keep_alive = False
         self._arriving = self._reading_head = False
