@@ -13,6 +13,7 @@ from ruqsat.web.authzen import EVALUATION, AuthZen
 from ruqsat.web.enforcement_points import Door
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.listeners import Listener, _config, parse_listen
+from ruqsat.web.load import Load
 from ruqsat.web.protocol import Protocol, State
 from tests.process.load import http
 from tests.service.test_decision_point import Known, asked, point
@@ -233,6 +234,29 @@ def test_a_target_that_is_none_is_refused_on_any_connection() -> None:
 
     assert play(story, 0) == [b"400"]
     assert play(story, 1) == [b"200", b"400"]
+
+
+class Breaks(AuthZen):
+    """Fails once a question was handed over."""
+
+    def answer_at_once(self, *given: Any) -> bool:
+        """Hand it over, and fail."""
+        super().answer_at_once(*given)
+        raise MemoryError
+
+
+def test_a_failure_after_a_question_was_handed_over_is_no_permit(policy_set: PolicySet, asked: Any) -> None:
+    """Its connection ends with a refusal, though its entry will last; and it has given its place back."""
+
+    async def story() -> tuple[bytes, bytes, int]:
+        journal, load = Lasting("held"), Load(1)
+        wire = opened(Breaks(point(policy_set, Known(asked[1]), journal), Door.opened(), load=load), journal)
+        early = await arrives(wire, posted(asked[0]))
+        assert journal.keep()
+        await turn()
+        return early[:12], bytes(wire.sent)[len(early) :], load.now
+
+    assert play(story) == (b"HTTP/1.1 400", b"", 0)
 
 
 class Moves:

@@ -313,11 +313,11 @@ class Protocol(HttpToolsProtocol):
         if app is None:
             return False
         exchange = self._exchange = Exchange(self, app.refusal)
-        self.cycle = exchange  # type: ignore[assignment]
+        self.cycle, self._is_started = exchange, True  # type: ignore[assignment]
         self.scope["method"] = app.method.decode()
         if app.answer_at_once(cast("dict[str, Any]", self.scope), body, exchange):
             return True
-        self.cycle, self._exchange = before, None
+        self.cycle, self._exchange, self._is_started = before, None, False
         return False
 
     def _call_application(self) -> None:
