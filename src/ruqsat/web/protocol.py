@@ -34,6 +34,7 @@ WRITE_SECONDS = 5.0
 
 
 _LAST = b"connection: close\r\n\r\n"
+_UNREADABLE = b"Invalid HTTP request received."
 
 
 def read_peer(transport: Any) -> Peer:
@@ -115,6 +116,20 @@ class _Corked:
         return getattr(self._inner, name)
 
 
+class _Deaf:
+    """In the parser's place where nothing more is read."""
+
+    def feed_data(self, data: bytes) -> None:
+        """Read nothing."""
+
+
+async def _say_unreadable(_scope: Any, _receive: Any, send: Any) -> None:
+    """Answer what the parser has rejected, in its turn."""
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(_UNREADABLE))]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": _UNREADABLE})
+
+
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
@@ -122,7 +137,10 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.draining = False
         self._arriving = False
+        self._is_started = False
         self._reading_head = False
+        self._reading_trailers = False
+        self._is_shared = False
         self._head_bytes = 0
         self._header_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
@@ -130,6 +148,7 @@ class Protocol(HttpToolsProtocol):
         self._peer = NOBODY
         app = self.config.app
         self._at_once: AnswersAtOnce | None = app if isinstance(app, AnswersAtOnce) else None
+        self._exchange: Exchange | None = None
         self._gathered: bytearray | None = None
         self._resting: asyncio.TimerHandle | None = None
         self._answered_at = 0.0
@@ -141,6 +160,7 @@ class Protocol(HttpToolsProtocol):
         self.draining = getattr(self.server_state, "draining", False)
         if len(self.connections) > getattr(self.server_state, "max_connections", State.max_connections):
             self.server_state.refused = getattr(self.server_state, "refused", 0) + 1  # type: ignore[attr-defined]
+            self._read_no_more()  # over TLS a request may have come with the last of the handshake
             transport.close()
             return
         self._deadline = self.loop.call_later(READ_SECONDS, self._close_late)
@@ -166,22 +186,25 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, then see whether the request is whole."""
+        in_trailers, self._is_shared = self._reading_trailers, False
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._reading_head:
-            self._head_bytes += len(data)
+        if self._reading_head or (in_trailers and self._reading_trailers):
+            # What holds the end of a request, too, is not counted: its length is not that of a head.
+            self._head_bytes += 0 if self._is_shared else len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.send_400_response("Request head too large.")
                 return
+        if self._gathered is not None:
+            self._wait_for_body()
         if self._arriving:
             if self._deadline is None:
                 self._deadline = self.loop.call_later(READ_SECONDS, self._close_late)
         elif self._is_idle() and self.timeout_keep_alive_task is None and self._resting is None:
             # Bytes between requests, or a body that came after its answer, have stopped the idle timer.
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            until = self._answered_at + self.timeout_keep_alive
+            self.timeout_keep_alive_task = self.loop.call_at(until, self.timeout_keep_alive_handler)
 
     def on_message_begin(self) -> None:
         """Begin a request; from here it has its own deadline."""
@@ -190,10 +213,12 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self._cancel_deadline()
         self._arriving = self._reading_head = True
+        self._is_started = False
         self._head_bytes = self._header_bytes = 0
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
+        self._reading_trailers = False
         gathered = self._gathered
         if gathered is not None and self._at_once is not None:
             if len(gathered) + len(body) <= self._at_once.most_bytes:
@@ -202,8 +227,13 @@ class Protocol(HttpToolsProtocol):
             self._call_application()
         super().on_body(body)
 
+    def on_chunk_header(self) -> None:
+        """Begin a chunk, or with the last one, which holds nothing, what stands behind the body."""
+        self._reading_trailers = True
+
     def on_message_complete(self) -> None:
         """Take note that the request has arrived, whether or not it is answered already."""
+        self._is_shared, self._reading_trailers = True, False
         if self._gathered is None or not self._is_answered_at_once(bytes(self._gathered)):
             self._call_application()
             super().on_message_complete()
@@ -212,11 +242,12 @@ class Protocol(HttpToolsProtocol):
         self._arriving = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header, within the limits."""
+        """Take one header, within the limits; what stands behind a body is none (RFC 9110, section 6.5.1)."""
         self._header_bytes += len(name) + len(value)
         if len(self.headers) >= MAX_HEADERS or self._header_bytes > MAX_HEAD_BYTES:
             raise HeadTooLargeError
-        super().on_header(name, value)
+        if self._reading_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Put the raw target into the scope, then let uvicorn start the application."""
@@ -230,8 +261,38 @@ class Protocol(HttpToolsProtocol):
 
     def _start(self) -> None:
         super().on_headers_complete()
-        if self.draining:
+        self._is_started = True
+        if self.draining or self.parser.should_upgrade():
+            # The parser takes the body of a request for another protocol for the next request: there is none.
             self.cycle.keep_alive = False
+
+    def _wait_for_body(self) -> None:
+        """Let the application answer a question that is plain without a body only, now that one is to come."""
+        if self._at_once is None or self._at_once.most_bytes:
+            return
+        try:
+            self._call_application()
+        except Exception:  # noqa: BLE001 - a target that is none; within the parser this would be its 400
+            self.send_400_response(_UNREADABLE.decode())
+
+    def _read_no_more(self) -> None:
+        self.parser = _Deaf()  # type: ignore[assignment]
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be read, after the answers to what came before it, and close the connection."""
+        cycle, is_started = self.cycle, self._arriving and self._is_started
+        if cycle is None or cycle.response_complete or (is_started and not self.pipeline):
+            if is_started and self._is_idle():
+                self.transport.close()  # its answer did not wait for the body, and there is only one
+            else:
+                super().send_400_response(msg)
+            return
+        if is_started:
+            self.pipeline[0] = (self.pipeline[0][0], _say_unreadable)
+        cycle.keep_alive = False
+        self._arriving = self._reading_head = False
+        self._cancel_deadline()
+        self._read_no_more()
 
     def _may_be_answered_at_once(self) -> bool:
         """Tell whether this may be a plain question, on a connection where nothing else is under way."""
@@ -251,12 +312,12 @@ class Protocol(HttpToolsProtocol):
         app, before = self._at_once, self.cycle
         if app is None:
             return False
-        exchange = Exchange(self, app.refusal)
-        self.cycle = exchange  # type: ignore[assignment]
+        exchange = self._exchange = Exchange(self, app.refusal)
+        self.cycle, self._is_started = exchange, True  # type: ignore[assignment]
         self.scope["method"] = app.method.decode()
         if app.answer_at_once(cast("dict[str, Any]", self.scope), body, exchange):
             return True
-        self.cycle = before
+        self.cycle, self._exchange, self._is_started = before, None, False
         return False
 
     def _call_application(self) -> None:
@@ -264,6 +325,7 @@ class Protocol(HttpToolsProtocol):
         gathered, self._gathered = self._gathered, None
         if gathered is not None:
             self._start()
+            self.cycle.keep_alive = not self.draining  # what stands behind a body may tell the parser otherwise
             super().on_body(bytes(gathered))
 
     def answer(self, exchange: Exchange, told: Told) -> None:
@@ -281,6 +343,11 @@ class Protocol(HttpToolsProtocol):
         except Exception:  # whether it was sent is not known, so nothing may follow it
             self.logger.exception("answer_not_sent")
             self.transport.abort()
+
+    def on_response_complete(self) -> None:
+        """Note when it was answered, and go on with what was sent ahead."""
+        self._answered_at = self.loop.time()
+        super().on_response_complete()
 
     def _rest(self) -> None:
         """Be idle from now on; one timer sees to it for many answers, where uvicorn's is made anew for each."""
@@ -302,8 +369,8 @@ class Protocol(HttpToolsProtocol):
 
     def cut_short(self) -> None:
         """Refuse what is in hand: the process waits no longer."""
-        if isinstance(self.cycle, Exchange):
-            self.cycle.refuse()
+        if self._exchange is not None:
+            self._exchange.refuse()
 
     def drain(self) -> None:
         """Answer what is in flight and what arrives in a moment, each with `Connection: close`."""
