@@ -33,7 +33,7 @@ from ruqsat.core.representation import representation_answer
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.statutory import inspection_answer, request_answer
 from ruqsat.core.validity import refuse_invalid
-from ruqsat.core.vocabulary import parse_vocabulary, with_switches
+from ruqsat.core.vocabulary import parse_vocabulary, with_kinds, with_switches
 
 VOCABULARY = "policies/vocabulary.toml"
 
@@ -78,9 +78,9 @@ class OracleDecider:
         vocabulary, findings = parse_vocabulary(texts[VOCABULARY].decode(), VOCABULARY)
         if vocabulary is None:
             raise ValueError(findings[0].message)
-        self._vocabulary = with_switches(vocabulary, switches or {})
         self._stock = Stock(texts)
         hierarchies = Hierarchies(self._stock.links())
+        self._vocabulary = with_kinds(with_switches(vocabulary, switches or {}), hierarchies.labels)
         self._functions = build_functions(self._vocabulary, hierarchies)
         self._stock.register({name: function.call for name, function in self._functions.items()})
         self._stock.register({name: self._asking(name) for name in ASKED})

@@ -198,8 +198,9 @@ def _unnamed(kind: str | None, own: bool, parameters: Parameters) -> Whose:
         if not all(map(is_id, ids)):
             return Whose(problem="unreadable_reference")
         return Whose("lookup", (), tuple(sorted({Lookup(kind, part) for part in ids})))
-    # Looking for a person needs something to look for: a list of everybody is none.
-    return Whose("many" if own and any(not name.startswith("_") and value for name, value in parameters) else "none")
+    # Looking for a person needs something to look for: a list of everybody is none, nor is a chain.
+    said = any(value and not name.startswith("_") and "." not in name for name, value in parameters)
+    return Whose("many" if own and said else "none")
 
 
 def _naming(words: FhirWords, types: set[str]) -> set[str]:
