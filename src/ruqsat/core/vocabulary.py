@@ -205,7 +205,7 @@ def with_switches(vocabulary: Vocabulary, switches: Mapping[str, Any]) -> Vocabu
 
 
 def with_kinds(vocabulary: Vocabulary, labels: Hierarchy) -> Vocabulary:
-    """Return the vocabulary whose adolescent shield names the kinds of its labels too: who shields SUD, shields ETHUD."""
+    """Return the vocabulary whose adolescent shield names the kinds of its labels too (with SUD, ETHUD)."""
     shield = vocabulary.switches.adolescent_shield
     kinds = (name for name in vocabulary.labels if labels.meets(name, shield.labels))
     closed = msgspec.structs.replace(shield, labels=tuple(dict.fromkeys((*shield.labels, *kinds))))
