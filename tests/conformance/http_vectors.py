@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import yaml
 
@@ -11,18 +12,25 @@ from ruqsat.core.fhir.meaning import Meaning
 from ruqsat.core.fhir.reading import FhirRequest
 from ruqsat.core.fhir.words import FhirWords
 
-FILE = Path(__file__).parent / "http_mapping.yaml"
-VECTORS: dict[str, dict[str, Any]] = {
-    each["id"]: each for each in yaml.load(FILE.read_text(), Loader=yaml.CSafeLoader)["vectors"]
-}
+HERE = Path(__file__).parent
+
+
+def _vectors(name: str) -> dict[str, dict[str, Any]]:
+    return {each["id"]: each for each in yaml.load((HERE / name).read_text(), Loader=yaml.CSafeLoader)["vectors"]}
+
+
+VECTORS, MORE = _vectors("http_mapping.yaml"), _vectors("http_mapping_more.yaml")
 CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 _ENTRY = re.compile(r"([A-Z]+) (\S+)(?: \((subject|fullUrl) (\S+)\))?")
+_REFERENCE = re.compile(r"(https?://\S+/)?[A-Z][A-Za-z]+[/?]|urn:")
 
 
 def request_of(vector: dict[str, Any]) -> FhirRequest:
     """Return the request of a vector."""
     headers = [(name, str(value)) for name, value in vector.get("headers", {}).items()]
     body = vector.get("body")
+    if isinstance(body, dict) and vector["url"].partition("?")[0].endswith("/_search"):
+        body = urlencode(body, quote_via=quote)
     if isinstance(body, str):
         headers.append(("Content-Type", "application/x-www-form-urlencoded"))
         return FhirRequest(vector["method"], vector["url"].encode(), tuple(headers), body.encode())
@@ -47,6 +55,8 @@ def written_out(body: Any) -> Any:
 def _element(key: str, value: Any) -> Any:
     if key in ("subject", "patient") and isinstance(value, str):
         return {"reference": value}
+    if key not in ("id", "criteria") and isinstance(value, str) and _REFERENCE.match(value):
+        return {"reference": value}
     if key == "category" and isinstance(value, str):
         return [{"coding": [{"system": CATEGORY, "code": value}]}]
     return value
@@ -58,11 +68,12 @@ def _entry(line: str) -> dict[str, Any]:
     assert match is not None, line
     method, url, what, value = match.groups()
     entry: dict[str, Any] = {"request": {"method": method, "url": url}}
-    if method == "POST":
-        entry["resource"] = {"resourceType": url}
+    if method in ("POST", "PUT"):
+        kind, _, name = url.partition("/")
+        entry["resource"] = {"resourceType": kind} | ({"id": name} if name else {})
         if what == "fullUrl":
             entry["fullUrl"] = value
-        else:
+        elif what == "subject":
             entry["resource"] |= {"subject": _element("subject", value), "category": _element("category", "laboratory")}
     return entry
 

@@ -12,7 +12,7 @@ from ruqsat.core.instant import Now
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.world import World
-from tests.conformance.test_scenarios import FILE, SCENARIOS
+from tests.conformance.test_scenarios import EVERY
 
 Variant = Callable[[Mapping[str, Any]], PolicySet]
 """The pack's rules under other switches."""
@@ -37,9 +37,9 @@ def blocking(policy_set: PolicySet) -> frozenset[str]:
 
 def scenarios(variant: Variant) -> Iterator[Asked]:
     """Every conformance scenario."""
-    for scenario in SCENARIOS.values():
+    for file, scenario in EVERY.values():
         policy_set = variant(scenario.policy)
-        request, facts, now = situation_of(FILE, scenario, policy_set.vocabulary.switches)
+        request, facts, now = situation_of(file, scenario, policy_set.vocabulary.switches)
         able = blocking(policy_set)
         if request.context is not None and request.context.pep_capabilities is not None:
             able &= frozenset(request.context.pep_capabilities)

@@ -10,7 +10,7 @@ import pytest
 from ruqsat.core.fhir.meaning import Meaning
 from ruqsat.core.fhir.reading import FhirRequest, read_request
 from ruqsat.core.fhir.words import FhirWords
-from tests.conformance.http_vectors import VECTORS, expected, request_of, shown
+from tests.conformance.http_vectors import MORE, VECTORS, expected, request_of, shown
 
 COUNT = 47
 """How many vectors there are: one that is lost is missed here."""
@@ -22,10 +22,10 @@ def test_no_vector_is_skipped(fhir_words: FhirWords) -> None:
     assert len([key for key, vector in VECTORS.items() if read_request(request_of(vector), fhir_words)]) == COUNT
 
 
-@pytest.mark.parametrize("key", VECTORS)
+@pytest.mark.parametrize("key", [*VECTORS, *MORE])
 def test_a_vector_is_met(key: str, fhir_words: FhirWords) -> None:
     """Interaction, action, patient and both filters; classes where the request is not refused."""
-    vector = VECTORS[key]
+    vector = {**VECTORS, **MORE}[key]
 
     found, promised = shown(read_request(request_of(vector), fhir_words), fhir_words), expected(vector)
 
@@ -161,3 +161,15 @@ def test_every_answer_of_the_vectors_occurs(fhir_words: FhirWords) -> None:
 
     assert set(answers) == {"public", "decide", "defer", "deny"}
     assert all(RANK[asked(VECTORS[key], fhir_words).answer] > 0 for key in READS)
+
+
+def test_a_category_takes_away_only_what_its_type_has(fhir_words: FhirWords) -> None:
+    """An operation that brings every class keeps those that a category of its type says nothing of, and none is added."""
+    lastn = next(each for each in fhir_words.operations if each.name == "$lastn")
+    wide = msgspec.structs.replace(lastn, classes=("*",))
+    words = msgspec.structs.replace(fhir_words, operations=(wide,))
+    asked = FhirRequest("GET", b"/fhir/Observation/$lastn?patient=p1&category=laboratory")
+    others = set(words.types["Observation"].classes) - {"labs"}
+
+    assert set(read_request(asked, words).classes) == set(words.every) - others
+    assert set(read_request(asked, fhir_words).classes) == {"labs"}

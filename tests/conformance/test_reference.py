@@ -13,11 +13,11 @@ from ruqsat.core.evaluate import evaluate
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.sampling import situations
 from tests.conformance.reference import decide
-from tests.conformance.test_scenarios import FILE, SCENARIOS
+from tests.conformance.test_scenarios import EVERY
 
 DECISIONS = 50_000 * int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(1_000_000))))
-PLAIN = [s.id for s in SCENARIOS.values() if not s.policy and "parts" not in s.request
+PLAIN = [s.id for _, s in EVERY.values() if not s.policy and "parts" not in s.request
          and "smart_scopes" not in s.request.get("context", {}) and s.id != "J05"]  # fmt: skip
 """Scenarios under the default switches, of one part, for a caller that can do everything."""
 
@@ -40,8 +40,9 @@ def compared(policy_set: PolicySet, seed: int, count: int) -> Counter[str]:
 @pytest.mark.parametrize("key", PLAIN)
 def test_the_reference_itself_meets_the_scenarios(key: str, policy_set: PolicySet) -> None:
     """Otherwise it would be no reference."""
-    expect = SCENARIOS[key].expect
-    request, facts, now = situation_of(FILE, SCENARIOS[key], policy_set.vocabulary.switches)
+    file, scenario = EVERY[key]
+    expect = scenario.expect
+    request, facts, now = situation_of(file, scenario, policy_set.vocabulary.switches)
 
     allowed, reason, basis, duties = decide(request, facts, now.lo)
 

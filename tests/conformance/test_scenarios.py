@@ -20,8 +20,9 @@ from ruqsat.core.validity import refuse_invalid
 from tests.process.starter import run_cli
 
 HERE = Path(__file__).parent
-FILE = read_scenarios(HERE / "scenarios.yaml")
+FILE, MORE = read_scenarios(HERE / "scenarios.yaml"), read_scenarios(HERE / "scenarios_more.yaml")
 SCENARIOS = {scenario.id: scenario for scenario in FILE.scenarios}
+EVERY = {scenario.id: (file, scenario) for file in (FILE, MORE) for scenario in file.scenarios}
 
 
 def test_the_scenarios_are_of_their_own_schema() -> None:
@@ -31,13 +32,18 @@ def test_the_scenarios_are_of_their_own_schema() -> None:
     Draft202012Validator(schema).validate(yaml.load((HERE / "scenarios.yaml").read_text(), Loader=yaml.CSafeLoader))
 
 
-@pytest.mark.parametrize("key", SCENARIOS)
+def test_no_scenario_hides_another() -> None:
+    """Each has an id of its own, in both files."""
+    assert len(EVERY) == len(FILE.scenarios) + len(MORE.scenarios) > len(FILE.scenarios) + 30
+
+
+@pytest.mark.parametrize("key", EVERY)
 def test_a_scenario_is_met_in_whatever_order_its_documents_come(key: str, variant: Any) -> None:
     """As written, and with the documents shuffled five times."""
-    scenario = SCENARIOS[key]
+    file, scenario = EVERY[key]
     policy_set = variant(scenario.policy)
 
-    assert differences(decide_scenario(FILE, scenario, policy_set), scenario.expect) == ()
+    assert differences(decide_scenario(file, scenario, policy_set), scenario.expect) == ()
     for seed in range(5):
         dice = random.Random(seed)
         given = {
@@ -45,19 +51,19 @@ def test_a_scenario_is_met_in_whatever_order_its_documents_come(key: str, varian
             for kind, names in scenario.given.items()
         }
         shuffled = msgspec.structs.replace(scenario, given=given)
-        assert differences(decide_scenario(FILE, shuffled, policy_set), scenario.expect) == ()
+        assert differences(decide_scenario(file, shuffled, policy_set), scenario.expect) == ()
 
 
 def test_stock_pycasbin_agrees_on_every_scenario(pack_texts: dict[str, bytes], variant: Any) -> None:
     """The rule that settles it, and each row of consents and delegations, under the scenario's switches."""
     compared = 0
-    for number, scenario in enumerate(SCENARIOS.values()):
+    for number, (file, scenario) in enumerate(EVERY.values()):
         policy_set = variant(scenario.policy)
-        case = Case(*situation_of(FILE, scenario, policy_set.vocabulary.switches))
+        case = Case(*situation_of(file, scenario, policy_set.vocabulary.switches))
         if refuse_invalid(case, policy_set.vocabulary) is None:
             compared += 1
             assert list(_differences(number, case, policy_set, Oracle(pack_texts, policy_set))) == [], scenario.id
-    assert compared > 150
+    assert compared > 190
 
 
 def test_a_rule_taken_away_fails_a_scenario(pack_texts: dict[str, bytes]) -> None:

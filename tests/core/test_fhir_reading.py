@@ -460,6 +460,31 @@ def test_a_document_is_of_one_patient(fhir_words: FhirWords) -> None:
         assert document(*parts).answer == "deny"
 
 
+def test_a_document_bears_the_labels_of_its_parts(fhir_words: FhirWords) -> None:
+    """Every label, and the highest confidentiality, of the Bundle, the Composition and any part; a label that is none refuses it."""
+
+    def marked(*codes: Any, name: str = "ActCode") -> dict[str, Any]:
+        system = f"http://terminology.hl7.org/CodeSystem/v3-{name}"
+        return {"meta": {"security": [{"system": system, "code": code} for code in codes]}}
+
+    def document(whole: dict[str, Any], *parts: dict[str, Any]) -> Meaning:
+        sent = transaction(*({"resource": part} for part in parts), kind="document")
+        return ask(fhir_words, "POST", "/fhir", sent | whole)
+
+    letter = {"resourceType": "Composition", "subject": P1}
+    found = document(
+        marked("HIV"), letter | {"confidentiality": "R"}, observation() | marked("PSY", "HIV"),
+        observation() | marked("V", name="Confidentiality"), {"resourceType": "Practitioner"},
+    )  # fmt: skip
+
+    assert (found.answer, found.labels, found.conf) == ("decide", ("HIV", "PSY"), "V")
+    plain = document({}, letter, observation())
+    assert (plain.answer, plain.labels, plain.conf) == ("decide", (), None)
+    assert document({}, letter, observation() | marked(None)).answer == "deny"
+    many = [observation() | marked(f"L{number}") for number in range(33)]
+    assert document({}, letter, *many).answer == "deny"
+
+
 def test_categories_that_hold_at_once_narrow_nothing(fhir_words: FhirWords) -> None:
     """Where a pack lets `category` be repeated, both are meant at once: a record may have further ones."""
     repeat = msgspec.structs.replace(fhir_words.parameters, repeat=frozenset({"category"}))

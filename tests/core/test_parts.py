@@ -115,6 +115,24 @@ def test_a_permit_has_one_basis() -> None:
     assert ask_each(PLAIN, {**PLAIN, "id": "o2"})[0].allowed
 
 
+def test_what_concerns_nobody_passes_beside_what_is_permitted(asked: Any) -> None:
+    """A doctor of the directory among the patient's records; alone among refusals it is no answer, nor is a patient's called so."""
+    doctor = {"id": "dr", "class": "directory"}
+    both = asked(PLAIN, doctor)
+
+    assert (both.allowed, both.reason, both.basis) == (True, "allow.consent", "consent")
+    assert asked(doctor, PLAIN) == both
+    cut = asked(doctor, PLAIN, SENSITIVE)
+    assert (cut.reason, cut.basis, set(cut.duties)) == (
+        "allow.partial", "consent", {"notify_subject", "redact:o2", "suppress_total"}
+    )  # fmt: skip
+    assert asked(doctor, SENSITIVE).reason == "deny.sensitivity.not_covered"
+    assert asked(doctor, SENSITIVE, atomic=True).reason == "deny.sensitivity.not_covered"
+    assert asked(doctor).reason == "allow.directory"
+    assert "redact:dr" in asked(PLAIN, {**doctor, "patient": "p-dana"}).duties
+    assert asked(PLAIN, {"id": "dr", "class": ["directory"]}).reason == "deny.unmapped.parts"
+
+
 def test_a_part_is_decided_with_the_facts_of_its_own_patient() -> None:
     """Those of the whole's if it names no other, and none if nobody brought them."""
     _, seen = ask_each(

@@ -1,5 +1,6 @@
 """Who is told of a decision: the patient or who stands for a child, at once, later or not at all, and on which ground."""
 
+from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 
@@ -12,6 +13,7 @@ from ruqsat.core.facts import PatientFacts, RecordStatus, Representation, Statut
 from ruqsat.core.instant import HOUR, parse_instant
 from ruqsat.core.journaled import Journaled, read_line
 from ruqsat.core.notice import Notice, is_shielded, notice_key, notices_of
+from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import ResourceProperties
 from ruqsat.core.vocabulary import AdolescentShield, Switches
 
@@ -266,6 +268,14 @@ def test_a_label_that_only_the_store_knows_is_kept_too() -> None:
     bundle = ResourceProperties(labels=(), parts=({"id": "o2"}, {"id": "o1", "labels": []}))
     assert is_shielded(bundle, "all", [PatientFacts("p2"), known], switches)
     assert not is_shielded(bundle, "all", [PatientFacts("p2")], switches)
+
+
+def test_a_kind_of_a_label_of_the_shield_is_kept_too(variant: Callable[[Mapping[str, Any]], PolicySet]) -> None:
+    """Who keeps SUD from the parents, keeps its kind ETHUD; what is of no such kind is not kept."""
+    switches = variant({"adolescent_shield": {"enabled": True}}).vocabulary.switches
+
+    assert is_shielded(ResourceProperties(labels=("ETHUD",)), "o1", (), switches)
+    assert not is_shielded(ResourceProperties(labels=("HIV",)), "o1", (), switches)
 
 
 @pytest.mark.parametrize("labels", [5, True, "PSY", [["PSY"]], {"PSY": 1}, None])

@@ -31,11 +31,12 @@ from ruqsat.core.instant import Now, at
 from ruqsat.core.parts import decide_parts
 from ruqsat.core.representation import representation_answer
 from ruqsat.core.request import EvaluationRequest
+from ruqsat.core.scopes import read_coded
 from ruqsat.core.statutory import inspection_answer, request_answer
 from ruqsat.core.validity import refuse_invalid
-from ruqsat.core.vocabulary import parse_vocabulary, with_switches
+from ruqsat.core.vocabulary import parse_vocabulary, with_kinds, with_switches
 
-VOCABULARY = "policies/vocabulary.toml"
+VOCABULARY, ROUTES = "policies/vocabulary.toml", "policies/routes.toml"
 
 ASKED = {
     "entitled": ("entitlement", "holds", "applied"),
@@ -78,9 +79,11 @@ class OracleDecider:
         vocabulary, findings = parse_vocabulary(texts[VOCABULARY].decode(), VOCABULARY)
         if vocabulary is None:
             raise ValueError(findings[0].message)
-        self._vocabulary = with_switches(vocabulary, switches or {})
+        coded = read_coded(texts.get(ROUTES, b"").decode(errors="replace"))
+        vocabulary = msgspec.structs.replace(vocabulary, coded=coded)
         self._stock = Stock(texts)
         hierarchies = Hierarchies(self._stock.links())
+        self._vocabulary = with_kinds(with_switches(vocabulary, switches or {}), hierarchies.labels)
         self._functions = build_functions(self._vocabulary, hierarchies)
         self._stock.register({name: function.call for name, function in self._functions.items()})
         self._stock.register({name: self._asking(name) for name in ASKED})

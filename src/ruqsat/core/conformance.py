@@ -28,7 +28,11 @@ _CATEGORIES = {
     "pharmacist": "provider_pharma", "insurer": "reimbursement_fund", "quality_expert": "control_medical",
     "epidemiologist": "control_sanepid", "analyst": "authorized_body", "researcher": "research_organisation",
 }  # fmt: skip
-"""A scenario says nothing of employers: each is what its staff's role belongs to, and undertook to comply."""
+"""
+A scenario says nothing of employers: each is what its staff's role belongs to, and undertook to comply.
+
+Whoever holds a role of care besides works for a provider.
+"""
 
 
 class Expected(Struct, frozen=True):
@@ -181,7 +185,8 @@ def _facts(file: ScenarioFile, scenario: Scenario, context: Mapping[str, Any], s
     who_asks = fixtures["subjects"].get(subject, {})
     org = who_asks.get("org")
     if org:
-        category = next((_CATEGORIES[role] for role in who_asks.get("roles", ()) if role in _CATEGORIES), None)
+        categories = [_CATEGORIES.get(role) for role in who_asks.get("roles", ())]
+        category = categories[0] if categories and None not in categories else None
         world["organisations"] = {org: {"category": category or "provider_medical", "undertaking": True}}
     if patient and org:
         world["episodes"] = _episodes(patient, org, context)

@@ -22,7 +22,7 @@ from ruqsat.core.model_conf import Model, parse_model
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.rows import Row, parse_rows
 from ruqsat.core.scopes import read_coded
-from ruqsat.core.vocabulary import Vocabulary, parse_vocabulary, with_switches
+from ruqsat.core.vocabulary import Vocabulary, parse_vocabulary, with_kinds, with_switches
 
 Parsed = TypeVar("Parsed")
 
@@ -81,10 +81,9 @@ def read_parts(texts: Mapping[str, bytes]) -> tuple[Parts | None, list[Diagnosti
 def compile_parts(parts: Parts) -> PolicySet:
     """Compile what was checked."""
     hierarchies = hierarchies_of(parts.rows)
-    functions = build_functions(parts.vocabulary, hierarchies)
-    return compile_policy_set(
-        parts.digest, parts.model, parts.rows, parts.vocabulary, parts.laws, functions, hierarchies
-    )
+    vocabulary = with_kinds(parts.vocabulary, hierarchies.labels)
+    functions = build_functions(vocabulary, hierarchies)
+    return compile_policy_set(parts.digest, parts.model, parts.rows, vocabulary, parts.laws, functions, hierarchies)
 
 
 def variants_of(parts: Parts) -> Callable[[Mapping[str, Any]], PolicySet]:

@@ -3,7 +3,8 @@ Requests of several parts: bundles, histories, a patient's whole record.
 
 Each part is decided by itself.  A reading gives what is permitted and has the rest
 cut out; a writing, or whatever the caller calls atomic, is permitted whole or not
-at all.
+at all.  Parts that concern nobody (whoever ordered, the place, the medicine) pass beside
+what is permitted of the patient's; by themselves they are no answer about a patient.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ import msgspec
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.facts import Facts
 from ruqsat.core.request import EvaluationRequest, ResourceProperties
+from ruqsat.core.validity import IMPERSONAL
 
 MAX_PARTS = 1000
 ATOMIC = frozenset({"create", "update", "delete", "block", "deidentify", "consent_manage", "delegate"})
@@ -21,6 +23,9 @@ ATOMIC = frozenset({"create", "update", "delete", "block", "deidentify", "consen
 
 PARTIAL = frozenset({"redact", "suppress_total"})
 """What an enforcement point must be able to do, to be given a part."""
+
+NOBODYS = "public"
+"""The basis of what concerns nobody: no ground for what concerns somebody."""
 
 DecideOne = Callable[[EvaluationRequest, Facts], Decision]
 
@@ -51,12 +56,13 @@ def decide_parts(request: EvaluationRequest, facts: Facts, capabilities: frozens
         decided.append((one.resource.id, decide(one, _facts_of(one, properties, facts))))
     refused = [(name, decision) for name, decision in decided if not decision.allowed]
     permitted = [decision for _, decision in decided if decision.allowed]
-    if not permitted or (refused and (properties.atomic or request.action.name in ATOMIC)):
+    personal = [decision for decision in permitted if decision.basis != NOBODYS]
+    if (refused and not personal) or (refused and (properties.atomic or request.action.name in ATOMIC)):
         return refused[0][1]
     duties = tuple(dict.fromkeys(duty for decision in permitted for duty in decision.duties))
     untold = tuple(dict.fromkeys(duty for decision in permitted for duty in decision.untold))
-    first = permitted[0]
-    if any(decision.basis != first.basis for decision in permitted):
+    first = (personal or permitted)[0]
+    if any(decision.basis != first.basis for decision in personal):
         # Exactly one basis a permit: the caller asks for the parts apart.
         return deny("deny.unmapped.parts", first.rule, first.law)
     law = tuple(dict.fromkeys(key for decision in permitted for key in decision.law))
@@ -83,6 +89,9 @@ def _request_of(
     name = part.get("id")
     if not isinstance(name, str) or not name:
         return None
+    if isinstance(part.get("class"), str) and part["class"] in IMPERSONAL:
+        # Of the whole's patient only if the part says so, and then it is refused.
+        said = {**said, "patient": None}
     try:
         properties = msgspec.convert({**said, **part}, whole)
     except msgspec.ValidationError:

@@ -14,14 +14,13 @@ AUTHORITIES = CASE_AUTHORITIES | {"prosecution_inspection", "special_state_body"
 
 
 class StatutoryAnswer(Struct, frozen=True):
-    """Whether the ground covers the case; ``applied`` is the act, ``miss`` what is wrong with it."""
+    """Whether the ground covers the case; ``applied`` is the request or the act, ``miss`` what is wrong with it."""
 
     holds: bool
     applied: tuple[str, ...] = ()
     miss: str = ""
 
 
-_COVERED = StatutoryAnswer(True)
 _NO_REQUEST = StatutoryAnswer(False, (), "statutory.no_request")
 _OUT_OF_SCOPE = StatutoryAnswer(False, (), "statutory.scope")
 
@@ -43,7 +42,7 @@ def request_answer(case: Case, hierarchies: Hierarchies, switches: Switches) -> 
     patient = case.facts.patient
     on_record = next((each for each in patient.requests if each.id == said.ref), None) if patient is not None else None
     if on_record is None:
-        return _NO_REQUEST if switches.requests_must_be_registered else _COVERED
+        return _NO_REQUEST if switches.requests_must_be_registered else StatutoryAnswer(True, (said.ref,))
     if said.authority != on_record.authority or not _is_in_force(on_record, case):
         return _NO_REQUEST
     covered = _covers(case, (said.patient,), on_record.categories, hierarchies)

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct, field
 
 from ruqsat.core.diagnostics import Diagnostic, Span
+from ruqsat.core.hierarchy import Hierarchy
 
 
 class AttributeWord(Struct, frozen=True, forbid_unknown_fields=True):
@@ -201,6 +202,15 @@ def with_switches(vocabulary: Vocabulary, switches: Mapping[str, Any]) -> Vocabu
     """
     positions = _merged(msgspec.to_builtins(vocabulary.switches), switches)
     return msgspec.structs.replace(vocabulary, switches=msgspec.convert(positions, Switches))
+
+
+def with_kinds(vocabulary: Vocabulary, labels: Hierarchy) -> Vocabulary:
+    """Return the vocabulary whose adolescent shield names the kinds of its labels too (with SUD, ETHUD)."""
+    shield = vocabulary.switches.adolescent_shield
+    kinds = (name for name in vocabulary.labels if labels.meets(name, shield.labels))
+    closed = msgspec.structs.replace(shield, labels=tuple(dict.fromkeys((*shield.labels, *kinds))))
+    switches = msgspec.structs.replace(vocabulary.switches, adolescent_shield=closed)
+    return msgspec.structs.replace(vocabulary, switches=switches)
 
 
 def _merged(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

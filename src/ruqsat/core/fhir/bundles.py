@@ -3,8 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from ruqsat.core.fhir.bodies import resource_of, whose_body
 from ruqsat.core.fhir.call import Call, answered
+from ruqsat.core.fhir.marks import highest, marks_of
 from ruqsat.core.fhir.meaning import INVALID, Meaning, Refused, Source, Whose, refused
 from ruqsat.core.fhir.references import is_id
 from ruqsat.core.fhir.words import FhirWords
@@ -29,7 +32,7 @@ def read_bundle(words: FhirWords, value: Any, read: ReadCall) -> Meaning:
         bundle = resource_of({**value, "entry": []} if isinstance(value, dict) else value, "Bundle")
         kind, entries = bundle.get("type"), value.get("entry")
         if kind == "document":
-            return _document(words, entries)
+            return _document(words, bundle, entries)
         if kind not in ("batch", "transaction"):
             return refused(Meaning("bundle"), "bundle_type")
         if not isinstance(entries, list) or not 0 < len(entries) <= MAX_ENTRIES:
@@ -142,8 +145,12 @@ def _heaviest(entries: tuple[Meaning, ...] | list[Meaning]) -> str | None:
     )
 
 
-def _document(words: FhirWords, entries: Any) -> Meaning:
-    """Return what a document means: its Composition says whose it is, and nothing in it is of anybody else."""
+def _document(words: FhirWords, bundle: dict[str, Any], entries: Any) -> Meaning:
+    """
+    Return what a document means: its Composition says whose it is, and nothing in it is of anybody else.
+
+    It bears every label of its parts, and the highest confidentiality among them.
+    """
     composition = words.types.get("Composition")
     if composition is None:
         return refused(Meaning("document"), "unmapped_type")
@@ -154,23 +161,24 @@ def _document(words: FhirWords, entries: Any) -> Meaning:
         resources = [entry.get("resource") if isinstance(entry, dict) else None for entry in entries]
         first = resource_of(resources[0], "Composition")
         whose = whose_body(first, composition, words)
-        for resource in resources[1:]:
-            _of_the_same(words, resource, whose)
+        parts = [first, *(_of_the_same(words, resource, whose) for resource in resources[1:])]
+        marks = highest(marks_of(part, part["resourceType"]) for part in (bundle, *parts))
     except Refused as refusal:
         return refused(meaning, refusal.reason)
-    return answered(words, meaning, whose)
+    return answered(words, msgspec.structs.replace(meaning, labels=marks.labels, conf=marks.conf), whose)
 
 
-def _of_the_same(words: FhirWords, resource: Any, whose: Whose) -> None:
+def _of_the_same(words: FhirWords, resource: Any, whose: Whose) -> dict[str, Any]:
     kind = resource.get("resourceType") if isinstance(resource, dict) else None
     entry = words.types.get(kind) if isinstance(kind, str) else None
     if entry is None or not isinstance(kind, str):
         raise Refused("unmapped_type")
     part = resource_of(resource, kind)
     if words.is_impersonal(entry.classes):
-        return
+        return part
     named = whose_body(part, entry, words)
     if entry.own:
         named = Whose("body", (str(part.get("id")),))
     if named.problem or named.patients != whose.patients:
         raise Refused(named.problem or "patients_disagree")
+    return part

@@ -62,6 +62,20 @@ def marks_of(resource: Mapping[str, Any], kind: str) -> Marks:
     return Marks(tuple(sorted(labels)), conf)
 
 
+def highest(marks: Iterable[Marks]) -> Marks:
+    """
+    Return the marks of what holds all of these: every label, and the highest confidentiality.
+
+    Raises:
+        Refused: there are too many labels.
+    """
+    told = list(marks)
+    labels = {label for each in told for label in each.labels}
+    if len(labels) > MAX_LABELS:
+        raise Refused("unreadable_labels")
+    return Marks(tuple(sorted(labels)), max((each.conf for each in told if each.conf is not None), default=None))
+
+
 def authors_of(resource: Mapping[str, Any], kind: str, words: FhirWords) -> Authors:
     """
     Return who wrote a resource: the one practitioner, and the one organisation, that its elements name.

@@ -3,9 +3,9 @@
 import msgspec
 
 from ruqsat.core.fhir.call import Call, answered, whose_record
-from ruqsat.core.fhir.meaning import EVERYTHING, Lookup, Meaning, Refused, Whose, refused
+from ruqsat.core.fhir.meaning import EVERYTHING, Lookup, Meaning, Refused, Whose
 from ruqsat.core.fhir.references import patients_of_parameter
-from ruqsat.core.fhir.search import classes_of_types, shape_problem, types_of_list
+from ruqsat.core.fhir.search import classes_of, classes_of_types, shape_problem, types_of_list
 from ruqsat.core.fhir.words import FhirWords, Operation, Server, segments_of
 
 
@@ -14,15 +14,16 @@ def read_operation(words: FhirWords, call: Call, kind: str | None, name: str | N
     place = "/" + "/".join(part for part in (kind, "{id}" if name is not None else None) if part)
     known = words.operation_at.get((place, operation))
     meaning = Meaning(
-        "operation", "search" if known is None else known.action,
+        "operation", _action(words, known, operation),
         classes=words.in_order(known.classes if known is not None else (EVERYTHING,)),
         types=(EVERYTHING if kind is None else kind,), id=name or EVERYTHING,
         filtered=known is not None and known.filtered,
     )  # fmt: skip
-    if known is None:
-        return refused(meaning, "unknown_operation")
-    if known.patient == "refused":
-        return refused(meaning, "refused_operation")
+    if known is None or known.patient == "refused":
+        whose = Whose() if kind is None or name is None else whose_record(words, kind, name)
+        return answered(words, meaning, whose, {"unknown_operation" if known is None else "refused_operation"})
+    if "category" in known.parameters and kind in words.types:
+        meaning = _told(words, meaning, kind, call)
     problems = _problems(known, call)
     listed = [value for parameter, value in call.parameters if parameter == "_type"]
     if listed and "_type" in known.parameters:
@@ -33,6 +34,13 @@ def read_operation(words: FhirWords, call: Call, kind: str | None, name: str | N
             # What an operation finds about a patient is the patient's, whatever type it has.
             problems.add("compartment")
     return answered(words, meaning, _whose(words, known, call, kind, name), problems)
+
+
+def _action(words: FhirWords, known: Operation | None, operation: str) -> str:
+    """Return the action of an operation; where it is not described, that of its namesakes elsewhere."""
+    if known is not None:
+        return known.action
+    return next((each.action for each in words.operations if each.name == operation), "search")
 
 
 def read_job(words: FhirWords, server: Server, call: Call) -> Meaning | None:
@@ -70,6 +78,12 @@ def _whose(words: FhirWords, known: Operation, call: Call, kind: str | None, nam
                 except Refused as refusal:
                     return Whose(problem=refusal.reason)
     return Whose()
+
+
+def _told(words: FhirWords, meaning: Meaning, kind: str, call: Call) -> Meaning:
+    """Return the meaning without those classes of the type that its category, if it tells any, leaves out."""
+    left_out = {*words.types[kind].classes} - {*classes_of(words, kind, call.parameters)}
+    return msgspec.structs.replace(meaning, classes=tuple(each for each in meaning.classes if each not in left_out))
 
 
 def _narrowed(words: FhirWords, meaning: Meaning, types: set[str]) -> Meaning:

@@ -46,7 +46,7 @@ def read_search(words: FhirWords, kind: str | None, parameters: Parameters) -> A
             brought, problem = _included(words, name, value)
             included |= brought
             problems |= problem
-    classes = {each for name in types for each in _classes_of(words, name, parameters)}
+    classes = {each for name in types for each in classes_of(words, name, parameters)}
     classes |= {each for name in included for each in words.types[name].classes}
     strip, put = rewritten(words, parameters, {*types, *included})
     whose = _whose(words, types, kind, parameters)
@@ -142,7 +142,7 @@ def _types_asked(words: FhirWords, kind: str | None, parameters: Parameters) -> 
     return types_of_list(words, listed[0]) if listed else ({EVERYTHING}, set())
 
 
-def _classes_of(words: FhirWords, kind: str, parameters: Parameters) -> Iterable[str]:
+def classes_of(words: FhirWords, kind: str, parameters: Parameters) -> Iterable[str]:
     """Return the classes of a type, narrowed by a category that tells which."""
     if kind == EVERYTHING:
         return (EVERYTHING,)
@@ -198,8 +198,9 @@ def _unnamed(kind: str | None, own: bool, parameters: Parameters) -> Whose:
         if not all(map(is_id, ids)):
             return Whose(problem="unreadable_reference")
         return Whose("lookup", (), tuple(sorted({Lookup(kind, part) for part in ids})))
-    # Looking for a person needs something to look for: a list of everybody is none.
-    return Whose("many" if own and any(not name.startswith("_") and value for name, value in parameters) else "none")
+    # Looking for a person needs something to look for: a list of everybody is none, nor is a chain.
+    said = any(value and not name.startswith("_") and "." not in name for name, value in parameters)
+    return Whose("many" if own and said else "none")
 
 
 def _naming(words: FhirWords, types: set[str]) -> set[str]:
