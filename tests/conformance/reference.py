@@ -507,19 +507,27 @@ def _operator(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0911, PLR0
         if case.action in ("read", "update") and opened:
             return "operator_duty", "operator_duty", "provenance"
     if "privacy_officer" in case.roles and case.all_for("HCOMPL"):
-        if case.action == "journal_read" and case.is_in("journal"):
-            return "operator_duty", "operator_duty", ""
         if case.action == "journal_read" and case.is_in("audit") and own:
-            return "operator_duty", "operator_duty", ""
-        if case.action in ("read", "search") and case.is_in("consent", "demographics", "session", "request", "status"):
             return "operator_duty", "operator_duty", ""
         if case.action == "update" and case.is_in("session") and not opened:
             return "operator_duty", "operator_duty", "provenance"
-        if case.is_in("demographics", "clinical", "financial"):
-            if case.action == "block" or (case.action == "delete" and case.context.subject_demand):
-                return "operator_duty", "operator_duty", "notify_subject provenance"
-            if case.action == "delete":
-                raise Denied("destroy.no_ground")
+        return _office(case)
+    return None
+
+
+def _office(case: Case) -> tuple[str, str, str] | None:
+    """Nobody in the own matter."""
+    if case.action == "journal_read" and case.is_in("journal") and not case.is_self:
+        return "operator_duty", "operator_duty", ""
+    looks = case.action in ("read", "search") and not case.is_self
+    if looks and case.is_in("consent", "demographics", "session", "request", "status"):
+        return "operator_duty", "operator_duty", ""
+    if case.is_in("demographics", "clinical", "financial"):
+        lawful = case.action == "block" or (case.action == "delete" and case.context.subject_demand)
+        if lawful and not case.is_self:
+            return "operator_duty", "operator_duty", "notify_subject provenance"
+        if case.action == "delete":
+            raise Denied("destroy.no_ground")
     return None
 
 

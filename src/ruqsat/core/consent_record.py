@@ -6,6 +6,7 @@ that only the registry can open.
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import date
 from typing import Any, Literal
 
 import msgspec
@@ -14,6 +15,7 @@ from msgspec import Struct
 from ruqsat.core.consent_items import Catalogue, Failing, at, unknown_words
 from ruqsat.core.facts import Consent, PatientFacts
 from ruqsat.core.instant import Instant, render_instant
+from ruqsat.core.representation import birthday
 from ruqsat.core.vocabulary import Switches
 from ruqsat.core.world import ConsentRecord, Giver, Signature, project_consent
 
@@ -228,3 +230,12 @@ def with_rows(facts: PatientFacts, rows: Iterable[ConsentRow], switches: Switche
     projected = {row.id: project(row, switches) for row in rows}
     kept = tuple(document for document in facts.consents if document.id not in projected)
     return msgspec.structs.replace(facts, consents=kept + tuple(projected.values()))
+
+
+def is_adolescent(born: date | None, now: Instant, switches: Switches) -> bool:
+    """Tell whether somebody is a minor who is of an age to decide alone in part (Code 78(2))."""
+    if born is None:
+        return False
+    offset = switches.home_utc_offset_hours
+    of_age = birthday(born, switches.rep_access_ends_at, offset)
+    return birthday(born, switches.minor_self_from_age, offset) <= now < of_age

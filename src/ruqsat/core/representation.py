@@ -90,15 +90,6 @@ def _is_shielded(born: date, case: Case, switches: Switches) -> bool:
     return shield.enabled and named and birthday(born, shield.from_age, offset) <= case.now.hi
 
 
-def is_adolescent(born: date | None, now: Instant, switches: Switches) -> bool:
-    """Tell whether somebody is a minor who is of an age to decide alone in part (Code 78(2))."""
-    if born is None:
-        return False
-    offset = switches.home_utc_offset_hours
-    of_age = birthday(born, switches.rep_access_ends_at, offset)
-    return birthday(born, switches.minor_self_from_age, offset) <= now < of_age
-
-
 @lru_cache(maxsize=65_536)
 def birthday(born: date, age: int, home_utc_offset_hours: int) -> Instant:
     """

@@ -21,6 +21,7 @@ from ruqsat.core.consent_record import (
     RecordBody,
     Step,
     first_status,
+    is_adolescent,
     read_document,
     thread_of,
     with_verification,
@@ -36,7 +37,6 @@ from ruqsat.core.consent_signature import (
 )
 from ruqsat.core.facts import Consent, PatientFacts
 from ruqsat.core.instant import Instant, parse_instant, render_instant
-from ruqsat.core.representation import is_adolescent
 from ruqsat.core.vocabulary import Switches
 from ruqsat.core.world import formal_defect
 from ruqsat.errors import RequestError
