@@ -83,7 +83,11 @@ ATTRIBUTES: dict[str, dict[str, Attribute]] = {
         "immigrant": _APPLICATION,
         "id_document_copy": _APPLICATION,
         "self_consented": _APPLICATION,
-        "parts": Attribute(("application", "server"), (), "each is decided as a record of its own"),
+        "parts": Attribute(
+            ("application", "server"),
+            (),
+            "each is decided as a record of its own; one of class `directory` or `public` is nobody's unless it names a patient",
+        ),
         "atomic": Attribute(("application", "server")),
     },
     "ctx": {

@@ -137,7 +137,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.draining = False
         self._arriving = False
-        self._is_started = False
+        self._before: Any = None
         self._reading_head = False
         self._reading_trailers = False
         self._is_shared = False
@@ -212,8 +212,8 @@ class Protocol(HttpToolsProtocol):
             raise TooFarAheadError
         super().on_message_begin()
         self._cancel_deadline()
+        self._before = self.cycle
         self._arriving = self._reading_head = True
-        self._is_started = False
         self._head_bytes = self._header_bytes = 0
 
     def on_body(self, body: bytes) -> None:
@@ -261,7 +261,6 @@ class Protocol(HttpToolsProtocol):
 
     def _start(self) -> None:
         super().on_headers_complete()
-        self._is_started = True
         if self.draining or self.parser.should_upgrade():
             # The parser takes the body of a request for another protocol for the next request: there is none.
             self.cycle.keep_alive = False
@@ -280,15 +279,16 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be read, after the answers to what came before it, and close the connection."""
-        cycle, is_started = self.cycle, self._arriving and self._is_started
-        if cycle is None or cycle.response_complete or (is_started and not self.pipeline):
-            if is_started and self._is_idle():
+        cycle, is_begun = self.cycle, self._arriving and self.cycle is not self._before
+        is_queued = is_begun and bool(self.pipeline) and self.pipeline[0][0] is cycle
+        if cycle is None or cycle.response_complete or (is_begun and not is_queued):
+            if is_begun and self._is_idle():
                 self.transport.close()  # its answer did not wait for the body, and there is only one
             else:
                 super().send_400_response(msg)
             return
-        if is_started:
-            self.pipeline[0] = (self.pipeline[0][0], _say_unreadable)
+        if is_queued:
+            self.pipeline[0] = (cycle, _say_unreadable)
         cycle.keep_alive = False
         self._arriving = self._reading_head = False
         self._cancel_deadline()
@@ -313,11 +313,11 @@ class Protocol(HttpToolsProtocol):
         if app is None:
             return False
         exchange = self._exchange = Exchange(self, app.refusal)
-        self.cycle, self._is_started = exchange, True  # type: ignore[assignment]
+        self.cycle = exchange  # type: ignore[assignment]
         self.scope["method"] = app.method.decode()
         if app.answer_at_once(cast("dict[str, Any]", self.scope), body, exchange):
             return True
-        self.cycle, self._exchange, self._is_started = before, None, False
+        self.cycle, self._exchange = before, None
         return False
 
     def _call_application(self) -> None:
