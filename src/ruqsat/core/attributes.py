@@ -86,7 +86,8 @@ ATTRIBUTES: dict[str, dict[str, Attribute]] = {
         "parts": Attribute(
             ("application", "server"),
             (),
-            "each is decided as a record of its own; one of class `directory` or `public` is nobody's unless it names a patient",
+            "each is decided as a record of its own; one of class `directory` or `public` is nobody's unless it names "
+            "a patient",
         ),
         "atomic": Attribute(("application", "server")),
     },
