@@ -16,7 +16,7 @@ from tests.process.checker import entries_in
 from tests.process.starter import Sidecar, question, run_cli, serving
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 @pytest.fixture

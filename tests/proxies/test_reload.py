@@ -49,7 +49,8 @@ def pack(tmp_path: Path) -> Path:
 
 def test_policy_that_changes_under_load_answers_nothing_wrongly(kind: str, pack: Path, tmp_path: Path) -> None:
     """What both sets allow is always allowed, what both deny always denied; what turns, turns once and for good."""
-    settings = {"pack": str(pack), "policy_dir": str(tmp_path / "p"), "policy_poll_seconds": "0.1"}
+    folders = {"pack": str(pack), "policy_dir": str(tmp_path / "p")}
+    settings = folders | {"policy_poll_seconds": "0.1", "policy_compare_seconds": "0.5"}
     with (
         running_sidecar(tmp_path / "sidecar", grpc_listen="127.0.0.1:0", **settings) as sidecar,
         running_records() as records,
