@@ -115,9 +115,11 @@ class Load:
 
     def _last_of_the_greediest(self, who: str) -> _Waiter | None:
         """Return who would give way: the last of whoever has most of the line, if it still has no less than *who*."""
-        counts = Counter([name for name, _ in self._line])
-        name, many = max(counts.items(), key=lambda each: each[1], default=(who, 0))
-        if many <= counts[who] + 1:
+        others = Counter([name for name, _ in self._line if name != who])
+        if not others:
+            return None  # as a rule: nobody else is there
+        name, many = others.most_common(1)[0]
+        if many <= len(self._line) - others.total() + 1:
             return None
         return next(each for each in reversed(self._line) if each[0] == name)
 
