@@ -160,6 +160,25 @@ def test_nobody_gives_way_where_that_makes_nothing_more_even(line: str, who: str
     asyncio.run(play())
 
 
+@pytest.mark.parametrize("line", ["abb", "bab", "bba"])
+def test_of_several_the_one_that_has_most_gives_way(line: str) -> None:
+    """Whoever came first: never the one that has as little as the newcomer would."""
+
+    async def play() -> None:
+        load = full(1, 3)
+        asked = [asyncio.create_task(load.wait(name)) for name in line]
+        await turn_round()
+        newcomer = asyncio.create_task(load.wait("c"))
+        await turn_round()
+        assert [number for number, each in enumerate(asked) if each.done()] == [line.rindex("b")]
+        for _ in range(3):
+            load.leave()
+        assert await newcomer is True
+        await asyncio.gather(*asked)
+
+    asyncio.run(play())
+
+
 def test_who_gives_way_and_is_cancelled_costs_nobody_a_place() -> None:
     """In the same turn, in either order: one place under way, and each of the others has its turn."""
 
