@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from ruqsat.core.admission import load_routes
 from ruqsat.core.facts import Facts
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
@@ -23,10 +22,10 @@ from ruqsat.web.forward_auth import ForwardAuth, Verdict, _written
 from ruqsat.web.load import Load
 from tests.process.load import Connection, Reply, connected, http
 from tests.service.test_decision_point import FAILURES, Known, Paper, asked, point
-from tests.web.test_forward_auth import RECORD, VERIFIER, token
+from tests.web.test_forward_auth import RECORD, VERIFIER, routes, token
 from tests.web.test_listeners import connected_while, listening
 
-__all__ = ["asked"]
+__all__ = ["asked", "routes"]
 
 EVALUATION = "/access/v1/evaluation"
 JSON = "application/json"
@@ -306,14 +305,6 @@ def test_a_stop_waits_for_the_rest_of_a_question(policy_set: PolicySet, asked: A
     reply = asyncio.run(story())
 
     assert (reply.status, reply.closes, reply.json()["decision"]) == (200, True, True)
-
-
-@pytest.fixture(scope="module")
-def routes(pack_texts: dict[str, bytes], policy_set: PolicySet) -> RouteTable:
-    """The routes of the pack."""
-    found, _ = load_routes(pack_texts, policy_set)
-    assert found is not None
-    return found
 
 
 class ByWayOfProxy(ForwardAuth):

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from ruqsat.core.admission import load_routes
 from ruqsat.core.facts import Facts
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
@@ -34,9 +33,9 @@ from ruqsat.web.listeners import Listener, _config, parse_listen
 from ruqsat.web.load import Load
 from ruqsat.web.protocol import Protocol, State
 from tests.service.test_decision_point import Known, Paper, asked, point
-from tests.web.test_forward_auth import RECORD, VERIFIER, token
+from tests.web.test_forward_auth import RECORD, VERIFIER, routes, token
 
-__all__ = ["asked"]
+__all__ = ["asked", "routes"]
 
 CONNECTIONS = 500 * int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(2**31))))
@@ -426,14 +425,6 @@ def fault(play: Play, one: Came, other: Came) -> str:
         # By ASGI an answer may have begun before the rest of its request turned out to be none.
         at_once, by_asgi = at_once[:2], by_asgi[:2]
     return "" if at_once == by_asgi else "the two ways differ"
-
-
-@pytest.fixture(scope="module")
-def routes(pack_texts: dict[str, bytes], policy_set: PolicySet) -> RouteTable:
-    """The routes of the pack."""
-    found, _ = load_routes(pack_texts, policy_set)
-    assert found is not None
-    return found
 
 
 class Side(NamedTuple):

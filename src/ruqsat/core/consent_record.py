@@ -232,10 +232,10 @@ def with_rows(facts: PatientFacts, rows: Iterable[ConsentRow], switches: Switche
     return msgspec.structs.replace(facts, consents=kept + tuple(projected.values()))
 
 
-def is_adolescent(born: date | None, now: Instant, switches: Switches) -> bool:
-    """Tell whether somebody is a minor who is of an age to decide alone in part (Code 78(2))."""
+def may_be_adolescent(born: date | None, now: Instant, switches: Switches) -> bool:
+    """Tell whether somebody may be a minor who decides alone in part (Code 78(2)); of unknown age anybody may be."""
     if born is None:
-        return False
+        return True
     offset = switches.home_utc_offset_hours
     of_age = birthday(born, switches.rep_access_ends_at, offset)
     return birthday(born, switches.minor_self_from_age, offset) <= now < of_age

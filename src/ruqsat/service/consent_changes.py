@@ -21,7 +21,7 @@ from ruqsat.core.consent_record import (
     RecordBody,
     Step,
     first_status,
-    is_adolescent,
+    may_be_adolescent,
     read_document,
     thread_of,
     with_verification,
@@ -175,7 +175,7 @@ def refuse_parent(by: str | None, stands: str, facts: PatientFacts, now: Instant
     Raises:
         RegistryError: this is it.
     """
-    if by != "legal_rep" or not is_adolescent(facts.birth_date, now, switches):
+    if by != "legal_rep" or not may_be_adolescent(facts.birth_date, now, switches):
         return
     touched = (each for each in facts.consents if stands in (each.id, each.thread) and each.status == "active")
     if any(each.root.effect == "deny" and each.given_by == "patient" for each in touched):

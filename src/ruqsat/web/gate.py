@@ -109,8 +109,9 @@ class Gate:
         if admitted.decided is not None:
             question, answer = admitted.decided
             await self._decision_point.take_back(question, origin_of(request, admitted.identity), answer, reason)
-        kept = [each for each in request.scope.get(ADMISSIONS, ()) if each.admitted is not admitted]
-        request.scope[ADMISSIONS] = kept
+        # In place: whoever asked for the list holds it, whatever became of the scope meanwhile.
+        admissions: list[Admission] = request.scope.get(ADMISSIONS, [])
+        admissions[:] = [each for each in admissions if each.admitted is not admitted]
 
     async def identify(self, request: Request, header: bytes = b"authorization") -> Identity:
         """
