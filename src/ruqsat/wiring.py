@@ -15,7 +15,6 @@ from msgspec import Struct
 
 from ruqsat.core.admission import WORLD, Changes
 from ruqsat.core.cases import read_world
-from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import PatientFacts, SubjectFacts
 from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.policy_set import PolicySet
@@ -48,6 +47,7 @@ from ruqsat.service.metrics import Metrics
 from ruqsat.service.outcomes import Outcomes
 from ruqsat.service.proceeding_clock import ProceedingClock
 from ruqsat.service.proceeding_registry import ProceedingRegistry
+from ruqsat.service.recall import Recall
 from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.service.record_seal import RecordSeal, read_record_key
 from ruqsat.service.search import Search
@@ -174,7 +174,7 @@ async def open_process(
             await information.record(*_demo_world(in_force.texts, policy_set))
         stack.push_async_callback(cancelled, started(information.probe_forever(int(settings.probe_seconds * SECOND))))
         stage = build_stage(clock) if rehearsal is not None else None
-        decides, present = (evaluate, clock) if stage is None else (stage.decide, stage)
+        decides, present = (Recall(), clock) if stage is None else (stage.decide, stage)
         decision_point = DecisionPoint(
             policy_set, information, freshness, journal, present, metrics, decides,
             replayable=settings.journal_replayable and stage is None,

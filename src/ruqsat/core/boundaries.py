@@ -37,23 +37,28 @@ def stands_still(facts: Facts, now: Now, switches: Switches) -> bool:
     return not facts.others and now.hi < _next(facts.patient, now.lo, switches)
 
 
-def _next(patient: PatientFacts | None, moment: Instant, switches: Switches) -> Instant:
+def gap(patient: PatientFacts | None, moment: Instant, switches: Switches) -> tuple[Instant, Instant]:
     """
-    Return the first boundary of these facts after *moment*, or local midnight if that comes before.
+    Return the stretch around *moment* in which nothing turns: from the first instant to before the second.
 
-    The present moves within one gap between two turns for hours; so the gap is kept with
-    the facts, which never change, and the walk over them is spared.
+    It ends at the boundaries of the facts and at local midnight.  The present moves within one for hours; so
+    it is kept with the facts, which never change, and the walk over them is spared.
     """
     if patient is None:
-        return local_midnight(moment, switches.home_utc_offset_hours) + DAY
+        midnight = local_midnight(moment, switches.home_utc_offset_hours)
+        return midnight, midnight + DAY
     known = patient.__dict__.get(_GAP)
     if known is None or known[0] is not switches or not known[1] <= moment < known[2]:
         midnight = local_midnight(moment, switches.home_utc_offset_hours)
         turns = [midnight, midnight + DAY, *_instants(patient, switches)]
         last, following = max(t for t in turns if t <= moment), min(t for t in turns if t > moment)
         known = patient.__dict__[_GAP] = switches, last, following
-    until: Instant = known[2]
-    return until
+    return known[1], known[2]
+
+
+def _next(patient: PatientFacts | None, moment: Instant, switches: Switches) -> Instant:
+    """Return the first boundary of these facts after *moment*, or local midnight if that comes before."""
+    return gap(patient, moment, switches)[1]
 
 
 def _instants(value: object, switches: Switches) -> Iterator[Instant]:

@@ -1,0 +1,94 @@
+"""
+A question asked again, about the same people, while nothing turns.
+
+``evaluate`` is pure: the same policy, question and facts, at a moment with no boundary in between, make the same
+decision.  So the last decisions are kept, each with what it was made by.  Facts are compared as objects: whoever
+reads them anew, or is told of a change, makes new ones, and nothing is recalled by old ones.  Whether facts may be
+used at all, and whether a permit may still be sent, is asked of every request as before; so is the journal.
+
+None is kept for longer than ``LASTS``: what went wrong in one evaluation must not stay for the day.
+"""
+
+from typing import NamedTuple
+
+from ruqsat.core.boundaries import gap
+from ruqsat.core.decision import Decision
+from ruqsat.core.evaluate import NOTHING, evaluate
+from ruqsat.core.facts import Facts, PatientFacts, SubjectFacts
+from ruqsat.core.instant import SECOND, Instant, Now
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.request import EvaluationRequest
+
+MOST = 2048
+"""So many decisions are kept, and as many again until they are asked for."""
+LASTS: Instant = 10 * SECOND
+
+_Key = tuple[EvaluationRequest, frozenset[str]]
+
+
+class _Made(NamedTuple):
+    """A decision, what it was made by, and the stretch in which nothing turns: from ``since`` to before ``until``."""
+
+    decision: Decision
+    policy_set: PolicySet
+    subject: SubjectFacts | None
+    patient: PatientFacts | None
+    since: Instant
+    until: Instant
+
+
+class Recall:
+    """Decides as ``evaluate`` does, and recalls what it has decided."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._young: dict[_Key, _Made] = {}
+        self._old: dict[_Key, _Made] = {}
+
+    def __call__(
+        self, policy_set: PolicySet, request: EvaluationRequest, facts: Facts, now: Now,
+        capabilities: frozenset[str] = NOTHING,
+    ) -> Decision:  # fmt: skip
+        """Decide one request; see ``evaluate``."""
+        if not _is_plain(policy_set, request, facts):
+            return evaluate(policy_set, request, facts, now, capabilities)
+        key = request, capabilities
+        try:
+            made = self._young.get(key) or self._old.get(key)
+        except TypeError:  # what a pack declares as stated may be of any kind
+            return evaluate(policy_set, request, facts, now, capabilities)
+        if (
+            made is not None
+            and made.policy_set is policy_set
+            and made.subject is facts.subject
+            and made.patient is facts.patient
+            and made.since <= now.lo
+            and now.hi < made.until
+        ):
+            return made.decision
+        decision = evaluate(policy_set, request, facts, now, capabilities)
+        since, until = gap(facts.patient, now.lo, policy_set.vocabulary.switches)
+        if now.hi < until:
+            until = min(until, now.lo + LASTS)
+            self._keep(key, _Made(decision, policy_set, facts.subject, facts.patient, since, until))
+        return decision
+
+    def _keep(self, key: _Key, made: _Made) -> None:
+        if len(self._young) >= self._most:
+            self._old, self._young = self._young, {}
+        self._young[key] = made
+
+
+def _is_plain(policy_set: PolicySet, request: EvaluationRequest, facts: Facts) -> bool:
+    """
+    Tell whether the question, the facts of subject and patient and the boundaries of these are all that decides.
+
+    A pack may read the present itself; facts of others have boundaries, too; last known facts are narrowed.
+    """
+    properties = request.resource.properties
+    return (
+        not policy_set.reads_present
+        and facts.consents_known
+        and not (facts.others or facts.recipient or facts.resource)
+        and (properties is None or properties.parts is None)
+    )
