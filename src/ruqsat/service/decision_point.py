@@ -12,7 +12,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from itertools import count
-from typing import Protocol
+from operator import is_
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -32,14 +33,17 @@ from ruqsat.errors import JournalError, StoreUnavailableError
 from ruqsat.service.degraded import UNAVAILABLE, is_young, narrowed
 from ruqsat.service.entries import (
     ChangeEntry,
+    Draft,
     Entry,
     Named,
     PolicyEntry,
     ReleasedBy,
     SignedBy,
+    draft_of,
     names_others,
     personal_parts,
 )
+from ruqsat.service.lately import Lately
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.ports import Clock, Journal
 
@@ -53,6 +57,12 @@ NOTHING: tuple[Reading, ...] = ()
 
 _Told = tuple[bytes, tuple[bytes, ...]]
 """An entry, and the parts of it that name people."""
+
+JSON = "json"
+"""The listener whose questions are known again."""
+
+DRAFTS_KEPT = 2048
+"""What is told of so many decisions is kept, and of as many again, for the same question asked again."""
 
 MAX_BESIDE = 100
 """So many other patients' facts are read for the parts of one request; what is about further ones is denied."""
@@ -231,6 +241,7 @@ class DecisionPoint:
         self._metrics = metrics
         self._decide = decide
         self._process = secrets.token_hex(6)
+        self._drafts = Lately[int, tuple[Draft, tuple[Any, ...]]](DRAFTS_KEPT)
         self._numbers = count(1)
         self._since_must_apply: tuple[PolicySet, ...] | None = None
         self._encode = msgspec.json.Encoder().encode
@@ -580,15 +591,36 @@ class DecisionPoint:
 
         Where rules decided, *whole* is what they knew: with it the entry can be decided again.
         """
+        draft = self._draft(answer, request, origin, facts, whole)
+        entry = draft.entry(kind, answer.id, render_instant(now.hi), now.hi - now.lo)
+        return self._journal.append(entry, draft.parts, emergency=draft.is_emergency, facts=draft.known)
+
+    def _draft(
+        self, answer: Answer, request: EvaluationRequest, origin: Origin, facts: Facts | None, whole: Facts | None
+    ) -> Draft:  # fmt: skip
+        """Return what is told of a decision; of one that was recalled, for a question that is known, it is made already."""
+        if facts is None or whole is not facts or answer.rests_on is None or not _may_recur(origin, facts):
+            return self._draft_anew(answer, request, origin, facts, whole)
+        by = (request, answer.decision, answer.rests_on[0], origin, facts.subject, facts.patient, facts.position)
+        kept = self._drafts.get(id(request))
+        if kept is not None and all(map(is_, kept[1], by)):
+            return kept[0]
+        draft = self._draft_anew(answer, request, origin, facts, whole)
+        self._drafts.keep(id(request), (draft, by))
+        return draft
+
+    def _draft_anew(
+        self, answer: Answer, request: EvaluationRequest, origin: Origin, facts: Facts | None, whole: Facts | None
+    ) -> Draft:  # fmt: skip
         decision, said = answer.decision, request.subject.properties
         known = known_in(whole) if whole is not None and self._replayable else None
         who = facts.subject if facts is not None else None
         resource, context = request.resource.properties, request.context
         shielded, held = _marks(answer, request, facts)
         entry = Entry(
-            kind,
-            answer.id,
-            render_instant(now.hi),
+            "",
+            "",
+            "",
             origin.listener,
             decision.allowed,
             decision.reason,
@@ -609,7 +641,7 @@ class DecisionPoint:
             decision.untold,
             shielded,
             held,
-            now.hi - now.lo,
+            0,
             () if known is None else _in_order(_capabilities(request, origin)),
         )
         named = Named(
@@ -625,11 +657,8 @@ class DecisionPoint:
             asked=self._encode(request).decode() if known is not None else None,
             knew=tuple(["" if each is None else each.digest for each in known]) if known is not None else (),
         )
-        encode, is_emergency = self._encode, self._is_emergency(answer)
-        if known is None:
-            return self._journal.append(encode(entry), personal_parts(encode, named), emergency=is_emergency)
-        parts = personal_parts(encode, named, apart=names_others(request))
-        return self._journal.append(encode(entry), parts, emergency=is_emergency, facts=known)
+        parts = personal_parts(self._encode, named, apart=known is not None and names_others(request))
+        return draft_of(self._encode, entry, parts, known or (), is_emergency=self._is_emergency(answer))
 
     def _is_emergency(self, answer: Answer) -> bool:
         """Tell whether a permit is of those that are still given when only the reserve is left of the disk."""
@@ -668,6 +697,11 @@ def _org_of(request: EvaluationRequest, facts: Facts | None) -> str | None:
 def _is_degraded(facts: Facts | None) -> bool:
     """Tell whether these are last known facts, from before the store was away."""
     return facts is not None and not facts.consents_known
+
+
+def _may_recur(origin: Origin, facts: Facts) -> bool:
+    """Tell whether the same object may come again: what a proxy asks is read from its headers each time."""
+    return origin.listener == JSON and origin.traceparent is None and facts.consents_known
 
 
 def _patients_known(answer: Answer, facts: Facts | None) -> list[PatientFacts]:

@@ -6,17 +6,19 @@ itself (order §24); what was asked, decided, by which rule and on which ground 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ruqsat.core.facts import Position
+from ruqsat.core.kept_facts import Known
 from ruqsat.core.request import EvaluationRequest
 
 Encode = Callable[[Struct], bytes]
 
 _NOBODY = b"{}"
+_UNSAID = b'{"kind":"","id":"","at":""'
 
 
 class SignedBy(Struct, frozen=True):
@@ -68,6 +70,41 @@ class Entry(Struct, frozen=True, omit_defaults=True, gc=False):
     held: bool = False
     within: int = 0
     can: tuple[str, ...] = ()
+
+
+class Draft(NamedTuple):
+    """
+    An entry of a decision but for what differs from one to the next that says the same.
+
+    Attributes:
+        rest: What stands behind ``at``, to before ``within``.
+        can: What stands behind ``within``.
+        parts: What names people.
+        is_emergency: Whether it may go into the reserve.
+        known: What was known, if the entry must be decidable again.
+    """
+
+    rest: bytes
+    can: bytes
+    parts: tuple[bytes, ...]
+    is_emergency: bool
+    known: tuple[Known | None, ...]
+
+    def entry(self, kind: str, id_: str, at: str, within: int) -> bytes:
+        """Return the entry, as msgspec would encode it."""
+        uncertain = b',"within":%d' % within if within else b""
+        return b'{"kind":"%b","id":"%b","at":"%b"%b%b%b' % (
+            kind.encode(), id_.encode(), at.encode(), self.rest, uncertain, self.can,
+        )  # fmt: skip
+
+
+def draft_of(
+    encode: Encode, entry: Entry, parts: tuple[bytes, ...], known: tuple[Known | None, ...], *, is_emergency: bool
+) -> Draft:  # fmt: skip
+    """Take an entry apart, whose kind, id and moment are empty, and which is certain."""
+    whole = encode(entry)
+    can = b"}" if not entry.can else whole[whole.rindex(b',"can":[') :]
+    return Draft(whole[len(_UNSAID) : -len(can)], can, parts, is_emergency, known)
 
 
 class PolicyEntry(Struct, frozen=True, omit_defaults=True):

@@ -18,6 +18,7 @@ from ruqsat.core.facts import Facts, PatientFacts, SubjectFacts
 from ruqsat.core.instant import SECOND, Instant, Now
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
+from ruqsat.service.lately import Lately
 
 MOST = 2048
 """So many decisions are kept, and as many again until they are asked for."""
@@ -41,9 +42,7 @@ class Recall:
     """Decides as ``evaluate`` does, and recalls what it has decided."""
 
     def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._young: dict[_Key, _Made] = {}
-        self._old: dict[_Key, _Made] = {}
+        self._made = Lately[_Key, _Made](most)
 
     def __call__(
         self, policy_set: PolicySet, request: EvaluationRequest, facts: Facts, now: Now,
@@ -54,7 +53,7 @@ class Recall:
             return evaluate(policy_set, request, facts, now, capabilities)
         key = request, capabilities
         try:
-            made = self._young.get(key) or self._old.get(key)
+            made = self._made.get(key)
         except TypeError:  # what a pack declares as stated may be of any kind
             return evaluate(policy_set, request, facts, now, capabilities)
         if (
@@ -70,13 +69,8 @@ class Recall:
         since, until = gap(facts.patient, now.lo, policy_set.vocabulary.switches)
         if now.hi < until:
             until = min(until, now.lo + LASTS)
-            self._keep(key, _Made(decision, policy_set, facts.subject, facts.patient, since, until))
+            self._made.keep(key, _Made(decision, policy_set, facts.subject, facts.patient, since, until))
         return decision
-
-    def _keep(self, key: _Key, made: _Made) -> None:
-        if len(self._young) >= self._most:
-            self._old, self._young = self._young, {}
-        self._young[key] = made
 
 
 def _is_plain(policy_set: PolicySet, request: EvaluationRequest, facts: Facts) -> bool:
