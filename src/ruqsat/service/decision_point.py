@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from itertools import count
-from operator import is_
 from typing import Any, Protocol
 
 import msgspec
@@ -61,7 +60,7 @@ _Told = tuple[bytes, tuple[bytes, ...]]
 JSON = "json"
 """The listener whose questions are known again."""
 
-DRAFTS_KEPT = 2048
+DRAFTS_KEPT = 1024
 """What is told of so many decisions is kept, and of as many again, for the same question asked again."""
 
 MAX_BESIDE = 100
@@ -446,6 +445,7 @@ class DecisionPoint:
             self._since_must_apply = (*self._since_must_apply[-SETS_IN_HAND:], policy_set)
         self._tell(self._policy_entry(self.policy_set.digest, policy_set, changes, release))
         self.policy_set = policy_set
+        self._drafts.forget()
 
     def begin(self, release: Released | None = None) -> None:
         """Let the journal tell which policy is in force as the process begins; needs the running loop."""
@@ -593,17 +593,19 @@ class DecisionPoint:
         """
         draft = self._draft(answer, request, origin, facts, whole)
         entry = draft.entry(kind, answer.id, render_instant(now.hi), now.hi - now.lo)
+        if not draft.known:
+            return self._journal.append(entry, draft.parts, emergency=draft.is_emergency)
         return self._journal.append(entry, draft.parts, emergency=draft.is_emergency, facts=draft.known)
 
     def _draft(
         self, answer: Answer, request: EvaluationRequest, origin: Origin, facts: Facts | None, whole: Facts | None
     ) -> Draft:  # fmt: skip
-        """Return what is told of a decision; of one that was recalled, for a question that is known, it is made already."""
+        """Return what is told of a decision; of one that was recalled it may be made already."""
         if facts is None or whole is not facts or answer.rests_on is None or not _may_recur(origin, facts):
             return self._draft_anew(answer, request, origin, facts, whole)
         by = (request, answer.decision, answer.rests_on[0], origin, facts.subject, facts.patient, facts.position)
-        kept = self._drafts.get(id(request))
-        if kept is not None and all(map(is_, kept[1], by)):
+        kept = self._drafts[id(request)]
+        if kept is not None and kept[1] == by:
             return kept[0]
         draft = self._draft_anew(answer, request, origin, facts, whole)
         self._drafts.keep(id(request), (draft, by))

@@ -20,18 +20,18 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.service.lately import Lately
 
-MOST = 2048
-"""So many decisions are kept, and as many again until they are asked for."""
+MOST = 1024
+"""So many decisions are kept, and of those before them as many."""
+
 LASTS: Instant = 10 * SECOND
 
 _Key = tuple[EvaluationRequest, frozenset[str]]
 
 
 class _Made(NamedTuple):
-    """A decision, what it was made by, and the stretch in which nothing turns: from ``since`` to before ``until``."""
+    """A decision, what it was made by, and the stretch in which it holds: from ``since`` to before ``until``."""
 
     decision: Decision
-    policy_set: PolicySet
     subject: SubjectFacts | None
     patient: PatientFacts | None
     since: Instant
@@ -39,26 +39,26 @@ class _Made(NamedTuple):
 
 
 class Recall:
-    """Decides as ``evaluate`` does, and recalls what it has decided."""
+    """Decides as ``evaluate`` does, and recalls what it has decided under the policy that it was asked under last."""
 
     def __init__(self, most: int = MOST) -> None:
         self._made = Lately[_Key, _Made](most)
+        self._policy_set: PolicySet | None = None
 
     def __call__(
         self, policy_set: PolicySet, request: EvaluationRequest, facts: Facts, now: Now,
         capabilities: frozenset[str] = NOTHING,
     ) -> Decision:  # fmt: skip
         """Decide one request; see ``evaluate``."""
+        if policy_set is not self._policy_set:
+            self._made.forget()
+            self._policy_set = policy_set
         if not _is_plain(policy_set, request, facts):
             return evaluate(policy_set, request, facts, now, capabilities)
         key = request, capabilities
-        try:
-            made = self._made.get(key)
-        except TypeError:  # what a pack declares as stated may be of any kind
-            return evaluate(policy_set, request, facts, now, capabilities)
+        made = self._made[key]
         if (
             made is not None
-            and made.policy_set is policy_set
             and made.subject is facts.subject
             and made.patient is facts.patient
             and made.since <= now.lo
@@ -69,7 +69,7 @@ class Recall:
         since, until = gap(facts.patient, now.lo, policy_set.vocabulary.switches)
         if now.hi < until:
             until = min(until, now.lo + LASTS)
-            self._made.keep(key, _Made(decision, policy_set, facts.subject, facts.patient, since, until))
+            self._made.keep(key, _Made(decision, facts.subject, facts.patient, since, until))
         return decision
 
 

@@ -1,0 +1,57 @@
+"""A question is read once while it is asked again soon; what cannot be read is refused each time."""
+
+import json
+from typing import Any
+
+import pytest
+
+from ruqsat.core.request import EvaluationRequest
+from ruqsat.errors import RequestError
+from ruqsat.web.wire import SHORT_BYTES, decode_evaluation
+
+
+def body(**changes: Any) -> bytes:
+    """A question as a caller writes it."""
+    asked = {
+        "subject": {"type": "user", "id": "dr"}, "action": {"name": "read"}, "resource": {"type": "Record", "id": "o1"},
+    } | changes  # fmt: skip
+    return json.dumps(asked).encode()
+
+
+def test_the_same_bytes_are_the_same_question() -> None:
+    """And other bytes are another one."""
+    first = decode_evaluation(body())
+
+    assert decode_evaluation(bytes(bytearray(body()))) is first
+    assert decode_evaluation(body(action={"name": "export"})).action.name == "export"
+
+
+@pytest.mark.parametrize("bad", [b"{}", b"[", b'{"a":1,"a":2}', body(subject={"type": "user", "id": "a\u0007"})])
+def test_what_was_refused_is_refused_again(bad: bytes) -> None:
+    """Nothing of it is kept."""
+    for _ in range(3):
+        with pytest.raises(RequestError):
+            decode_evaluation(bad)
+
+
+def test_the_same_bytes_are_another_question_to_a_pack_that_reads_other_words() -> None:
+    """What a pack declares as stated is read under that pack alone."""
+
+    class Wider(EvaluationRequest, frozen=True, omit_defaults=True, kw_only=True):
+        ward: str | None = None
+
+    plain, wider = decode_evaluation(body(ward="7")), decode_evaluation(body(ward="7"), Wider)
+
+    assert type(plain) is EvaluationRequest
+    assert isinstance(wider, Wider)
+    assert wider.ward == "7"
+
+
+@pytest.mark.parametrize(("longer", "kept"), [(0, True), (1, False)])
+def test_long_questions_are_not_kept(longer: int, kept: bool) -> None:
+    """What is kept has a bound in bytes."""
+    short = body(resource={"type": "Record", "id": "o1", "properties": {"author": ""}})
+    filled = short.replace(b'"author": ""', b'"author": "%b"' % (b"x" * (SHORT_BYTES - len(short) + longer)))
+    assert len(filled) == SHORT_BYTES + longer
+
+    assert (decode_evaluation(filled) is decode_evaluation(bytes(bytearray(filled)))) is kept
