@@ -143,6 +143,15 @@ class Asking:
         chance, makes = Random(f"{self.world.seed}/{shape}/{stream}"), getattr(self, "_" + shape)
         return [makes(chance, withdrawals) for _ in range(count)]
 
+    def different(self, shape: str, count: int, stream: str = "") -> list[Call]:
+        """Return calls of a shape, no two of them alike: so many that each has been forgotten when its turn comes."""
+        found: dict[tuple[str, bytes], Call] = {}
+        chunk = 0
+        while len(found) < count:
+            found |= {(call.path, call.body): call for call in self.calls(shape, count, f"{stream}/{chunk}")}
+            chunk += 1
+        return list(found.values())[:count]
+
     def _told(self, decision: Decision) -> Told:
         reason = self.world.policy_set.coarse(decision.reason)
         return Told(decision.allowed, reason, tuple(duty.partition(":")[0] for duty in decision.duties))

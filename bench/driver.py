@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ from bench import revocation
 RESULTS = Path(__file__).with_name("results")
 HOSPITALS, PATIENTS = 3, 1_000
 CONNECTIONS = (1, 8, 16, 64)
+ANEW = 12_800
+"""So many different questions in turn are always asked anew: each is forgotten when its turn comes."""
 SHARES = (0.2, 0.5, 0.8)
 POPULATIONS = (1_000, 10_000, 50_000)
 
@@ -65,12 +67,16 @@ def a_world(patients: int = PATIENTS) -> ClinicWorld:
 
 
 def closed(rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """Throughput and latency by connections: no-op, lossy and durable, in turns."""
-    found: dict[tuple[str, int], list[dict[str, float]]] = {}
+    """Throughput and latency by connections: no-op, lossy and durable, in turns; also where every question is new."""
+    found: dict[tuple[str, bool, int], list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="ruqsat-driver-") as name:
         folder, world = Path(name), a_world()
-        calls = Asking(world).calls("steady_reads", 640, "driver")
-        script = write_script(folder / "ask.lua", calls)
+        again = Asking(world).calls("steady_reads", 640, "driver")
+        anew = Asking(world).different("steady_reads", ANEW, "anew")
+        asked = {
+            False: (again, write_script(folder / "again.lua", again)),
+            True: (anew, write_script(folder / "anew.lua", anew)),
+        }
         with (
             world_server(world, folder / "durable") as durable,
             world_server(world, folder / "lossy", journal="lossy") as lossy,
@@ -80,14 +86,14 @@ def closed(rounds: int, seconds: float) -> list[dict[str, Any]]:
             servers = {"no-op": no_op, "lossy": lossy, "durable": durable}
             for connections in CONNECTIONS:
                 for _ in range(rounds):
-                    for kind, server in servers.items():
-                        with alone(server, servers.values()):
-                            met = _one_closed(kind, server, calls, script, connections, seconds)
-                        found.setdefault((kind, connections), []).append(met)
+                    for kind, is_new in (("no-op", False), *product(("lossy", "durable"), asked)):
+                        with alone(servers[kind], servers.values()):
+                            met = _one_closed(kind, servers[kind], *asked[is_new], connections, seconds)
+                        found.setdefault((kind, is_new, connections), []).append(met)
     return [
-        of_runs("no-op" if kind == "no-op" else "ruqsat", "steady_reads", runs, connections=connections,
-                journal=None if kind == "no-op" else kind, client="wrk", loop="closed")
-        for (kind, connections), runs in found.items()
+        of_runs("no-op" if kind == "no-op" else "ruqsat", "asked anew" if is_new else "steady_reads", runs,
+                connections=connections, journal=None if kind == "no-op" else kind, client="wrk", loop="closed")
+        for (kind, is_new, connections), runs in found.items()
     ]  # fmt: skip
 
 

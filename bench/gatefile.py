@@ -23,7 +23,8 @@ from bench.worlds import ClinicWorld
 from locust import User, constant, events, task
 
 BURST = 32
-DIFFERENT = 640
+DIFFERENT = 6400
+"""No two calls are alike, and each is forgotten when its turn comes again: a call costs what all its steps cost."""
 WARM = 40
 """Bursts of each that are not counted: every patient of the calls is in memory then."""
 
@@ -102,7 +103,7 @@ class Bursts(User):
         """Prepare the calls, and connect."""
         asked = self.environment.parsed_options
         world = ClinicWorld(asked.seed, asked.hospitals, asked.patients, asked.moment)
-        calls = Asking(world).calls("steady_reads", DIFFERENT, "gate")
+        calls = Asking(world).different("steady_reads", DIFFERENT, "gate")
         self._calls = cycle([calls[first : first + BURST] for first in range(0, DIFFERENT, BURST)])
         self._sidecar = Lines(asked.sidecar, asked.pid)
         self._no_op = Lines(asked.no_op, asked.no_op_pid)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from ruqsat import wiring
 from ruqsat.cli.main import run
+from ruqsat.service import recall
 from ruqsat.service.information_point import InformationPoint
 from ruqsat.stores.journal_segment import DurableJournal
 from ruqsat.web import authzen
@@ -15,7 +15,7 @@ from ruqsat.web import authzen
 PLACES: dict[str, tuple[Any, str]] = {
     "decode": (authzen, "decode_evaluation"),
     "facts": (InformationPoint, "facts_now"),
-    "evaluate": (wiring, "evaluate"),
+    "evaluate": (recall, "evaluate"),
     "journal": (DurableJournal, "append"),
     "encode": (authzen, "encode_answer"),
 }

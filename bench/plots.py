@@ -69,7 +69,7 @@ def _latency(figure: Any, parts: dict[str, list[Record]], _: list[Record]) -> No
     for each in parts["closed"]:
         if each["connections"] == 16:
             axes.plot(QUANTILES.values(), [each[name] / 1e3 for name in QUANTILES], marker="o",
-                      label=f"{_who(each)}, closed, 16")  # fmt: skip
+                      label=f"{_who(each)}, {each['scenario']}, closed, 16")  # fmt: skip
     for each in parts.get("open", ()):
         if each["name"] != "no-op" and each["scenario"] == "steady_reads":
             axes.plot(QUANTILES.values(), [each[name] / 1e3 for name in QUANTILES], marker="s", linestyle="--",

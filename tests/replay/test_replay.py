@@ -297,7 +297,7 @@ def test_only_decisions_of_the_time_asked_for_are_made_again(some: list[bytes], 
 
 
 MISTAKES = {
-    "the moment after the evaluation": ("now.hi - now.lo,", "0,"),
+    "the moment after the evaluation": ("render_instant(now.hi), now.hi - now.lo)", "render_instant(now.hi), 0)"),
     "without capabilities": ("_in_order(_capabilities(request, origin)),", "(),"),
     "facts without those beside": ("known_in(whole)", "(whole.subject, whole.patient)"),
     "the capabilities of the point, not of the request": (

@@ -49,7 +49,7 @@ _UNREADABLE = re.compile(
 )
 _ANSWER = re.compile(rb"HTTP/1\.1 [2-5]\d\d ")
 _NAMED = re.compile(rb'"context":\{"id":"([^"]+)"|x-ruqsat-decision: ([^\r]+)')
-_NUMBER = re.compile(r"00-[0-9a-f]{32}-([0-9a-f]{16})-01")
+_NUMBER = re.compile(r"00-[0-9a-f]{32}-([0-9a-f]{16})-01|o-([0-9a-f]{16})")
 _ALLOWED = re.compile(
     rb'"decision":true,"context":\{"id":"([^"]+)"|200 OK\r\ncontent-length: 0\r\nx-ruqsat-decision: ([^\r]+)'
 )
@@ -294,9 +294,11 @@ class Came(NamedTuple):
     @property
     def is_in_order(self) -> bool:
         """Tell whether each answer that names its entry is that of a later request than the one before."""
-        told = {each["id"]: each.get("traceparent") or "" for each in self.entries if "id" in each}
+        told = {
+            each["id"]: each.get("traceparent") or str(each.get("resource")) for each in self.entries if "id" in each
+        }
         named = [(found[0] or found[1]).decode() for found in _NAMED.findall(self.sent)]
-        numbers = [int(found[1], 16) for each in named if (found := _NUMBER.fullmatch(told.get(each, "")))]
+        numbers = [int(found[1] or found[2], 16) for each in named if (found := _NUMBER.fullmatch(told.get(each, "")))]
         return numbers == sorted(set(numbers))
 
 
@@ -373,6 +375,8 @@ def cut(raw: bytes, chance: random.Random) -> list[bytes]:
 
 def drawn(chance: random.Random, base: list[Callable[[int], Request]]) -> Play:
     """Draw a play."""
+    if chance.random() < 0.4:
+        return repeated(chance, base)
     raw, count = b"", 0
     for number in range(chance.choice((1, 1, 2, 3, 20 if chance.random() < 0.1 else 2))):
         request = chance.choice(base)(number)
@@ -385,6 +389,29 @@ def drawn(chance: random.Random, base: list[Callable[[int], Request]]) -> Play:
     for part in cut(raw, chance):
         steps.append(Step(part))
         steps += [Step(keep=chance.random() < 0.5) for _ in range(chance.randrange(3))]
+    return _as_drawn(chance, steps, count)
+
+
+def repeated(chance: random.Random, base: list[Callable[[int], Request]]) -> Play:
+    """Draw a play of one caller that asks the same again and again, mostly after its answer."""
+    makes, steps, count = chance.choice(base), list[Step](), chance.randrange(2, 8)
+    between = chance.choice((b"", b"", b"", *BETWEEN))
+    for number in range(count):
+        request = makes(number)
+        if chance.random() < 0.1:
+            chance.choice(CHANGES)(request, chance)
+        raw = request.written()
+        if chance.random() < 0.1:
+            raw += between
+        if chance.random() < 0.1 and steps and steps[-1].data:
+            steps[-1] = Step(steps[-1].data + raw)  # sent ahead
+            continue
+        steps += [Step(part) for part in (cut(raw, chance) if chance.random() < 0.2 else [raw])]
+        steps += [Step(keep=True)] * chance.choice((0, 1, 2, 2))
+    return _as_drawn(chance, steps, count)
+
+
+def _as_drawn(chance: random.Random, steps: list[Step], count: int) -> Play:
     if chance.random() < 0.25:
         steps.insert(chance.randrange(len(steps) + 1), Step(end=chance.choice(ENDS)))
     journal = chance.choice(("at once", "held", "held", "held", "fails", "refuses"))
@@ -438,14 +465,16 @@ SECRET = b"x" * 40
 GUARDED = Door((EnforcementPoint(("json",), sha256(SECRET).hexdigest(), name="his"),))
 
 
-def at_json(question: EvaluationRequest, door: Door) -> Side:
-    """The JSON listener, asked for what is allowed and for what is denied."""
+def at_json(question: EvaluationRequest, door: Door, *, traced: bool = True) -> Side:
+    """The JSON listener, asked for what is allowed and for what is denied; untraced, by heads that are the same."""
 
     def request(body: bytes) -> Callable[[int], Request]:
         lines = [b"Host: h", b"Content-Type: application/json", b"X-Ruqsat-Secret: " + SECRET]
         return lambda number: Request(
-            "POST", b"/access/v1/evaluation", [*lines, b"Traceparent: 00-%032x-%016x-01" % (number, number)], body
-        )
+            "POST", b"/access/v1/evaluation",
+            [*lines, b"Traceparent: 00-%032x-%016x-01" % (number, number)] if traced else lines[:],
+            body if traced else body.replace(b'"id":"o1"', b'"id":"o-%016x"' % number),
+        )  # fmt: skip
 
     allowed = msgspec.json.encode(question)
     denied = allowed.replace(b'"TREAT"', b'"HMARKT"')
@@ -456,8 +485,8 @@ def at_json(question: EvaluationRequest, door: Door) -> Side:
     )
 
 
-def at_auth(policy_set: PolicySet, routes: RouteTable) -> Side:
-    """The forward-auth listener, asked in three dialects."""
+def at_auth(policy_set: PolicySet, routes: RouteTable, *, traced: bool = True) -> Side:
+    """The forward-auth listener, asked in three dialects; untraced, nobody can tell which answer is whose."""
     bearer = token()
 
     def request(
@@ -466,9 +495,10 @@ def at_auth(policy_set: PolicySet, routes: RouteTable) -> Side:
         told = [
             b"X-%b-Method: %b" % (kind, method), b"X-%b-Uri: %b" % (kind, path.encode()), b"X-%b-Host: h" % kind,
         ] if kind else []  # fmt: skip
+        lines = [b"Host: h", *told, b"Authorization: " + token_]
         return lambda number: Request(
             "GET", target,
-            [b"Host: h", *told, b"Authorization: " + token_, b"Traceparent: 00-%032x-%016x-01" % (number, number)],
+            [*lines, b"Traceparent: 00-%032x-%016x-01" % (number, number)] if traced else lines[:],
         )  # fmt: skip
 
     return Side(
@@ -537,8 +567,14 @@ def quiet() -> Iterator[None]:
 
 @pytest.fixture
 def sides(policy_set: PolicySet, routes: RouteTable, asked: Any) -> list[Side]:
-    """Both listeners that answer at once, one of them open and guarded."""
-    return [at_json(asked[0], Door.opened(explain=True)), at_json(asked[0], GUARDED), at_auth(policy_set, routes)]
+    """Both listeners that answer at once, one of them open and guarded, traced and untraced."""
+    doors = (Door.opened(explain=True), GUARDED)
+    by_traced = [
+        (at_json(asked[0], doors[0], traced=traced), at_json(asked[0], doors[1], traced=traced),
+         at_auth(policy_set, routes, traced=traced))
+        for traced in (True, False)
+    ]  # fmt: skip
+    return [side for sides in by_traced for side in sides]
 
 
 @pytest.mark.usefixtures("quiet")
@@ -582,6 +618,18 @@ def _overtakes(self: Protocol) -> bool:
         self.cycle, self.pipeline = before, waiting
 
 
+def _knows_half(self: Protocol, data: bytes) -> bool:
+    """Know a head in the middle of a request, and while another is under way."""
+    known = self._known
+    return known is not None and len(data) == known.size and data.startswith(known.head)
+
+
+def _knows_longer(self: Protocol, data: bytes) -> bool:
+    """Know a head whatever follows it."""
+    known = self._known
+    return known is not None and data.startswith(known.head) and not self._arriving and self._is_ready()
+
+
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize(
     ("where", "what", "planted"),
@@ -591,6 +639,8 @@ def _overtakes(self: Protocol) -> bool:
         (Protocol, "_may_be_answered_at_once", _overtakes),
         (Protocol, "_wait_for_body", lambda self: None),
         (Protocol, "_rest", lambda self: None),
+        (Protocol, "_is_known", _knows_half),
+        (Protocol, "_is_known", _knows_longer),
     ],
 )
 def test_a_planted_difference_is_found(

@@ -298,7 +298,7 @@ class Moves:
 
 
 @pytest.mark.parametrize("stray", [b"", b"\r\n"], ids=["silent", "stray bytes"])
-@pytest.mark.parametrize("ways", ["a", "b", "ab", "ba", "aab", "bab"])
+@pytest.mark.parametrize("ways", ["a", "b", "ab", "ba", "aab", "aba", "bab"])
 def test_a_connection_is_idle_for_so_long_after_its_last_answer(
     policy_set: PolicySet, asked: Any, ways: str, stray: bytes
 ) -> None:

@@ -1,0 +1,187 @@
+"""A head that comes again on its connection, with a body as long, is not parsed again; whatever differs is."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from ruqsat.web.at_once import Exchange, Told
+from ruqsat.web.protocol import KNOWN_BYTES
+from tests.web.test_both_ways import Wire, turn
+from tests.web.test_framing import chunked, opened
+
+HEAD = b"POST /q HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\n"
+LONG = HEAD.replace(b"host: h", b"host: h\r\nx: " + b"y" * KNOWN_BYTES)
+
+
+class Parrot:
+    """Answers every question at once, or holds it until the test lets it go."""
+
+    method, most_bytes, refusal = b"POST", 100, Told(b"HTTP/1.1 500 \r\ncontent-length: 0\r\n")
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[bytes, tuple[bytes, ...]]] = []
+        self.holds, self.declines = False, False
+        self.held: list[Exchange] = []
+
+    def is_plain(self, target: bytes) -> bool:
+        """Everything is."""
+        return True
+
+    def answer_at_once(self, scope: Any, body: bytes, exchange: Exchange) -> bool:
+        """Note what was asked."""
+        if self.declines:
+            return False
+        self.asked.append((body, tuple(name for name, _ in scope["headers"])))
+        if self.holds:
+            self.held.append(exchange)
+        else:
+            exchange.answer(Told(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n"))
+        return True
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer what was declined."""
+        message = await receive()
+        self.asked.append((message["body"], (b"by", b"asgi")))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+
+class Parser:
+    """Counts the pieces that are parsed."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.pieces, self._inner = 0, wire.protocol.parser
+        wire.protocol.parser = self  # type: ignore[assignment]
+
+    def feed_data(self, data: bytes) -> None:
+        """Count one."""
+        self.pieces += 1
+        self._inner.feed_data(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def play(story: Callable[[Wire, Parrot, Parser], Coroutine[Any, Any, None]]) -> tuple[list[bytes], int, bytes]:
+    """Run a story; return the bodies, how many pieces were parsed, and what was sent."""
+    app = Parrot()
+
+    async def run() -> tuple[int, bytes]:
+        wire = opened(app)
+        parser = Parser(wire)
+        await story(wire, app, parser)
+        await turn()
+        return parser.pieces, bytes(wire.sent)
+
+    pieces, sent = asyncio.run(run())
+    return [body for body, _ in app.asked], pieces, sent
+
+
+async def arrive(wire: Wire, *pieces: bytes) -> None:
+    """Let pieces arrive one after the other."""
+    for piece in pieces:
+        wire.protocol.data_received(piece)
+        await turn()
+
+
+def test_a_head_that_comes_again_is_not_parsed_again() -> None:
+    """The body is another one; each is answered."""
+    bodies, pieces, sent = play(lambda wire, *_: arrive(wire, HEAD + b"abc", HEAD + b"def", HEAD + b"ghi"))
+
+    assert (bodies, pieces) == ([b"abc", b"def", b"ghi"], 1)
+    assert sent.count(b"HTTP/1.1 200") == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "bodies"),
+    [
+        (HEAD + b"abc", [HEAD.replace(b"h:", b"H:") + b"abc"], [b"abc"] * 2),
+        (HEAD + b"abc", [HEAD.replace(b"/q", b"/p") + b"abc"], [b"abc"] * 2),
+        (HEAD + b"abc", [HEAD.replace(b"3", b"4") + b"abcd"], [b"abc", b"abcd"]),
+        (HEAD + b"abc", [HEAD + b"ab", b"c"], [b"abc"] * 2),
+        (HEAD + b"abc", [HEAD + b"abc" + HEAD + b"def"], [b"abc", b"abc", b"def"]),
+        (HEAD + b"abc" + HEAD + b"def", [HEAD + b"abc"], [b"abc", b"def", b"abc"]),
+        (HEAD + b"abc" + HEAD + b"def", [HEAD + b"abc" + HEAD + b"def"], [b"abc", b"def"] * 2),
+        (HEAD + b"ab", [b"c" + HEAD + b"def", b"c" + HEAD + b"def"], [b"abc", b"def"]),
+        (HEAD + b"abc", [HEAD[:9], HEAD + b"abc"], [b"abc"]),
+        (LONG + b"abc", [LONG + b"abc"], [b"abc"] * 2),
+        (chunked(HEAD + b"abc", b"\r\n"), [chunked(HEAD + b"abc", b"\r\n")], [b"abc"] * 2),
+        (chunked(HEAD + b"abc", b"\r\n"), [chunked(HEAD + b"de\n", b"\r\n")], [b"abc", b"de\n"]),
+        (HEAD.replace(b" 3", b" 03") + b"abc", [HEAD.replace(b" 3", b" 03") + b"abc"], [b"abc"] * 2),
+    ],
+    ids=["other header", "other target", "longer", "cut", "two at a time", "two before", "two again", "the end of one before", "begun before", "too long",
+         "in chunks", "in other chunks", "length written oddly"],
+)  # fmt: skip
+def test_whatever_is_not_that_head_alone_is_parsed(first: bytes, then: list[bytes], bodies: list[bytes]) -> None:
+    """And read as what it is."""
+    found, pieces, _ = play(lambda wire, *_: arrive(wire, first, *then))
+
+    assert found == bodies
+    assert pieces == 1 + len(then)
+
+
+def test_what_is_sent_ahead_waits_for_its_turn() -> None:
+    """The same head, while the one before is in hand."""
+
+    async def story(wire: Wire, app: Parrot, _: Parser) -> None:
+        app.holds = True
+        await arrive(wire, HEAD + b"abc")
+        app.held.pop().answer(Told(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n"))
+        await arrive(wire, HEAD + b"def", HEAD + b"ghi")
+        assert [body for body, _ in app.asked] == [b"abc", b"def"]
+        app.held.pop().answer(Told(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n"))
+
+    bodies, pieces, sent = play(story)
+
+    assert (bodies, pieces) == ([b"abc", b"def", b"ghi"], 2)
+    assert sent.count(b"HTTP/1.1 200") == 3
+
+
+def test_the_last_answer_of_a_stop_says_so() -> None:
+    """A head that is known is read by who ends the connection."""
+
+    async def story(wire: Wire, *_: Any) -> None:
+        await arrive(wire, HEAD + b"abc")
+        wire.protocol.drain()
+        await arrive(wire, HEAD + b"def")
+
+    bodies, _, sent = play(story)
+
+    assert bodies == [b"abc", b"def"]
+    assert sent.lower().count(b"connection: close") == 1
+
+
+def test_what_is_declined_goes_by_asgi_and_is_asked_once() -> None:
+    """Whoever could not answer a known head at once is not asked the same again."""
+    declined: list[bytes] = []
+
+    async def story(wire: Wire, app: Parrot, _: Parser) -> None:
+        await arrive(wire, HEAD + b"abc")
+        app.declines, answer = True, app.answer_at_once
+        app.answer_at_once = lambda scope, body, exchange: (  # type: ignore[method-assign]
+            declined.append(body) or answer(scope, body, exchange)  # type: ignore[func-returns-value]
+        )
+        await arrive(wire, HEAD + b"def")
+        app.declines = False
+        await arrive(wire, HEAD.replace(b"/q", b"/p") + b"ghi")
+
+    bodies, _, sent = play(story)
+
+    assert bodies == [b"abc", b"def", b"ghi"]
+    assert declined == [b"def", b"ghi"]
+    assert sent.count(b"HTTP/1.1 200") == 3
+
+
+def test_a_known_head_is_read_as_it_was() -> None:
+    """Whatever other head came in between."""
+
+    async def story(wire: Wire, app: Parrot, _: Parser) -> None:
+        other = chunked(HEAD.replace(b"host: h", b"host: h\r\nother: 1") + b"abc", b"\r\n")
+        await arrive(wire, HEAD + b"abc", other, HEAD + b"def")
+        names = [names for _, names in app.asked]
+        assert names[0] == names[2] == (b"host", b"content-length")
+        assert b"other" in names[1]
+
+    assert play(story)[1] == 2
