@@ -36,6 +36,7 @@ WRITE_SECONDS = 5.0
 """How long a peer may leave unread what fills its buffers and ours; then its connection is cut."""
 
 
+_BLANK_LINE = b"\r\n\r\n"
 _LAST = b"connection: close\r\n\r\n"
 _UNREADABLE = b"Invalid HTTP request received."
 
@@ -251,10 +252,9 @@ class Protocol(HttpToolsProtocol):
         return self._is_answered_at_once(data[len(self._known.head) :])
 
     def _learn(self, data: bytes, body: bytes) -> None:
-        """Keep the head of a question that came whole and alone, if it says how long its body is."""
+        """Keep the head of a question that came whole and alone: all that follows it is its body, as it was read."""
         size = len(data) - len(body)
-        told = (b"content-length", b"%d" % len(body)) in self.headers if body else True
-        if size <= KNOWN_BYTES and told:
+        if size <= KNOWN_BYTES and data.find(_BLANK_LINE) + len(_BLANK_LINE) == size:
             self._known = _Known(data[:size], len(data), self.scope)
 
     def on_message_begin(self) -> None:
