@@ -74,9 +74,9 @@ PATIENCE = 2.0
 
 ARGUED: dict[str, tuple[str, ...]] = {
     "a shortcut: the longer way beside it gives the same answer": (
-        "boundaries._next: `known[1] <= moment < known[2]` with `<=`",
-        "boundaries._next: `known[1] <= moment < known[2]` with `<`",
-        "boundaries._next: every t, not only `if t <= moment`",
+        "boundaries.gap: `known[1] <= moment < known[2]` with `<=`",
+        "boundaries.gap: `known[1] <= moment < known[2]` with `<`",
+        "boundaries.gap: every t, not only `if t <= moment`",
         "boundaries.moments: `now.lo < now.hi <= _next(facts.patient, now.lo, switches)` with `<`",
         "boundaries.moments: never `if now.lo < now.hi <= _next(facts.patient, now.lo, switches)`",
         "case.ResourceView.__init__: without `patient.records`",
