@@ -7,12 +7,13 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from linecache import getline
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
+from unittest.mock import patch
 from warnings import catch_warnings, simplefilter
 
 import grpc
@@ -22,8 +23,9 @@ import uvloop
 from envoy.service.auth.v3.external_auth_pb2 import CheckResponse
 
 from ruqsat.core import policy_set
+from ruqsat.service import decision_point, recall
 from ruqsat.settings import load_settings
-from ruqsat.web import forward_auth
+from ruqsat.web import forward_auth, wire
 from ruqsat.web.ext_authz import ExtAuthz
 from ruqsat.web.forward_auth import ForwardAuth, Verdict
 from ruqsat.web.listeners import serve
@@ -302,15 +304,29 @@ def plan_of(seams: dict[Seam, bool], chance: random.Random) -> list[tuple[Seam, 
     return [(seam, error) for seam, error in plan if seams[seam] or error is not asyncio.CancelledError]
 
 
-async def everywhere(folder: Path, ways_asked: dict[str, Ask], seed: int) -> dict[str, Found]:
+@contextmanager
+def nothing_known() -> Iterator[None]:
+    """Read, decide and write every question anew: what is recalled has no seams."""
+    with (
+        patch.object(wire, "SHORT_BYTES", -1),
+        patch.object(recall, "LASTS", 0),
+        patch.object(decision_point, "_may_recur", lambda *_: False),
+    ):
+        yield
+
+
+async def everywhere(
+    folder: Path, ways_asked: dict[str, Ask], seed: int, *, anew: bool = True
+) -> dict[str, Found]:  # fmt: skip
     """Sweep each way.  A condition that fails takes one candidate off a search, so there its seams are left out."""
     chance, found = random.Random(seed), {}
-    async with site(folder) as where:
-        for name, ask in ways_asked.items():
-            seams = await seams_of(where, ask)
-            if name == "search":
-                seams = {seam: in_task for seam, in_task in seams.items() if "/core/" not in seam.file}
-            found[name] = await sweep(where, ask, plan_of(seams, chance))
+    with nothing_known() if anew else nullcontext():
+        async with site(folder) as where:
+            for name, ask in ways_asked.items():
+                seams = await seams_of(where, ask)
+                if name == "search":
+                    seams = {seam: in_task for seam, in_task in seams.items() if "/core/" not in seam.file}
+                found[name] = await sweep(where, ask, plan_of(seams, chance))
     return found
 
 
@@ -335,6 +351,12 @@ def test_a_failure_at_any_seam_is_a_denial(quick: Path) -> None:
     print(f"RUQSAT_TEST_SEED={SEED}")
 
     found = uvloop.run(everywhere(quick, ways(), SEED))
+    again_in = quick / "again"
+    again_in.mkdir()
+    again = {name: ask for name, ask in ways().items() if name in ("json", "nginx")}
+    found |= {
+        f"{name}, recalled": each for name, each in uvloop.run(everywhere(again_in, again, SEED, anew=False)).items()
+    }
 
     for name, each in found.items():
         print(f"{name}: {each.tried} failures")
