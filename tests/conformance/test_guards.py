@@ -74,11 +74,11 @@ PATIENCE = 2.0
 
 ARGUED: dict[str, tuple[str, ...]] = {
     "a shortcut: the longer way beside it gives the same answer": (
-        "boundaries.gap: `known[1] <= moment < known[2]` with `<=`",
-        "boundaries.gap: `known[1] <= moment < known[2]` with `<`",
-        "boundaries.gap: every t, not only `if t <= moment`",
-        "boundaries.moments: `now.lo < now.hi <= _next(facts.patient, now.lo, switches)` with `<`",
-        "boundaries.moments: never `if now.lo < now.hi <= _next(facts.patient, now.lo, switches)`",
+        "boundaries.next_turn: `known[1] <= moment < known[2]` with `<=`",
+        "boundaries.next_turn: `known[1] <= moment < known[2]` with `<`",
+        "boundaries.next_turn: every t, not only `if t <= moment`",
+        "boundaries.moments: `now.lo < now.hi <= next_turn(facts.patient, now.lo, switches)` with `<`",
+        "boundaries.moments: never `if now.lo < now.hi <= next_turn(facts.patient, now.lo, switches)`",
         "case.ResourceView.__init__: without `patient.records`",
         "case._narrower: without `said == known`",
         "circumstances._about_records: never `if not (records or authors or encounters or data_from or data_until)`",

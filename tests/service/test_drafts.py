@@ -70,17 +70,20 @@ def test_a_draft_is_filled_in_to_what_would_be_encoded(entry: Entry, kind: str, 
 
 @pytest.fixture
 def asked(policy_set: PolicySet, world: World) -> tuple[EvaluationRequest, Facts]:
-    """A request that the rules allow, and its facts."""
+    """A request that the rules allow, and its facts, as memory knows them."""
     request, facts, _ = situation(policy_set, world, ALLOWED)
-    return request, facts
+    return request, msgspec.structs.replace(facts, others=())
 
 
 ORIGIN = Origin("json", True, frozenset({"require_eds"}), point="his")
 
 
+REFUSED = Decision(False, "deny.default")
+
+
 def refuse(*_: Any) -> Decision:
-    """Decide otherwise."""
-    return Decision(False, "deny.default")
+    """Decide otherwise, always by the same object."""
+    return REFUSED
 
 
 def ask(point: DecisionPoint, request: EvaluationRequest, origin: Origin = ORIGIN) -> None:
@@ -135,6 +138,19 @@ def test_a_question_asked_again_is_told_alike_and_made_once(
     assert msgspec.json.decode(first[0])["kind"] == "decision"
 
 
+def test_of_a_long_question_nothing_is_kept(policy_set: PolicySet, asked: Any) -> None:
+    """Of two thousand of 64 KiB it would be much."""
+    request, facts = asked
+    properties = msgspec.structs.replace(request.resource.properties, author="x" * 2000)
+    long = msgspec.structs.replace(request, resource=msgspec.structs.replace(request.resource, properties=properties))
+    point = a_point(policy_set, Known(facts), Lines(), Recall())
+    before = getrefcount(long)
+
+    ask(point, long)
+
+    assert getrefcount(long) == before
+
+
 def test_of_a_policy_that_was_replaced_nothing_is_kept(policy_set: PolicySet, asked: Any) -> None:
     """Neither by whoever recalls nor by whoever tells: a set is large, and there may be many in a day."""
     old, new = msgspec.structs.replace(policy_set), msgspec.structs.replace(policy_set)
@@ -144,7 +160,7 @@ def test_of_a_policy_that_was_replaced_nothing_is_kept(policy_set: PolicySet, as
     ask(point, asked[0])
     assert getrefcount(old) > before
     asyncio.run(exchange(point, new))
-    ask(point, asked[0])
+    ask(point, msgspec.structs.replace(asked[0], resource=msgspec.structs.replace(asked[0].resource, id="o2")))
 
     assert getrefcount(old) == before
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
+from sys import getrefcount
 from typing import Any
 
 import msgspec
@@ -9,15 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ruqsat.core.boundaries import gap
+from ruqsat.core.boundaries import next_turn
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, SubjectFacts
 from ruqsat.core.instant import HOUR, Now, at, local_midnight
 from ruqsat.core.pack import load_pack
 from ruqsat.core.policy_set import PolicySet
-from ruqsat.core.request import EvaluationRequest, RequestContext
+from ruqsat.core.request import SHORT_BYTES, EvaluationRequest, RequestContext
 from ruqsat.service import recall
-from ruqsat.service.recall import LASTS, Recall
+from ruqsat.service.lately import LASTS
+from ruqsat.service.recall import Recall
 from tests.core.strategies import NOW, Maker
 
 ALL = frozenset({"redact", "deidentify", "pseudonymize", "require_eds", "suppress_total"})
@@ -53,7 +55,7 @@ def asked(policy_set: PolicySet) -> Asked:
 def _permits(policy_set: PolicySet) -> Iterator[Asked]:
     for seed in range(5000):
         request, facts, _ = Maker(seed).situation()
-        _, until = gap(facts.patient, NOW, policy_set.vocabulary.switches)
+        until = next_turn(facts.patient, NOW, policy_set.vocabulary.switches)
         is_plain = request.resource.properties is not None and request.resource.properties.parts is None
         stands = is_plain and facts.consents_known and not facts.others and until > NOW + 2 * LASTS
         if stands and facts.patient is not None and evaluate(policy_set, request, facts, at(NOW), ALL).allowed:
@@ -141,7 +143,7 @@ def test_whatever_is_another_one_is_decided_anew(
         case "late":
             now += LASTS
         case "early":
-            now = local_midnight(NOW, 5) - 1
+            now -= 1
         case "unknown":
             facts = msgspec.structs.replace(facts, consents_known=False)
         case "recipient":
@@ -172,7 +174,7 @@ def test_what_was_decided_over_a_turn_is_not_recalled_before_it(policy_set: Poli
     """A permit that may be over is denied; as long as it is surely not, it is one."""
     decides = Recall()
     for request, facts in _permits(policy_set):
-        _, until = gap(facts.patient, NOW, policy_set.vocabulary.switches)
+        until = next_turn(facts.patient, NOW, policy_set.vocabulary.switches)
         if evaluate(policy_set, request, facts, at(until), ALL).allowed:
             continue
         over, before = (decides(policy_set, request, facts, Now(until - 5, hi), ALL) for hi in (until + 5, until - 4))
@@ -207,6 +209,44 @@ def test_parts_are_always_decided_anew(
         decides(policy_set, msgspec.structs.replace(request, resource=parted), facts, at(NOW), ALL)
 
     assert len(anew) == 2
+
+
+@pytest.mark.parametrize(("longer", "kept"), [(0, True), (1, False)])
+def test_a_long_question_is_always_decided_anew(
+    policy_set: PolicySet, asked: Asked, anew: list[EvaluationRequest], longer: int, kept: bool
+) -> None:
+    """What is kept has a bound in bytes, too."""
+    decides, (request, facts) = Recall(), asked
+    missing = SHORT_BYTES + longer - len(msgspec.json.encode(filled(request, "")))
+    long = filled(request, "x" * missing)
+    assert len(msgspec.json.encode(long)) == SHORT_BYTES + longer
+
+    for _ in range(2):
+        decides(policy_set, long, facts, at(NOW), ALL)
+
+    assert len(anew) == (1 if kept else 2)
+
+
+def filled(request: EvaluationRequest, author: str) -> EvaluationRequest:
+    """Return a question of another length."""
+    properties = msgspec.structs.replace(request.resource.properties, author="y" + author)
+    return msgspec.structs.replace(request, resource=msgspec.structs.replace(request.resource, properties=properties))
+
+
+def test_what_is_too_old_to_be_recalled_is_not_kept_for_long(policy_set: PolicySet, asked: Asked) -> None:
+    """Facts of somebody are gone from here two turns after they were asked for, however few questions come."""
+    decides, (request, facts) = Recall(), asked
+    assert facts.patient is not None
+    patient = msgspec.structs.replace(facts.patient)
+    before = getrefcount(patient)
+    decides(policy_set, request, msgspec.structs.replace(facts, patient=patient), at(NOW), ALL)
+    assert getrefcount(patient) > before
+
+    for turns in (1, 2):
+        other = msgspec.structs.replace(request.resource, id=f"another-{turns}")
+        decides(policy_set, msgspec.structs.replace(request, resource=other), facts, at(NOW + turns * LASTS), ALL)
+
+    assert getrefcount(patient) == before
 
 
 def test_of_more_than_it_may_keep_the_last_are_recalled(

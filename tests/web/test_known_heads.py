@@ -140,6 +140,22 @@ def test_what_is_sent_ahead_waits_for_its_turn() -> None:
     assert sent.count(b"HTTP/1.1 200") == 3
 
 
+def test_after_what_cannot_be_read_no_head_is_known() -> None:
+    """Not at once, nor when the answers before it have been sent: over TLS more may come from a connection that ends."""
+
+    async def story(wire: Wire, app: Parrot, _: Parser) -> None:
+        await arrive(wire, HEAD + b"abc")
+        app.holds = True
+        await arrive(wire, HEAD + b"def", b"\x00", HEAD + b"ghi")
+        app.held.pop().answer(Told(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n"))
+        wire.protocol.data_received(HEAD + b"jkl")
+
+    bodies, _, sent = play(story)
+
+    assert bodies == [b"abc", b"def"]
+    assert sent.count(b"HTTP/1.1 200") == 2
+
+
 def test_the_last_answer_of_a_stop_says_so() -> None:
     """A head that is known is read by who ends the connection."""
 

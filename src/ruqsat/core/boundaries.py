@@ -21,7 +21,7 @@ _GAP = "_gap"
 
 def moments(facts: Facts, now: Now, switches: Switches) -> list[Instant]:
     """Return the ends of *now* and every boundary of the facts inside, in order."""
-    if now.lo < now.hi <= _next(facts.patient, now.lo, switches):
+    if now.lo < now.hi <= next_turn(facts.patient, now.lo, switches):
         return [now.lo, now.hi]
     inside = {t for t in _instants(facts.patient, switches) if now.lo < t < now.hi}
     # What ends or begins at t has changed at t; the moment before it still holds the old state.
@@ -34,31 +34,26 @@ def stands_still(facts: Facts, now: Now, switches: Switches) -> bool:
 
     No boundary lies after the first moment up to the last, no local midnight, and there is nobody beside.
     """
-    return not facts.others and now.hi < _next(facts.patient, now.lo, switches)
+    return not facts.others and now.hi < next_turn(facts.patient, now.lo, switches)
 
 
-def gap(patient: PatientFacts | None, moment: Instant, switches: Switches) -> tuple[Instant, Instant]:
+def next_turn(patient: PatientFacts | None, moment: Instant, switches: Switches) -> Instant:
     """
-    Return the stretch around *moment* in which nothing turns: from the first instant to before the second.
+    Return the first boundary of these facts after *moment*, or local midnight if that comes before.
 
-    It ends at the boundaries of the facts and at local midnight.  The present moves within one for hours; so
-    it is kept with the facts, which never change, and the walk over them is spared.
+    The present moves within one gap between two turns for hours; so the gap is kept with
+    the facts, which never change, and the walk over them is spared.
     """
     if patient is None:
-        midnight = local_midnight(moment, switches.home_utc_offset_hours)
-        return midnight, midnight + DAY
+        return local_midnight(moment, switches.home_utc_offset_hours) + DAY
     known = patient.__dict__.get(_GAP)
     if known is None or known[0] is not switches or not known[1] <= moment < known[2]:
         midnight = local_midnight(moment, switches.home_utc_offset_hours)
         turns = [midnight, midnight + DAY, *_instants(patient, switches)]
         last, following = max(t for t in turns if t <= moment), min(t for t in turns if t > moment)
         known = patient.__dict__[_GAP] = switches, last, following
-    return known[1], known[2]
-
-
-def _next(patient: PatientFacts | None, moment: Instant, switches: Switches) -> Instant:
-    """Return the first boundary of these facts after *moment*, or local midnight if that comes before."""
-    return gap(patient, moment, switches)[1]
+    until: Instant = known[2]
+    return until
 
 
 def _instants(value: object, switches: Switches) -> Iterator[Instant]:

@@ -1,6 +1,6 @@
 """Legal representatives: whose power holds today, for which ward (order §3, §11; Code 78, 273(4)(4))."""
 
-from datetime import date
+from datetime import MAXYEAR, date
 from functools import lru_cache
 from operator import attrgetter
 
@@ -95,14 +95,18 @@ def birthday(born: date, age: int, home_utc_offset_hours: int) -> Instant:
     """
     Return the local midnight that begins the *age*-th birthday; 29 February becomes 1 March.
 
+    One that no calendar here can write is put into its last year: it does not come.
+
     Examples:
         >>> from ruqsat.core.instant import render_instant
         >>> render_instant(birthday(date(1808, 2, 29), 18, 5))
         '1826-02-28T19:00:00.000000Z'
         >>> render_instant(birthday(date(1808, 2, 29), 17, 5))
         '1825-02-28T19:00:00.000000Z'
+        >>> render_instant(birthday(date(9990, 1, 1), 18, 5))
+        '9998-12-31T19:00:00.000000Z'
     """
-    year = born.year + age
+    year = min(born.year + age, MAXYEAR)
     try:
         day = born.replace(year=year)
     except ValueError:

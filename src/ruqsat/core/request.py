@@ -13,6 +13,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+SHORT_BYTES = 1024
+"""A question of up to so many bytes is kept a while, by whoever may be asked it again; a longer one is not worth it."""
+
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 """An id or a word on the wire; control characters are refused where the bytes are read."""
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from itertools import count
+from operator import is_
 from typing import Any, Protocol
 
 import msgspec
@@ -27,7 +28,7 @@ from ruqsat.core.kept_facts import known_in
 from ruqsat.core.notice import is_shielded
 from ruqsat.core.policy_release import Released
 from ruqsat.core.policy_set import PolicySet
-from ruqsat.core.request import EvaluationRequest
+from ruqsat.core.request import SHORT_BYTES, EvaluationRequest
 from ruqsat.errors import JournalError, StoreUnavailableError
 from ruqsat.service.degraded import UNAVAILABLE, is_young, narrowed
 from ruqsat.service.entries import (
@@ -591,24 +592,26 @@ class DecisionPoint:
 
         Where rules decided, *whole* is what they knew: with it the entry can be decided again.
         """
-        draft = self._draft(answer, request, origin, facts, whole)
+        draft = self._draft(answer, request, origin, facts, whole, now.hi)
         entry = draft.entry(kind, answer.id, render_instant(now.hi), now.hi - now.lo)
         if not draft.known:
             return self._journal.append(entry, draft.parts, emergency=draft.is_emergency)
         return self._journal.append(entry, draft.parts, emergency=draft.is_emergency, facts=draft.known)
 
     def _draft(
-        self, answer: Answer, request: EvaluationRequest, origin: Origin, facts: Facts | None, whole: Facts | None
+        self, answer: Answer, request: EvaluationRequest, origin: Origin, facts: Facts | None, whole: Facts | None,
+        now: Instant,
     ) -> Draft:  # fmt: skip
         """Return what is told of a decision; of one that was recalled it may be made already."""
         if facts is None or whole is not facts or answer.rests_on is None or not _may_recur(origin, facts):
             return self._draft_anew(answer, request, origin, facts, whole)
         by = (request, answer.decision, answer.rests_on[0], origin, facts.subject, facts.patient, facts.position)
         kept = self._drafts[id(request)]
-        if kept is not None and kept[1] == by:
+        if kept is not None and all(map(is_, kept[1], by)):
             return kept[0]
         draft = self._draft_anew(answer, request, origin, facts, whole)
-        self._drafts.keep(id(request), (draft, by))
+        if len(self._encode(request)) <= SHORT_BYTES:
+            self._drafts.keep(id(request), (draft, by), now)
         return draft
 
     def _draft_anew(

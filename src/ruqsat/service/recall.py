@@ -6,30 +6,33 @@ decision.  So the last decisions are kept, each with what it was made by.  Facts
 reads them anew, or is told of a change, makes new ones, and nothing is recalled by old ones.  Whether facts may be
 used at all, and whether a permit may still be sent, is asked of every request as before; so is the journal.
 
-None is kept for longer than ``LASTS``: what went wrong in one evaluation must not stay for the day.
+None holds for longer than ``LASTS``: what went wrong in one evaluation must not stay for the day.
 """
 
 from typing import NamedTuple
 
-from ruqsat.core.boundaries import gap
+import msgspec
+
+from ruqsat.core.boundaries import next_turn
 from ruqsat.core.decision import Decision
 from ruqsat.core.evaluate import NOTHING, evaluate
 from ruqsat.core.facts import Facts, PatientFacts, SubjectFacts
-from ruqsat.core.instant import SECOND, Instant, Now
+from ruqsat.core.instant import Instant, Now
 from ruqsat.core.policy_set import PolicySet
-from ruqsat.core.request import EvaluationRequest
-from ruqsat.service.lately import Lately
+from ruqsat.core.request import SHORT_BYTES, EvaluationRequest
+from ruqsat.service.lately import LASTS, Lately
 
 MOST = 1024
 """So many decisions are kept, and of those before them as many."""
 
-LASTS: Instant = 10 * SECOND
+_Key = tuple[bytes, frozenset[str]]
+"""The question as the journal writes it, and what the enforcement point can do."""
 
-_Key = tuple[EvaluationRequest, frozenset[str]]
+_encode = msgspec.json.Encoder().encode
 
 
 class _Made(NamedTuple):
-    """A decision, what it was made by, and the stretch in which it holds: from ``since`` to before ``until``."""
+    """A decision, what it was made by, and when it holds: from ``since``, to before ``until``."""
 
     decision: Decision
     subject: SubjectFacts | None
@@ -55,7 +58,7 @@ class Recall:
             self._policy_set = policy_set
         if not _is_plain(policy_set, request, facts):
             return evaluate(policy_set, request, facts, now, capabilities)
-        key = request, capabilities
+        key = _encode(request), capabilities
         made = self._made[key]
         if (
             made is not None
@@ -66,10 +69,9 @@ class Recall:
         ):
             return made.decision
         decision = evaluate(policy_set, request, facts, now, capabilities)
-        since, until = gap(facts.patient, now.lo, policy_set.vocabulary.switches)
-        if now.hi < until:
-            until = min(until, now.lo + LASTS)
-            self._made.keep(key, _Made(decision, facts.subject, facts.patient, since, until))
+        until = min(next_turn(facts.patient, now.lo, policy_set.vocabulary.switches), now.lo + LASTS)
+        if now.hi < until and len(key[0]) <= SHORT_BYTES:
+            self._made.keep(key, _Made(decision, facts.subject, facts.patient, now.lo, until), now.hi)
         return decision
 
 

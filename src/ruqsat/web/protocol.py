@@ -165,8 +165,7 @@ class Protocol(HttpToolsProtocol):
         self._resting: asyncio.TimerHandle | None = None
         self._answered_at = 0.0
         self._known: _Known | None = None
-        self._begun = 0
-        self._asked: bytes | None = None
+        self._asked_bytes: int | None = None
         self._is_declined = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -206,14 +205,14 @@ class Protocol(HttpToolsProtocol):
             if self._is_answered_once_more(data):
                 return
             self._is_declined = True
-        was_between, self._begun, self._asked = not self._arriving, 0, None
+        was_between, self._asked_bytes = not self._arriving, None
         in_trailers, self._is_shared = self._reading_trailers, False
         super().data_received(data)
         self._is_declined = False
         if self.transport.is_closing():
             return
-        if was_between and self._asked is not None and self._begun == 1:
-            self._learn(data, self._asked)
+        if was_between and self._asked_bytes is not None:
+            self._learn(data, self._asked_bytes)
         if self._reading_head or (in_trailers and self._reading_trailers):
             # What holds the end of a request, too, is not counted: its length is not that of a head.
             self._head_bytes += 0 if self._is_shared else len(data)
@@ -251,9 +250,9 @@ class Protocol(HttpToolsProtocol):
         self.scope = self._known.scope
         return self._is_answered_at_once(data[len(self._known.head) :])
 
-    def _learn(self, data: bytes, body: bytes) -> None:
+    def _learn(self, data: bytes, body_bytes: int) -> None:
         """Keep the head of a question that came whole and alone: all that follows it is its body, as it was read."""
-        size = len(data) - len(body)
+        size = len(data) - body_bytes
         if size <= KNOWN_BYTES and data.find(_BLANK_LINE) + len(_BLANK_LINE) == size:
             self._known = _Known(data[:size], len(data), self.scope)
 
@@ -262,7 +261,6 @@ class Protocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_AHEAD:
             raise TooFarAheadError
         super().on_message_begin()
-        self._begun += 1
         self._cancel_deadline()
         self._before = self.cycle
         self._arriving = self._reading_head = True
@@ -331,6 +329,7 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be read, after the answers to what came before it, and close the connection."""
+        self._known = None  # nothing more is read on this connection
         cycle, is_begun = self.cycle, self._arriving and self.cycle is not self._before
         is_queued = is_begun and bool(self.pipeline) and self.pipeline[0][0] is cycle
         if cycle is None or cycle.response_complete or (is_begun and not is_queued):
@@ -373,7 +372,7 @@ class Protocol(HttpToolsProtocol):
         self.cycle = exchange  # type: ignore[assignment]
         self.scope["method"] = app.method.decode()
         if app.answer_at_once(cast("dict[str, Any]", self.scope), body, exchange):
-            self._asked = body
+            self._asked_bytes = len(body)
             return True
         self.cycle, self._exchange = before, None
         return False

@@ -9,14 +9,11 @@ import msgspec
 from msgspec import Struct
 
 from ruqsat.core.decision import Decision
-from ruqsat.core.request import EvaluationRequest
+from ruqsat.core.request import SHORT_BYTES, EvaluationRequest
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Obligation
 
 MAX_BODY_BYTES = 64 * 1024
-SHORT_BYTES = 1024
-"""Questions of up to so many bytes are read once as long as they are asked again soon; longer ones have parts."""
-
 _decode = msgspec.json.Decoder(EvaluationRequest).decode
 _encode = msgspec.json.Encoder().encode
 _decode_anything = msgspec.json.Decoder().decode
@@ -85,7 +82,7 @@ def _read(body: bytes, kind: type[EvaluationRequest]) -> EvaluationRequest:
     return request
 
 
-_read_short = lru_cache(maxsize=2048)(_read)
+_read_short = lru_cache(maxsize=1024)(_read)
 
 
 def refuse_unprintable(request: EvaluationRequest) -> None:
