@@ -95,8 +95,8 @@ def test_what_follows_a_request_for_another_protocol_is_no_request(parts: str) -
 
 
 def test_what_stands_behind_a_body_is_no_header(policy_set: PolicySet, asked: Any) -> None:
-    """Neither for ASGI, nor for what is answered at once: no type, no token, no trace, no end."""
-    behind = b"Traceparent: 00-x\r\nX-Request-Id: r\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+    """Neither for ASGI, nor for what is answered at once: no type, no token, no trace."""
+    behind = b"Traceparent: 00-x\r\nX-Request-Id: r\r\nContent-Type: text/plain\r\n\r\n"
     request = chunked(posted(asked[0]), behind)
 
     async def story(way: Any, known: Any = Known) -> tuple[bool, bool, Any]:
@@ -113,6 +113,28 @@ def test_what_stands_behind_a_body_is_no_header(policy_set: PolicySet, asked: An
     for ways in ((lambda app: app,), (by_asgi,), (lambda app: app, Elsewhere)):
         assert play(story, *ways) == (True, False, None)
     assert play(plain) == [[b"host", b"content-type", b"transfer-encoding"]]
+
+
+@BY_BOTH
+@pytest.mark.parametrize("journal", ["at once", "held"])
+def test_a_connection_that_is_said_to_end_behind_a_body_ends_with_the_answer(
+    policy_set: PolicySet, asked: Any, way: Any, journal: str
+) -> None:
+    """The parser reads nothing more of it: a question that came next would never be answered."""
+    last = chunked(posted(asked[0]), b"Connection: close\r\n\r\n")
+
+    async def story() -> tuple[int, bool]:
+        keeper = Lasting(journal)
+        wire = opened(way(AuthZen(point(policy_set, Known(asked[1]), keeper), Door.opened())), keeper)
+        await arrives(wire, posted(asked[0]))
+        while keeper.keep():
+            await turn()
+        await arrives(wire, last, posted(asked[0]))
+        while keeper.keep():
+            await turn()
+        return bytes(wire.sent).count(b'"decision":true'), wire.closing
+
+    assert play(story) == (2, True)
 
 
 def test_what_stands_behind_a_body_is_as_long_as_a_head_at_most() -> None:

@@ -1,4 +1,4 @@
-"""A head that comes again on its connection, with a body as long, is not parsed again; whatever differs is."""
+"""A head that comes again at its listener, with a body as long, is not parsed again; whatever differs is."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from ruqsat.service.lately import LASTS, Lately
 from ruqsat.web.at_once import Exchange, Told
-from ruqsat.web.protocol import KNOWN_BYTES
-from tests.web.test_both_ways import Wire, turn
+from ruqsat.web.enforcement_points import PEER, Peer
+from ruqsat.web.protocol import KNOWN_BYTES, TARGET, Protocol, State
+from tests.web.test_both_ways import Lasting, Wire, turn
 from tests.web.test_framing import chunked, opened
 
 HEAD = b"POST /q HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\n"
@@ -22,18 +24,20 @@ class Parrot:
 
     def __init__(self) -> None:
         self.asked: list[tuple[bytes, tuple[bytes, ...]]] = []
+        self.by: list[tuple[Peer, bytes, str]] = []
         self.holds, self.declines = False, False
         self.held: list[Exchange] = []
 
     def is_plain(self, target: bytes) -> bool:
-        """Everything is."""
-        return True
+        """Everything but this is."""
+        return target != b"/asgi"
 
     def answer_at_once(self, scope: Any, body: bytes, exchange: Exchange) -> bool:
         """Note what was asked."""
         if self.declines:
             return False
         self.asked.append((body, tuple(name for name, _ in scope["headers"])))
+        self.by.append((scope[PEER], scope[TARGET], scope["method"]))
         if self.holds:
             self.held.append(exchange)
         else:
@@ -191,6 +195,28 @@ def test_what_is_declined_goes_by_asgi_and_is_asked_once() -> None:
     assert sent.count(b"HTTP/1.1 200") == 3
 
 
+def test_what_is_not_plain_is_never_known() -> None:
+    """Whatever was answered at once before it, with a body as long."""
+    other = HEAD.replace(b"/q", b"/asgi")
+
+    async def story(wire: Wire, app: Parrot, _: Parser) -> None:
+        await arrive(wire, HEAD + b"abc", other + b"abc", other + b"abc")
+        assert [names for _, names in app.asked[1:]] == [(b"by", b"asgi")] * 2
+
+    assert play(story)[1] == 3
+
+
+@pytest.mark.parametrize("asked", [LONG + b"abc", chunked(HEAD + b"abc", b"\r\n"), HEAD + b"abc\r\n"])
+def test_nothing_is_kept_of_what_cannot_come_again(asked: bytes) -> None:
+    """Neither a long head, nor one with the beginning of a body."""
+
+    async def story(wire: Wire, app: Parrot, _: Parser) -> None:
+        await arrive(wire, asked)
+        assert app.asked and not wire.protocol.server_state.known  # type: ignore[attr-defined]
+
+    play(story)
+
+
 def test_a_known_head_is_read_as_it_was() -> None:
     """Whatever other head came in between."""
 
@@ -202,3 +228,92 @@ def test_a_known_head_is_read_as_it_was() -> None:
         assert b"other" in names[1]
 
     assert play(story)[1] == 2
+
+
+class Certified(Wire):
+    """A connection of somebody with a certificate."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(Lasting("at once"))
+        self._name = name
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Tell the certificate."""
+        return {"subjectAltName": (("DNS", self._name),)} if name == "peercert" else default
+
+
+def beside(wire: Wire, name: str, state: State | None = None) -> tuple[Wire, Parser]:
+    """Open another connection of the same application; of the same listener, if no *state* is given."""
+    other, first = Certified(name), wire.protocol
+    other.protocol = Protocol(first.config, first.server_state if state is None else state, {})
+    other.protocol.connection_made(other)
+    return other, Parser(other)
+
+
+def test_what_one_connection_has_read_another_need_not_and_each_asks_for_itself() -> None:
+    """The first request of a connection, too; who asks, by which method and where, is as it was read."""
+
+    async def story(wire: Wire, app: Parrot, _: Parser) -> None:
+        await arrive(wire, HEAD + b"abc")
+        (one, by_one), (other, by_other) = beside(wire, "one"), beside(wire, "other")
+        await arrive(one, HEAD + b"def")
+        await arrive(other, HEAD + b"ghi")
+        await arrive(wire, HEAD + b"jkl")
+        assert by_one.pieces == by_other.pieces == 0
+        assert bytes(one.sent).count(b"HTTP/1.1 200") == bytes(other.sent).count(b"HTTP/1.1 200") == 1
+        names = [(), ("dns:one",), ("dns:other",), ()]
+        assert app.by == [(Peer(each), b"/q", "POST") for each in names]
+
+    assert play(story)[:2] == ([b"abc", b"def", b"ghi", b"jkl"], 1)
+
+
+def test_a_connection_that_began_with_a_known_head_is_not_closed_as_one_that_asks_nothing() -> None:
+    """Its first request has come; it rests like any other."""
+
+    async def story(wire: Wire, app: Parrot, _: Parser) -> None:
+        await arrive(wire, HEAD + b"abc")
+        other, _by = beside(wire, "other")
+        assert other.protocol._deadline is not None
+        await arrive(other, HEAD + b"def")
+        assert other.protocol._deadline is None and other.protocol._resting is not None
+
+    play(story)
+
+
+def test_another_listener_reads_for_itself() -> None:
+    """What is plain there, and who may ask, is another matter."""
+
+    async def story(wire: Wire, app: Parrot, _: Parser) -> None:
+        await arrive(wire, HEAD + b"abc")
+        other, by_other = beside(wire, "other", State())
+        await arrive(other, HEAD + b"def")
+        assert by_other.pieces == 1
+
+    play(story)
+
+
+@pytest.mark.parametrize("is_refused", [True, False], ids=["one too many", "closing"])
+def test_a_connection_that_ends_asks_nothing_more(is_refused: bool) -> None:
+    """Over TLS a question may come from one that is being closed: nobody would hear the answer."""
+
+    async def story(wire: Wire, app: Parrot, _: Parser) -> None:
+        await arrive(wire, HEAD + b"abc")
+        if is_refused:
+            wire.protocol.server_state.max_connections = 1  # type: ignore[attr-defined]
+        other, _by = beside(wire, "other")
+        other.close()
+        other.protocol.data_received(HEAD + b"def")
+        assert [body for body, _ in app.asked] == [b"abc"]
+
+    play(story)
+
+
+def test_heads_are_forgotten_after_a_while() -> None:
+    """They hold tokens: each goes within two turns, if anybody still asks."""
+    heads = State().known
+
+    heads.keep(HEAD, (3, b"/q", []), now=0)  # type: ignore[arg-type]
+    for turn_ in (1, 2):
+        heads.keep(b"%d" % turn_, (3, b"/q", []), now=turn_ * LASTS)  # type: ignore[arg-type]
+
+    assert isinstance(heads, Lately) and heads[HEAD] is None

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from ruqsat.core.journaled import BEGINNING, SEGMENT, Journaled, Lines, Place, read_line
 from ruqsat.stores.journal_folder import SegmentPath, list_segments
+from ruqsat.stores.turns import in_turns
 
 MOST_LINES = 200
 MOST_BYTES = 1024 * 1024
@@ -123,7 +124,7 @@ class JournalReader:
     def _lines_of(self, file: BinaryIO) -> Iterator[bytes]:
         file.seek(self._offset)
         self._read_to = self._offset
-        return (line for line in file if line.endswith(b"\n"))
+        return (line for line in in_turns(file) if line.endswith(b"\n"))
 
     def _miss(self, segment: SegmentPath, what: str) -> None:
         self.unreadable += 1

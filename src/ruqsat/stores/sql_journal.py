@@ -26,6 +26,7 @@ from ruqsat.stores.sql_journal_erasure import journal_row, still_erased
 from ruqsat.stores.sql_outbox import Close, add_notices, withdraw_notices
 from ruqsat.stores.sql_rows import insert_rows
 from ruqsat.stores.sql_schema import indexed, journal_beside, journal_cursor, journal_entry
+from ruqsat.stores.turns import in_turns
 
 MakeNotices = Callable[[Journaled, Mapping[str, Told]], Sequence[Notice]]
 """Says who is to be told of a line; pure, and called on another thread."""
@@ -93,7 +94,7 @@ def _move_place(connection: Connection, writer: str, place: Place) -> None:
 
 
 def _write_lines(connection: Connection, lines: Lines) -> None:
-    insert_rows(connection, journal_entry, [journal_row(lines.writer, *each) for each in lines.lines])
+    insert_rows(connection, journal_entry, [journal_row(lines.writer, *each) for each in in_turns(lines.lines)])
     beside = [
         {"patient": patient, "writer": lines.writer, **place._asdict()}
         for place, said, _ in lines.lines
@@ -109,7 +110,7 @@ def _write_notices(connection: Connection, lines: Lines, make_notices: MakeNotic
     unsent = {each.id for each in said if each.kind == NOT_SENT}
     decisions = [each for each in said if each.kind == DECISION and each.id not in unsent]
     known = read_addressees(connection, {who for each in decisions if _tells(each) for who in each.patients})
-    notices = [notice for each in decisions for notice in make_notices(each, known)]
+    notices = [notice for each in in_turns(decisions) for notice in make_notices(each, known)]
     withdraw_notices(connection, unsent, now)
     return add_notices(connection, notices, close, now, settle=SETTLE)
 

@@ -31,6 +31,7 @@ from ruqsat.core.outgoing import (
 from ruqsat.stores.sql_facts import read_addressees
 from ruqsat.stores.sql_rows import among, insert_rows
 from ruqsat.stores.sql_schema import indexed, outbox, patient_channel
+from ruqsat.stores.turns import in_turns
 
 Close = Callable[[Notice], bytes]
 """Makes the body of a notice: its facts, sealed where there is a key."""
@@ -84,9 +85,8 @@ def add_notices(
         close: Makes the body of each.
         settle: How long after *now* none is delivered, whenever it is due.
     """
-    return insert_rows(
-        connection, outbox, [_row(notice, close, now, settle) for notice in notices], unless_there="key"
-    )  # fmt: skip
+    rows = [_row(notice, close, now, settle) for notice in in_turns(notices)]
+    return insert_rows(connection, outbox, rows, unless_there="key")
 
 
 def withdraw_notices(connection: Connection, entries: Collection[str], now: Instant) -> int:

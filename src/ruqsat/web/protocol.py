@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from ruqsat.core.instant import SECOND
+from ruqsat.service.lately import Lately
 from ruqsat.web.at_once import AnswersAtOnce, Exchange, Told
 from ruqsat.web.enforcement_points import NOBODY, PEER, Peer
 
@@ -23,8 +25,8 @@ TARGET = "ruqsat.target"
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_HEADERS = 64
-KNOWN_BYTES = 2048
-"""A head of up to so many bytes is known again when it comes on the same connection with a body as long."""
+KNOWN_BYTES, KNOWN_HEADS = 2048, 1024
+"""Heads of up to so many bytes are known when they come again, the last so many of a listener's connections."""
 
 MAX_AHEAD = 16
 """So many requests may be sent ahead of their answers on one connection; more would be kept in memory."""
@@ -64,6 +66,14 @@ class TooFarAheadError(ValueError):
     """More requests than the limit wait on this connection; the parser turns it into 400."""
 
 
+class KnownHead(NamedTuple):
+    """What was read in the head of a question that was answered at once: how long its body is, target and headers."""
+
+    body_bytes: int
+    target: bytes
+    headers: list[tuple[bytes, bytes]]
+
+
 class State(ServerState):
     """
     What the connections of one listener share; once ``draining``, each answer is its connection's last.
@@ -74,6 +84,10 @@ class State(ServerState):
     draining = False
     max_connections = 2048
     refused = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known = Lately[bytes, KnownHead](KNOWN_HEADS)
 
 
 class _Corked:
@@ -120,14 +134,6 @@ class _Corked:
         return getattr(self._inner, name)
 
 
-class _Known(NamedTuple):
-    """The head of a question that was answered at once, how long the whole of it was, and what was read in it."""
-
-    head: bytes
-    size: int
-    scope: Any
-
-
 class _Deaf:
     """In the parser's place where nothing more is read."""
 
@@ -164,7 +170,7 @@ class Protocol(HttpToolsProtocol):
         self._gathered: bytearray | None = None
         self._resting: asyncio.TimerHandle | None = None
         self._answered_at = 0.0
-        self._known: _Known | None = None
+        self._heads = self.server_state.known if isinstance(self.server_state, State) else State().known
         self._asked_bytes: int | None = None
         self._is_declined = False
 
@@ -200,9 +206,12 @@ class Protocol(HttpToolsProtocol):
         self._cancel_unread()
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, then see whether the request is whole."""
-        if self._is_known(data):
-            if self._is_answered_once_more(data):
+        """Feed the parser, then see whether the request is whole; whoever is closed would not hear the answer."""
+        if self.transport.is_closing():
+            return
+        known = self._recall(data)
+        if known is not None:
+            if self._is_answered_once_more(known, data):
                 return
             self._is_declined = True
         was_between, self._asked_bytes = not self._arriving, None
@@ -229,32 +238,31 @@ class Protocol(HttpToolsProtocol):
             until = self._answered_at + self.timeout_keep_alive
             self.timeout_keep_alive_task = self.loop.call_at(until, self.timeout_keep_alive_handler)
 
-    def _is_known(self, data: bytes) -> bool:
+    def _recall(self, data: bytes) -> KnownHead | None:
         """
-        Tell whether this is a question whose head is, byte for byte, that of one before, with a body as long.
+        Return what is in the head of a question, if it is known byte for byte, and the question whole and alone.
 
-        A parser that stands between two requests reads the same bytes the same way: it need not read them again.
+        A parser that stands between two requests reads the same bytes the same way, on whichever connection: it need
+        not read them again.  Who asks is the connection's to say.
         """
-        known = self._known
-        return (
-            known is not None
-            and len(data) == known.size
-            and data.startswith(known.head)
-            and not self._arriving
-            and self._is_ready()
-        )
+        if self._arriving or not self._is_ready():
+            return None
+        end = data.find(_BLANK_LINE, 0, KNOWN_BYTES) + len(_BLANK_LINE)
+        known = self._heads[data[:end]]
+        return known if known is not None and known.body_bytes == len(data) - end else None
 
-    def _is_answered_once_more(self, data: bytes) -> bool:
-        assert self._known is not None
+    def _is_answered_once_more(self, known: KnownHead, data: bytes) -> bool:
         self._unset_keepalive_if_required()
-        self.scope = self._known.scope
-        return self._is_answered_at_once(data[len(self._known.head) :])
+        self._cancel_deadline()
+        self.scope = cast("Any", {"headers": known.headers, TARGET: known.target, PEER: self._peer})
+        return self._is_answered_at_once(data[len(data) - known.body_bytes :])
 
     def _learn(self, data: bytes, body_bytes: int) -> None:
         """Keep the head of a question that came whole and alone: all that follows it is its body, as it was read."""
         size = len(data) - body_bytes
         if size <= KNOWN_BYTES and data.find(_BLANK_LINE) + len(_BLANK_LINE) == size:
-            self._known = _Known(data[:size], len(data), self.scope)
+            known = KnownHead(body_bytes, self.url, self.headers)
+            self._heads.keep(data[:size], known, int(self.loop.time() * SECOND))
 
     def on_message_begin(self) -> None:
         """Begin a request; from here it has its own deadline."""
@@ -287,6 +295,8 @@ class Protocol(HttpToolsProtocol):
         if self._gathered is None or not self._is_answered_at_once(bytes(self._gathered)):
             self._call_application()
             super().on_message_complete()
+        if not self.parser.should_keep_alive():
+            self._end_with_answer()  # as its head says, or what stands behind its body: the parser reads no more
         self._gathered = None
         self._cancel_deadline()
         self._arriving = False
@@ -315,6 +325,12 @@ class Protocol(HttpToolsProtocol):
             # The parser takes the body of a request for another protocol for the next request: there is none.
             self.cycle.keep_alive = False
 
+    def _end_with_answer(self) -> None:
+        if self.cycle.response_complete:
+            self.transport.close()
+        else:
+            self.cycle.keep_alive = False
+
     def _wait_for_body(self) -> None:
         """Let the application answer a question that is plain without a body only, now that one is to come."""
         if self._at_once is None or self._at_once.most_bytes:
@@ -329,7 +345,6 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be read, after the answers to what came before it, and close the connection."""
-        self._known = None  # nothing more is read on this connection
         cycle, is_begun = self.cycle, self._arriving and self.cycle is not self._before
         is_queued = is_begun and bool(self.pipeline) and self.pipeline[0][0] is cycle
         if cycle is None or cycle.response_complete or (is_begun and not is_queued):
@@ -382,7 +397,6 @@ class Protocol(HttpToolsProtocol):
         gathered, self._gathered = self._gathered, None
         if gathered is not None:
             self._start()
-            self.cycle.keep_alive = not self.draining  # what stands behind a body may tell the parser otherwise
             super().on_body(bytes(gathered))
 
     def answer(self, exchange: Exchange, told: Told) -> None:
