@@ -13,6 +13,7 @@ examples, the proxies and every planted bug are started anew always.
 import array
 import atexit
 import gc
+import importlib
 import json
 import os
 import runpy
@@ -31,6 +32,11 @@ from typing import IO, Any, NoReturn
 MODULE = ("-m", "ruqsat")
 ROOT = Path(__file__).resolve().parent.parent
 COLD = bool(os.environ.get("RUQSAT_TEST_COLD")) or not hasattr(os, "pidfd_open")
+IMPORTED = (
+    "alembic.command", "alembic.ddl.postgresql", "pydantic.v1", "ruqsat.cli.main", "uvicorn.lifespan.off",
+)  # fmt: skip
+"""What the others need not import: the command line, and what a start imports later."""
+
 LONGEST = 1 << 20
 """Bytes of the largest request; an environment is smaller."""
 
@@ -155,7 +161,8 @@ def _become(shall: Mapping[str, Any]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    import ruqsat.cli.main  # noqa: F401 - this is what the others need not do
+    for each in IMPORTED:
+        importlib.import_module(each)
 
     gc.collect()
     gc.freeze()

@@ -15,7 +15,7 @@ from ruqsat.core.target import Target
 from tests.conftest import ROOT
 from tests.ground import is_ci, missing
 
-SECONDS = 2 * int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
+SECONDS = 1 * int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(2**31))))
 
 

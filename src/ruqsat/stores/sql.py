@@ -33,6 +33,9 @@ LEAVE_SECONDS = 1.0
 LOOKERS = 2
 """So many look through the journal at a time; the others wait."""
 
+LOOK_TIMES = 4
+"""So many times as long as a decision somebody at a screen waits for a record, whom a refusal would make ask again."""
+
 
 class SqlStore:
     """
@@ -53,7 +56,7 @@ class SqlStore:
     def __init__(self, database: Database, *, readers: int, read_timeout: float, write_timeout: float) -> None:
         """Prefer ``SqlStore.open``, which also recognises the tables."""
         self._database = database
-        self._read_timeout = read_timeout
+        self._read_timeout, self._look_timeout = read_timeout, LOOK_TIMES * read_timeout
         self._write_timeout = write_timeout
         self._writer = database.writer()
         self._readers = database.readers(readers)
@@ -315,7 +318,7 @@ class SqlStore:
         """
         page = sql_break_glass.Page(org, due_before, after, limit, found)
         return await self._readers.run(
-            lambda connection: sql_break_glass.read_waiting(connection, page), self._read_timeout
+            lambda connection: sql_break_glass.read_waiting(connection, page), self._look_timeout
         )
 
     async def list_rights(self, subject: str) -> list[RightEvent]:
@@ -326,7 +329,7 @@ class SqlStore:
             StoreUnavailableError: no answer in time.
         """
         return await self._readers.run(
-            lambda connection: sql_break_glass.read_rights(connection, subject), self._read_timeout
+            lambda connection: sql_break_glass.read_rights(connection, subject), self._look_timeout
         )
 
     async def find_record(self, id_: str) -> ConsentRow | None:
@@ -347,7 +350,7 @@ class SqlStore:
             StoreUnavailableError: no answer in time, or one that cannot be trusted.
         """
         return await self._readers.run(
-            lambda connection: sql_records.read_record(connection, kind, id_), self._read_timeout
+            lambda connection: sql_records.read_record(connection, kind, id_), self._look_timeout
         )
 
     async def list_records(self, patient: str, org: str | None, after: str, limit: int) -> list[ConsentRow]:
@@ -367,7 +370,7 @@ class SqlStore:
             StoreUnavailableError: no answer in time, or one that cannot be trusted.
         """
         return await self._readers.run(
-            lambda connection: sql_records.read_page(connection, kind, patient, org, after, limit), self._read_timeout
+            lambda connection: sql_records.read_page(connection, kind, patient, org, after, limit), self._look_timeout
         )
 
     async def is_somebody_else(self, patient: str, tags: tuple[bytes, ...]) -> bool:
@@ -378,7 +381,7 @@ class SqlStore:
             StoreUnavailableError: no answer in time.
         """
         return await self._readers.run(
-            lambda connection: sql_records.is_somebody_else(connection, patient, tags), self._read_timeout
+            lambda connection: sql_records.is_somebody_else(connection, patient, tags), self._look_timeout
         )
 
     async def find_consent(self, consent: str) -> str | None:
@@ -398,7 +401,7 @@ class SqlStore:
             StoreUnavailableError: no answer in time.
         """
         return await self._readers.run(
-            lambda connection: sql_facts.find_document(connection, kind, document), self._read_timeout
+            lambda connection: sql_facts.find_document(connection, kind, document), self._look_timeout
         )
 
     async def list_directory(self, after: str, before: str | None, limit: int) -> list[SubjectFacts]:
@@ -409,7 +412,7 @@ class SqlStore:
             StoreUnavailableError: no answer in time, or one that cannot be trusted.
         """
         return await self._readers.run(
-            lambda connection: sql_facts.list_directory(connection, after, before, limit), self._read_timeout
+            lambda connection: sql_facts.list_directory(connection, after, before, limit), self._look_timeout
         )
 
     async def is_empty(self) -> bool:
