@@ -14,8 +14,10 @@ whose consent is withdrawn meanwhile.
 """
 
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import cycle
 from random import Random
 from typing import Any, NamedTuple
 
@@ -233,6 +235,18 @@ class Asking:
         return Call(
             "nginx: allow" if decision.allowed else "nginx: deny", "auth", "GET", "/authz/nginx", b"", headers, right
         )
+
+
+def in_batches(calls: Sequence[Call], size: int) -> list[Call]:
+    """Return calls of *size* questions each: those of single *calls* in turn, each as often as the others."""
+    turn, whole = cycle(calls), math.lcm(len(calls), size) // size
+    batches = [[next(turn) for _ in range(size)] for _ in range(whole)]
+    return [
+        Call(f"batch of {size}", "json", "POST", EVALUATIONS,
+             b'{"evaluations":[' + b",".join(each.body for each in some) + b"]}", JSON,
+             tuple(each.right for each in some))
+        for some in batches
+    ]  # fmt: skip
 
 
 class Churn:

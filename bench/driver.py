@@ -28,7 +28,7 @@ from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
-from bench.asking import EVALUATION, EVALUATIONS, SHAPES, Asking, Call
+from bench.asking import EVALUATION, EVALUATIONS, SHAPES, Asking, Call, in_batches
 from bench.clients import (
     QUANTILES,
     alone,
@@ -188,29 +188,32 @@ def shapes(_: int, seconds: float) -> list[dict[str, Any]]:
 
 
 def batches(rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """Evaluations a second asked one by one, and a hundred a call, in turns: by one caller, and by sixteen."""
-    found: dict[tuple[int, int], list[dict[str, float]]] = {}
+    """The same questions asked one by one, and a hundred a call, in turns: by one caller, and by sixteen."""
+    found: dict[tuple[int, bool, int], list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="ruqsat-driver-") as name:
         folder, world = Path(name), a_world()
+        again = Asking(world).calls("steady_reads", 640, "driver")
+        anew = Asking(world).different("steady_reads", ANEW, "anew")
         asked = {
-            1: (EVALUATION, Asking(world).calls("steady_reads", 640, "driver")),
-            100: (EVALUATIONS, Asking(world, in_a_batch=100).calls("batch", 64, "driver")),
+            (is_new, size): (EVALUATION if size == 1 else EVALUATIONS, calls if size == 1 else in_batches(calls, size))
+            for is_new, calls in ((False, again), (True, anew))
+            for size in (1, 100)
         }
         with world_server(world, folder / "sidecar") as sidecar, on_their_cores(sidecar):
             for connections in (1, 16):
                 for _ in range(rounds):
-                    for size, (path, calls) in asked.items():
+                    for (is_new, size), (path, calls) in asked.items():
                         url = f"http://{sidecar.addresses['json']}{path}"
                         script = write_script(folder / f"{size}", calls)
                         wrong = compared(sidecar, calls)
                         wrk(url, script, connections, 1)
                         met = wrk(url, script, connections, seconds)
                         met |= {"wrong": met["wrong"] + wrong, "evaluations": met["rps"] * size}
-                        found.setdefault((connections, size), []).append(met)
+                        found.setdefault((connections, is_new, size), []).append(met)
     return [
-        of_runs("ruqsat", "batch", runs, connections=connections, journal="durable", client="wrk", loop="closed",
-                size=size)
-        for (connections, size), runs in found.items()
+        of_runs("ruqsat", "batch, anew" if is_new else "batch", runs, connections=connections, journal="durable",
+                client="wrk", loop="closed", size=size)
+        for (connections, is_new, size), runs in found.items()
     ]  # fmt: skip
 
 

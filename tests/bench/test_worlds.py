@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from bench.asking import Asking, in_batches
 from bench.shared_world import SharedWorld, plainly
 from bench.world import Written
 from bench.worlds import ClinicWorld, withdrawn
@@ -65,6 +66,17 @@ def test_the_reference_decider_answers_every_question_of_a_clinic_as_the_product
     assert all(met[kind, True] and met[kind, False] for kind in kinds - {"own"})
     of = Counter(kind for kind, allowed in met.elements())
     assert 60 <= of["emergency"] + of["break_glass"] <= 140 and 8 <= of["delegation"] <= 40
+
+
+def test_batches_ask_what_single_calls_ask() -> None:
+    """The same questions in their turn, each as often as any other, with the same right answers."""
+    calls = Asking(CLINIC).calls("steady_reads", 6)
+
+    batches = in_batches(calls, 4)
+
+    asked = [msgspec.json.encode(each) for call in batches for each in msgspec.json.decode(call.body)["evaluations"]]
+    assert asked == [call.body for call in calls] * 2
+    assert [right for call in batches for right in call.right] == [call.right for call in calls] * 2
 
 
 def test_a_fifth_of_the_patients_get_four_fifths_of_the_questions() -> None:

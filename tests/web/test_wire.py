@@ -7,6 +7,7 @@ import pytest
 
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError
+from ruqsat.web.batch import Batch, read_batch
 from ruqsat.web.wire import SHORT_BYTES, decode_evaluation
 
 
@@ -55,3 +56,25 @@ def test_long_questions_are_not_kept(longer: int, kept: bool) -> None:
     assert len(filled) == SHORT_BYTES + longer
 
     assert (decode_evaluation(filled) is decode_evaluation(bytes(bytearray(filled)))) is kept
+
+
+@pytest.mark.parametrize(("longer", "kept"), [(0, True), (1, False)])
+def test_a_short_question_of_a_batch_is_read_once_too(longer: int, kept: bool) -> None:
+    """Unless the call says a part of it for all; what cannot be read is an error in each place."""
+    short = body(resource={"type": "Record", "id": "o1", "properties": {"author": ""}})
+    filled = short.replace(b'"author": ""', b'"author": "%b"' % (b"x" * (SHORT_BYTES - len(short) + longer)))
+    of_all = b'{"evaluations":[%b,{},%b],"context":{"purpose":"TREAT"}}' % (filled, filled)
+
+    first, bad, second = batch_of(b'{"evaluations":[%b,{},%b]}' % (filled, filled))
+    third, _, _ = batch_of(of_all)
+
+    assert (first is second) is kept and first == second
+    assert isinstance(bad, RequestError)
+    assert first != third
+
+
+def batch_of(raw: bytes) -> tuple[Any, ...]:
+    """Read a call of several."""
+    batch = read_batch(raw)
+    assert isinstance(batch, Batch)
+    return batch.questions

@@ -9,13 +9,14 @@ its own place, which is no permit.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ruqsat.core.policy_set import PolicySet
-from ruqsat.core.request import EvaluationRequest
+from ruqsat.core.request import SHORT_BYTES, EvaluationRequest
 from ruqsat.core.stated import entity_types
 from ruqsat.errors import RequestError
 from ruqsat.service.decision_point import Answer, Origin
@@ -114,7 +115,9 @@ def read_entities(said: Said, kind: type[EvaluationRequest]) -> dict[str, Any]:
 
 def _question(raw: Raw, of_all: dict[str, Any], kind: type[EvaluationRequest]) -> Question:
     try:
-        if not of_all and (whole := _whole(raw, kind)) is not None:
+        said = bytes(raw)
+        whole = None if of_all else _whole_short(said, kind) if len(said) <= SHORT_BYTES else _whole(said, kind)
+        if whole is not None:
             return whole
         entities = of_all | read_entities(_decode_said(raw), kind)
         missing = [name for name in ("subject", "action", "resource") if name not in entities]
@@ -129,15 +132,18 @@ def _question(raw: Raw, of_all: dict[str, Any], kind: type[EvaluationRequest]) -
     return request
 
 
-def _whole(raw: Raw, kind: type[EvaluationRequest]) -> EvaluationRequest | None:
+def _whole(raw: bytes, kind: type[EvaluationRequest]) -> EvaluationRequest | None:
     """Read a question that says everything itself in one go; None where the longer way must say what is wrong."""
     try:
         request: EvaluationRequest = decoder_of(kind)(raw)
     except msgspec.ValidationError:
         return None
-    if b"\\" in bytes(raw):
+    if b"\\" in raw:
         refuse_unprintable(request)
     return request
+
+
+_whole_short = lru_cache(maxsize=1024)(_whole)
 
 
 class Decides(Protocol):
