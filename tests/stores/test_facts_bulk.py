@@ -676,7 +676,7 @@ def may_read(sidecar: Sidecar) -> bool:
     return bool(answer.json()["decision"])
 
 
-KILLS = 3
+KILLS = 6
 
 
 @pytest.mark.slow

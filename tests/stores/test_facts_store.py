@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import date
@@ -21,6 +22,7 @@ from ruqsat.core.facts import (
     SubjectFacts,
 )
 from ruqsat.errors import RequestError, StoreUnavailableError
+from ruqsat.stores import sql_facts, sql_records
 from ruqsat.stores.sql import SqlStore
 
 Opener = Callable[[], AbstractAsyncContextManager[SqlStore]]
@@ -360,6 +362,28 @@ def test_an_abandoned_question_is_answered_to_nobody_else(opened: Opener) -> Non
         async with asyncio.timeout(30):
             while store._readers._free._value != 4:  # noqa: ASYNC110 - a question that was left may still be on its way
                 await asyncio.sleep(0.01)
+
+    with_store(opened, scenario)
+
+
+def test_whoever_looks_up_records_holds_up_no_decision(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many look, and however long it takes: the facts that decide are read beside them."""
+    go_on = threading.Event()
+    monkeypatch.setattr(sql_records, "read_record", lambda *_: go_on.wait(20) and None)
+    monkeypatch.setattr(sql_facts, "find_document", lambda *_: go_on.wait(20) and None)
+
+    async def scenario(store: SqlStore) -> None:
+        await store.record_facts((DOCTOR,), ())
+        looks = [asyncio.create_task(store.find_record("x")) for _ in range(6)]
+        looks += [asyncio.create_task(store.find_consent("x")) for _ in range(6)]
+        await asyncio.sleep(0.1)
+        try:
+            subject, _, _ = await store.fetch_facts(DOCTOR.id, None)
+            assert subject == DOCTOR
+            assert not any(each.done() for each in looks)
+        finally:
+            go_on.set()
+        assert await asyncio.gather(*looks) == [None] * 12
 
     with_store(opened, scenario)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from ruqsat.service.lately import LASTS, Lately
+from ruqsat.core.instant import SECOND
+from ruqsat.service.lately import LASTS
 from ruqsat.web.at_once import Exchange, Told
 from ruqsat.web.enforcement_points import PEER, Peer
 from ruqsat.web.protocol import KNOWN_BYTES, TARGET, Protocol, State
@@ -308,12 +309,38 @@ def test_a_connection_that_ends_asks_nothing_more(is_refused: bool) -> None:
     play(story)
 
 
-def test_heads_are_forgotten_after_a_while() -> None:
-    """They hold tokens: each goes within two turns, if anybody still asks."""
-    heads = State().known
+def test_heads_go_though_all_that_come_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They hold tokens: what nobody asks by any more is gone two turns later."""
+    gone = HEAD.replace(b"host: h", b"host: h\r\nauthorization: Bearer x")
 
-    heads.keep(HEAD, (3, b"/q", []), now=0)  # type: ignore[arg-type]
-    for turn_ in (1, 2):
-        heads.keep(b"%d" % turn_, (3, b"/q", []), now=turn_ * LASTS)  # type: ignore[arg-type]
+    async def story(wire: Wire, app: Parrot, parser: Parser) -> None:
+        heads, loop = wire.protocol.server_state.known, wire.protocol.loop  # type: ignore[attr-defined]
+        await arrive(wire, gone + b"abc", *[HEAD + b"def"] * 3)
+        assert heads[gone] is not None and parser.pieces == 2
+        began = loop.time()
+        for turn_ in (1, 2):
+            monkeypatch.setattr(loop, "time", lambda until=began + turn_ * LASTS / SECOND: until)
+            wire.protocol.data_received(HEAD + b"ghi")
+            wire.protocol.data_received(HEAD + b"jkl")
+            assert parser.pieces == 2 + turn_
+        monkeypatch.undo()
+        assert heads[gone] is None and heads[HEAD] is not None
 
-    assert isinstance(heads, Lately) and heads[HEAD] is None
+    play(story)
+
+
+def test_nothing_is_kept_of_a_listener_that_nobody_is_connected_to() -> None:
+    """While one connection is left, it is."""
+
+    async def story(wire: Wire, app: Parrot, _: Parser) -> None:
+        await arrive(wire, HEAD + b"abc")
+        other, _by = beside(wire, "other")
+        heads = wire.protocol.server_state.known  # type: ignore[attr-defined]
+        wire.close()
+        await turn()
+        assert heads[HEAD] is not None
+        other.close()
+        await turn()
+        assert heads[HEAD] is None
+
+    play(story)

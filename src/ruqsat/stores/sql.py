@@ -33,8 +33,11 @@ LEAVE_SECONDS = 1.0
 LOOKERS = 2
 """So many look through the journal at a time; the others wait."""
 
-LOOK_TIMES = 4
-"""So many times as long as a decision somebody at a screen waits for a record, whom a refusal would make ask again."""
+DESKS, LOOK_TIMES = 2, 4
+"""
+So many look up records at a time, beside those who decide, and each waits so many times as long as a decision: a
+refusal would make somebody at a screen ask again.
+"""
 
 
 class SqlStore:
@@ -42,7 +45,7 @@ class SqlStore:
     Facts of subjects and patients, with the position they were read at.
 
     One connection writes; the probe has one of its own, which busy readers
-    cannot take, and so have those who look through the journal.
+    cannot take, and so have those who look through the journal or up records.
 
     ``observe_clock``: is told what a probe has read of the server's clock, or of this machine's.
     ``add_notices``: is given what somebody must be told of a change, inside the change's transaction:
@@ -60,7 +63,7 @@ class SqlStore:
         self._write_timeout = write_timeout
         self._writer = database.writer()
         self._readers = database.readers(readers)
-        self._lookers = database.readers(LOOKERS)
+        self._lookers, self._desk = database.readers(LOOKERS), database.readers(DESKS)
         self._probe = database.prober()
         self._background: Lane | None = None
         self._place: sql_sidecars.Place | None = None
@@ -317,7 +320,7 @@ class SqlStore:
             StoreUnavailableError: no answer in time, or one that cannot be trusted.
         """
         page = sql_break_glass.Page(org, due_before, after, limit, found)
-        return await self._readers.run(
+        return await self._desk.run(
             lambda connection: sql_break_glass.read_waiting(connection, page), self._look_timeout
         )
 
@@ -328,7 +331,7 @@ class SqlStore:
         Raises:
             StoreUnavailableError: no answer in time.
         """
-        return await self._readers.run(
+        return await self._desk.run(
             lambda connection: sql_break_glass.read_rights(connection, subject), self._look_timeout
         )
 
@@ -349,7 +352,7 @@ class SqlStore:
         Raises:
             StoreUnavailableError: no answer in time, or one that cannot be trusted.
         """
-        return await self._readers.run(
+        return await self._desk.run(
             lambda connection: sql_records.read_record(connection, kind, id_), self._look_timeout
         )
 
@@ -369,7 +372,7 @@ class SqlStore:
         Raises:
             StoreUnavailableError: no answer in time, or one that cannot be trusted.
         """
-        return await self._readers.run(
+        return await self._desk.run(
             lambda connection: sql_records.read_page(connection, kind, patient, org, after, limit), self._look_timeout
         )
 
@@ -380,7 +383,7 @@ class SqlStore:
         Raises:
             StoreUnavailableError: no answer in time.
         """
-        return await self._readers.run(
+        return await self._desk.run(
             lambda connection: sql_records.is_somebody_else(connection, patient, tags), self._look_timeout
         )
 
@@ -400,7 +403,7 @@ class SqlStore:
         Raises:
             StoreUnavailableError: no answer in time.
         """
-        return await self._readers.run(
+        return await self._desk.run(
             lambda connection: sql_facts.find_document(connection, kind, document), self._look_timeout
         )
 
@@ -412,7 +415,7 @@ class SqlStore:
             StoreUnavailableError: no answer in time, or one that cannot be trusted.
         """
         return await self._readers.run(
-            lambda connection: sql_facts.list_directory(connection, after, before, limit), self._look_timeout
+            lambda connection: sql_facts.list_directory(connection, after, before, limit), self._read_timeout
         )
 
     async def is_empty(self) -> bool:
@@ -467,7 +470,7 @@ class SqlStore:
         if self._place is not None:
             with suppress(StoreUnavailableError):  # then a barrier waits for our lease
                 await self._probe.run(self._place.leave, LEAVE_SECONDS)
-        for lane in (self._background, self._probe, self._lookers, self._readers, self._writer):
+        for lane in (self._background, self._probe, self._desk, self._lookers, self._readers, self._writer):
             if lane is not None:
                 await lane.aclose()
         self._database.release()

@@ -7,13 +7,13 @@ go by itself, after a few pieces.
 """
 
 from collections.abc import Iterable, Iterator
-from time import sleep
+from time import sleep, thread_time
 from typing import TypeVar
 
 T = TypeVar("T")
 
-AT_A_TIME = 8
-"""So many pieces, of 5 to 20 µs each, are done before others have their turn."""
+AT_A_TIME_SECONDS = 1e-3
+"""So long is worked before others have their turn: each pause may last as long as theirs does."""
 
 _PAUSE_SECONDS = 1e-5
 """Long enough that the thread really sleeps: one that only lets go takes the interpreter again before others wake."""
@@ -21,7 +21,9 @@ _PAUSE_SECONDS = 1e-5
 
 def in_turns(pieces: Iterable[T]) -> Iterator[T]:
     """Yield *pieces*, with a pause after every few in which others have the interpreter; never on a loop's thread."""
-    for number, each in enumerate(pieces, 1):
+    began = thread_time()
+    for each in pieces:
         yield each
-        if not number % AT_A_TIME:
+        if thread_time() - began > AT_A_TIME_SECONDS:
             sleep(_PAUSE_SECONDS)
+            began = thread_time()

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from ruqsat.core.instant import SECOND
-from ruqsat.service.lately import Lately
+from ruqsat.service.lately import LASTS, Lately
 from ruqsat.web.at_once import AnswersAtOnce, Exchange, Told
 from ruqsat.web.enforcement_points import NOBODY, PEER, Peer
 
@@ -67,8 +67,13 @@ class TooFarAheadError(ValueError):
 
 
 class KnownHead(NamedTuple):
-    """What was read in the head of a question that was answered at once: how long its body is, target and headers."""
+    """
+    What was read in the head of a question that was answered at once: how long its body is, target and headers.
 
+    From ``until`` on, a time of the loop, it is read anew, so that others go: there are tokens in them.
+    """
+
+    until: float
     body_bytes: int
     target: bytes
     headers: list[tuple[bytes, bytes]]
@@ -193,6 +198,8 @@ class Protocol(HttpToolsProtocol):
         if self._resting is not None:
             self._resting.cancel()
         super().connection_lost(exc)
+        if not self.connections:
+            self._heads.forget()
 
     def pause_writing(self) -> None:
         """Write no more: the peer does not read.  It has a deadline, too: closing would wait for it to read on."""
@@ -249,7 +256,8 @@ class Protocol(HttpToolsProtocol):
             return None
         end = data.find(_BLANK_LINE, 0, KNOWN_BYTES) + len(_BLANK_LINE)
         known = self._heads[data[:end]]
-        return known if known is not None and known.body_bytes == len(data) - end else None
+        is_whole = known is not None and known.body_bytes == len(data) - end and self.loop.time() < known.until
+        return known if is_whole else None
 
     def _is_answered_once_more(self, known: KnownHead, data: bytes) -> bool:
         self._unset_keepalive_if_required()
@@ -261,8 +269,9 @@ class Protocol(HttpToolsProtocol):
         """Keep the head of a question that came whole and alone: all that follows it is its body, as it was read."""
         size = len(data) - body_bytes
         if size <= KNOWN_BYTES and data.find(_BLANK_LINE) + len(_BLANK_LINE) == size:
-            known = KnownHead(body_bytes, self.url, self.headers)
-            self._heads.keep(data[:size], known, int(self.loop.time() * SECOND))
+            now = self.loop.time()
+            known = KnownHead(now + LASTS / SECOND, body_bytes, self.url, self.headers)
+            self._heads.keep(data[:size], known, int(now * SECOND))
 
     def on_message_begin(self) -> None:
         """Begin a request; from here it has its own deadline."""
