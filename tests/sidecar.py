@@ -77,8 +77,7 @@ def running_sidecar(folder: Path, **settings: str) -> Iterator[Sidecar]:
     try:
         yield Sidecar(process, _wait_for_ports(process, output), key)
     finally:
-        process.kill()  # how it stops when asked is the promise of other tests
-        process.wait(STOP_SECONDS)
+        stop(process)
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:

@@ -33,7 +33,7 @@ from tests.process.test_on_postgres import children
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(2**32))))
 KILLS = 8 if LONGER == 1 else 100
-SERVER_KILLS = 2 if LONGER == 1 else 20
+SERVER_KILLS = 3 if LONGER == 1 else 20
 HASTY_KILLS = 12
 TELLERS = 4
 LONGEST_LIFE = 0.8
@@ -218,7 +218,7 @@ def test_what_was_acknowledged_outlives_a_kill_of_postgresql(folder: Path, switc
     with running_postgres(folder / "postgres", port=port, durable=True):
         ground.check()
     print(f"{len(ground.memory.told)} answers, none lost; {ground.memory.refused}")
-    assert len(ground.memory.told) > 2 * SERVER_KILLS
+    assert len(ground.memory.told) >= SERVER_KILLS
 
 
 def prepared(server: PostgresServer, folder: Path, switches: Switches) -> Ground:
