@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from datetime import date
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -317,11 +318,21 @@ def test_an_hour_without_the_database_loses_and_doubles_nothing(
     asyncio.run(go())
 
 
-@pytest.mark.parametrize(("late", "rest"), [(0, shipping.REST), (2 * shipping.LATE, shipping.LATE_REST)])
-def test_who_decides_has_most_of_the_time_and_less_of_it_when_lines_are_late(
-    late: int, rest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("busy", "late", "rest"),
+    [
+        (0.9, 0, shipping.REST), (0.9, 2 * shipping.LATE, shipping.LATE_REST), (0.3, 0, shipping.CALM_REST),
+        (0.3, 2 * shipping.LATE, shipping.CALM_REST),
+    ],
+)  # fmt: skip
+def test_who_decides_has_most_of_the_time_and_most_in_a_rush(
+    busy: float, late: int, rest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest after a batch goes by the work in it, not by what it waited for; a line of an hour ago cuts it short."""
+    passed = count()
+    monkeypatch.setattr(shipping, "monotonic", lambda: float(next(passed)))
+    spent = count()
+    monkeypatch.setattr(shipping, "process_time", lambda: busy * next(spent))
     waited: list[float] = []
     sleep = asyncio.sleep
 

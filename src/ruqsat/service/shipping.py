@@ -10,7 +10,7 @@ knows.
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
-from time import thread_time
+from time import monotonic, process_time, thread_time
 from typing import Protocol
 
 from ruqsat.core.addressee import Told
@@ -22,10 +22,12 @@ from ruqsat.errors import StoreUnavailableError
 from ruqsat.service.notice_bodies import NoticeBodies
 
 POLL_SECONDS = 0.25
-REST, LATE_REST = 19, 9
+BUSY = 0.4
+"""In a rush the process takes more than this of one processor's time."""
+CALM_REST, REST, LATE_REST = 9, 39, 19
 """
-So many times the work of a batch nothing is shipped after it: whoever decides has nineteen parts of twenty of the
-time, or nine of ten while lines are late.
+So many times the work of a batch nothing is shipped after it.  In a rush whoever decides has thirty-nine parts of forty
+of the time, or nineteen of twenty while lines are late; else nine of ten, for there is room.
 """
 LATE: Instant = 60 * SECOND
 """A rush is shipped when it is over, unless it takes longer; then shipping may take twice as much of the time."""
@@ -101,6 +103,7 @@ class Shipper:
         self._is_placed = False
         self._behind_since: float | None = None
         self._rest = 0.0
+        self._looked = monotonic(), process_time()
 
     @property
     def unreadable(self) -> int:
@@ -162,12 +165,18 @@ class Shipper:
             _log.warning("journal_place_differs segment=%d number=%d", *shipped.place)
             self._is_placed = False
             return False
-        late = self._now() - max(said.moment for _, said, _ in lines.lines) > LATE
-        self._rest = (LATE_REST if late else REST) * (worked + shipped.cpu_seconds)
+        self._rest = self._rest_after(lines) * (worked + shipped.cpu_seconds)
         self._source.accept(lines)
         self.lines += shipped.lines
         self.notices += shipped.notices
         return True
+
+    def _rest_after(self, lines: Lines) -> int:
+        before, self._looked = self._looked, (monotonic(), process_time())
+        passed, spent = [now - then for now, then in zip(self._looked, before, strict=True)]
+        if spent < BUSY * passed:
+            return CALM_REST
+        return LATE_REST if self._now() - max(said.moment for _, said, _ in lines.lines) > LATE else REST
 
     def _read_on(self) -> tuple[Lines | None, float]:
         """Return the next lines, and the time of the processor in them: to wait for it, or the disk, is no work."""
