@@ -121,13 +121,10 @@ class Asking:
 
     Args:
         token_of: Makes tokens for the forward-auth listener; without it that shape cannot be asked.
-        in_a_batch: So many questions a call of the shape ``batch``.
     """
 
-    def __init__(
-        self, world: ClinicWorld, token_of: TokenOf | None = None, *, in_a_batch: int = IN_A_BATCH
-    ) -> None:  # fmt: skip
-        self.world, self._token, self._in_a_batch = world, token_of and cache(token_of), in_a_batch
+    def __init__(self, world: ClinicWorld, token_of: TokenOf | None = None) -> None:
+        self.world, self._token = world, token_of and cache(token_of)
         self._apart: frozenset[str] = frozenset()
 
     def calls(
@@ -186,10 +183,7 @@ class Asking:
         return self._single(world.emergency(chance) if chance.random() < 0.8 else world.everyday(chance))
 
     def _batch(self, chance: Random, _: tuple[Withdrawal, ...]) -> Call:
-        questions = [self.world.question(chance) for _ in range(self._in_a_batch)]
-        body = b'{"evaluations":[' + b",".join(each.body for each in questions) + b"]}"
-        right = tuple(self._told(self.world.right(each)) for each in questions)
-        return Call(f"batch of {len(questions)}", "json", "POST", EVALUATIONS, body, JSON, right)
+        return _in_one([self._single(self.world.question(chance)) for _ in range(IN_A_BATCH)])
 
     def _search(self, chance: Random, _: tuple[Withdrawal, ...]) -> Call:
         question, world = self.world.question(chance), self.world
@@ -240,13 +234,13 @@ class Asking:
 def in_batches(calls: Sequence[Call], size: int) -> list[Call]:
     """Return calls of *size* questions each: those of single *calls* in turn, each as often as the others."""
     turn, whole = cycle(calls), math.lcm(len(calls), size) // size
-    batches = [[next(turn) for _ in range(size)] for _ in range(whole)]
-    return [
-        Call(f"batch of {size}", "json", "POST", EVALUATIONS,
-             b'{"evaluations":[' + b",".join(each.body for each in some) + b"]}", JSON,
-             tuple(each.right for each in some))
-        for some in batches
-    ]  # fmt: skip
+    return [_in_one([next(turn) for _ in range(size)]) for _ in range(whole)]
+
+
+def _in_one(calls: Sequence[Call]) -> Call:
+    body = b'{"evaluations":[' + b",".join(each.body for each in calls) + b"]}"
+    right = tuple(each.right for each in calls)
+    return Call(f"batch of {len(calls)}", "json", "POST", EVALUATIONS, body, JSON, right)
 
 
 class Churn:

@@ -25,7 +25,7 @@ from tests.conformance.twelve import check_all
 
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 ENOUGH = settings(
-    max_examples=150 * LONGER, stateful_step_count=40, deadline=None, derandomize=False, print_blob=True,
+    max_examples=150 if LONGER == 1 else 300 * LONGER, stateful_step_count=40, deadline=None, derandomize=False, print_blob=True,
     suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
 )  # fmt: skip
 

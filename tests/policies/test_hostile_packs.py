@@ -22,8 +22,8 @@ from ruqsat.core.sampling import situations
 
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", "20261124"))
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
-TRUNCATIONS, FLIPS, NOISE = 60 * LONGER, 80 * LONGER, 15 * LONGER
-TIMES_AS_LONG, TIMES_AS_LARGE = 80, 40
+TRUNCATIONS, FLIPS, NOISE = (60, 80, 15) if LONGER == 1 else (110 * LONGER, 150 * LONGER, 25 * LONGER)
+TIMES_AS_LONG, TIMES_AS_LARGE = 40, 40
 """How much more a broken pack may take than the good one: generous, and yet no bomb gets through."""
 
 RULE = "p, 1300, consent-90, care_staff, read, labs, TREAT, {}, allow, consent, notify_subject, R3\n"
@@ -113,9 +113,11 @@ def test_every_broken_pack_is_refused_or_decides_as_promised(pack_texts: dict[st
     it must then decide the pack's own cases as promised.
     """
     print(f"seed {SEED}")
-    began = process_time()
-    good, _ = build_pack(pack_texts)
-    usual = max(process_time() - began, 0.05)
+    usual = 0.05
+    for _ in range(3):  # the longest: a machine that was quick once is no measure of what comes
+        began = process_time()
+        good, _ = build_pack(pack_texts)
+        usual = max(process_time() - began, usual)
     assert good is not None
     before, refused, seen = answers(good.policy_set), 0, 0
     for name, texts in broken(pack_texts, SEED):
@@ -133,7 +135,7 @@ def test_every_broken_pack_is_refused_or_decides_as_promised(pack_texts: dict[st
             refused += 1
     assert answers(good.policy_set) == before
     print(f"{refused} of {seen} refused")
-    assert refused >= 100
+    assert refused >= 0.67 * seen
 
 
 @pytest.mark.parametrize("kind", ["deep", "wide", "long-cell", "power", "huge-number"])

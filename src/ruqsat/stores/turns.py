@@ -3,7 +3,7 @@ Work of many small pieces on a thread, beside a thread that decides.
 
 A thread that computes keeps the interpreter for five milliseconds from whoever waits for
 it, and the processor for as long where both have but one.  Whoever is not in a hurry lets
-go by itself, after a few pieces.
+go by itself, every millisecond.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ _PAUSE_SECONDS = 1e-5
 
 
 def in_turns(pieces: Iterable[T]) -> Iterator[T]:
-    """Yield *pieces*, with a pause after every few in which others have the interpreter; never on a loop's thread."""
+    """Yield *pieces*, with a pause after each millisecond of work for others; never on the thread of a loop."""
     began = thread_time()
     for each in pieces:
         yield each

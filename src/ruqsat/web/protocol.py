@@ -26,7 +26,7 @@ TARGET = "ruqsat.target"
 MAX_HEAD_BYTES = 16 * 1024
 MAX_HEADERS = 64
 KNOWN_BYTES, KNOWN_HEADS = 2048, 1024
-"""Heads of up to so many bytes are known when they come again, the last so many of a listener's connections."""
+"""Heads of up to so many bytes are known when they come again: the last so many that came to a listener."""
 
 MAX_AHEAD = 16
 """So many requests may be sent ahead of their answers on one connection; more would be kept in memory."""
@@ -175,7 +175,7 @@ class Protocol(HttpToolsProtocol):
         self._gathered: bytearray | None = None
         self._resting: asyncio.TimerHandle | None = None
         self._answered_at = 0.0
-        self._heads = self.server_state.known if isinstance(self.server_state, State) else State().known
+        self._heads = cast("State", self.server_state).known
         self._asked_bytes: int | None = None
         self._is_declined = False
 
