@@ -91,8 +91,8 @@ def test_roles_are_those_that_both_sides_name() -> None:
     assert roles == [("nurse",), ("nurse",), ("nurse",), (), (), ()]
 
 
-def test_the_employer_is_the_one_that_both_sides_name() -> None:
-    """Otherwise nobody's; and only the register's own employer has a category and an undertaking."""
+def test_the_employer_is_the_registers_and_a_caller_cannot_name_another() -> None:
+    """Whoever names another works for nobody, nor for one that the register does not have (design, 2.1)."""
     hospital = Organisation("provider_medical", True)
     sides = [("h1", "h1"), (None, "h1"), ("h1", None), ("h2", "h1"), (None, None)]
 
@@ -101,7 +101,7 @@ def test_the_employer_is_the_one_that_both_sides_name() -> None:
         for said, known in sides
     ]
 
-    assert [each.org for each in subs] == ["h1", "h1", "h1", None, None]
+    assert [each.org for each in subs] == ["h1", "h1", None, None, None]
     assert [each.org_category for each in subs] == ["provider_medical"] * 2 + [None] * 3
     assert [each.org_undertakes for each in subs] == [True, True, False, False, False]
 

@@ -81,9 +81,9 @@ class SubjectView(_View):
         self.type = subject.type
         self.active = known.active and known.resource_type is None
         self.roles = known.roles or () if said.roles is None else _narrower(said.roles, known.roles)
-        self.org = known.org if said.org is None or said.org == known.org else said.org if known.org is None else None
+        self.org = known.org if said.org is None or said.org == known.org else None
         self.patient_id = known.patient_id
-        employer = known.organisation if self.org is not None and self.org == known.org else None
+        employer = known.organisation if self.org is not None else None
         self.org_category = None if employer is None else employer.category
         self.org_undertakes = employer is not None and employer.undertaking
 
