@@ -1,15 +1,19 @@
 """At which moments of an uncertain present a decision is made."""
 
 from datetime import date
+from itertools import islice
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ruqsat.core.boundaries import moments, stands_still
+from ruqsat.core.boundaries import moments, next_turn, stands_still
 from ruqsat.core.facts import Consent, EmergencyGrant, Facts, PatientFacts, Position, Provision
 from ruqsat.core.instant import HOUR, Now, parse_instant
+from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.sampling import situations
 from ruqsat.core.vocabulary import BreakGlass, Switches
 
 START = parse_instant("2026-11-24T00:00:00+05:00")
@@ -53,6 +57,29 @@ def test_the_end_of_a_parents_grace_is_a_boundary() -> None:
 
     assert asked(now, patient, Switches(rep_consent_grace_days=20)) == [-5, -1, 0, 5]
     assert asked(now, patient) == [-5, 5]
+
+
+def numbers(value: Any) -> set[int]:
+    """Return every whole number in plain data."""
+    if isinstance(value, dict | list | tuple):
+        return set().union(*map(numbers, value.values() if isinstance(value, dict) else value))
+    return {value} if isinstance(value, int) and not isinstance(value, bool) else set()
+
+
+def test_every_number_of_the_facts_is_a_boundary(policy_set: PolicySet) -> None:
+    """Whatever the field: none is forgotten, in facts of every kind."""
+    patients = [facts.patient for _, facts, _ in islice(situations(policy_set, 7), 300) if facts.patient is not None]
+    met = {
+        field
+        for each in patients
+        for field in each.__struct_fields__
+        if numbers(msgspec.to_builtins(getattr(each, field)))
+    }
+    assert met >= {"deceased_at", "consents", "delegations", "representations", "grants", "episodes", "requests"}
+
+    for each in patients:
+        for number in numbers(msgspec.to_builtins(each)):
+            assert next_turn(each, number - 1, policy_set.vocabulary.switches) == number
 
 
 SOME = st.integers(0, 40)

@@ -5,15 +5,21 @@ Between two neighbouring boundaries every fact stands still, so a decision that
 holds at the ends and at each boundary inside holds at every moment of the interval.
 """
 
-from collections.abc import Iterator
 from datetime import date
+from functools import cache
+from types import NoneType
+from typing import Literal, get_args, get_origin
 
 from msgspec import Struct
+from msgspec.structs import fields
 
 from ruqsat.core.facts import Facts, PatientFacts
 from ruqsat.core.instant import DAY, HOUR, Instant, Now, local_midnight
 from ruqsat.core.representation import birthday
 from ruqsat.core.vocabulary import Switches
+
+_WORDS = (str, bool, NoneType, ...)
+"""Types, as annotations have them, that hold no moment; the last stands in those of tuples."""
 
 _GAP = "_gap"
 """Where a patient's facts keep, for the switches that they were asked under, the gap between turns found last."""
@@ -56,24 +62,49 @@ def next_turn(patient: PatientFacts | None, moment: Instant, switches: Switches)
     return until
 
 
-def _instants(value: object, switches: Switches) -> Iterator[Instant]:
+def _instants(patient: PatientFacts | None, switches: Switches) -> list[Instant]:
     """
-    Yield every whole number of the facts, and what is worked out from them.
+    Return every whole number of the facts, and what is worked out from them and from their days.
 
     Numbers that are no instants are far from any present moment and do no harm;
     a new field with an instant can therefore not be forgotten here.
     """
-    if isinstance(value, int):
-        yield value
-        yield value + switches.btg.max_hours * HOUR
-    elif isinstance(value, date):
-        for age in {switches.rep_access_ends_at, switches.minor_self_from_age, switches.adolescent_shield.from_age}:
-            yield birthday(value, age, switches.home_utc_offset_hours)
-        majority = birthday(value, switches.rep_access_ends_at, switches.home_utc_offset_hours)
-        yield majority + switches.rep_consent_grace_days * 24 * HOUR
-    elif isinstance(value, tuple):
-        for part in value:
-            yield from _instants(part, switches)
-    elif isinstance(value, Struct):
-        for name in value.__struct_fields__:
-            yield from _instants(getattr(value, name), switches)
+    found: list[Instant] = []
+    days: list[date] = []
+    if patient is not None:
+        _gather(patient, found, days)
+    found += [each + switches.btg.max_hours * HOUR for each in found]
+    ages = {switches.rep_access_ends_at, switches.minor_self_from_age, switches.adolescent_shield.from_age}
+    for day in days:
+        found += [birthday(day, age, switches.home_utc_offset_hours) for age in ages]
+        majority = birthday(day, switches.rep_access_ends_at, switches.home_utc_offset_hours)
+        found.append(majority + switches.rep_consent_grace_days * 24 * HOUR)
+    return found
+
+
+def _gather(facts: Struct, found: list[Instant], days: list[date]) -> None:
+    """Add the numbers and the days of *facts* to what was found; what can hold neither is not looked at."""
+    for name in _fields_that_turn(type(facts)):
+        value = getattr(facts, name)
+        for each in value if type(value) is tuple else (value,):
+            if isinstance(each, Struct):
+                _gather(each, found, days)
+            elif isinstance(each, int):
+                found.append(each)
+            elif isinstance(each, date):
+                days.append(each)
+
+
+@cache
+def _fields_that_turn(kind: type[Struct]) -> tuple[str, ...]:
+    """Return the fields of a kind of facts that may hold a number, a day, or facts with one; what is unknown may."""
+
+    def turns(annotation: object) -> bool:
+        if isinstance(annotation, type) and issubclass(annotation, Struct):
+            return annotation is kind or bool(_fields_that_turn(annotation))
+        if annotation in _WORDS or get_origin(annotation) is Literal:
+            return False
+        parts = get_args(annotation)
+        return any(map(turns, parts)) if parts else True
+
+    return tuple(field.name for field in fields(kind) if turns(field.type))

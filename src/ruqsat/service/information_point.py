@@ -101,8 +101,8 @@ class InformationPoint:
         self._freshness = freshness
         self._usable = freshness.usable
         self._boottime = clock.boottime
-        self._subjects = FactCache[SubjectFacts]("subject", limits.subjects, limits.subject_bytes)
-        self._patients = FactCache[PatientFacts]("patient", limits.patients, limits.patient_bytes)
+        self._subjects = FactCache("subject", SubjectFacts, limits.subjects, limits.subject_bytes)
+        self._patients = FactCache("patient", PatientFacts, limits.patients, limits.patient_bytes)
         self._max_fills = limits.fills
         self._era = freshness.era
         self.known_since = self._boottime()
