@@ -5,6 +5,7 @@ Between two neighbouring boundaries every fact stands still, so a decision that
 holds at the ends and at each boundary inside holds at every moment of the interval.
 """
 
+from bisect import bisect_right
 from datetime import date
 from functools import cache
 from types import NoneType
@@ -55,9 +56,9 @@ def next_turn(patient: PatientFacts | None, moment: Instant, switches: Switches)
     known = patient.__dict__.get(_GAP)
     if known is None or known[0] is not switches or not known[1] <= moment < known[2]:
         midnight = local_midnight(moment, switches.home_utc_offset_hours)
-        turns = [midnight, midnight + DAY, *_instants(patient, switches)]
-        last, following = max(t for t in turns if t <= moment), min(t for t in turns if t > moment)
-        known = patient.__dict__[_GAP] = switches, last, following
+        turns = sorted([midnight, midnight + DAY, *_instants(patient, switches)])
+        number = bisect_right(turns, moment)
+        known = patient.__dict__[_GAP] = switches, turns[number - 1], turns[number]
     until: Instant = known[2]
     return until
 
@@ -86,11 +87,13 @@ def _gather(facts: Struct, found: list[Instant], days: list[date]) -> None:
     """Add the numbers and the days of *facts* to what was found; what can hold neither is not looked at."""
     for name in _fields_that_turn(type(facts)):
         value = getattr(facts, name)
+        if value is None or value == ():
+            continue
         for each in value if type(value) is tuple else (value,):
-            if isinstance(each, Struct):
-                _gather(each, found, days)
-            elif isinstance(each, int):
+            if isinstance(each, int):
                 found.append(each)
+            elif isinstance(each, Struct):
+                _gather(each, found, days)
             elif isinstance(each, date):
                 days.append(each)
 

@@ -328,6 +328,7 @@ ACCESS_KINDS = frozenset({"processing", "dissent", "delegation", "research", "cr
 
 OTHER_KINDS = frozenset({"treatment", "advance_directive", "biometric", "marketing"})
 NEVER_IN_FORCE = frozenset({"draft", "rejected", "entered-in-error"})
+_NOT_WEIGHED = NEVER_IN_FORCE | {"quarantined"}
 
 
 class PatientFacts(Struct, frozen=True, omit_defaults=True, dict=True):
@@ -358,19 +359,20 @@ class PatientFacts(Struct, frozen=True, omit_defaults=True, dict=True):
         """Documents about access that may ever be in force, by thread (in no order that matters)."""
         by_thread: dict[str, list[Consent]] = {}
         for document in self.consents:
-            if document.kind in ACCESS_KINDS and document.status not in NEVER_IN_FORCE and not document.is_unread:
+            if document.kind in ACCESS_KINDS and document.status not in _NOT_WEIGHED:
                 by_thread.setdefault(document.thread, []).append(document)
         return tuple(tuple(documents) for documents in by_thread.values())
 
     @cached_property
     def sole(self) -> tuple[Consent, ...] | None:
         """The document of each thread, if no thread holds two: the common case, in which nothing is weighed."""
-        return tuple(thread[0] for thread in self.threads) if all(len(each) == 1 for each in self.threads) else None
+        threads = self.threads
+        return tuple([each[0] for each in threads]) if max(map(len, threads), default=1) == 1 else None
 
     @cached_property
     def unread(self) -> tuple[str, ...]:
         """Documents that may be a refusal which nobody has understood yet."""
-        return tuple(sorted(document.id for document in self.consents if document.is_unread))
+        return tuple(sorted([document.id for document in self.consents if document.is_unread]))
 
     @cached_property
     def digest(self) -> str:
