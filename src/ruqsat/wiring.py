@@ -7,7 +7,6 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -62,6 +61,7 @@ from ruqsat.stores.journal_key import load_signing_key
 from ruqsat.stores.journal_receipts import JournalReceipts
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.policy_examiner import examine_in_child
+from ruqsat.stores.policy_folder import find_pack
 from ruqsat.stores.policy_releases import Releases
 from ruqsat.stores.policy_sources import FolderSource, LastGood, ReleaseSource
 from ruqsat.stores.proceeding_store import BATCH, ProceedingStore
@@ -96,15 +96,6 @@ class Process(Struct, frozen=True):
     begin_drain: Callable[[], None]
     look_at_policy: Callable[[], object]
     companions: tuple[Companion, ...] = ()
-
-
-def find_pack(folder: Path | None) -> Path:
-    """Return the folder of the pack in use: the one given, else the checkout's root, else the copy in the wheel."""
-    if folder is not None:
-        return folder
-    package = Path(__file__).resolve().parent
-    checkout = package.parent.parent
-    return checkout if (checkout / "model.conf").is_file() else package / "pack"
 
 
 def policy_source(settings: Settings) -> FolderSource | ReleaseSource:

@@ -28,8 +28,7 @@ from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.world import project_world
 from ruqsat.errors import SettingsError
 from ruqsat.settings import BLOCKING_DUTIES
-from ruqsat.stores.policy_folder import load_texts
-from ruqsat.wiring import find_pack
+from ruqsat.stores.policy_folder import find_pack, load_texts
 
 EVALUATION, EVALUATIONS, SEARCH = "/access/v1/evaluation", "/access/v1/evaluations", "/access/v1/search/action"
 IN_A_BATCH = 20

@@ -17,8 +17,7 @@ from ruqsat.core.conformance import Outcome, ScenarioFile, run_scenarios, shuffl
 from ruqsat.core.diagnostics import has_errors
 from ruqsat.core.pack import compile_parts, read_parts, variants_of
 from ruqsat.errors import PolicyError, SettingsError
-from ruqsat.stores.policy_folder import load_texts
-from ruqsat.wiring import find_pack
+from ruqsat.stores.policy_folder import find_pack, load_texts
 
 TIMEOUT_SECONDS = 60.0
 """For one answer: stock pycasbin may decide at the other end."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from ruqsat.cli.client import open_client
 from ruqsat.errors import RuqsatError, SettingsError, StoreUnavailableError
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, help="Withdraw consents, through the control API.")
 
 
 class RefusedError(RuqsatError):

@@ -19,7 +19,7 @@ from ruqsat.stores.migrations import HEAD
 from ruqsat.stores.sql_database import current_revision, renew_epoch, upgrade_database
 from ruqsat.stores.sql_reseal import reseal_notices, reseal_records
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, help="Upgrade the tables of the database.")
 
 Url = Annotated[
     str | None,

@@ -31,11 +31,11 @@ from ruqsat.stores.journal_folder import read_lines
 from ruqsat.stores.journal_key import read_verifier_key
 from ruqsat.stores.journal_proofs import prove_lines
 from ruqsat.stores.journal_prune import refuse_pruned
-from ruqsat.stores.policy_folder import load_texts
+from ruqsat.stores.policy_folder import find_pack, load_texts
 from ruqsat.stores.sql import SqlStore
-from ruqsat.wiring import find_pack, record_seal, working_days
+from ruqsat.wiring import record_seal, working_days
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, help="A package for the authority about one person.")
 
 
 @app.command()

@@ -26,9 +26,8 @@ from ruqsat.core.validity import refuse_invalid
 from ruqsat.core.world import World, parse_world, project_world
 from ruqsat.errors import PolicyError, RequestError
 from ruqsat.messages import LANGUAGES, Language, text_of
-from ruqsat.stores.policy_folder import load_texts
+from ruqsat.stores.policy_folder import find_pack, load_texts
 from ruqsat.web.wire import decode_evaluation
-from ruqsat.wiring import find_pack
 
 
 def explain(

@@ -22,10 +22,9 @@ from ruqsat.errors import PolicyError
 from ruqsat.settings import Settings, load_settings
 from ruqsat.stores.facts_bulk import ERRORS_TOLD, Imported, Watch, opened_bulk
 from ruqsat.stores.facts_file import FactsFile, written
-from ruqsat.stores.policy_folder import load_texts
-from ruqsat.wiring import find_pack
+from ruqsat.stores.policy_folder import find_pack, load_texts
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, help="Import and export everybody's facts.")
 
 PLAIN_SECONDS = 5.0
 """How often a line is written where there is no terminal to draw on."""

@@ -18,8 +18,8 @@ from ruqsat.service.replay import DIFFERENT, ERASED, MEANINGS, NO_RULES, SAME, R
 from ruqsat.settings import load_settings
 from ruqsat.stores.journal_folder import read_lines
 from ruqsat.stores.journal_verification import verify_folder
+from ruqsat.stores.policy_folder import find_pack
 from ruqsat.stores.policy_shelf import PolicyShelf, Texts, find_released
-from ruqsat.wiring import find_pack
 
 LAWFUL = frozenset({SAME, ERASED, NO_RULES})
 """What `--strict` accepts: the same answer, and what nobody could make again."""

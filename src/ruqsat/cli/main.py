@@ -7,27 +7,17 @@ import typer
 from rich.console import Console
 
 from ruqsat import __version__
-from ruqsat.cli import bench, conformance, consent, db, evidence, explain, facts, notices, policy, proxy
-from ruqsat.cli import journal as journal_command
-from ruqsat.cli import serve as serve_command
+from ruqsat.cli.lazy import lazily
 from ruqsat.errors import RuqsatError, StoreUnavailableError
 
+_PLACES = {
+    name: name for name in ("policy", "journal", "consent", "db", "evidence", "facts", "notices", "proxy")
+} | {name: f"{name}:{name}" for name in ("serve", "explain", "conformance", "bench")}
+
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    cls=lazily(_PLACES), no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Ruqsat: the authorization sidecar for digital health.",
 )  # fmt: skip
-app.add_typer(policy.app, name="policy", help="Check and test the rules.")
-app.add_typer(journal_command.app, name="journal", help="Verify the journal.")
-app.add_typer(consent.app, name="consent", help="Withdraw consents, through the control API.")
-app.add_typer(db.app, name="db", help="Upgrade the tables of the database.")
-app.add_typer(evidence.app, name="evidence", help="A package for the authority about one person.")
-app.add_typer(facts.app, name="facts", help="Import and export everybody's facts.")
-app.add_typer(notices.app, name="notices", help="List notices, try them again.")
-app.add_typer(proxy.app, name="proxy", help="Configure and test proxies.")
-app.command("serve")(serve_command.serve)
-app.command("explain")(explain.explain)
-app.command("conformance")(conformance.conformance)
-app.command("bench")(bench.bench)
 
 
 def _version(asked: bool) -> None:

@@ -22,7 +22,7 @@ from ruqsat.stores.sql_outbox import PAGE
 
 T = TypeVar("T")
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, help="List notices, try them again.")
 
 Url = Annotated[
     str | None, typer.Option("--database-url", help="Default: RUQSAT_DATABASE_URL, the place for a password.")

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from ruqsat.cli import policy_author, policy_compare, policy_database, policy_read, policy_release
+from ruqsat.cli.lazy import lazily
 from ruqsat.cli.output import AsFormat, AsJson, Format, console, plural, print_findings, print_json
 from ruqsat.core.admission import WORLD, Pack, build_pack, read_cases
 from ruqsat.core.authoring.advice import advise
@@ -16,19 +16,17 @@ from ruqsat.core.cases import CaseResult, read_world, run_cases
 from ruqsat.core.diagnostics import Diagnostic, Severity, Span, has_errors, in_order
 from ruqsat.core.pack import compile_parts, read_parts, variants_of
 from ruqsat.errors import PolicyError
-from ruqsat.stores.policy_folder import load_texts
-from ruqsat.wiring import find_pack
+from ruqsat.stores.policy_folder import find_pack, load_texts
 
-app = typer.Typer(no_args_is_help=True)
-for command in (
-    policy_author.fmt, policy_author.coverage, policy_author.mutate, policy_author.schema,
-    policy_release.publish, policy_release.rollback, policy_release.history,
-    policy_database.releases, policy_database.stage, policy_database.activate, policy_database.status,
-):  # fmt: skip
-    app.command()(command)
-app.command("read")(policy_read.read)
-app.command("diff")(policy_compare.diff)
-app.command("trace-law")(policy_compare.trace)
+_ELSEWHERE = {
+    "fmt": "policy_author:fmt", "coverage": "policy_author:coverage", "mutate": "policy_author:mutate",
+    "schema": "policy_author:schema", "read": "policy_read:read", "diff": "policy_compare:diff",
+    "trace-law": "policy_compare:trace", "publish": "policy_release:publish", "rollback": "policy_release:rollback",
+    "history": "policy_release:history", "releases": "policy_database:releases", "stage": "policy_database:stage",
+    "activate": "policy_database:activate", "status": "policy_database:status",
+}  # fmt: skip
+
+app = typer.Typer(cls=lazily(_ELSEWHERE), no_args_is_help=True, help="Check and test the rules.")
 
 Folder = Annotated[Path | None, typer.Argument(help="Folder with model.conf and policies/ (default: the pack in use).")]
 

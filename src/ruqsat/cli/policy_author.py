@@ -19,8 +19,7 @@ from ruqsat.core.pack import Parts, compile_parts, read_parts, variants_of
 from ruqsat.core.vocabulary import WrittenVocabulary
 from ruqsat.core.world import World
 from ruqsat.errors import PolicyError
-from ruqsat.stores.policy_folder import load_texts
-from ruqsat.wiring import find_pack
+from ruqsat.stores.policy_folder import find_pack, load_texts
 
 Folder = Annotated[Path | None, typer.Argument(help="Folder with model.conf and policies/ (default: the pack in use).")]
 

@@ -18,8 +18,7 @@ from ruqsat.core.pack import load_pack
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.errors import PolicyError
 from ruqsat.stores.journal_folder import read_entries
-from ruqsat.stores.policy_folder import load_texts
-from ruqsat.wiring import find_pack
+from ruqsat.stores.policy_folder import find_pack, load_texts
 
 _MARKS = {"gained": "GAINED", "lost": "lost  ", "moved": "moved "}
 

@@ -14,8 +14,7 @@ from ruqsat.core.fhir.records import lookups_of
 from ruqsat.core.pack import load_pack
 from ruqsat.core.routes import Mapped, RouteTable, mapped_of
 from ruqsat.core.target import TargetRejected, parse_target
-from ruqsat.stores.policy_folder import load_texts
-from ruqsat.wiring import find_pack
+from ruqsat.stores.policy_folder import find_pack, load_texts
 
 
 def read(

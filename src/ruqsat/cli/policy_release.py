@@ -21,9 +21,9 @@ from ruqsat.core.verdict import Verdict
 from ruqsat.errors import PolicyError
 from ruqsat.service.administration_point import RefusedError
 from ruqsat.settings import Settings, load_settings
-from ruqsat.stores.policy_folder import load_texts
+from ruqsat.stores.policy_folder import find_pack, load_texts
 from ruqsat.stores.policy_releases import Release, Releases
-from ruqsat.wiring import examine, find_pack, releases_of
+from ruqsat.wiring import examine, releases_of
 
 Where = Annotated[Path | None, typer.Option("--dir", help="Folder of policy state (default: RUQSAT_POLICY_DIR).")]
 

@@ -13,7 +13,7 @@ from ruqsat.proxies.configuration import KINDS, read_address, render
 from ruqsat.proxies.exchange import read_front
 from ruqsat.proxies.matrix import Finding, Subject, run
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, help="Configure and test proxies.")
 _MANUAL = "docs/operations.md, Enforcement points"
 ProxyKind = StrEnum("ProxyKind", {kind.upper().replace("-", "_"): kind for kind in KINDS})  # type: ignore[misc]
 

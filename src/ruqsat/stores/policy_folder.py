@@ -21,6 +21,15 @@ class FolderBusyError(PolicyError):
     """The folder is being changed at this moment; ask again."""
 
 
+def find_pack(folder: Path | None) -> Path:
+    """Return the folder of the pack in use: the one given, else the checkout's root, else the copy in the wheel."""
+    if folder is not None:
+        return folder
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parents[1]
+    return checkout if (checkout / "model.conf").is_file() else package / "pack"
+
+
 def load_texts(folder: Path) -> dict[str, bytes]:
     """
     Read the files of a pack, by path relative to *folder*.
