@@ -30,7 +30,8 @@ from ruqsat.core.world import World
 from tests.conformance.questions import Asked, Variant, blocking, policy_cases, scenarios
 from tests.conftest import ROOT
 
-DECISIONS = 2_000 * int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
+LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
+DECISIONS = 1_000 if LONGER == 1 else 2_000 * LONGER
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(1_000_000))))
 
 
@@ -125,7 +126,7 @@ def test_pycasbin_decides_every_policy_case_as_the_product_does(
 
 
 @pytest.mark.slow
-def test_pycasbin_decides_two_thousand_random_questions_as_the_product_does(
+def test_pycasbin_decides_random_questions_as_the_product_does(
     policy_set: PolicySet, oracles: Oracles, variant: Variant
 ) -> None:
     """The seed is printed; no kind of answer takes more than its share."""
@@ -136,7 +137,7 @@ def test_pycasbin_decides_two_thousand_random_questions_as_the_product_does(
         met[ours.reason] += 1
 
     print(met)
-    assert len(met) > 70
+    assert len(met) > 60
     for reason in ("consent", "self", "statutory", "deidentified", "emergency.default"):
         assert met[f"allow.{reason}"] > 0, reason
 
@@ -172,7 +173,7 @@ def corpus(
     asked = [*scenarios(variant), *policy_cases(pack_texts, world, variant)]
     asked = [each for each in asked if not each.switches]
     sampled = islice(spread(random_questions(policy_set, variant, 1), policy_set), 500)
-    asked += [*with_an_unsure_clock(asked), *(each for each, _ in sampled)]
+    asked += [*with_an_unsure_clock(asked if LONGER > 1 else asked[::3]), *(each for each, _ in sampled)]
     return Corpus([(each, oracles.decide(each)) for each in asked])
 
 
