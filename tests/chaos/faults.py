@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -107,6 +108,9 @@ class Hostile:
             await self._client.set(STREAM + ":x", b"x")
 
 
+_LEASE_AGE = re.compile(r"^ruqsat_lease_age_seconds (\S+)$", re.MULTILINE)
+
+
 class Faults:
     """Does what goes wrong, and keeps when each sidecar stood still and when all was well with it and SQL."""
 
@@ -132,20 +136,25 @@ class Faults:
 
     @asynccontextmanager
     async def _unwell(self, *nodes: Node) -> AsyncIterator[None]:
-        """Count nothing as well with these, from now until they say again that they are ready."""
+        """Count nothing as well with these, from now until they say that they are ready, and have heard SQL since."""
         for node in nodes:
             if (since := self._well_since.pop(node.name, None)) is not None:
                 self.spans.append(Span(node.name, since, boottime()))
         yield
+        over = boottime()
         async with asyncio.timeout(LONGEST_RECOVERY):
             for node in nodes:
-                while not await self._is_ready(node):  # noqa: ASYNC110 - nobody tells
+                while not await self._is_ready(node, over):  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(0.05)
                 self._well_since[node.name] = boottime()
 
-    async def _is_ready(self, node: Node) -> bool:
+    async def _is_ready(self, node: Node, since: float) -> bool:
+        """Tell whether it is ready by a lease got after *since*: one from before may end at the next moment."""
+        asked = boottime()
         with suppress(httpx.HTTPError):
-            return bool((await node.control.get("/health/ready")).status_code == 200)
+            if (await node.control.get("/health/ready")).status_code == 200:
+                age = _LEASE_AGE.search((await node.control.get("/metrics")).text)
+                return age is not None and float(age[1]) < asked - since
         return False
 
     def _long(self) -> float:

@@ -29,8 +29,7 @@ DELTA = 2.0
 SETTINGS = {"lease_seconds": f"{DELTA:g}", "probe_seconds": "0.5"}
 TOUCHED, UNTOUCHED = [patient(n) for n in range(8)], [patient(n) for n in range(8, 12)]
 CALLERS = 3
-LEAST_ALIVE = 0.99 if LONGER > 1 else 0.97
-"""In a minute on two busy cores the first readings after a few recoveries that come too late are more than a hundredth."""
+LEAST_ALIVE = 0.99
 
 
 class Recorded(NamedTuple):
