@@ -2,9 +2,9 @@
 How long after a break-glass session was opened at one sidecar another lets its clinician through: by hints, without.
 
 Two sidecars' information points in one process, each with a store and connections of its own, on one PostgreSQL of
-ours that syncs its commits.  One opens a session by the whole use case (counted and sealed; not journaled); at the
-other the same reading is decided by the shipped rules all the time.  Counted is from the moment the opening is
-acknowledged to the first permit.
+ours that syncs its commits. One opens a session by the whole use case (counted, sealed, its notices in the outbox;
+not journaled); at the other the same reading is decided by the shipped rules all the time. Counted is from the moment
+the opening is acknowledged to the first permit.
 
 Run: ``PYTHONPATH=.:src python bench/break_glass.py --tries 200``
 """
@@ -36,11 +36,13 @@ from ruqsat.core.request import (
     Subject,
     SubjectProperties,
 )
+from ruqsat.duties import keeping_notices
 from ruqsat.errors import StoreUnavailableError
 from ruqsat.service.break_glass import Ask, BreakGlass
 from ruqsat.service.clock import SystemClock
 from ruqsat.service.consent_changes import Call, Caller, new_id
 from ruqsat.service.information_point import InformationPoint
+from ruqsat.service.notice_bodies import NoticeBodies
 from ruqsat.service.record_seal import RecordSeal
 from ruqsat.stores.policy_folder import load_texts
 from ruqsat.stores.sql_database import upgrade_database
@@ -61,6 +63,7 @@ async def silent(_entry: Struct) -> None:
 def sessions_of(information: InformationPoint, rules: PolicySet) -> BreakGlass:
     """Build the use cases of one sidecar."""
     store, vocabulary = information._store, rules.vocabulary  # type: ignore[attr-defined]
+    store.add_notices = keeping_notices(NoticeBodies(None), CLOCK.stamp)
     return BreakGlass(
         store, information, RecordSeal(bytes(32)), lambda: vocabulary, lambda: "", CLOCK.stamp, silent  # type: ignore[arg-type]
     )  # fmt: skip

@@ -1,0 +1,27 @@
+"""Benches that neither the gate nor the report runs still measure; what they measure here says nothing."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "last"),
+    [(("break_glass.py", "--tries", "2"), "without: n=2 opened in p50"),
+     (("population.py", "--sizes", "100,200"), "200 patients in memory: ")],
+    ids=["break_glass", "population"],
+)  # fmt: skip
+def test_it_measures_to_its_end(words: tuple[str, ...], last: str) -> None:
+    """Whatever was changed in the parts that it puts together by hand."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "bench" / words[0], *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}, timeout=300,
+    )  # fmt: skip
+
+    assert done.returncode in (0, 1), done.stderr  # 1 is a figure that misses what is owed
+    assert done.stdout.splitlines()[-1].strip().startswith(last), done.stdout + done.stderr
