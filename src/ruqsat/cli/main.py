@@ -10,9 +10,9 @@ from ruqsat import __version__
 from ruqsat.cli.lazy import lazily
 from ruqsat.errors import RuqsatError, StoreUnavailableError
 
-_PLACES = {
-    name: name for name in ("policy", "journal", "consent", "db", "evidence", "facts", "notices", "proxy")
-} | {name: f"{name}:{name}" for name in ("serve", "explain", "conformance", "bench")}
+_GROUPS = ("policy", "journal", "consent", "db", "evidence", "facts", "notices", "proxy")
+_COMMANDS = ("serve", "explain", "conformance", "bench")
+_PLACES = {name: name for name in _GROUPS} | {name: f"{name}:{name}" for name in _COMMANDS}
 
 app = typer.Typer(
     cls=lazily(_PLACES), no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
