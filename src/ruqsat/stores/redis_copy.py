@@ -146,15 +146,13 @@ class RedisCopy:
 
         A reading may be as old as it likes.  Never raises, and takes 20 ms at most.
         """
-        names = [
-            self._name(kind, id_)
-            for kind, id_ in ((self._subjects, subject), (self._patients, patient))
-            if id_ is not None
-        ]
+        one = None if subject is None else self._name(self._subjects, subject)
+        other = None if patient is None else self._name(self._patients, patient)
+        names = [name for name in (one, other) if name is not None]
         values = dict(zip(names, await self._get(names), strict=True))
         return (
-            None if subject is None else self._read(self._subjects, subject, values),
-            None if patient is None else self._read(self._patients, patient, values),
+            None if subject is None or one is None else self._read(self._subjects, subject, one, values[one]),
+            None if patient is None or other is None else self._read(self._patients, patient, other, values[other]),
         )
 
     def _name(self, kind: _Kind[Any], id_: str) -> str:
@@ -177,9 +175,7 @@ class RedisCopy:
         self.breaker.succeeded()
         return replies
 
-    def _read(self, kind: _Kind[FactsT], id_: str, values: dict[str, Any]) -> Reading[FactsT] | None:
-        name = self._name(kind, id_)
-        value = values[name]
+    def _read(self, kind: _Kind[FactsT], id_: str, name: str, value: Any) -> Reading[FactsT] | None:
         if not value:
             self.absent += value is not None
             return None
