@@ -31,7 +31,7 @@ from tests.conformance.questions import Asked, Variant, blocking, policy_cases, 
 from tests.conftest import ROOT
 
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
-DECISIONS = 1_000 if LONGER == 1 else 2_000 * LONGER
+DECISIONS = 2_000 * LONGER
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(1_000_000))))
 
 
@@ -137,7 +137,7 @@ def test_pycasbin_decides_random_questions_as_the_product_does(
         met[ours.reason] += 1
 
     print(met)
-    assert len(met) > 60
+    assert len(met) > 70
     for reason in ("consent", "self", "statutory", "deidentified", "emergency.default"):
         assert met[f"allow.{reason}"] > 0, reason
 
