@@ -18,7 +18,7 @@ from ruqsat.casbin.role_links import RoleLinks
 from tests.casbin.generator import EFFECTS, built, outcome, world
 
 PAIRS = int(os.environ.get("RUQSAT_TEST_PAIRS", "1100"))
-SWAPS = 250 if os.environ.get("RUQSAT_TEST_LONGER", "1") == "1" else 1000
+SWAPS = 100 if os.environ.get("RUQSAT_TEST_LONGER", "1") == "1" else 1000
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(1_000_000))))
 
 

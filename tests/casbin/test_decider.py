@@ -173,7 +173,7 @@ def corpus(
     asked = [*scenarios(variant), *policy_cases(pack_texts, world, variant)]
     asked = [each for each in asked if not each.switches]
     sampled = islice(spread(random_questions(policy_set, variant, 1), policy_set), 500)
-    asked += [*with_an_unsure_clock(asked if LONGER > 1 else asked[::3]), *(each for each, _ in sampled)]
+    asked += [*with_an_unsure_clock(asked if LONGER > 1 else asked[::6]), *(each for each, _ in sampled)]
     return Corpus([(each, oracles.decide(each)) for each in asked])
 
 

@@ -24,7 +24,7 @@ from tests.process.starter import EVALUATION, MODULE, question
 
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(2**32))))
-ROUNDS = 40 if LONGER == 1 else 80 * LONGER
+ROUNDS = 16 if LONGER == 1 else 80 * LONGER
 PLANTED_ROUNDS = 20
 PATIENTS = [patient(n) for n in range(25)]
 SELDOM = {"lease_seconds": "60", "probe_seconds": "30"}

@@ -25,7 +25,7 @@ from tests.conformance.twelve import check_all
 
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 ENOUGH = settings(
-    max_examples=150 if LONGER == 1 else 300 * LONGER, stateful_step_count=40, deadline=None, derandomize=False, print_blob=True,
+    max_examples=60 if LONGER == 1 else 300 * LONGER, stateful_step_count=40, deadline=None, derandomize=False, print_blob=True,
     suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
 )  # fmt: skip
 
@@ -42,7 +42,7 @@ def live(policy_set: PolicySet, how: settings, number: int | None = None) -> Cou
     return met
 
 
-FEW = settings(ENOUGH, max_examples=60, database=None, phases=[Phase.generate])
+FEW = settings(ENOUGH, max_examples=45, database=None, phases=[Phase.generate])
 """Without shrinking: that something is found is enough."""
 
 

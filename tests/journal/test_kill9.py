@@ -26,7 +26,7 @@ from ruqsat.stores.journal_segment import DurableJournal
 from ruqsat.stores.journal_verification import verify_folder
 
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
-KILLS = min(200, 60 * LONGER)
+KILLS = min(200, 40 * LONGER)
 KILLS_IN_ONE_FOLDER = 20
 HASTY_KILLS = 20
 LONGEST_LIFE = 0.03

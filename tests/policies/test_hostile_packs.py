@@ -22,7 +22,7 @@ from ruqsat.core.sampling import situations
 
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", "20261124"))
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
-TRUNCATIONS, FLIPS, NOISE = (60, 80, 15) if LONGER == 1 else (110 * LONGER, 150 * LONGER, 25 * LONGER)
+TRUNCATIONS, FLIPS, NOISE = (25, 35, 10) if LONGER == 1 else (110 * LONGER, 150 * LONGER, 25 * LONGER)
 TIMES_AS_LONG, TIMES_AS_LARGE = 40, 40
 """How much more a broken pack may take than the good one: generous, and yet no bomb gets through."""
 

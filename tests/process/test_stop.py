@@ -17,7 +17,7 @@ from tests.process.load import ALLOWED, Connection, GoneError, Heard, Reply, con
 from tests.process.starter import LISTENERS, Sidecar, serving
 
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
-STOPS = 15 if LONGER == 1 else 50
+STOPS = 6 if LONGER == 1 else 50
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(2**32))))
 CALLERS = 10
 PROMPTLY = 3.0

@@ -13,7 +13,7 @@ from ruqsat.core.cases import PolicyCase, situation
 from ruqsat.core.facts import Facts, Position
 from ruqsat.core.personal import lifted
 from ruqsat.core.policy_set import PolicySet
-from ruqsat.core.request import EvaluationRequest
+from ruqsat.core.request import EvaluationRequest, SubjectProperties
 from ruqsat.core.sampling import NOON
 from ruqsat.core.world import World
 from ruqsat.errors import JournalError, RequestError, StoreUnavailableError
@@ -118,6 +118,48 @@ def test_the_entry_tells_by_which_signature_a_record_was_entered(policy_set: Pol
 
     assert journal.entries[0]["signature"] == {"sha256": "ab" * 32, "serial": "7", "at": "2026-11-26T00:00:00Z"}
     assert "signature" not in journal.entries[1]
+
+
+@pytest.mark.parametrize(
+    ("org", "roles", "stated"),
+    [
+        (None, None, {}),
+        ("h1", ("physician",), {}),
+        ("h2", None, {"stated_org": "h2"}),
+        (None, ("nurse", "physician"), {"stated_roles": ["nurse", "physician"]}),
+    ],
+)
+def test_the_entry_names_whom_the_register_knows_and_what_else_was_stated(
+    policy_set: PolicySet, asked: Any, org: str | None, roles: tuple[str, ...] | None, stated: dict[str, Any]
+) -> None:
+    """A patient never reads of a house, or a profession, that somebody only claimed; what was claimed is not lost."""
+    journal, request = Paper(), asked[0]
+    said = msgspec.structs.replace(request.subject.properties or SubjectProperties(), org=org, roles=roles)
+    subject = msgspec.structs.replace(request.subject, properties=said)
+
+    decide(point(policy_set, Known(asked[1]), journal), msgspec.structs.replace(request, subject=subject))
+
+    (entry,) = journal.entries
+    assert (asked[1].subject.org, asked[1].subject.roles) == ("h1", ("physician",))
+    assert (entry.get("org"), entry["roles"]) == (None if org == "h2" else "h1", ["physician"])
+    assert {name: value for name, value in entry.items() if name.startswith("stated_")} == stated
+
+
+def test_while_no_register_can_be_read_the_entry_tells_what_was_stated(policy_set: PolicySet, asked: Any) -> None:
+    """A denial for want of the store: nothing contradicts it, and the office of that house still sees it."""
+    journal, known, request = Paper(), Known(asked[1]), asked[0]
+    known.facts_now = lambda *_: None  # type: ignore[method-assign]
+    known.fetch = _out_of_reach  # type: ignore[method-assign]
+    subject = msgspec.structs.replace(request.subject, properties=SubjectProperties(org="h2"))
+
+    decide(point(policy_set, known, journal), msgspec.structs.replace(request, subject=subject))
+
+    assert (journal.entries[0]["allowed"], journal.entries[0]["org"]) == (False, "h2")
+    assert "stated_org" not in journal.entries[0]
+
+
+async def _out_of_reach(*_: Any) -> Facts:
+    raise StoreUnavailableError("away")
 
 
 def test_an_allow_carries_reason_duties_and_entry(policy_set: PolicySet, asked: Any) -> None:

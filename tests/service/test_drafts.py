@@ -33,7 +33,7 @@ entries = st.builds(
     Entry, st.just(""), st.just(""), st.just(""), texts, st.booleans(), texts, texts, st.none() | words,
     st.none() | texts, st.none() | texts, st.none() | texts | words, st.none() | texts, st.none() | texts,
     st.none() | texts, st.none() | texts, words, words, st.none() | st.builds(Position, texts, st.integers(0, 9)),
-    texts, st.booleans(), words, st.booleans(), st.booleans(), st.just(0), words,
+    texts, st.booleans(), words, st.booleans(), st.booleans(), st.none() | words, st.none() | texts, st.just(0), words,
 )  # fmt: skip
 T = 1_795_496_400_000_000
 
@@ -75,7 +75,7 @@ def asked(policy_set: PolicySet, world: World) -> tuple[EvaluationRequest, Facts
     return request, msgspec.structs.replace(facts, others=())
 
 
-ORIGIN = Origin("json", True, frozenset({"require_eds"}), point="his")
+ORIGIN = Origin("json", True, frozenset({"require_eds"}), point="his", recurs=True)
 
 
 REFUSED = Decision(False, "deny.default")

@@ -676,7 +676,7 @@ def may_read(sidecar: Sidecar) -> bool:
     return bool(answer.json()["decision"])
 
 
-KILLS = 6
+KILLS = 4
 
 
 @pytest.mark.slow

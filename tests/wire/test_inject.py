@@ -50,7 +50,7 @@ from tests.wire.ways import (
 
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(2**32))))
-LINES = 100
+LINES = 60
 KEY, ISSUER, AUDIENCE = "k" * 40, "https://issuer.test", "ruqsat-test"
 ERRORS: tuple[type[BaseException], ...] = (Exception, TimeoutError, MemoryError, asyncio.CancelledError, RecursionError)
 BEFORE_ANY_REQUEST = "Protocol.__init__"
@@ -309,6 +309,7 @@ def nothing_known() -> Iterator[None]:
     """Read, decide and write every question anew: what is recalled has no seams."""
     with (
         patch.object(wire, "SHORT_BYTES", -1),
+        patch.object(forward_auth, "SHORT_BYTES", -1),
         patch.object(recall, "LASTS", 0),
         patch.object(decision_point, "_may_recur", lambda *_: False),
     ):

@@ -80,8 +80,8 @@ class SubjectView(_View):
         self.id = subject.id
         self.type = subject.type
         self.active = known.active and known.resource_type is None
-        self.roles = known.roles or () if said.roles is None else _narrower(said.roles, known.roles)
-        self.org = known.org if said.org is None or said.org == known.org else None
+        self.roles = believed_roles(said, known)
+        self.org = believed_org(said, known)
         self.patient_id = known.patient_id
         employer = known.organisation if self.org is not None else None
         self.org_category = None if employer is None else employer.category
@@ -516,10 +516,31 @@ class Case:
         return case
 
 
-def _narrower(said: tuple[str, ...], known: tuple[str, ...] | None) -> tuple[str, ...]:
-    if known is None or said == known:
-        return said
-    return tuple(role for role in said if role in known)
+def believed_roles(said: SubjectProperties, known: SubjectFacts) -> tuple[str, ...]:
+    """
+    Return the roles that somebody has by word and by register; by the one where the other is silent.
+
+    Examples:
+        >>> believed_roles(SubjectProperties(roles=("nurse", "physician")), SubjectFacts("b", roles=("nurse",)))
+        ('nurse',)
+    """
+    if said.roles is None:
+        return known.roles or ()
+    if known.roles is None or said.roles == known.roles:
+        return said.roles
+    return tuple(role for role in said.roles if role in known.roles)
+
+
+def believed_org(said: SubjectProperties, known: SubjectFacts) -> str | None:
+    """
+    Return the organisation that somebody asks for: the register's, unless another is stated.
+
+    Examples:
+        >>> believed_org(SubjectProperties(), SubjectFacts("b", org="h1"))
+        'h1'
+        >>> believed_org(SubjectProperties(org="h2"), SubjectFacts("b", org="h1"))
+    """
+    return known.org if said.org is None or said.org == known.org else None
 
 
 def open_emergency(patient: PatientFacts, org: str | None, now: Now) -> bool:

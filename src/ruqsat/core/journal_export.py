@@ -17,7 +17,7 @@ COLUMNS = (
     "at", "kind", "event", "id", "subject", "roles", "org", "action", "data_class", "purpose", "patient",
     "patients_beside", "resource_type", "resource", "allowed", "reason", "rule", "basis", "law", "duties", "applied",
     "actors", "degraded", "erased", "policy", "listener", "point", "hash", "operation", "version", "status", "records",
-    "content", "generation", "approval", "why",
+    "content", "generation", "approval", "why", "stated_roles", "stated_org",
 )  # fmt: skip
 """Of a CSV file, in this order."""
 

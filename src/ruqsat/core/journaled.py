@@ -32,6 +32,7 @@ class Journaled(Struct, frozen=True, gc=False):
         untold: Duties to tell the patient that the answer left out: no cabinet is known.
         shielded: What was used is kept from an adolescent's representatives, if the age is right (Code 78(2)).
         held: What was asked for a clinician withheld from the patient at that moment (Code 134(4)).
+        stated_roles, stated_org: What a caller said of itself, where the register contradicts it.
         operation, version, status, records, content: Of a change: what was called, the record after it, the records
             if several, the SHA-256 of the body.
         generation, approval, why: Of a policy that came into force: the number of its release, who agreed, why.
@@ -81,6 +82,8 @@ class Journaled(Struct, frozen=True, gc=False):
     generation: int = 0
     approval: str | None = None
     why: str | None = None
+    stated_roles: tuple[str, ...] | None = None
+    stated_org: str | None = None
 
     @property
     def purposes(self) -> tuple[str, ...]:

@@ -13,13 +13,14 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from itertools import count
 from operator import is_
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from ruqsat.core.admission import Changes
 from ruqsat.core.care import is_held
+from ruqsat.core.case import believed_org, believed_roles
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, PatientFacts, Position, entry_id
@@ -28,7 +29,7 @@ from ruqsat.core.kept_facts import known_in
 from ruqsat.core.notice import is_shielded
 from ruqsat.core.policy_release import Released
 from ruqsat.core.policy_set import PolicySet
-from ruqsat.core.request import SHORT_BYTES, EvaluationRequest
+from ruqsat.core.request import SHORT_BYTES, EvaluationRequest, SubjectProperties
 from ruqsat.errors import JournalError, StoreUnavailableError
 from ruqsat.service.degraded import UNAVAILABLE, is_young, narrowed
 from ruqsat.service.entries import (
@@ -58,9 +59,6 @@ NOTHING: tuple[Reading, ...] = ()
 _Told = tuple[bytes, tuple[bytes, ...]]
 """An entry, and the parts of it that name people."""
 
-JSON = "json"
-"""The listener whose questions are known again."""
-
 DRAFTS_KEPT = 1024
 """What is told of so many decisions is kept, and of as many again, for the same question asked again."""
 
@@ -88,6 +86,7 @@ class Origin(Struct, frozen=True):
         issued_at: When the subject's token was issued, if a token says who asks.
         signature: The record's, if it came with one that was verified here.
         jti: The token's own id, for the journal: by it an entry is tied to what the issuer knows.
+        recurs: The same question may come again as the same object, from the same origin.
     """
 
     listener: str
@@ -99,6 +98,19 @@ class Origin(Struct, frozen=True):
     issued_at: Instant | None = None
     signature: SignedBy | None = None
     jti: str | None = None
+    recurs: bool = False
+
+
+class _Standing(NamedTuple):
+    """Roles and organisation that a decision went by; what was stated, where it was something else."""
+
+    roles: tuple[str, ...] | None
+    org: str | None
+    stated_roles: tuple[str, ...] | None
+    stated_org: str | None
+
+
+_NOTHING_SAID = SubjectProperties()
 
 
 class Obligation(Struct, frozen=True):
@@ -376,7 +388,7 @@ class DecisionPoint:
 
     def _noted(self, request: EvaluationRequest, origin: Origin, begun: Begun, answer: Answer) -> Answer:
         if self.on_permit is not None and answer.decision.allowed:
-            self.on_permit(answer.id, origin, _org_of(request, begun.facts))
+            self.on_permit(answer.id, origin, _standing(request, begun.facts).org)
         self._metrics.decided(origin.listener, answer.decision.reason, time.perf_counter() - begun.began)
         return answer
 
@@ -617,9 +629,8 @@ class DecisionPoint:
     def _draft_anew(
         self, answer: Answer, request: EvaluationRequest, origin: Origin, facts: Facts | None, whole: Facts | None
     ) -> Draft:  # fmt: skip
-        decision, said = answer.decision, request.subject.properties
+        decision, stands = answer.decision, _standing(request, facts)
         known = known_in(whole) if whole is not None and self._replayable else None
-        who = facts.subject if facts is not None else None
         resource, context = request.resource.properties, request.context
         shielded, held = _marks(answer, request, facts)
         entry = Entry(
@@ -630,8 +641,8 @@ class DecisionPoint:
             decision.allowed,
             decision.reason,
             answer.policy,
-            said.roles if said is not None and said.roles is not None else who.roles if who is not None else None,
-            _org_of(request, facts),
+            stands.roles,
+            stands.org,
             request.action.name,
             context.purpose if context is not None else None,
             request.resource.type,
@@ -646,6 +657,8 @@ class DecisionPoint:
             decision.untold,
             shielded,
             held,
+            stands.stated_roles,
+            stands.stated_org,
             0,
             () if known is None else _in_order(_capabilities(request, origin)),
         )
@@ -693,10 +706,14 @@ def _in_order(capabilities: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted(capabilities))
 
 
-def _org_of(request: EvaluationRequest, facts: Facts | None) -> str | None:
-    """Return the organisation that somebody asks for: the one stated, else the directory's."""
-    said, who = request.subject.properties, facts.subject if facts is not None else None
-    return said.org if said is not None and said.org is not None else who.org if who is not None else None
+def _standing(request: EvaluationRequest, facts: Facts | None) -> _Standing:
+    """Return as whom the decision took somebody; without facts nothing contradicts what was stated."""
+    said, known = request.subject.properties or _NOTHING_SAID, facts.subject if facts is not None else None
+    if known is None:
+        return _Standing(said.roles, said.org, None, None)
+    roles, org = believed_roles(said, known), believed_org(said, known)
+    other_roles = said.roles if said.roles != roles else None
+    return _Standing(roles or None, org, other_roles, said.org if said.org != org else None)
 
 
 def _is_degraded(facts: Facts | None) -> bool:
@@ -705,8 +722,8 @@ def _is_degraded(facts: Facts | None) -> bool:
 
 
 def _may_recur(origin: Origin, facts: Facts) -> bool:
-    """Tell whether the same object may come again: what a proxy asks is read from its headers each time."""
-    return origin.listener == JSON and origin.traceparent is None and facts.consents_known
+    """Tell whether the same object may come again, about facts that are the store's own."""
+    return origin.recurs and facts.consents_known
 
 
 def _patients_known(answer: Answer, facts: Facts | None) -> list[PatientFacts]:

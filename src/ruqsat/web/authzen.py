@@ -267,7 +267,10 @@ _EXPLAINED = (partial(_write, False), partial(_write, True))
 
 
 def _origin(point: EnforcementPoint, traceparent: str | None = None) -> Origin:
-    return Origin("json", point.explain, frozenset(point.capabilities), traceparent, point=point.name)
+    return Origin(
+        "json", point.explain, frozenset(point.capabilities), traceparent, point=point.name,
+        recurs=traceparent is None,
+    )  # fmt: skip
 
 
 async def _is_json_post(scope: Scope, content_type: bytes | None, send: Send, extra: Headers) -> bool:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ruqsat.core.other_representatives import shown_to_representative
 from ruqsat.service.consent_changes import Call, Caller, RegistryError, told_items
 from ruqsat.web.gate import Admitted
-from ruqsat.web.problems import Problem, Refusal
+from ruqsat.web.problems import PROBLEM_JSON, Problem, Refusal
 
 MAX_BODY = 256 * 1024
 
@@ -31,17 +31,29 @@ _KEY = re.compile(r"[!-~]{8,128}")
 Row = TypeVar("Row")
 
 
+_COMPONENT = "#/components/schemas/{model}"
+_described: dict[str, type[BaseModel]] = {}
+"""What descriptions refer to; its schema is made when somebody asks for the description, not at each start."""
+
+
 def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     """Describe the problem documents of these statuses."""
-    return {code: {"model": Problem} for code in codes}
+    return {code: {"content": {PROBLEM_JSON: {"schema": _schema_of(Problem)}}} for code in codes}
 
 
-def parts_of(*models: type[BaseModel]) -> dict[str, Any]:
-    """Return the parts that described bodies refer to, for the components of OpenAPI."""
+def described_parts() -> dict[str, Any]:
+    """Return what :func:`problems` and :func:`body_of` refer to, for the components of OpenAPI."""
     found: dict[str, Any] = {}
-    for model in models:
-        found |= model.model_json_schema(ref_template="#/components/schemas/{model}").get("$defs", {})
+    for name, model in _described.items():
+        schema = model.model_json_schema(ref_template=_COMPONENT)
+        found |= schema.pop("$defs", {}) | {name: schema}
     return found
+
+
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    if _described.setdefault(model.__name__, model) is not model:
+        raise ValueError(f"two models are called {model.__name__}")
+    return {"$ref": _COMPONENT.format(model=model.__name__)}
 
 
 def caller_of(admitted: Admitted) -> Caller:
@@ -80,9 +92,7 @@ def refuse_unlisted(places: Iterable[str]) -> None:
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:
     """Describe a body that is read by hand, so that no value of it can come back in an error."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema_of(model)}}}}
 
 
 def refusal_of(error: RegistryError) -> Refusal:

@@ -17,7 +17,6 @@ from ruqsat.web.calls import (
     content_of,
     full,
     opened,
-    parts_of,
     problems,
     version_of,
     written,
@@ -45,11 +44,6 @@ class Page(BaseModel):
 
     consents: list[dict[str, Any]]
     next: str | None = None
-
-
-def schemas() -> dict[str, Any]:
-    """Return the parts that the described bodies refer to, for the components of OpenAPI."""
-    return parts_of(ConsentIn, Verification)
 
 
 def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:

@@ -29,18 +29,18 @@ from ruqsat.service.proceeding_registry import ProceedingRegistry
 from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.service.record_seal import NotConfiguredError
 from ruqsat.web.access_log import build_access_log
-from ruqsat.web.calls import refusal_of
+from ruqsat.web.calls import described_parts, refusal_of
 from ruqsat.web.care_routes import build_facts
-from ruqsat.web.consents import build_consents, schemas
+from ruqsat.web.consents import build_consents
 from ruqsat.web.gate import Gate
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.journal import build_journal
 from ruqsat.web.journaled_changes import journal_changes
 from ruqsat.web.notices import Notices, build_notices
 from ruqsat.web.plain_targets import PlainTargets
-from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable, describe_problems
-from ruqsat.web.proceedings import build_proceedings, proceeding_schemas
-from ruqsat.web.records import build_records, record_schemas
+from ruqsat.web.problems import Refusal, answer_refusal, answer_unavailable
+from ruqsat.web.proceedings import build_proceedings
+from ruqsat.web.records import build_records
 from ruqsat.web.visibility import describe_waiting, wait_when_asked
 
 
@@ -130,10 +130,7 @@ def _describe_bodies(app: FastAPI) -> None:
             return app.openapi_schema
         whole = usual()
         describe_waiting(whole)
-        whole.setdefault("components", {}).setdefault("schemas", {}).update(
-            schemas() | record_schemas() | proceeding_schemas()
-        )
-        describe_problems(whole)
+        whole.setdefault("components", {}).setdefault("schemas", {}).update(described_parts())
         return whole
 
     app.openapi = described  # type: ignore[method-assign]

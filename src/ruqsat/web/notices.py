@@ -14,8 +14,9 @@ from pydantic import BaseModel
 
 from ruqsat.core.instant import Instant, render_instant
 from ruqsat.core.outgoing import Listed
+from ruqsat.web.calls import problems
 from ruqsat.web.gate import AUDIT, Asked, Gate, own_org
-from ruqsat.web.problems import Problem, Refusal
+from ruqsat.web.problems import Refusal
 
 JOURNAL = "journal"
 """The data class by which notices are decided: they tell what the journal tells."""
@@ -65,8 +66,7 @@ class NoticePage(BaseModel):
 
 def build_notices(notices: Notices, gate: Gate) -> APIRouter:
     """Build the route."""
-    problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (401, 403, 404, 422, 503)}
-    router = APIRouter(prefix="/v1/notices", tags=["notices"], responses=problems)
+    router = APIRouter(prefix="/v1/notices", tags=["notices"], responses=problems(401, 403, 404, 422, 503))
 
     @router.get("", response_model=NoticePage, summary="List what a patient, or others because of it, were told.")
     async def page(

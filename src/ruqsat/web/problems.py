@@ -72,17 +72,6 @@ def answer_refusal(_request: Request, error: Exception) -> Response:
     )
 
 
-def describe_problems(described: dict[str, Any]) -> None:
-    """Let the description of an API say of its problem documents the media type that they are sent as."""
-    for path in described.get("paths", {}).values():
-        for operation in path.values():
-            for response in operation.get("responses", {}).values():
-                content = response.get("content", {})
-                schema = content.get("application/json", {}).get("schema", {})
-                if schema.get("$ref", "").endswith(f"/{Problem.__name__}"):
-                    content[PROBLEM_JSON] = content.pop("application/json")
-
-
 def answer_unavailable(request: Request, error: Exception) -> Response:
     """Say that the store did not answer."""
     code = error.code if isinstance(error, RuqsatError) else "store-unavailable"

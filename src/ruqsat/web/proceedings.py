@@ -20,12 +20,12 @@ from ruqsat.service.consent_changes import OWN_BASES, Caller
 from ruqsat.service.proceeding_changes import records_of
 from ruqsat.service.proceeding_registry import ProceedingRegistry
 from ruqsat.web.access_text import language_of
-from ruqsat.web.calls import body_of, call_of, content_of, version_of, written
+from ruqsat.web.calls import body_of, call_of, content_of, problems, version_of, written
 from ruqsat.web.claims import Identity
 from ruqsat.web.consent_models import read_model
 from ruqsat.web.gate import QUEUE, Admitted, Asked, Gate, is_desk, own_org
 from ruqsat.web.information_page import PAGE_HEADERS, wants_page, write_page
-from ruqsat.web.problems import Problem, Refusal
+from ruqsat.web.problems import Refusal
 from ruqsat.web.proceeding_models import AssignIn, Kind, MoveIn, ProceedingIn
 
 PROCEEDING, INFORMATION = "proceeding", "information"
@@ -58,19 +58,10 @@ class ProceedingPage(BaseModel):
     next: str | None = None
 
 
-def proceeding_schemas() -> dict[str, Any]:
-    """Return the parts that the described bodies refer to, for the components of OpenAPI."""
-    found: dict[str, Any] = {}
-    for model in (ProceedingIn, MoveIn, AssignIn):
-        found |= model.model_json_schema(ref_template="#/components/schemas/{model}").get("$defs", {})
-    return found
-
-
 def build_proceedings(registry: ProceedingRegistry, gate: Gate) -> APIRouter:
     """Build the routes."""
     codes = (400, 401, 403, 404, 409, 412, 413, 422, 428, 503)
-    problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in codes}
-    router = APIRouter(prefix="/v1/proceedings", tags=["proceedings"], responses=problems)
+    router = APIRouter(prefix="/v1/proceedings", tags=["proceedings"], responses=problems(*codes))
 
     async def found(request: Request, id_: str, action: str) -> tuple[Admitted, ProceedingRow]:
         identity = await gate.identify(request)

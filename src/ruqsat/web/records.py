@@ -25,7 +25,6 @@ from ruqsat.web.calls import (
     content_of,
     full,
     opened,
-    parts_of,
     problems,
     version_of,
     written,
@@ -37,10 +36,8 @@ from ruqsat.web.record_models import (
     DelegationIn,
     RecordPage,
     RecordWritten,
-    Reinstatement,
     RepresentationIn,
     RequestIn,
-    Review,
     SessionIn,
 )
 
@@ -83,11 +80,6 @@ SHAPES: Mapping[str, Shape] = {
         "emergency-grants", "EmergencyGrant", "session", SessionIn, None, "create", "update", ("close", "revoke"), True
     ),
 }  # fmt: skip
-
-
-def record_schemas() -> dict[str, Any]:
-    """Return the parts that the described bodies refer to, for the components of OpenAPI."""
-    return parts_of(*(shape.model for shape in SHAPES.values()), CheckedPerson, Checked, Review, Reinstatement)
 
 
 def build_records(registry: RecordRegistry, gate: Gate, sessions: BreakGlass) -> APIRouter:

@@ -22,12 +22,13 @@ from ruqsat.core.fhir.reading import READ_HEADERS, read_target
 from ruqsat.core.fhir.records import lookups_of, with_records
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.record_signature import DUTY, WRITES, is_named_by, names_target
+from ruqsat.core.request import SHORT_BYTES, EvaluationRequest, RequestContext, Resource
 from ruqsat.core.request import Action as AskedAction
-from ruqsat.core.request import EvaluationRequest, RequestContext, Resource
 from ruqsat.core.routes import Mapped, RouteTable, mapped_of
 from ruqsat.core.target import TargetRejected, parse_target
 from ruqsat.errors import RequestError, StoreUnavailableError
 from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.service.lately import Lately
 from ruqsat.service.record_lookup import RecordLookup
 from ruqsat.web.at_once import Asked, AtOnce, Exchange, Told
 from ruqsat.web.at_once import Decides as DecidesAtOnce
@@ -55,6 +56,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 SESSION = b"x-ruqsat-session"
 MAX_SESSION = 256
 _MAX_TRACEPARENT = 64
+
+READINGS_KEPT = 1024
+"""So many plain requests are kept as they were read, and as many again."""
+
 _log = logging.getLogger("ruqsat.auth")
 
 
@@ -118,6 +123,14 @@ class Aids(NamedTuple):
 _NO_AIDS = Aids()
 
 
+class _Reading(NamedTuple):
+    """What a plain request was found to ask, by whom and under which routes and rules."""
+
+    asked: Asked
+    who: Identity
+    in_force: tuple[RouteTable, PolicySet | None]
+
+
 class ForwardAuth:
     """
     What every dialect asks, and the ASGI application of the forward-auth listener.
@@ -141,6 +154,7 @@ class ForwardAuth:
         self._at_once = AtOnce(decision_point, self._load)
         self.refusal = _written(Verdict())
         self._in_force = (routes, policy_set)
+        self._readings = Lately[tuple[Any, ...], _Reading](READINGS_KEPT)
 
     def put_in_force(self, pack: Pack) -> None:
         """Read requests by the routes of *pack* from now on, and have them decided by its rules."""
@@ -195,25 +209,48 @@ class ForwardAuth:
         return True
 
     def _read_plain(self, scope: Scope, point: EnforcementPoint) -> Asked | None:
-        """Return what a plain request asks; None, or what is raised, leaves it to ``judge``, which can refuse."""
-        dialect, read_original = _dialect_of(scope[TARGET])
+        """
+        Return what a plain request asks; None, or what is raised, leaves it to ``judge``, which can refuse.
+
+        What one asked is the same whenever it comes again: it is read from nothing but what it is kept by, the routes
+        and rules in force, and the caller.
+        """
         headers = scope["headers"]
-        if read_original is None:
+        who = self._verifier.verify([value for name, value in headers if name == b"authorization"])
+        read = [each for each in headers if each[0].replace(b"_", b"-") in _READ]
+        key = (id(who), point.name, scope["method"], scope[TARGET], *read)
+        kept = self._readings[key]
+        if kept is not None and kept.who is who and kept.in_force is self._in_force:
+            asked = kept.asked
+        else:
+            found = self._read_anew({"method": scope["method"], TARGET: scope[TARGET], "headers": read}, point, who)
+            if found is None:
+                return None
+            asked = found.asked
+            if len(scope[TARGET]) + sum(len(value) for _, value in read) <= SHORT_BYTES:
+                self._readings.keep(key, found, 0)
+        traceparent = _traceparent(headers)
+        if traceparent is None:
+            return asked
+        return asked._replace(origin=replace(asked.origin, traceparent=traceparent, recurs=False))
+
+    def _read_anew(self, scope: Scope, point: EnforcementPoint, who: Identity) -> _Reading | None:
+        """Read a plain request; *scope* holds all that there is to read in it."""
+        in_force = routes, policy_set = self._in_force
+        dialect, read_original = _dialect_of(scope[TARGET])
+        if read_original is None or policy_set is None:
             return None
-        asked = read_original(scope)
+        asked, headers = read_original(scope), scope["headers"]
         if asked.method in METHODS:
             return None
-        who = self._verifier.verify([value for name, value in headers if name == b"authorization"])
-        routes, policy_set = self._in_force
         meant = _mean(asked, routes, headers, None, None)
-        if not isinstance(meant, Mapped) or meant.also or policy_set is None:
+        if not isinstance(meant, Mapped) or meant.also:
             return None
         origin = Origin(
-            dialect, traceparent=_traceparent(headers), point=point.name, actors=who.actors, issued_at=who.issued_at,
-            jti=who.jti,
+            dialect, point=point.name, actors=who.actors, issued_at=who.issued_at, jti=who.jti, recurs=True
         )  # fmt: skip
         question = _question(who, meant, meant.action, _session_in(headers))
-        return Asked(question, origin, policy_set, partial(_told, who.subject.id))
+        return _Reading(Asked(question, origin, policy_set, partial(_told, who.subject.id)), who, in_force)
 
     async def judge(
         self, dialect: str, read_original: Callable[[], Original], headers: Headers,
@@ -343,6 +380,15 @@ class ForwardAuth:
             _log.exception("refusal_not_recorded")
             return ""
 
+
+_READ = frozenset(
+    {
+        b"host", b"x-original-method", b"x-original-uri", b"x-original-host", b"x-forwarded-method", b"x-forwarded-uri",
+        b"x-forwarded-host", SESSION,
+        *(name.encode() for name in READ_HEADERS),
+    }
+)  # fmt: skip
+"""Headers, however they are spelt, of which a plain request is read; its token and its trace are read beside them."""
 
 _PREFIX = b"/authz/"
 _DIALECTS: dict[bytes, tuple[str, Dialect]] = {
