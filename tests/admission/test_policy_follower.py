@@ -403,7 +403,7 @@ def test_a_hint_brings_an_activation_without_a_probe(tmp_path: Path, valkey: Ser
     tell(f"sqlite:///{tmp_path}/truth.db", tmp_path, pack_texts, story)
 
 
-SWAPS = 60
+SWAPS = 24
 
 
 def test_answers_while_two_sets_alternate_through_the_store_are_those_of_the_set_that_they_name(

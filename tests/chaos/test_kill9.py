@@ -33,7 +33,7 @@ from tests.process.test_on_postgres import children
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(2**32))))
 KILLS = 4 if LONGER == 1 else 100
-SERVER_KILLS = 2 if LONGER == 1 else 20
+SERVER_KILLS = 3 if LONGER == 1 else 20
 HASTY_KILLS = 12
 TELLERS = 4
 LONGEST_LIFE = 0.8

@@ -28,7 +28,7 @@ from ruqsat.stores.journal_segment import DurableJournal
 from ruqsat.stores.journal_verification import verify_folder
 
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
-HISTORIES = min(20_000, 2_000 * LONGER)
+HISTORIES = min(20_000, 1_000 * LONGER)
 KEY, THIEF = signing_key(), signing_key(seed=9)
 SHAPES = ((3, 2, 4), (1, 1), (5,), (2, 3, 1, 2))
 """How many entries each opening of a journal appends."""

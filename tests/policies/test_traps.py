@@ -188,7 +188,7 @@ def test_an_admitted_condition_never_raises_in_either_engine(pack_texts: dict[st
     print(f"seed {seed}")
     dice = random.Random(seed)
     admitted = refused = asked = 0
-    while admitted < 60:
+    while admitted < 25:
         texts = with_condition(pack_texts, random_condition(dice))
         pack, findings = build_pack(texts)
         if pack is None:
@@ -206,5 +206,5 @@ def test_an_admitted_condition_never_raises_in_either_engine(pack_texts: dict[st
                 assert list(_differences(number, case, pack.policy_set, oracle)) == [], re.findall(
                     "p, 100.*", texts[HARD].decode()
                 )[0]
-    assert refused > 20
-    assert asked > 300
+    assert refused > 5
+    assert asked > 120

@@ -123,9 +123,7 @@ def activate_and_watch(fleet: Fleet, digest: str, *, allowed: bool) -> None:
     with asking(fleet) as answers:
         fleet.command("activate", digest[:16], "--author", "berik", "--reason", "because", "--approved-by", "carla")
         give_up = time.monotonic() + SOON
-        while {each.policy for each in answers[-3:]} != {digest[:16]} or answers[-1].asked < first(
-            answers, digest
-        ) + LEASE:
+        while {each.sidecar for each in answers if each.asked >= first(answers, digest) + LEASE} != {0, 1, 2}:
             assert time.monotonic() < give_up
             time.sleep(0.05)
     seen = first(answers, digest)

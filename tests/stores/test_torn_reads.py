@@ -10,7 +10,7 @@ from sqlalchemy import event
 from ruqsat.core.facts import PatientFacts, SubjectFacts
 from ruqsat.stores.sql import SqlStore
 
-READS = 4_000
+READS = 1_500
 COMMITS = 100
 
 

@@ -50,7 +50,7 @@ from tests.wire.ways import (
 
 LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(2**32))))
-LINES = 60
+LINES = 30
 KEY, ISSUER, AUDIENCE = "k" * 40, "https://issuer.test", "ruqsat-test"
 ERRORS: tuple[type[BaseException], ...] = (Exception, TimeoutError, MemoryError, asyncio.CancelledError, RecursionError)
 BEFORE_ANY_REQUEST = "Protocol.__init__"
