@@ -75,13 +75,13 @@ def test_without_any_one_guard_a_barrier_lies(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RARE)
-def test_even_a_rare_mistake_is_met_at_random(name: str) -> None:
-    """The model meets those too that take several coincidences; no more steps than prove the protocol itself."""
-    outcome = RARE[name].check(1, RARELY, USUAL)
-    print(f"{name}: {outcome}")
+def test_even_a_rare_mistake_is_met_at_random() -> None:
+    """The model meets those too that take millions of steps: one of them for every change, all in a soak."""
+    for name in RARE if LONGER > 1 else random.sample([*RARE], 1):
+        outcome = RARE[name].check(1, RARELY, USUAL)
+        print(f"{name}: {outcome}")
 
-    assert outcome.violation
+        assert outcome.violation
 
 
 def left_behind(listen: Callable[[Freshness, Hint], None]) -> bool:
