@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -36,8 +37,33 @@ Those that wait for processes and leases stand between those that compute.
 """
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+DRAW = os.environ.get("RUQSAT_TEST_DRAW")
+"""Where it is set, a seed: of the slow tests of each file one half is run, drawn by it.  `.ci/run` sets it anew each time."""
+
+
+def pytest_report_header() -> str | None:
+    """Say it where not every test is run."""
+    return None if DRAW is None else f"RUQSAT_TEST_DRAW={DRAW}: of the slow tests one half in each file; without it all"
+
+
+def left_out(items: list[pytest.Item], draw: str) -> set[pytest.Item]:
+    """Return the slow tests that are not run today: at most the half of any file's, so that each file runs some."""
+    slow: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("slow") is not None:
+            slow.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    return {
+        item
+        for file, those in slow.items()
+        for item in Random(f"{draw} {file}").sample(sorted(those, key=lambda each: each.nodeid), len(those) // 2)
+    }
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the long files; within a file, and among the others, the order stays."""
+    if DRAW is not None and (gone := left_out(items, DRAW)):
+        config.hook.pytest_deselected(items=[*gone])
+        items[:] = [item for item in items if item not in gone]
     place = {f"tests/{name}": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
 

@@ -40,6 +40,7 @@ def reasons(policy_set: PolicySet) -> set[str]:
     return found - {"deny.mutant.flipped"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_reason_has_its_text(language: str, policy_set: PolicySet) -> None:
     """In each language; a topic that a section tells has its words too."""

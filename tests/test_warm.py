@@ -14,6 +14,7 @@ from tests.process.starter import environment, run_cli, serving
 pytestmark = pytest.mark.skipif(warm.COLD, reason="everything is started anew here")
 
 
+@pytest.mark.slow
 def test_a_fork_says_and_ends_as_a_process_of_its_own_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same words, the same exit code, for what is good, what is a mistake, and what is an error of ours."""
     broken = tmp_path / "broken.json"

@@ -71,6 +71,7 @@ def opened(source: Source, folder: Path, examine: Any = quickly) -> tuple[Admini
     return point, adopted
 
 
+@pytest.mark.slow
 def test_a_better_pack_is_put_in_force_and_says_what_changed(pack_texts: dict[str, bytes], tmp_path: Path) -> None:
     """The new set is handed over whole, with the rules that differ and the number of answers compared."""
     source = Source(pack_texts)
@@ -103,6 +104,7 @@ def test_a_pack_that_is_refused_changes_nothing_and_says_why(pack_texts: dict[st
     assert point.refused == ()
 
 
+@pytest.mark.slow
 def test_a_case_that_is_not_as_promised_refuses_the_pack(pack_texts: dict[str, bytes], tmp_path: Path) -> None:
     """Rules that load but break a promise of their own cases do not come in force."""
     name = "policies/consent.test.toml"
@@ -116,6 +118,7 @@ def test_a_case_that_is_not_as_promised_refuses_the_pack(pack_texts: dict[str, b
     assert "expected it by" in point.refused[0]
 
 
+@pytest.mark.slow
 def test_a_difference_from_stock_pycasbin_refuses_the_pack(
     pack_texts: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +144,7 @@ def test_a_pack_of_which_nothing_could_be_compared_is_refused(pack_texts: dict[s
     assert not verdict.admitted
 
 
+@pytest.mark.slow
 def test_the_examination_runs_in_a_process_of_its_own(pack_texts: dict[str, bytes]) -> None:
     """The child admits the shipped pack, tells how many answers it compared, and refuses a spoilt one with the place."""
     good = asyncio.run(examine_in_child(pack_texts, 10.0, 7))
@@ -166,6 +170,7 @@ def test_an_examination_that_dies_or_never_ends_admits_nothing(
     assert "died" in dead.failure
 
 
+@pytest.mark.slow
 def test_the_sample_is_the_same_for_a_seed_and_reaches_permits_too(policy_set: PolicySet) -> None:
     """A difference can be repeated from its seed; and a sample of denials alone would prove little."""
     first, again = (list(islice(situations(policy_set, 5), 2000)) for _ in range(2))
@@ -177,6 +182,7 @@ def test_the_sample_is_the_same_for_a_seed_and_reaches_permits_too(policy_set: P
     assert len(reasons) > 20
 
 
+@pytest.mark.slow
 def test_the_last_good_pack_serves_when_the_source_is_spoilt(pack_texts: dict[str, bytes], tmp_path: Path) -> None:
     """A start on a spoilt pack falls back to what was admitted before, and says so; without one it does not start."""
     opened(Source(pack_texts), tmp_path)
@@ -189,6 +195,7 @@ def test_the_last_good_pack_serves_when_the_source_is_spoilt(pack_texts: dict[st
         opened(Source(spoilt(pack_texts)), tmp_path / "empty")
 
 
+@pytest.mark.slow
 def test_a_last_good_pack_that_was_altered_serves_nobody(pack_texts: dict[str, bytes], tmp_path: Path) -> None:
     """One flipped bit anywhere in the file, and it is not used."""
     opened(Source(pack_texts), tmp_path)
@@ -200,6 +207,7 @@ def test_a_last_good_pack_that_was_altered_serves_nobody(pack_texts: dict[str, b
             opened(Source(spoilt(pack_texts)), tmp_path)
 
 
+@pytest.mark.slow
 def test_what_was_admitted_by_this_version_is_not_examined_again(pack_texts: dict[str, bytes], tmp_path: Path) -> None:
     """A restart on the same bytes begins at once; other bytes, or another version's admission, are examined."""
     asked: list[int] = []

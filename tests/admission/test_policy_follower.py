@@ -406,6 +406,7 @@ def test_a_hint_brings_an_activation_without_a_probe(tmp_path: Path, valkey: Ser
 SWAPS = 24
 
 
+@pytest.mark.slow
 def test_answers_while_two_sets_alternate_through_the_store_are_those_of_the_set_that_they_name(
     url: str, tmp_path: Path, policy_set: PolicySet, world: World, pack_texts: Texts
 ) -> None:

@@ -66,6 +66,7 @@ def status(sidecar: Sidecar) -> dict[str, object]:
     return dict(sidecar.call("control", "GET", "/status").json())
 
 
+@pytest.mark.slow
 def test_an_edit_comes_in_force_and_a_spoilt_edit_does_not(pack: Path, tmp_path: Path) -> None:
     """Without a restart; the journal tells the change before the first decision under the new set."""
     with serving(
@@ -95,6 +96,7 @@ def test_an_edit_comes_in_force_and_a_spoilt_edit_does_not(pack: Path, tmp_path:
     assert changes[0]["policy"].startswith(last["policy"])
 
 
+@pytest.mark.slow
 def test_status_and_journal_show_the_positions_of_the_switches(pack: Path, tmp_path: Path) -> None:
     """What the pack says, and after an edit what it says then; a journal begins with them."""
     words = pack / "policies" / "vocabulary.toml"
@@ -115,6 +117,7 @@ def test_status_and_journal_show_the_positions_of_the_switches(pack: Path, tmp_p
     assert [each["btg"]["daily_limit"] for each in shown] == [10, 3]
 
 
+@pytest.mark.slow
 def test_sighup_looks_at_once(pack: Path, tmp_path: Path) -> None:
     """With watching switched off nothing happens by itself; the signal does it."""
     with serving(
@@ -128,6 +131,7 @@ def test_sighup_looks_at_once(pack: Path, tmp_path: Path) -> None:
         until(lambda: not may_read(sidecar))
 
 
+@pytest.mark.slow
 def test_publish_rollback_and_history(pack: Path, tmp_path: Path) -> None:
     """A release needs a reason and a pack that passes; a sidecar on the store follows, and back again."""
     state = str(tmp_path / "state")
@@ -163,6 +167,7 @@ def test_publish_rollback_and_history(pack: Path, tmp_path: Path) -> None:
     command("rollback", "9", "--why", "no such", expect=2)
 
 
+@pytest.mark.slow
 def test_a_release_that_was_altered_on_disk_is_not_served(pack: Path, tmp_path: Path) -> None:
     """One changed byte in the file of a release: it can be neither served nor rolled back to."""
     state = tmp_path / "state"

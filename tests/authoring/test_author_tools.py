@@ -104,6 +104,7 @@ def test_fmt_check_tells_and_fmt_mends(pack: Path) -> None:
 # ---- coverage and mutation -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_coverage_falls_with_the_cases_and_names_what_is_missing(pack: Path) -> None:
     """Without its cases a rule decided nothing, and `--fail-under` stops the commit."""
     before = json.loads(run("policy", "coverage", pack, "--json").stdout)["percent"]
@@ -149,6 +150,7 @@ def test_mutants_are_of_every_kind(pack_texts: dict[str, bytes]) -> None:
     assert {mutant.place.file for mutant in mutants(parts, "refusals.csv")} == {"policies/refusals.csv"}
 
 
+@pytest.mark.slow
 def test_mutate_lists_survivors_and_fails_on_them(pack: Path) -> None:
     """Exit 1 with the place and the change that no case notices; exit 0 when enough are noticed."""
     done = run("policy", "mutate", pack, "--file", "refusals.csv", "--json")
@@ -163,6 +165,7 @@ def test_mutate_lists_survivors_and_fails_on_them(pack: Path) -> None:
 # ---- diff ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_pack_differs_from_itself_in_nothing(pack: Path) -> None:
     """Exit 0, and the number of situations asked, which is not none."""
     done = run("policy", "diff", ROOT, pack, "--sample", 100, "--json")
@@ -172,6 +175,7 @@ def test_a_pack_differs_from_itself_in_nothing(pack: Path) -> None:
     assert said["asked"] > 5000
 
 
+@pytest.mark.slow
 def test_a_new_allow_stops_unless_its_rule_is_accepted(pack: Path) -> None:
     """Who gains what, by which rule, with an example; the other way round it is a loss and no stop."""
     edit(pack, "consent.csv", lambda text: text.replace(" && is_cared_for(r.ctx)", "", 2))
@@ -190,6 +194,7 @@ def test_a_new_allow_stops_unless_its_rule_is_accepted(pack: Path) -> None:
     assert "GAINED (accepted) physician" in accepted.stdout
 
 
+@pytest.mark.slow
 def test_what_a_journal_recorded_is_asked_too(pack: Path, tmp_path: Path) -> None:
     """A request of the journal finds a change that nothing else was asked about."""
     folder = tmp_path / "journal"
@@ -239,6 +244,7 @@ def test_a_paragraph_that_decisions_can_settle_is_no_exemption(pack: Path) -> No
 # ---- explain -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_slow_trace_finds_the_rule_that_the_evaluator_finds(policy_set: PolicySet) -> None:
     """2,000 situations: the same rule settles, and every rule before it names what it failed at."""
     settled = 0

@@ -5,11 +5,13 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
+import pytest
 from bench.asking import SHAPES, Asking, Churn
 from bench.ground import cpu_seconds, world_server
 from bench.worlds import ClinicWorld
 
 
+@pytest.mark.slow
 def test_a_sidecar_over_a_world_answers_every_shape_rightly(tmp_path: Path) -> None:
     """Also after consents were withdrawn; and its processor time is told."""
     world = ClinicWorld(20210623, hospitals=2, patients=100, moment=time.time_ns() // 1000)

@@ -50,6 +50,7 @@ def compared(seed: int, pairs: int) -> Counter[str]:
     return counts
 
 
+@pytest.mark.slow
 def test_random_models_policies_and_requests_get_the_answers_of_stock_pycasbin() -> None:
     """At least 1,000 pairs of model and policy, 20 requests each, while the policy changes; the seed is printed."""
     print(f"seed {SEED}: RUQSAT_TEST_SEED={SEED}")
@@ -120,6 +121,7 @@ def variants(number: int):
     return each, [outcome(built(CompiledEnforcer, each), request) for request in each.requests]
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_and_their_repetition_change_no_answer() -> None:
     """Shuffled and doubled rows: what was allowed is allowed, what was denied is denied, unless a condition raised."""
     answered = 0
@@ -138,6 +140,7 @@ def test_the_order_of_rows_and_their_repetition_change_no_answer() -> None:
     assert answered > 1000
 
 
+@pytest.mark.slow
 def test_an_added_deny_allows_nothing_and_an_added_allow_denies_nothing() -> None:
     """Under allow-and-deny, one more row with an effect moves answers one way only."""
     moved = Counter[str]()
@@ -175,6 +178,7 @@ class Alternating(Adapter):
             load_policy_line(f"g, user{number}, role_{name}", model)
 
 
+@pytest.mark.slow
 def test_readers_never_see_a_mixture_while_the_policy_is_swapped() -> None:
     """8 threads ask while a ninth loads two policies in turn: every answer is one of the two policies'."""
     text = (

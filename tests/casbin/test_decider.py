@@ -106,6 +106,7 @@ def disagreements(asked: Iterable[Asked], oracles: Oracles, variant: Variant) ->
     ]
 
 
+@pytest.mark.slow
 def test_pycasbin_decides_every_scenario_as_the_product_does(oracles: Oracles, variant: Variant) -> None:
     """Answer, reason, basis, rule, law, duties and documents, under the scenario's switches, by any clock."""
     asked = list(scenarios(variant))
@@ -115,6 +116,7 @@ def test_pycasbin_decides_every_scenario_as_the_product_does(oracles: Oracles, v
     assert len(asked) > 170
 
 
+@pytest.mark.slow
 def test_pycasbin_decides_every_policy_case_as_the_product_does(
     pack_texts: dict[str, bytes], world: World, oracles: Oracles, variant: Variant
 ) -> None:
@@ -177,6 +179,7 @@ def corpus(
     return Corpus([(each, oracles.decide(each)) for each in asked])
 
 
+@pytest.mark.slow
 def test_the_product_itself_is_told_from_nothing(corpus: Corpus, policy_set: PolicySet) -> None:
     """Otherwise what follows would show nothing."""
     assert not corpus.sees(policy_set)

@@ -29,6 +29,7 @@ def first_match(policy_set: PolicySet, case: Case) -> tuple[bool, str | None]:
     return (rule.allows, rule.id) if rule is not None else (False, None)
 
 
+@pytest.mark.slow
 def test_stock_pycasbin_agrees_on_every_policy_case(
     pack_texts: dict[str, bytes], policy_set: PolicySet, world: World, oracle: Oracle
 ) -> None:
@@ -43,6 +44,7 @@ def test_stock_pycasbin_agrees_on_every_policy_case(
     assert asked > 40
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(worlds)
 def test_stock_pycasbin_agrees_on_random_requests(oracle: Oracle, policy_set: PolicySet, situation: Any) -> None:

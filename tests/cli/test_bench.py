@@ -42,6 +42,7 @@ def test_the_demos_questions_are_answered_rightly(sidecar: Sidecar, shape: str) 
     assert 0 < met["p50_us"] <= met["p95_us"] <= met["p99_us"] <= met["p999_us"] <= met["max_us"]
 
 
+@pytest.mark.slow
 def test_a_wrong_answer_is_found_and_an_unknown_one_told(sidecar: Sidecar, tmp_path: Path) -> None:
     """A file says what is right; where it does not, nobody claims to know."""
     path = tmp_path / "questions.jsonl"
@@ -54,6 +55,7 @@ def test_a_wrong_answer_is_found_and_an_unknown_one_told(sidecar: Sidecar, tmp_p
     assert bench(sidecar, "--questions", str(path), "--shape", "batch")[0] == 1
 
 
+@pytest.mark.slow
 def test_a_proxys_questions_are_asked_with_tokens(sidecar: Sidecar, tmp_path: Path) -> None:
     """200 is a permit and 403 a denial; any other answer is a failure."""
     path = tmp_path / "questions.jsonl"

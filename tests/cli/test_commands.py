@@ -72,6 +72,7 @@ def test_a_case_that_is_not_as_promised_fails(pack: Path, tmp_path: Path) -> Non
     assert "expected it by `consent-02`, got it by `consent-01`" in done.stdout
 
 
+@pytest.mark.slow
 def test_explain_shows_the_rules_that_were_asked(tmp_path: Path) -> None:
     """Allowed is 0, denied 1, unreadable 2; the deciding rule stands last."""
     request = tmp_path / "request.json"

@@ -90,6 +90,7 @@ def few(folder: Path, every: int, first: int = 0, text: str | None = None) -> Pa
     return path
 
 
+@pytest.mark.slow
 def test_every_scenario_is_met_over_http_stale_warm_and_cold(sidecar: Sidecar, tmp_path: Path) -> None:
     """All three askings of each; at least the second of each is answered from memory, and two from the store."""
     before = sidecar.call("control", "GET", "/status").json()["cache"]
@@ -103,6 +104,7 @@ def test_every_scenario_is_met_over_http_stale_warm_and_cold(sidecar: Sidecar, t
     assert after["fills"] - before["fills"] >= 2 * len(FILE.scenarios)
 
 
+@pytest.mark.slow
 def test_a_changed_expectation_is_told_with_expected_and_got(sidecar: Sidecar, tmp_path: Path) -> None:
     """Exit 1; the table and the machine form say what differed, and in which of the three askings."""
     text = SCENARIOS.read_text().replace("reason: allow.care_consent", "reason: allow.consent")
@@ -118,6 +120,7 @@ def test_a_changed_expectation_is_told_with_expected_and_got(sidecar: Sidecar, t
     assert failed[0]["decision"]["reason"] == "allow.care_consent"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "wrong"),
     [("decision", "permit"), ("reason", "deny.default"), ("basis", "self"), ("obligations", ["review:72"]), ("applied", ["x"])],
@@ -133,6 +136,7 @@ def test_each_part_of_an_answer_is_compared(sidecar: Sidecar, tmp_path: Path, pa
         assert f"{part}: expected {wrong!r}, got" in changed["differences"][0]
 
 
+@pytest.mark.slow
 def test_stale_answers_are_seen(tmp_path: Path) -> None:
     """Planted: own changes are not learnt, so that memory answers from before them; the cold answers stay right."""
     with serving(tmp_path, demo=False, program=(str(HERE / "unlearned.py"),), arguments=FLAG) as spoilt:
@@ -144,6 +148,7 @@ def test_stale_answers_are_seen(tmp_path: Path) -> None:
     assert not any("cold" in states for states in differed)
 
 
+@pytest.mark.slow
 def test_stock_pycasbin_meets_every_scenario_in_the_same_sidecar(tmp_path: Path) -> None:
     """`--oracle`: the same answers, slowly; `/status` says who decides.  A third for every change, all in a soak."""
     every = 1 if os.environ.get("RUQSAT_TEST_LONGER", "1") != "1" else 3
@@ -157,6 +162,7 @@ def test_stock_pycasbin_meets_every_scenario_in_the_same_sidecar(tmp_path: Path)
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_it_is_the_oracle_that_decides(tmp_path: Path) -> None:
     """Planted: an oracle that denies everything is heard in every scenario, and before any fixture."""
     planted = (
@@ -186,6 +192,7 @@ def test_whoever_looks_sees_that_fixtures_are_on(sidecar: Sidecar) -> None:
     assert sidecar.stdout.startswith("TEST FIXTURES ARE ON")
 
 
+@pytest.mark.slow
 def test_without_the_flag_there_is_nothing_of_it(tmp_path: Path) -> None:
     """The path is like any unknown one, on every listener; the run ends with one line and exit code 2."""
     with serving(tmp_path) as usual:
@@ -206,6 +213,7 @@ def test_without_the_flag_there_is_nothing_of_it(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_process_that_serves_people_never_imports_it(tmp_path: Path) -> None:
     """Neither the fixtures nor pycasbin as a decider are in a process that was started without the flag."""
     looks = (
@@ -375,6 +383,7 @@ FURTHER: tuple[tuple[str, dict[str, Any]], ...] = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_any_further_file_of_the_schema_is_run(sidecar: Sidecar, tmp_path: Path) -> None:
     """Whatever the schema admits: partial switches, free context, every key of a resource; both ways answer alike."""
     file = cut(tmp_path, *FURTHER)
@@ -388,6 +397,7 @@ def test_any_further_file_of_the_schema_is_run(sidecar: Sidecar, tmp_path: Path)
     assert [each["decision"] for each in over_http] == [each["decision"] for each in in_process]
 
 
+@pytest.mark.slow
 def test_instants_may_be_written_as_yaml_writes_them(tmp_path: Path) -> None:
     """The file without the quotes around its dates and instants, which YAML then reads by itself, is the same file."""
     text = yaml.safe_dump(yaml.safe_load(SCENARIOS.read_text())).replace("'20", "20").replace("'19", "19")

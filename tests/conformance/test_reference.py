@@ -63,6 +63,7 @@ def test_random_decisions_are_those_of_the_reference(policy_set: PolicySet) -> N
         assert met[f"allow.{reason}"] > 0, reason
 
 
+@pytest.mark.slow
 def test_many_documents_are_weighed_like_few(policy_set: PolicySet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that name others are set aside; where none is, the answers are the same."""
     monkeypatch.setattr(consent, "_names_others", lambda root, sub: False)

@@ -54,6 +54,7 @@ def test_a_scenario_is_met_in_whatever_order_its_documents_come(key: str, varian
         assert differences(decide_scenario(file, shuffled, policy_set), scenario.expect) == ()
 
 
+@pytest.mark.slow
 def test_stock_pycasbin_agrees_on_every_scenario(pack_texts: dict[str, bytes], variant: Any) -> None:
     """The rule that settles it, and each row of consents and delegations, under the scenario's switches."""
     compared = 0

@@ -397,6 +397,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     kind=st.sampled_from(["Observation", "DocumentReference", "Composition", "Appointment", "Patient"]),

@@ -2,12 +2,15 @@
 
 import gc
 
+import pytest
+
 from ruqsat.core.cases import parse_cases, situation
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.world import World
 
 
+@pytest.mark.slow
 def test_a_decision_leaves_no_reference_cycle(
     pack_texts: dict[str, bytes], policy_set: PolicySet, world: World
 ) -> None:

@@ -72,6 +72,7 @@ def disagreements(texts: dict[str, bytes], world: World) -> Iterator[str]:
                     yield policy_case.name
 
 
+@pytest.mark.slow
 def test_a_wrong_index_key_is_noticed(
     pack_texts: dict[str, bytes], world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def bare() -> object:
     return ast.parse(TEXT, mode="eval")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("restless")
 def test_threads_that_parse_at_once_all_succeed() -> None:
     """Not with one another, and not beside others of the process that parse on their own."""

@@ -97,6 +97,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
 @given(st.lists(PIECES, max_size=12).map(b"".join) | st.binary(max_size=40))
 def test_what_is_accepted_is_canonical(tail: bytes) -> None:
@@ -126,6 +127,7 @@ def test_a_refusal_tells_nothing_of_the_target(tail: bytes) -> None:
         }  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
 @given(st.lists(PIECES, max_size=12).map(b"".join), st.lists(PIECES, max_size=8).map(b"".join))
 def test_a_target_has_one_spelling(path: bytes, query: bytes) -> None:
@@ -157,6 +159,7 @@ def as_a_server_reads(raw: bytes) -> tuple[bytes, bytes]:
     return posixpath.normpath(re.sub(b"/+", b"/", bare)), unquote_to_bytes(query)
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None)
 @given(st.lists(PIECES, max_size=8).map(b"".join), st.lists(PIECES, max_size=8).map(b"".join))
 def test_what_a_lenient_server_reads_alike_is_read_alike_here(one: bytes, other: bytes) -> None:

@@ -70,6 +70,7 @@ def test_the_hospital_is_made_from_its_seed() -> None:
     assert len({each.iin for each in one.values()}) == 200 and max(each.born.year for each in one.values()) < 1900
 
 
+@pytest.mark.slow
 def test_each_patient_sees_exactly_what_was_done(day: Day) -> None:
     """Who, when, class, purpose, ground, emergencies marked, denials; one to whom nothing happened sees the own look."""
     for patient in (*CAST, NOBODY):

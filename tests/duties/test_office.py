@@ -83,6 +83,7 @@ def notice(number: int, **said: Any) -> Notice:
     return msgspec.structs.replace(usual, **said)
 
 
+@pytest.mark.slow
 def test_the_command_line_lists_what_was_given_up_and_has_it_tried_again(url: str, tmp_path: Path) -> None:
     """`dead` exits 1 while there is any; `retry` by key, reason or all; what the law left out stays left out."""
 

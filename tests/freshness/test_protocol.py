@@ -65,6 +65,7 @@ def test_what_a_barrier_declared_visible_is_never_missed() -> None:
     assert outcome.served > outcome.begun / 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IN_BARRIERS)
 def test_without_any_one_guard_a_barrier_lies(name: str) -> None:
     """Rows that come too late or go too early, and a wait that is too short, let something be sent that was promised away."""

@@ -164,6 +164,7 @@ def test_line_that_is_just_being_written_is_no_finding(folder: Path, monkeypatch
     assert verify_folder(folder).intact
 
 
+@pytest.mark.slow
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(data=st.data())
 def test_any_edit_of_a_line_in_any_segment_is_reported(

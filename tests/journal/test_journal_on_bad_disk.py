@@ -57,6 +57,7 @@ async def check_power_cut(moment: Moment, folder: Path, *, every: int) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_power_cut_at_any_call_and_any_byte_loses_nothing_acknowledged(tmp_path: Path) -> None:
     """A disk that drops what is unsynced and tears its last write holds all that was acknowledged."""
     disk = SimulatedDisk()
@@ -72,6 +73,7 @@ def test_power_cut_at_any_call_and_any_byte_loses_nothing_acknowledged(tmp_path:
     assert len(list_segments(tmp_path / "journal")) > 2
 
 
+@pytest.mark.slow
 def test_power_cut_while_reopening_loses_nothing_acknowledged(tmp_path: Path) -> None:
     """Settling a torn folder can itself be cut short at any call, and be done again."""
     first = SimulatedDisk()
@@ -91,6 +93,7 @@ def test_power_cut_while_reopening_loses_nothing_acknowledged(tmp_path: Path) ->
     on_loop(main)
 
 
+@pytest.mark.slow
 def test_power_cut_after_a_kill_and_a_restart_leaves_the_chain_whole(tmp_path: Path) -> None:
     """A restart does not link to lines that only the memory of the system still held."""
     first = SimulatedDisk()

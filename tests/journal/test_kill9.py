@@ -121,6 +121,7 @@ def test_killed_process_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
     assert acknowledged > KILLS
 
 
+@pytest.mark.slow
 def test_journal_that_answers_before_it_writes_is_found_out(tmp_path: Path) -> None:
     """The same check fails for a journal with that bug, so passing it means something."""
     acknowledged, lost = kill_many("hasty", tmp_path, HASTY_KILLS, seed=random.randrange(2**32))

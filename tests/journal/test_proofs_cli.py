@@ -111,6 +111,7 @@ def altered(text: str) -> st.SearchStrategy[str]:
     ).filter(lambda each: each != text)
 
 
+@pytest.mark.slow
 def test_no_altered_receipt_is_true(place: Place) -> None:
     """Whatever is changed in a receipt: it is refused, or it says what it said."""
     receipt = make_receipt(place.folder, "d-4")

@@ -153,6 +153,7 @@ def test_start_on_a_full_disk_uses_the_reserve_of_before(tmp_path: Path) -> None
     assert verify_folder(tmp_path).intact
 
 
+@pytest.mark.slow
 def test_power_cut_while_the_reserve_is_in_use_loses_nothing_acknowledged(tmp_path: Path) -> None:
     """At any call and at every byte: what was acknowledged out of the reserve is there after the cut."""
     full = Refusal(write=errno.ENOSPC)

@@ -231,6 +231,7 @@ def test_unaltered_histories_are_accepted(originals: list[Original], tmp_path: P
             assert verify_folder(lay_out(earlier, tmp_path / "folder"), Trust((KEY.verifier,))).findings == ()
 
 
+@pytest.mark.slow
 def test_no_altered_history_is_accepted(
     originals: list[Original], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ def silent(path: Path, methods: bool = True) -> list[str]:
     return found if ast.get_docstring(tree) or not tree.body else ["(module)", *found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["src", "tests", "examples", "bench", "fuzz"])
 def test_everything_public_has_its_sentence(folder: str) -> None:
     """Modules, public functions, classes and methods, and every test, say what they promise."""

@@ -91,6 +91,7 @@ def test_what_is_no_answer_is_denied(stand_in: StandIn, answer: bytes) -> None:
     assert stand_in.asked == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behave", [says_late(http(BODY)), falls_silent(http(BODY)[:-10]), trickles(http(BODY))])
 def test_late_answer_is_denied(stand_in: StandIn, behave: Any) -> None:
     """Late altogether, silent in the middle, or byte by byte."""
@@ -111,6 +112,7 @@ def in_pieces(answer: bytes, after: int) -> Any:
     return behave
 
 
+@pytest.mark.slow
 def test_answer_that_is_whole_too_late_is_denied(stand_in: StandIn) -> None:
     """Each piece comes in time, and the last after the client's patience; a task gives up on a slow head as well."""
     whole = http(BODY)

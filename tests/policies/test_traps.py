@@ -182,6 +182,7 @@ def random_condition(dice: random.Random, depth: int = 3) -> str:
     return "(" + mark.join(random_condition(dice, depth - 1) for _ in range(dice.choice([2, 2, 3]))) + ")"
 
 
+@pytest.mark.slow
 def test_an_admitted_condition_never_raises_in_either_engine(pack_texts: dict[str, bytes]) -> None:
     """Random conditions: refused, or answered alike by the compiled set and stock pycasbin in every situation."""
     seed = random.randrange(1_000_000)

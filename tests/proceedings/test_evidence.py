@@ -89,6 +89,7 @@ def lines(files: dict[str, bytes], name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in files[name].splitlines()]
 
 
+@pytest.mark.slow
 def test_a_package_holds_what_was_done_with_one_persons_data(made: Made) -> None:
     """Consents, records, proceedings, journal lines of that person and of nobody else; no name unless it is asked for."""
     done = made.export("plain.zip")

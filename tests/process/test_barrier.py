@@ -73,6 +73,7 @@ def wait_until_believed(sidecar: Sidecar) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_withdrawal_that_everyone_acknowledged_is_denied_everywhere(three: tuple[Sidecar, ...]) -> None:
     """The very first question after the answer is denied, at each of them; and it took less than a lease."""
     wait_until_believed(three[0])
@@ -83,6 +84,7 @@ def test_a_withdrawal_that_everyone_acknowledged_is_denied_everywhere(three: tup
     assert seconds < float(BRIEF["lease_seconds"])
 
 
+@pytest.mark.slow
 def test_a_sidecar_that_stands_still_is_waited_for_by_the_lease(three: tuple[Sidecar, ...]) -> None:
     """What lay in its socket meanwhile is denied when it goes on; the next change need not wait for one that is gone."""
     wait_until_believed(three[0])
@@ -97,6 +99,7 @@ def test_a_sidecar_that_stands_still_is_waited_for_by_the_lease(three: tuple[Sid
     assert not allows(still)
 
 
+@pytest.mark.slow
 def test_a_sidecar_leaves_the_table_when_it_stops_and_not_when_it_is_killed(
     three: tuple[Sidecar, ...], postgres: PostgresServer, url: str
 ) -> None:
@@ -113,6 +116,7 @@ def test_a_sidecar_leaves_the_table_when_it_stops_and_not_when_it_is_killed(
     assert word(withdraw(three[0]))[0] == "acknowledged"
 
 
+@pytest.mark.slow
 def test_a_wait_that_is_misspelt_changes_nothing(three: tuple[Sidecar, ...]) -> None:
     """Whoever asks for a wait that there is not is told so before anything is changed; and nobody waits unasked."""
     for query in ("?wait=Visible", "?wait=", "?wait=visible&wait=visible"):

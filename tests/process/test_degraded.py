@@ -137,6 +137,7 @@ def warm(server: PostgresServer, tmp_path: Path) -> Iterator[Sidecar]:
         yield sidecar
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("away", [stopped, gone])
 def test_an_outage_in_flight_and_the_recovery(
     warm: Sidecar, server: PostgresServer, away: Callable[[PostgresServer], Any]
@@ -175,6 +176,7 @@ def test_an_outage_in_flight_and_the_recovery(
     assert not [entry for entry in told if entry["allowed"] and entry["basis"] not in {"self", "emergency_default"}]
 
 
+@pytest.mark.slow
 def test_with_the_mode_off_everything_is_denied_and_nothing_is_ready(server: PostgresServer, tmp_path: Path) -> None:
     """An operator may decide that nothing is answered by last known facts."""
     url = server.new_truth()
@@ -187,6 +189,7 @@ def test_with_the_mode_off_everything_is_denied_and_nothing_is_ready(server: Pos
         assert reason(sidecar, OWN) == "allow.self"
 
 
+@pytest.mark.slow
 def test_without_the_store_no_process_starts(server: PostgresServer, tmp_path: Path) -> None:
     """A cold start knows nothing, so there is nothing that it could go on with: it ends, and says why."""
     url = server.new_truth().replace(f":{server.port}/", f":{free_port()}/")
@@ -195,6 +198,7 @@ def test_without_the_store_no_process_starts(server: PostgresServer, tmp_path: P
     assert refused.value.code != 0
 
 
+@pytest.mark.slow
 def test_a_start_without_redis_serves_as_ever(server: PostgresServer, tmp_path: Path) -> None:
     """Redis is in no readiness: a cold start beside a dead one answers everything."""
     redis = f"redis://127.0.0.1:{free_port()}"
@@ -203,6 +207,7 @@ def test_a_start_without_redis_serves_as_ever(server: PostgresServer, tmp_path: 
         assert reason(sidecar, PLANNED) == "allow.consent"
 
 
+@pytest.mark.slow
 def test_a_primary_that_cannot_reach_its_standbys_renews_no_lease(server: PostgresServer, tmp_path: Path) -> None:
     """Under synchronous replication a probe is a commit: one that is cut off is as good as away, though it can be read."""
     url = server.new_truth()

@@ -77,6 +77,7 @@ def test_killed_sidecar_has_every_answer_in_its_journal(tmp_path: Path) -> None:
     print(f"{len(everything.allowed)} permits and {len(everything.denied)} denials, none lost")
 
 
+@pytest.mark.slow
 def test_sidecar_that_answers_before_it_syncs_is_found_out(tmp_path: Path) -> None:
     """The same check finds a loss in a sidecar with that bug, so passing it means something."""
     seed = random.randrange(2**32)
@@ -92,6 +93,7 @@ def test_sidecar_that_answers_before_it_syncs_is_found_out(tmp_path: Path) -> No
     pytest.fail(f"nothing lost in {HASTY_KILLS} kills")
 
 
+@pytest.mark.slow
 def test_sidecar_killed_while_it_starts_can_be_started_again(tmp_path: Path) -> None:
     """A kill at any moment of the start leaves a database and a journal that the next start can use."""
     seed = random.randrange(2**32)

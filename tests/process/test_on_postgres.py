@@ -50,6 +50,7 @@ def server(folder: Path) -> Iterator[PostgresServer]:
         missing("PostgreSQL", error)
 
 
+@pytest.mark.slow
 def test_nothing_is_allowed_while_the_server_stands_still(server: PostgresServer, folder: Path) -> None:
     """A server that answers nothing, with its connections open: denied once the lease is over; well again after."""
     with serving(folder / "sidecar", demo=True, database_url=server.new_truth(), **BRIEF) as sidecar:
@@ -66,6 +67,7 @@ def test_nothing_is_allowed_while_the_server_stands_still(server: PostgresServer
         wait_for(sidecar, (True, "permitted"))
 
 
+@pytest.mark.slow
 def test_a_sidecar_outlives_a_restart_of_the_server(server: PostgresServer, folder: Path) -> None:
     """A server that is gone: denied once the lease is over, not ready; allowed again, and ready, when it is back."""
     with serving(folder / "sidecar", demo=True, database_url=server.new_truth(), **BRIEF) as sidecar:
@@ -85,6 +87,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 def test_the_password_of_the_database_is_told_to_nobody(truth: str, tmp_path: Path) -> None:
     """Neither what a sidecar prints, nor its log, its status, its metrics or a refused start holds it."""
     url = truth.replace("@", f":{PASSWORD}@")

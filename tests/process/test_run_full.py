@@ -60,6 +60,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 def test_a_consent_withdrawn_at_one_sidecar_is_denied_by_the_other(full: tuple["subprocess.Popen[str]", str]) -> None:
     """At once where it was withdrawn, within the lease at the other; Ctrl-C then leaves no process behind."""
     process, printed = full

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.process.starter import run_cli, serving
 
 NAME = "clinic.example/sidecar-1"
@@ -14,6 +16,7 @@ LINES = 5
 """The segment's header, the policy, what was known of both, and the decision."""
 
 
+@pytest.mark.slow
 def test_answer_has_a_receipt_and_a_patient_can_be_erased(tmp_path: Path) -> None:
     """From the key to the kept checkpoint: an answer is tied to its entry by its id, Dana is erased, and it all verifies."""
     journal, key_file = str(tmp_path / "journal"), tmp_path / "journal.pem"

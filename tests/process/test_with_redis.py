@@ -58,6 +58,7 @@ def withdraw(sidecar: Sidecar) -> None:
     assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.slow
 def test_a_withdrawal_at_one_sidecar_is_denied_by_the_other_without_a_probe(
     pair: tuple[Sidecar, Sidecar], mortal: Server
 ) -> None:
@@ -84,6 +85,7 @@ async def everything(server: Server) -> bytes:
         return await every_byte(client, "pair")
 
 
+@pytest.mark.slow
 def test_without_redis_both_answer_and_are_ready(pair: tuple[Sidecar, Sidecar], mortal: Server) -> None:
     """Stopped, then killed: answers and readiness stay, and status and metrics tell what is wrong."""
     one, two = pair

@@ -119,6 +119,7 @@ def test_workers_do_not_outlive_their_keeper(url: str, tmp_path: Path) -> None:
     assert {each for each, _ in told} <= kept
 
 
+@pytest.mark.slow
 def test_what_workers_cannot_share_stops_the_start(tmp_path: Path) -> None:
     """SQLite, a demo, gRPC at a Unix socket, a setting that the workers refuse: one line and exit code 2."""
     for words, settings, said in (

@@ -68,6 +68,7 @@ def pair(truth: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]
         yield Pair(one, two, front, records, truth, folder / "one" / "journal")
 
 
+@pytest.mark.slow
 def test_a_session_opened_at_one_sidecar_is_honoured_by_another_and_its_end_too(pair: Pair) -> None:
     """Refused before; let through once the opening says that it is visible everywhere; refused after its end, likewise."""
     assert pair.read(None) == 403
@@ -92,6 +93,7 @@ def test_a_session_opened_at_one_sidecar_is_honoured_by_another_and_its_end_too(
     assert pair.read(id_) == 403
 
 
+@pytest.mark.slow
 def test_a_session_that_is_refused_lets_nothing_through(pair: Pair) -> None:
     """No emergency of the own organisation: no session at either sidecar."""
     refused = pair.call("ed_bolat", "", whole("grant", patient="p-dana"), "?wait=visible")
@@ -101,6 +103,7 @@ def test_a_session_that_is_refused_lets_nothing_through(pair: Pair) -> None:
     assert pair.read("no-such-session") == 403
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("headers", [
     ["X-Ruqsat-Session: {id}", "X-Ruqsat-Session: {id}"], ["X-Ruqsat-Session: "], ["X-Ruqsat-Session: {id}, {id}"],
     ["X-Ruqsat-Session: " + "x" * 300], ["X_Ruqsat_Session: {id}"],

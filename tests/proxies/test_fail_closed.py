@@ -95,6 +95,7 @@ def test_stand_in_can_let_a_request_through(broken: Broken) -> None:
     assert [entry["headers"]["x-ruqsat-subject"] for entry in broken.records.seen] == ["dr_aida"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("manner", BAD)
 def test_bad_answer_lets_nothing_through(broken: Broken, manner: str) -> None:
     """A sidecar that is slow, mute, mad or half gone lets nothing through, neither now nor when its answer comes."""
@@ -122,6 +123,7 @@ def test_204_is_permission_for_some_proxies(broken: Broken) -> None:
     assert bool(broken.records.seen) is (broken.front.kind not in ("envoy", "haproxy"))
 
 
+@pytest.mark.slow
 def test_absent_sidecar_lets_nothing_through(kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """With nobody at the sidecar's address every request is refused."""
     folder = tmp_path_factory.mktemp(f"absent-{kind}")
@@ -130,6 +132,7 @@ def test_absent_sidecar_lets_nothing_through(kind: str, tmp_path_factory: pytest
         assert records.seen == []
 
 
+@pytest.mark.slow
 def test_sidecar_that_accepts_nobody_lets_nothing_through(kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A port that is open while nobody ever accepts is as good as a closed one."""
     folder = tmp_path_factory.mktemp(f"deaf-{kind}")
@@ -143,6 +146,7 @@ def test_sidecar_that_accepts_nobody_lets_nothing_through(kind: str, tmp_path_fa
         assert records.seen == []
 
 
+@pytest.mark.slow
 def test_paused_sidecar_lets_nothing_through_until_it_goes_on(own_site: Site) -> None:
     """While the sidecar stands still nothing passes, nor does what it was asked then; what comes afterwards does."""
     who, port = bearer(own_site.sidecar.token("dr_aida")), own_site.front.port
@@ -170,6 +174,7 @@ def passes_again(port: int, who: str) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_killed_sidecar_lets_nothing_through(own_site: Site) -> None:
     """From the kill on nothing passes, not even on connections that passed a moment ago, nor what was being asked."""
     who, port = bearer(own_site.sidecar.token("dr_aida")), own_site.front.port

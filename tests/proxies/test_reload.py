@@ -47,6 +47,7 @@ def pack(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_policy_that_changes_under_load_answers_nothing_wrongly(kind: str, pack: Path, tmp_path: Path) -> None:
     """What both sets allow is always allowed, what both deny always denied; what turns, turns once and for good."""
     folders = {"pack": str(pack), "policy_dir": str(tmp_path / "p")}

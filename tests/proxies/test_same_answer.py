@@ -71,6 +71,7 @@ def json_answers(sidecar: Sidecar) -> list[dict[str, Any]]:
     return evaluated(sidecar, [evaluation(question, pep_capabilities=[]) for question in questions()])
 
 
+@pytest.mark.slow
 def test_proxy_and_json_caller_get_the_same_answer(site: Site, json_answers: list[dict[str, Any]]) -> None:
     """Whether allowed, and the reason that a client may learn, are the same both ways, for every question."""
     tokens = {person: bearer(site.sidecar.token(person)) for person in (*PEOPLE, "stranger")}

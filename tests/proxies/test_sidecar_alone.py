@@ -25,6 +25,7 @@ def asked(port: int, dialect: str, case: Case, *headers: str) -> Reply:
     return ask(port, "GET", f"/authz/{dialect}", *truth, *headers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", ["envoy", "caddy", "nginx", "haproxy", "traefik"])
 def test_sidecar_says_200_iff_the_table_allows_and_never_another_success(sidecar: Sidecar, dialect: str) -> None:
     """200 where the table allows; else 401, 403, or the parser's 400: no other 2xx, no redirect, no 5xx, ever."""

@@ -14,6 +14,7 @@ def outcomes(shared_site: Site) -> list[Outcome]:
     return send(shared_site.front.port, shared_site.seen, shared_site.sidecar, cases())
 
 
+@pytest.mark.slow
 def test_request_arrives_iff_the_table_allows_it(outcomes: list[Outcome]) -> None:
     """What the table allows arrives once, with the target as it was sent; nothing else arrives at all."""
     wrong = [outcome for outcome in outcomes if not is_right_arrival(outcome)]

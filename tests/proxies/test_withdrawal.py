@@ -17,6 +17,7 @@ def withdraw(site: Site, person: str, consent: str = CONSENT) -> int:
     return httpx.post(url, headers={name: value}, trust_env=False).status_code
 
 
+@pytest.mark.slow
 def test_withdrawn_consent_stops_the_next_request_on_the_same_connection(own_site: Site) -> None:
     """Once the withdrawal has returned, the very next request on an open connection is refused; Dana still reads."""
     aida, dana = (bearer(own_site.sidecar.token(person)) for person in ("dr_aida", "dana"))
@@ -41,6 +42,7 @@ def test_nobody_else_can_withdraw_it(site: Site, person: str) -> None:
         assert connection.ask("GET", O1, aida).status == 200
 
 
+@pytest.mark.slow
 def test_another_consent_withdrawn_changes_nothing(own_site: Site) -> None:
     """Withdrawing one consent shuts only what that one opened."""
     aida = bearer(own_site.sidecar.token("dr_aida"))

@@ -237,6 +237,7 @@ def test_without_an_outbox_nothing_opens(live: Live) -> None:
     live(life)
 
 
+@pytest.mark.slow
 def test_no_two_sidecars_open_the_eleventh_session_of_a_day(live: Live, url: str) -> None:
     """Fourteen attempts at a time at four sidecars: ten open; at local midnight, and no microsecond sooner, another."""
 
@@ -258,6 +259,7 @@ def test_no_two_sidecars_open_the_eleventh_session_of_a_day(live: Live, url: str
     live(life, 4)
 
 
+@pytest.mark.slow
 def test_no_two_sidecars_open_more_in_a_ward_than_its_limit(
     live: Live, url: str, variant: Callable[..., PolicySet]
 ) -> None:

@@ -96,6 +96,7 @@ def holds(served: Served, receipt: httpx.Response) -> dict[str, Any]:
     return json.loads(told.stdout.splitlines()[0])  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_the_point_that_asked_gets_a_receipt_that_anybody_can_verify(served: Served) -> None:
     """Of its own decision, denied ones too; not another point's, not an unknown one, not without the right to reasons."""
     allowed, denied = served.decide(), served.decide(action={"name": "delete"})

@@ -270,6 +270,7 @@ def test_a_policy_set_that_is_not_at_hand_is_said(folder: Path, tmp_path: Path, 
     assert run(folder, "--policies", tmp_path / "nowhere").exit_code != 0
 
 
+@pytest.mark.slow
 def test_a_policy_set_is_found_among_the_releases_of_a_database(folder: Path, tmp_path: Path) -> None:
     """Where it was released, though no pack lies on this disk; a database that is not there is said, and not made."""
     urls = [f"sqlite:///{tmp_path / name}" for name in ("released.db", "typo.db")]

@@ -306,6 +306,7 @@ MISTAKES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_decision_point_that_journals_something_else_is_found_out(
     tmp_path: Path, policy_set: PolicySet, monkeypatch: pytest.MonkeyPatch, mistake: str

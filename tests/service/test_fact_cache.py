@@ -142,6 +142,7 @@ def test_it_stays_within_its_bytes(open_ones: int, monkeypatch: pytest.MonkeyPat
     assert (lone.look("p"), len(lone), lone.weight) == (None, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("many", "most"), [(1000, 8192), (10_000, 2048)])
 def test_a_patient_takes_no_more_than_two_kilobytes(many: int, most: int) -> None:
     """Of ten thousand with three documents each (architecture, speed); and weighs what it takes, within a quarter."""

@@ -62,6 +62,7 @@ def _permits(policy_set: PolicySet) -> Iterator[Asked]:
             yield request, facts
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None)
 @given(st.integers(0, 10**9), st.lists(st.tuples(MOMENTS, st.sampled_from((0, 0, 1, 2, HOUR))), min_size=2, max_size=8))
 def test_at_every_moment_the_answer_is_the_one_that_would_be_made_anew(

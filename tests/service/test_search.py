@@ -113,6 +113,7 @@ def questions(request: EvaluationRequest, chance: random.Random) -> list[Questio
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", range(4))
 def test_search_finds_exactly_what_an_evaluation_allows(
     tmp_path: Path, policy_set: PolicySet, batch: int, monkeypatch: pytest.MonkeyPatch

@@ -57,6 +57,7 @@ def test_two_processes_that_change_one_patient_at_once_lose_nothing(truth: str) 
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_staff_who_come_while_another_process_changes_the_employer_take_what_it_is(truth: str) -> None:
     """Whatever the turn, each entry says of the employer what the employer's own entry says."""
 

@@ -138,6 +138,7 @@ def position(url: str) -> Position:
     return found
 
 
+@pytest.mark.slow
 def test_a_population_comes_out_as_it_went_in(url: str, tmp_path: Path, words: Words) -> None:
     """Byte for byte; all rows are there; and the whole took one entry in the feed."""
     path = tmp_path / "facts.jsonl"
@@ -160,6 +161,7 @@ def test_a_population_comes_out_as_it_went_in(url: str, tmp_path: Path, words: W
     assert position(url).seq == before.seq + 1
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(situations=st.lists(st.integers(0, 2**48), min_size=1, max_size=4))
 def test_whatever_is_exported_is_imported_again(situations: list[int], truths: Callable[[], str], words: Words) -> None:
@@ -612,6 +614,7 @@ def test_another_revision_is_refused(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_file_that_a_sidecar_has_is_refused(tmp_path: Path, write: Callable[..., Path]) -> None:
     """One line that says who has it, and exit code 2."""
     with running_sidecar(tmp_path / "sidecar") as sidecar:
@@ -641,6 +644,7 @@ def test_the_command_says_where_and_what_and_no_value(tmp_path: Path, write: Cal
     assert "\x1b" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_running_sidecar_forgets_what_it_read_before(truth: str, tmp_path: Path, words: Words) -> None:
     """A consent that a file says is withdrawn opens nothing any more, once a lease is over."""
     with running_sidecar(tmp_path, database_url=truth, lease_seconds="1", probe_seconds="0.3") as sidecar:

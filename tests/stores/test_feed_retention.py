@@ -81,6 +81,7 @@ def test_who_slept_past_the_oldest_entry_forgets_everything(url: str) -> None:  
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_sidecar_paused_past_the_trim_answers_nothing_from_before(truth: str, tmp_path: Path) -> None:
     """A real process, stopped for longer than a lease while a consent is withdrawn and its entry trimmed away."""
 

@@ -171,6 +171,7 @@ def test_an_upgrade_keeps_every_line_and_leads_to_what_is_made_fresh(
     postgres.drop_database(url)
 
 
+@pytest.mark.slow
 def test_several_who_make_a_month_at_once_all_succeed(truth: str, tmp_path: Path) -> None:
     """Four shippers and two upgrades in processes of their own, with lines of the same months that nobody has."""
     rows = [journal_row("w0", *each) for each in lines_of(*[before(PRESENT, back).begins for back in range(12)]).lines]

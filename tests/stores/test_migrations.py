@@ -133,6 +133,7 @@ def test_a_file_of_an_unknown_kind_is_not_taken_over(tmp_path: Path) -> None:
         asyncio.run(SqlStore.open(f"sqlite:///{tmp_path}/truth.db"))
 
 
+@pytest.mark.slow
 def test_the_command_line_upgrades_and_serving_says_that_it_must(tmp_path: Path, postgres: PostgresServer) -> None:
     """`serve` on an empty database names the command in one line; after it, `current` and `serve` are content."""
     url = postgres.new_database()

@@ -186,6 +186,7 @@ def test_whoever_sleeps_on_the_head_of_the_feed_stops_nobody_for_good(truth: str
 # A server that fails
 
 
+@pytest.mark.slow
 def test_a_server_that_stands_still_is_given_up_in_time(own: PostgresServer) -> None:
     """Probe and reading end at their deadline, on connections that are never used again; later all goes on."""
     url = own.new_truth()
@@ -253,6 +254,7 @@ def test_a_probe_that_is_cancelled_takes_its_connection_along(truth: str, postgr
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_commit_without_an_answer_is_told_as_unknown(own: PostgresServer) -> None:
     """When the server falls silent in the middle of a commit, nobody says that nothing was changed."""
     url = own.new_truth()
@@ -308,6 +310,7 @@ def test_a_connection_that_breaks_in_a_commit_is_told_as_unknown(truth: str, pos
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_acknowledged_changes_survive_a_killed_server(own: PostgresServer, own_folder: Path) -> None:
     """After the server is killed at some moment and started anew, all that was acknowledged is there."""
     url = own.new_truth()
@@ -343,6 +346,7 @@ def make_standby(server: Path, standby: Path) -> None:
     (standby / "data" / "standby.signal").touch()
 
 
+@pytest.mark.slow
 def test_a_standby_answers_nothing_and_its_promotion_is_another_epoch(own: PostgresServer, own_folder: Path) -> None:
     """The same address, now a standby: probe and readings fail; promoted, it is another epoch, so nothing is compared."""
     url = own.new_truth() + "?target_session_attrs=any"
@@ -373,6 +377,7 @@ def test_a_standby_answers_nothing_and_its_promotion_is_another_epoch(own: Postg
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_standby_is_not_connected_to_unless_asked(own: PostgresServer, own_folder: Path) -> None:
     """Without a word in the URL a store refuses a standby when it connects."""
     url = own.new_truth()

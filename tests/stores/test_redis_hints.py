@@ -5,6 +5,7 @@ import os
 import signal
 from typing import Any
 
+import pytest
 from tests.ground import Server
 from tests.stores.redis_ground import new_namespace, plain, seal, started, until
 from tests.stores.test_redis_copy import mortal
@@ -140,6 +141,7 @@ def test_a_stream_that_began_anew_at_lower_numbers_is_heard_after_a_restart(valk
     asyncio.run(story())
 
 
+@pytest.mark.slow
 def test_the_stream_is_trimmed(valkey: Server) -> None:
     """Hints are cut off behind about 100,000, so that Redis does not fill up."""
 

@@ -48,6 +48,7 @@ async def wrong_replies(module: ModuleType, url: str, seed: int, questions: int)
     return abandoned, right, wrong
 
 
+@pytest.mark.slow
 def test_a_reply_never_goes_to_the_next_caller(valkey: Server) -> None:
     """Thousands of questions, most of them abandoned at a random moment: every answer is the asker's own."""
     seed = random.SystemRandom().randrange(1 << 32)

@@ -105,6 +105,7 @@ def test_what_one_read_the_other_need_not_read(postgres: PostgresServer, valkey:
     tell(postgres.new_truth(), valkey, story)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", ["emptied", "stopped", "killed", "hints cut", "stream begun anew", "copies rolled back"]
 )

@@ -87,6 +87,7 @@ def edit(path: Path, statement: str, *values: object) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     """While one process has the file, another is told so with the first one's number; afterwards it may."""
     path = tmp_path / "truth.db"
@@ -124,6 +125,7 @@ def test_another_file_is_not_refused(tmp_path: Path) -> None:
     with_store(tmp_path / "truth.db", scenario)
 
 
+@pytest.mark.slow
 def test_acknowledged_changes_survive_a_kill(tmp_path: Path) -> None:
     """A writer killed at any moment leaves all it had acknowledged, whole, under dense numbers."""
     path = tmp_path / "truth.db"

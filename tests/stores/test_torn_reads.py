@@ -58,6 +58,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/truth.db" if request.param == "sqlite" else request.getfixturevalue("truth")
 
 
+@pytest.mark.slow
 def test_no_read_is_torn(url: str) -> None:
     """In thousands of readings beside a busy writer, facts and position are always of one commit."""
 

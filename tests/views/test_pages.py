@@ -100,6 +100,7 @@ QUESTIONS: list[tuple[JournalFilter, Callable[[Journaled], bool]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 7, 200])
 def test_pages_hold_every_entry_once_newest_first(url: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two writers, many entries at one moment, three seeds; the pages of each question are those of a plain reading."""

@@ -582,6 +582,7 @@ def sides(policy_set: PolicySet, routes: RouteTable, asked: Any) -> list[Side]:
     return [side for sides in by_traced for side in sides]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet")
 def test_what_is_answered_at_once_is_what_asgi_answers(sides: list[Side], policy_set: PolicySet, asked: Any) -> None:
     """Whatever bytes come, however cut, whatever happens meanwhile: the same answers, entries and end."""
@@ -635,6 +636,7 @@ def _knows_longer(self: Protocol, data: bytes) -> KnownHead | None:
     return self._heads[data[: data.find(b"\r\n\r\n") + 4]] if not self._arriving and self._is_ready() else None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize(
     ("where", "what", "planted"),

@@ -96,6 +96,7 @@ def test_writing_status_facts_touches_nothing_else(api: Api) -> None:
     assert api.may("anna", purpose="PATRQT")
 
 
+@pytest.mark.slow
 def test_inability_opens_nothing_without_a_document_and_an_open_episode_at_the_desks_organisation(either: Api) -> None:
     """Refused with its place, or as not permitted, and nothing changes; stated, it is kept who did, when, on which ground."""
     api, unable = either, STATUS | {"unable": True}
@@ -206,6 +207,7 @@ def test_two_organisations_never_meet_in_one_id(api: Api) -> None:
     assert api.may("ed1") and not api.may("ed2")
 
 
+@pytest.mark.slow
 def test_a_repeat_is_harmless_and_a_late_one_does_not_reopen(either: Api) -> None:
     """The same again changes nothing, not even the feed; a report of before its end finds it closed."""
     api, first = either, episode()
@@ -243,6 +245,7 @@ def test_a_planned_visit_opens_no_emergency_access(api: Api) -> None:
     } == {"planned"}
 
 
+@pytest.mark.slow
 def test_an_encounter_of_either_release_opens_and_closes(either: Api) -> None:
     """R4 and R5: in progress opens; finished and completed close; entered in error was never there."""
     api = either
@@ -263,6 +266,7 @@ def test_an_encounter_of_either_release_opens_and_closes(either: Api) -> None:
 # ---- many at once --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_of_many_each_has_its_own_result(either: Api) -> None:
     """Written, unchanged, refused: another's, unknown, malformed; what is refused stops no other."""
     api = either
@@ -300,6 +304,7 @@ def test_what_is_no_list_of_items_is_refused_whole(shared: Api, body: bytes) -> 
     assert shared.call("mis1", "POST", "episodes/bulk", body).status_code in (400, 422)
 
 
+@pytest.mark.slow
 def test_two_reports_at_once_for_one_patient_both_stay(either: Api) -> None:
     """Ten systems' reports, status facts among them, sent at once: none is lost."""
     with ThreadPoolExecutor(10) as pool:

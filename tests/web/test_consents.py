@@ -465,6 +465,7 @@ def test_every_call_is_in_the_journal_as_a_decision(api: Api) -> None:
     assert kept[0]["rule"] == "operator-07"
 
 
+@pytest.mark.slow
 def test_records_outlive_a_kill(tmp_path: Path) -> None:
     """What was answered is there after a restart: the decision, the record, and the answer under its key."""
     for first in serving(tmp_path):
@@ -479,6 +480,7 @@ def test_records_outlive_a_kill(tmp_path: Path) -> None:
         assert again.json()["consent"] == before.json()["consent"]
 
 
+@pytest.mark.slow
 def test_without_the_key_nothing_opens_but_a_withdrawal_works(tmp_path: Path) -> None:
     """Under another key a record is unreadable and says so; the patient withdraws it all the same."""
     for first in serving(tmp_path):

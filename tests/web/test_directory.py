@@ -78,6 +78,7 @@ def test_a_day_that_begins_with_one_administrator(tmp_path: Path) -> None:
 # ---- the directory -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_who_is_taken_out_of_activity_is_denied_at_once(either: Api) -> None:
     """A person, a role, the employer; and back again."""
     api = either
@@ -91,6 +92,7 @@ def test_who_is_taken_out_of_activity_is_denied_at_once(either: Api) -> None:
     assert not api.may()
 
 
+@pytest.mark.slow
 def test_what_becomes_of_an_organisation_becomes_of_its_people_at_once(either: Api) -> None:
     """Of another function, or out of activity: nobody there is allowed any more; back again: as before."""
     api = either
@@ -132,6 +134,7 @@ def test_an_entry_stays_of_its_kind(api: Api) -> None:
     assert api.may()
 
 
+@pytest.mark.slow
 def test_staff_and_their_organisation_changed_at_once_agree_in_the_end(either: Api) -> None:
     """Whoever comes while the organisation changes takes what it is at the end."""
     api = either
@@ -185,6 +188,7 @@ def test_what_cannot_be_read_is_refused_with_its_place_and_nothing_of_it_is_said
 # ---- blocks --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_block_shuts_at_once_and_its_end_opens_at_once(either: Api) -> None:
     """Lifted: allowed; blocked anew and destroyed, by another than blocked it (as proceedings have it): denied for good."""
     api = either
@@ -229,6 +233,7 @@ def test_no_report_of_a_system_lifts_a_block(api: Api) -> None:
     assert api.call("mis1", "GET", "records/p-anna/x1").json()["blocked"] is True
 
 
+@pytest.mark.slow
 def test_blocks_are_the_privacy_offices_and_unknown_ones_read_like_forbidden_ones(api: Api) -> None:
     """Nobody else blocks, lifts, destroys or reads one; the privacy office learns nothing of what is not there."""
     id_ = api.call("dpo1", "POST", "blocks", BLOCK).json()["id"]

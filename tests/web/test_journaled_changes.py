@@ -157,6 +157,7 @@ def unjournaled(described: dict[str, Any], calls: list[Call], entries: list[dict
     return found
 
 
+@pytest.mark.slow
 def test_every_writing_route_leaves_an_entry(tmp_path: Path) -> None:
     """Of each operation of the OpenAPI document that writes: who, what, which record, its version, the body's digest."""
     for api in serving(tmp_path):

@@ -14,6 +14,7 @@ from tests.web.test_records import serving as all_registries
 NEW = b64encode(b"n" * 32).decode()
 
 
+@pytest.mark.slow
 def test_the_key_is_changed_without_a_record_lost(tmp_path: Path) -> None:
     """Under both keys everything is read and a number stays tied to its patient; sealed anew, the new key is enough."""
     url = f"sqlite:///{tmp_path / 'ruqsat.db'}"
@@ -52,6 +53,7 @@ def test_keys_that_do_not_fit_stop_the_command(settings: dict[str, str], says: s
     assert KEY not in done.stderr and "CANARY" not in done.stderr
 
 
+@pytest.mark.slow
 def test_proceedings_are_sealed_anew_too(tmp_path: Path) -> None:
     """What a patient asked is read under the new key alone; what the clock began seals nothing and is left alone."""
     url = f"sqlite:///{tmp_path / 'ruqsat.db'}"

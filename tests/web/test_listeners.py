@@ -75,6 +75,7 @@ async def listening(app: Any, *addresses: str, drain_seconds: float = 15) -> Asy
         await work
 
 
+@pytest.mark.slow
 def test_control_paths_are_on_the_control_listener_only(sidecar: Sidecar) -> None:
     """Documentation, schema, metrics, health, status and writes are unknown to the two listeners of callers."""
     for path in CONTROL_ONLY[:-1]:
@@ -91,6 +92,7 @@ def test_decisions_are_not_on_the_control_listener(sidecar: Sidecar) -> None:
     assert sidecar.call("control", "GET", "/authz/nginx", headers=sidecar.bearer("dr_aida")).status_code == 404
 
 
+@pytest.mark.slow
 def test_each_listener_can_be_off(tmp_path: Path) -> None:
     """A listener that is `off` has no address, and the others serve without it."""
     for off in LISTENERS:
@@ -163,6 +165,7 @@ async def ask_bodiless(connection: Connection, request: bytes) -> tuple[int, dic
     return reply.status, reply.headers
 
 
+@pytest.mark.slow
 def test_forward_auth_listener_lets_nobody_through_without_an_allow(sidecar: Sidecar) -> None:
     """Any method on any path: 200 only with an allowed entry in the journal, else 401 or 403, or the parser's 400."""
     seed = random.randrange(2**32)

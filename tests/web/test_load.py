@@ -232,6 +232,7 @@ async def unread(address: str) -> None:
         connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("listener", ["json", "auth", "control"])
 def test_whoever_is_slow_is_closed(roomy: Sidecar, listener: str) -> None:
     """At once with the others: silent, cut short, a byte now and then in head or body, and one who never reads."""
@@ -249,6 +250,7 @@ def test_whoever_is_slow_is_closed(roomy: Sidecar, listener: str) -> None:
     assert roomy.evaluate().json()["decision"] is True
 
 
+@pytest.mark.slow
 def test_requests_are_not_kept_in_memory_for_whoever_sends_them_ahead(roomy: Sidecar) -> None:
     """A few ahead of their answers are answered in their order; whoever goes on sending without waiting is closed."""
 
@@ -289,6 +291,7 @@ def test_a_reader_who_takes_its_time_is_waited_for(roomy: Sidecar) -> None:
     assert received.endswith(whole)
 
 
+@pytest.mark.slow
 def test_a_call_that_asks_nothing_is_answered_over_grpc(roomy: Sidecar) -> None:
     """Silent, half a greeting: closed; a call whose question does not come, or comes by the byte: denied, and over."""
     settings = _h2(4, 0, 0, b"")

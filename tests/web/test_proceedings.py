@@ -505,6 +505,7 @@ def test_every_call_is_in_the_journal_as_a_decision(api: Api) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_under_another_key_a_proceeding_is_unreadable_and_still_due(tmp_path: Path) -> None:
     """Its personal part does not open; its days are told all the same."""
     for first in serving(tmp_path):
@@ -553,6 +554,7 @@ def test_the_clock_of_a_process_warns_and_follows_a_withdrawal_up(tmp_path: Path
         assert stopped.json()["status"] == "stopped", stopped.text
 
 
+@pytest.mark.slow
 def test_the_calendar_has_the_operators_reviewed_days(tmp_path: Path) -> None:
     """Named in a setting, stored with the term; a file that cannot be read stops the start with one line."""
     file = tmp_path / "days.toml"

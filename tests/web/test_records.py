@@ -424,6 +424,7 @@ STRANGERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STRANGERS)
 def test_a_stranger_learns_nothing_and_changes_nothing(api: Api, kind: str) -> None:
     """Reading, listing, verifying, ending, reviewing: the same answer for what exists and what does not."""
@@ -615,6 +616,7 @@ def test_records_outlive_a_kill_and_are_ended_without_the_key(tmp_path: Path) ->
         assert not second.may("ed_bolat", "medications", "p-marat", "BTG", btg_session=id_)
 
 
+@pytest.mark.slow
 def test_the_description_of_the_api_is_whole(shared: Api) -> None:
     """OpenAPI names every route, and each reference in it leads somewhere."""
     described = shared.client.get("/openapi.json").json()

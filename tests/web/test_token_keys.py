@@ -229,6 +229,7 @@ def test_a_document_comes_from_its_own_address_and_is_bounded(published: str) ->
             asyncio.run(fetch_document(published + path))
 
 
+@pytest.mark.slow
 def test_a_real_sidecar_follows_a_rotation(published: str, tmp_path: Path) -> None:
     """The first key, then the second, without a restart; a stranger's never."""
     Published.keys = [jwk("RSA", RSA_KEY)]

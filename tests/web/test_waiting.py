@@ -620,6 +620,7 @@ def served(most_waiting: int, share: float, lump: float) -> tuple[float, float]:
         return sum(lengths) / loop.time(), quantile(sorted(took), 0.99)
 
 
+@pytest.mark.slow
 def test_the_line_keeps_a_place_busy_and_nobody_long() -> None:
     """Three times too much for one place: 80 % and more of it with the line as it is set, and not without one."""
     usual = Settings.model_fields["max_waiting"].default

@@ -361,10 +361,11 @@ def test_a_failure_at_any_seam_is_a_denial(quick: Path) -> None:
 
     for name, each in found.items():
         print(f"{name}: {each.tried} failures")
-        assert each.tried > 40
+        assert each.tried > 20
         assert (name, each.permits, each.silent, each.afterwards) == (name, [], [], [])
 
 
+@pytest.mark.slow
 def test_an_except_that_allows_is_found(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the edge of forward-auth answers a failure with 200, in two listeners, the sweep tells the seams."""
     generous = partial(Verdict, 200, "d", "permitted", "dr_aida")

@@ -151,6 +151,7 @@ def test_every_route_answers_2xx_exactly_where_the_oracle_allows(sidecar: Sideca
     print(f"{len(sweep)} requests, {sum(reply.status == 200 for reply in replies)} let through")
 
 
+@pytest.mark.slow
 def test_every_route_over_grpc_is_let_through_exactly_where_the_oracle_allows(sidecar: Sidecar) -> None:
     """The same multiplication as Envoy asks it over gRPC."""
     sweep = list(product(PEOPLE, METHODS, known_targets()))
@@ -163,6 +164,7 @@ def test_every_route_over_grpc_is_let_through_exactly_where_the_oracle_allows(si
     assert [lets_through(each) for each in answers] == allowed
 
 
+@pytest.mark.slow
 def test_a_route_that_nobody_judges_is_found(tmp_path: Path) -> None:
     """A sidecar with a health route of its own there, and one method let through, does not pass the sweep."""
     with serving(tmp_path, program=GENEROUS) as holed:

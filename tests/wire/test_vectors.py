@@ -258,6 +258,7 @@ def test_no_value_is_code(sidecar: Sidecar, place: str) -> None:
         quiet(each, answer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("listener", ["json", "auth", "control"])
 def test_nothing_hidden_in_a_request_is_answered_by_a_permit(sidecar: Sidecar, listener: str) -> None:
     """Framed in two ways or in none: at most denials come back, and the connection is closed in time."""
@@ -288,6 +289,7 @@ def test_no_odd_target_makes_a_denial_a_permit_at_the_json_listener(sidecar: Sid
         assert not any(word in answer.raw for word in SECRETS), answer
 
 
+@pytest.mark.slow
 def test_no_odd_target_opens_the_control_api(sidecar: Sidecar) -> None:
     """With a token of somebody who may read nothing there: no 2xx but for what is everybody's, and no failure."""
     sent = [
@@ -325,6 +327,7 @@ def test_no_odd_target_opens_the_control_api(sidecar: Sidecar) -> None:
         assert not any(word in answer.raw for word in SECRETS), answer
 
 
+@pytest.mark.slow
 def test_odd_requests_for_what_watches_the_process_are_answered_in_peace(sidecar: Sidecar) -> None:
     """Health, metrics and status say what they say to everybody, or that there is no such thing."""
     good = bearer(sidecar, "dr_aida")
@@ -351,6 +354,7 @@ def routes(sidecar: Sidecar) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_no_odd_body_is_written(sidecar: Sidecar) -> None:
     """Every operation that takes a body refuses each of these, before or after it knows who asks; nothing is a failure."""
     odd = [each for each in vectors.bodies(question()) if len(each) < 300_000]
