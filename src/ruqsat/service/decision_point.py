@@ -388,7 +388,7 @@ class DecisionPoint:
 
     def _noted(self, request: EvaluationRequest, origin: Origin, begun: Begun, answer: Answer) -> Answer:
         if self.on_permit is not None and answer.decision.allowed:
-            self.on_permit(answer.id, origin, _standing(request, begun.facts).org)
+            self.on_permit(answer.id, origin, _org_of(request, begun.facts))
         self._metrics.decided(origin.listener, answer.decision.reason, time.perf_counter() - begun.began)
         return answer
 
@@ -706,12 +706,18 @@ def _in_order(capabilities: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted(capabilities))
 
 
+def _org_of(request: EvaluationRequest, facts: Facts | None) -> str | None:
+    """Return the organisation that the decision took somebody to ask for; without facts nothing contradicts a word."""
+    said = request.subject.properties or _NOTHING_SAID
+    return said.org if facts is None or facts.subject is None else believed_org(said, facts.subject)
+
+
 def _standing(request: EvaluationRequest, facts: Facts | None) -> _Standing:
-    """Return as whom the decision took somebody; without facts nothing contradicts what was stated."""
-    said, known = request.subject.properties or _NOTHING_SAID, facts.subject if facts is not None else None
-    if known is None:
-        return _Standing(said.roles, said.org, None, None)
-    roles, org = believed_roles(said, known), believed_org(said, known)
+    """Return as whom the decision took somebody; as for ``_org_of``."""
+    said, org = request.subject.properties or _NOTHING_SAID, _org_of(request, facts)
+    if facts is None or facts.subject is None:
+        return _Standing(said.roles, org, None, None)
+    roles = believed_roles(said, facts.subject)
     other_roles = said.roles if said.roles != roles else None
     return _Standing(roles or None, org, other_roles, said.org if said.org != org else None)
 
