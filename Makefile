@@ -89,7 +89,7 @@ fuzz: $(VENV)/.test ## ten minutes for each reader of bytes of strangers
 	@for each in canonicaliser header_adapter body_check token claims read_encounter; do PYTHONPATH=. $(BIN)/python fuzz/run.py $$each --seconds 600 || exit 1; done
 
 soak: $(VENV)/.test ## the random tests, twenty times as long: ten minutes of chaos, hundreds of kills, fifty stops, 20,000 altered journals, memory, overload
-	RUQSAT_TEST_PAIRS=20000 RUQSAT_TEST_LONGER=20 $(BIN)/python -m pytest --timeout 7200 tests/casbin tests/policies/test_hostile_packs.py tests/conformance tests/freshness tests/chaos tests/journal tests/wire tests/process/test_stop.py tests/process/test_under_pressure.py
+	RUQSAT_TEST_PAIRS=20000 RUQSAT_TEST_LONGER=20 $(BIN)/python -m pytest --timeout 7200 tests/casbin tests/policies/test_hostile_packs.py tests/policies/test_traps.py tests/admission/test_policy_follower.py tests/stores/test_torn_reads.py tests/stores/test_facts_bulk.py tests/conformance tests/freshness tests/chaos tests/journal tests/wire tests/process/test_stop.py tests/process/test_under_pressure.py
 	PYTHONPATH=. $(BIN)/python bench/overload.py
 	PYTHONPATH=. $(BIN)/python bench/nginx_cost.py
 

@@ -15,7 +15,8 @@ from ruqsat.core.sampling import situations
 from tests.conformance.reference import decide
 from tests.conformance.test_scenarios import EVERY
 
-DECISIONS = 20_000 * int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
+LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
+DECISIONS = 20_000 if LONGER == 1 else 50_000 * LONGER
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(1_000_000))))
 PLAIN = [s.id for _, s in EVERY.values() if not s.policy and "parts" not in s.request
          and "smart_scopes" not in s.request.get("context", {}) and s.id != "J05"]  # fmt: skip

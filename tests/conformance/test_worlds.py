@@ -42,7 +42,7 @@ def live(policy_set: PolicySet, how: settings, number: int | None = None) -> Cou
     return met
 
 
-FEW = settings(ENOUGH, max_examples=45, database=None, phases=[Phase.generate])
+FEW = settings(ENOUGH, max_examples=45 if LONGER == 1 else 60, database=None, phases=[Phase.generate])
 """Without shrinking: that something is found is enough."""
 
 

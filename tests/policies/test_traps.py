@@ -1,5 +1,6 @@
 """The traps of stock pycasbin: what it does in silence is shown here, and that a pack with it is refused."""
 
+import os
 import random
 import re
 from typing import Any
@@ -19,6 +20,7 @@ from ruqsat.core.validity import refuse_invalid
 from tests.policies.error_pages import spoilt
 
 HARD = "policies/hard-deny.csv"
+ADMITTED = 60 if os.environ.get("RUQSAT_TEST_LONGER", "1") != "1" else 25
 
 
 def with_condition(texts: dict[str, bytes], condition: str) -> dict[str, bytes]:
@@ -189,7 +191,7 @@ def test_an_admitted_condition_never_raises_in_either_engine(pack_texts: dict[st
     print(f"seed {seed}")
     dice = random.Random(seed)
     admitted = refused = asked = 0
-    while admitted < 25:
+    while admitted < ADMITTED:
         texts = with_condition(pack_texts, random_condition(dice))
         pack, findings = build_pack(texts)
         if pack is None:
@@ -207,5 +209,5 @@ def test_an_admitted_condition_never_raises_in_either_engine(pack_texts: dict[st
                 assert list(_differences(number, case, pack.policy_set, oracle)) == [], re.findall(
                     "p, 100.*", texts[HARD].decode()
                 )[0]
-    assert refused > 5
-    assert asked > 120
+    assert refused > ADMITTED / 3
+    assert asked > 5 * ADMITTED

@@ -220,6 +220,7 @@ class ForwardAuth:
         read = [each for each in headers if each[0].replace(b"_", b"-") in _READ]
         key = (id(who), point.name, scope["method"], scope[TARGET], *read)
         kept = self._readings[key]
+        # The caller is compared, too: an id may have become somebody else's.
         if kept is not None and kept.who is who and kept.in_force is self._in_force:
             asked = kept.asked
         else:
