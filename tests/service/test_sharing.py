@@ -272,7 +272,25 @@ def test_entries_that_are_usable_only_apart_are_read_anew() -> None:
         await twins.probe(twins.other)
 
         assert not is_open(await twins.other.fetch("s1", "p1"))
+        assert twins.copies.asked[-1] == ("s1", "p1")
         assert twins.other.facts_now("s1", "p1") is not None
+
+    tell(story)
+
+
+def test_whom_memory_knows_well_enough_is_not_asked_for() -> None:
+    """Of a doctor and a patient the copy is asked for the one whom memory lacks; for both where it knows neither."""
+
+    async def story(twins: Twins) -> None:
+        await twins.one.fetch("s1", "p1")
+        await twins.one.fetch("s2", None)
+
+        await twins.other.fetch("s1", "p1")
+        assert twins.copies.asked[-1] == ("s1", "p1")
+        await twins.other.fetch("s2", "p1")
+        assert twins.copies.asked[-1] == ("s2", None)
+        await twins.other.fetch("s1", "p2")
+        assert twins.copies.asked[-1] == (None, "p2")
 
     tell(story)
 

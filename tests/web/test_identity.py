@@ -163,10 +163,31 @@ def test_a_kept_token_is_refused_once_its_term_is_over() -> None:
     short = signed(exp=int(moment) - 2)  # within the leeway of a verification now
     verifier.verify(short)
 
-    assert verifier._kept[short[0][7:].decode()][0] <= int(moment) - 2 + 1e-6
+    assert verifier._kept[short[0]][0] <= int(moment) - 2 + 1e-6
     long = signed(exp=int(moment) + 3600)
     verifier.verify(long)
-    assert verifier._kept[long[0][7:].decode()][0] == pytest.approx(moment + KEPT_SECONDS)
+    assert verifier._kept[long[0]][0] == pytest.approx(moment + KEPT_SECONDS)
+
+
+def test_a_token_is_kept_once_however_it_is_spelt(verifier: TokenVerifier) -> None:
+    """Whoever writes the scheme otherwise, or a space more, is the same, and drives nobody else's token out."""
+    (plain,) = signed()
+    token = plain.removeprefix(b"Bearer ")
+
+    found = [verifier.verify([each]) for each in (b"bEARER   " + token, plain, b"bearer " + token + b" ", plain)]
+
+    assert all(each is found[0] for each in found)
+    assert len(verifier._kept) == 1
+
+
+@pytest.mark.parametrize("before", [b"Basic ", b"Digest ", b"Bearer", b"", b"Bearer Bearer "])
+def test_a_kept_token_is_good_under_its_scheme_alone(verifier: TokenVerifier, before: bytes) -> None:
+    """What was accepted as a bearer token is none under another scheme, or under none."""
+    (plain,) = signed()
+    verifier.verify([plain])
+
+    with pytest.raises(Unauthenticated):
+        verifier.verify([before + plain.removeprefix(b"Bearer ")])
 
 
 @pytest.mark.parametrize(

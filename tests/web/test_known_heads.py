@@ -10,7 +10,7 @@ from ruqsat.core.instant import SECOND
 from ruqsat.service.lately import LASTS
 from ruqsat.web.at_once import Exchange, Told
 from ruqsat.web.enforcement_points import PEER, Peer
-from ruqsat.web.protocol import KNOWN_BYTES, TARGET, Protocol, State
+from ruqsat.web.protocol import KEPT, KNOWN_BYTES, TARGET, Protocol, State
 from tests.web.test_both_ways import Lasting, Wire, turn
 from tests.web.test_framing import chunked, opened
 
@@ -26,6 +26,7 @@ class Parrot:
     def __init__(self) -> None:
         self.asked: list[tuple[bytes, tuple[bytes, ...]]] = []
         self.by: list[tuple[Peer, bytes, str]] = []
+        self.kept: list[dict[str, int] | None] = []
         self.holds, self.declines = False, False
         self.held: list[Exchange] = []
 
@@ -39,6 +40,7 @@ class Parrot:
             return False
         self.asked.append((body, tuple(name for name, _ in scope["headers"])))
         self.by.append((scope[PEER], scope[TARGET], scope["method"]))
+        self.kept.append(scope.get(KEPT))
         if self.holds:
             self.held.append(exchange)
         else:
@@ -98,6 +100,19 @@ def test_a_head_that_comes_again_is_not_parsed_again(head: bytes) -> None:
 
     assert (bodies, pieces) == ([b"abc", b"def", b"\r\n\r"], 1)
     assert sent.count(b"HTTP/1.1 200") == 3
+
+
+def test_what_is_kept_of_a_head_is_of_that_head_alone() -> None:
+    """The application finds it whenever the head comes again, and under no other."""
+
+    async def story(wire: Wire, app: Parrot, _: Parser) -> None:
+        other = HEAD.replace(b"host: h", b"host: i")
+        await arrive(wire, HEAD + b"abc", other + b"abc", HEAD + b"abd", other + b"abd", HEAD + b"abe")
+        unknown, too, first, second, again = app.kept
+        assert unknown is too is None
+        assert first is not None and again is first and second == {} and second is not first
+
+    play(story)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A plain request that comes again is not read again; whatever is otherwise in it, it is read as if it came alone."""
 
+import time
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from ruqsat.web import forward_auth
 from ruqsat.web.at_once import Exchange, Told
 from ruqsat.web.enforcement_points import EnforcementPoint
 from ruqsat.web.forward_auth import ForwardAuth
-from ruqsat.web.protocol import TARGET
-from tests.web.test_forward_auth import DIALECTS, RECORD, VERIFIER, token, truth
+from ruqsat.web.identity import KEPT_SECONDS, TokenVerifier, Unauthenticated
+from ruqsat.web.protocol import KEPT, TARGET
+from ruqsat.web.token_keys import OneKey, UnknownKeyError
+from tests.web.test_forward_auth import DIALECTS, RECORD, SECRET, VERIFIER, token, truth
 
 TOKENS = (token(), token(sub="anna", roles=["nurse"], jti="t-2"), token(act={"sub": "portal"}), b"Bearer nonsense")
 TARGETS = (
@@ -54,6 +57,20 @@ class Doors:
         return scope["point"]  # type: ignore[no-any-return]
 
 
+class Withdrawn(OneKey):
+    """A key that can be withdrawn."""
+
+    def withdraw(self) -> None:
+        """Know of no key any more."""
+        self._key, self.generation = None, 1
+
+    def find(self, key_id: str | None, algorithm: str) -> Any:
+        """Return the key, while it is known."""
+        if self._key is None:
+            raise UnknownKeyError
+        return super().find(key_id, algorithm)
+
+
 class Nobody:
     """A connection that is told nothing."""
 
@@ -86,6 +103,20 @@ def sent(
     }  # fmt: skip
 
 
+class Heads:
+    """Knows each head byte for byte, as a listener does, or none of them."""
+
+    def __init__(self, *, known: bool) -> None:
+        self._kept: dict[tuple[Any, ...], dict[str, Any]] | None = {} if known else None
+
+    def known(self, scope: dict[str, Any]) -> dict[str, Any]:
+        """Return *scope* with what was kept of its head; who asks is none of it."""
+        if self._kept is None:
+            return scope
+        head = (scope["method"], scope[TARGET], *scope["headers"])
+        return scope | {KEPT: self._kept.setdefault(head, {})}
+
+
 def read(app: ForwardAuth, point: Asks, scope: dict[str, Any]) -> Any:
     """Return what a request was found to ask; None where it is not plain."""
     point.asked.clear()
@@ -103,12 +134,14 @@ CHOICES: tuple[tuple[Any, ...], ...] = (
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["any head", "known heads"])
 @pytest.mark.parametrize("target", [RECORD, "/fhir/Patient/p1"])
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_each_request_is_read_as_if_it_came_alone(
-    dialect: str, target: str, tables: list[RouteTable], policy_set: PolicySet
+    dialect: str, target: str, known: bool, tables: list[RouteTable], policy_set: PolicySet
 ) -> None:
     """Whatever came just before or after it, with one thing otherwise: method, target, token, a header, who asks."""
+    heads = Heads(known=known)
     first = ("GET", target, TOKENS[0], (), POINTS[0])
     others = [
         (*first[:place], choice, *first[place + 1 :]) for place, choices in enumerate(CHOICES) for choice in choices
@@ -117,17 +150,19 @@ def test_each_request_is_read_as_if_it_came_alone(
     app = application(kept, tables[0], policy_set)
     for each in [again for other in others for again in (first, other, first)]:
         scope = sent(dialect, *each)
-        assert read(app, kept, scope) == read(application(alone, tables[0], policy_set), alone, scope), each
+        found = read(app, kept, heads.known(scope))
+        assert found == read(application(alone, tables[0], policy_set), alone, scope), each
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["any head", "known heads"])
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_what_comes_again_under_other_routes_is_read_by_these(
-    dialect: str, tables: list[RouteTable], policy_set: PolicySet
+    dialect: str, known: bool, tables: list[RouteTable], policy_set: PolicySet
 ) -> None:
     """From the moment that they are in force."""
     point = Asks()
     app = application(point, tables[0], policy_set)
-    scope = sent(dialect, "GET", RECORD, TOKENS[0], (), POINTS[0])
+    scope = Heads(known=known).known(sent(dialect, "GET", RECORD, TOKENS[0], (), POINTS[0]))
 
     before = read(app, point, scope)
     app.put_in_force(Pack(policy_set, tables[1]))
@@ -188,3 +223,49 @@ def test_a_header_that_it_is_not_kept_by_is_not_read(
     for session in (b"s-1", b"s-2"):
         asked = read(app, point, sent("nginx", "GET", RECORD, TOKENS[0], [(forward_auth.SESSION, session)], POINTS[0]))
         assert asked[0].context.btg_session is None
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["any head", "known heads"])
+def test_what_comes_again_with_a_token_that_is_over_is_not_answered_at_once(
+    known: bool, tables: list[RouteTable], policy_set: PolicySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However well its head is known: whoever asks with it is refused with an explanation."""
+
+    def refuse(_: TokenVerifier, token: str) -> Any:
+        raise Unauthenticated(token)
+
+    moment = [time.time()]
+    point, scope = Asks(), Heads(known=known).known(sent("nginx", "GET", RECORD, TOKENS[0], (), POINTS[0]))
+    verifier = TokenVerifier("i", "a", OneKey("HS256", SECRET.encode()), clock=lambda: moment[0])
+    app = ForwardAuth(point, verifier, tables[0], policy_set, Doors())  # type: ignore[arg-type]
+
+    assert read(app, point, scope) is not None and read(app, point, scope) is not None
+    monkeypatch.setattr(TokenVerifier, "_decode", refuse)
+    assert read(app, point, scope) is not None
+    moment[0] += KEPT_SECONDS
+    assert read(app, point, scope) is None
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["any head", "known heads"])
+def test_what_comes_again_once_its_key_is_withdrawn_is_not_answered_at_once(
+    known: bool, tables: list[RouteTable], policy_set: PolicySet
+) -> None:
+    """However well its head is known."""
+    keys = Withdrawn("HS256", SECRET.encode())
+    point, scope = Asks(), Heads(known=known).known(sent("nginx", "GET", RECORD, TOKENS[0], (), POINTS[0]))
+    app = ForwardAuth(point, TokenVerifier("i", "a", keys), tables[0], policy_set, Doors())  # type: ignore[arg-type]
+
+    assert read(app, point, scope) is not None and read(app, point, scope) is not None
+    keys.withdraw()
+    assert read(app, point, scope) is None
+
+
+def test_under_a_known_head_nothing_is_read_again(tables: list[RouteTable], policy_set: PolicySet) -> None:
+    """But whether its token is still good; the answer is that to the first."""
+    point, scope = Asks(), Heads(known=True).known(sent("nginx", "GET", RECORD, TOKENS[0], (), POINTS[0]))
+    app = application(point, tables[0], policy_set)
+
+    first = read(app, point, scope)
+    assert read(app, point, scope) is not None
+    app._read_split = None  # type: ignore[assignment, method-assign]
+    assert read(app, point, scope)[0] is first[0]

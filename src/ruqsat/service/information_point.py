@@ -244,8 +244,7 @@ class InformationPoint:
         """Return facts of both if memory and the shared copy together have them, usable."""
         if self._sharing is None:
             return None
-        # Both are asked for even where memory knows one: its entry may be too old beside the other's.
-        one, other = await self._sharing.look(subject, patient)
+        one, other = await self._sharing.look(*self._lacking(subject, patient))
         if one is not None and subject is not None:
             self._subjects.keep(subject, *one)
         if other is not None and patient is not None:
@@ -253,6 +252,18 @@ class InformationPoint:
         facts = self._from_memory(subject, patient)
         self._sharing.spared += facts is not None
         return facts
+
+    def _lacking(self, subject: str | None, patient: str | None) -> tuple[str | None, str | None]:
+        """Return those that memory has no reading of that may stand beside one of the other."""
+        if subject is None or patient is None:
+            return subject, patient
+        one, other = self._subjects.look(subject), self._patients.look(patient)
+        keys, now = _keys(subject, patient), self._boottime()
+        if one is not None and self._usable(one.as_of, keys, now):
+            return None, patient
+        if other is not None and self._usable(other.as_of, keys, now):
+            return subject, None
+        return subject, patient
 
     def _from_memory(self, subject: str | None, patient: str | None) -> Facts | None:
         one = None if subject is None else self._subjects.look(subject)

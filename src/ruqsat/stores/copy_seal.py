@@ -52,11 +52,9 @@ class CopySeal:
 
     def name(self, *parts: str) -> str:
         """Return what stands for *parts* where nobody may read them; each part counts with its length."""
-        mixed = blake2b(key=self._names, digest_size=16)
-        for part in parts:
-            text = part.encode()
-            mixed.update(len(text).to_bytes(8) + text)
-        return mixed.hexdigest()
+        texts = [part.encode() for part in parts]
+        whole = b"".join([len(text).to_bytes(8) + text for text in texts])
+        return blake2b(whole, key=self._names, digest_size=16).hexdigest()
 
     def seal(self, name: bytes, position: Position, payload: bytes) -> bytes:
         """

@@ -27,6 +27,7 @@ from ruqsat.web.batch import Decides as BatchDecides
 from ruqsat.web.enforcement_points import CHALLENGE, Door, EnforcementPoint
 from ruqsat.web.follow_ups import ENTRIES, OUTCOMES, RECEIPT, FollowUps
 from ruqsat.web.load import Load
+from ruqsat.web.protocol import KEPT
 from ruqsat.web.search import SEARCH, SEARCHES, read_search, write_page
 from ruqsat.web.wire import MAX_BODY_BYTES, decode_evaluation, encode_answer
 
@@ -34,6 +35,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+_Read = tuple[bytes | None, bytes | None, str | None]
+"""The id of a request, its content type and its trace."""
 
 EVALUATION = "/access/v1/evaluation"
 EVALUATIONS = "/access/v1/evaluations"
@@ -45,6 +48,7 @@ _FAILED = "the decision point failed; nothing was allowed"
 _NO_SUCH = f"no such endpoint: expected POST {EVALUATION}, {EVALUATIONS}, {SEARCH}… or {OUTCOMES}"
 _OVERLOADED = "the decision point has too much under way; nothing was allowed"
 _RETRY = (b"retry-after", b"1")
+_HEADERS = "headers"
 _MAX_TRACEPARENT = 256
 _log = logging.getLogger("ruqsat.json")
 
@@ -161,7 +165,7 @@ class AuthZen:
     def answer_at_once(self, scope: Scope, body: bytes, exchange: Exchange) -> bool:
         """Answer a single question, if its facts are in memory; see ``AnswersAtOnce``."""
         try:
-            request_id, content_type, traceparent = _read_headers(scope["headers"])
+            request_id, content_type, traceparent = _read_head(scope)
             point = self._door.enter(scope)
             if point is None or request_id is not None or content_type != JSON:
                 return False
@@ -305,7 +309,16 @@ def build_metadata(public_url: str, *, search: bool = False) -> dict[str, str]:
     return endpoints
 
 
-def _read_headers(headers: Headers) -> tuple[bytes | None, bytes | None, str | None]:
+def _read_head(scope: Scope) -> _Read:
+    """Read the headers; those of a head that is known byte for byte, once."""
+    kept: dict[str, _Read] = scope.get(KEPT, {})
+    read = kept.get(_HEADERS)
+    if read is None:
+        read = kept[_HEADERS] = _read_headers(scope["headers"])
+    return read
+
+
+def _read_headers(headers: Headers) -> _Read:
     request_id = content_type = None
     traceparent = None
     for name, value in headers:

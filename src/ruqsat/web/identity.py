@@ -19,7 +19,7 @@ from ruqsat.web.token_keys import TokenKeys, UnknownKeyError
 LEEWAY_SECONDS = 5
 KEPT_TOKENS = 4096
 KEPT_SECONDS = 60
-_BEARER = b"bearer "
+_BEARER = b"Bearer "
 _MAX_TOKEN_BYTES = 8192
 
 
@@ -48,7 +48,7 @@ class TokenVerifier:
             raise SettingsError("tokens need an issuer, an audience and a key, all three")
         self._issuer, self._audience, self._keys = issuer, audience, keys
         self._clock = clock
-        self._kept: OrderedDict[str, tuple[float, Identity]] = OrderedDict()
+        self._kept: OrderedDict[bytes, tuple[float, Identity]] = OrderedDict()
         self._generation = keys.generation
 
     async def identify(self, authorization: list[bytes]) -> Identity:
@@ -74,26 +74,36 @@ class TokenVerifier:
         """
         if not authorization:
             raise Unauthenticated("missing_token")
-        if len(authorization) != 1 or authorization[0][: len(_BEARER)].lower() != _BEARER:
+        if len(authorization) != 1:
             raise Unauthenticated("invalid_request")
-        raw = authorization[0][len(_BEARER) :].strip()
+        value, now = authorization[0], self._clock()
+        known = self._known(value, now)
+        if known is not None:
+            return known
+        if value[: len(_BEARER)].lower() != _BEARER.lower():
+            raise Unauthenticated("invalid_request")
+        raw = value[len(_BEARER) :].strip()
         if len(raw) > _MAX_TOKEN_BYTES or not raw.isascii():
             raise Unauthenticated("invalid_token")
-        token = raw.decode("ascii")
-        now = self._clock()
+        # However it is spelt, a token is kept once: nobody drives out the others' by a space more.
+        key = _BEARER + raw
+        known = self._known(key, now)
+        if known is not None:
+            return known
+        identity, expires_at = self._decode(raw.decode("ascii"))
+        # A token is kept whole, never by a digest, and never beyond its own expiry.
+        self._kept[key] = (min(now + KEPT_SECONDS, expires_at), identity)
+        if len(self._kept) > KEPT_TOKENS:
+            self._kept.popitem(last=False)
+        return identity
+
+    def _known(self, value: bytes, now: float) -> Identity | None:
         if self._generation != self._keys.generation:
             # A key may have been withdrawn, and with it what it has signed.
             self._generation = self._keys.generation
             self._kept.clear()
-        kept = self._kept.get(token)
-        if kept is not None and now < kept[0]:
-            return kept[1]
-        identity, expires_at = self._decode(token)
-        # A token is kept whole, never by a digest, and never beyond its own expiry.
-        self._kept[token] = (min(now + KEPT_SECONDS, expires_at), identity)
-        if len(self._kept) > KEPT_TOKENS:
-            self._kept.popitem(last=False)
-        return identity
+        kept = self._kept.get(value)
+        return kept[1] if kept is not None and now < kept[0] else None
 
     def _decode(self, token: str) -> tuple[Identity, float]:
         try:

@@ -23,6 +23,9 @@ from ruqsat.web.enforcement_points import NOBODY, PEER, Peer
 TARGET = "ruqsat.target"
 """Key of the scope that holds the request target as it arrived, in bytes."""
 
+KEPT = "ruqsat.kept"
+"""Key of the scope, where its head is known byte for byte: a place for what the application has read in that head."""
+
 MAX_HEAD_BYTES = 16 * 1024
 MAX_HEADERS = 64
 KNOWN_BYTES, KNOWN_HEADS = 2048, 1024
@@ -70,13 +73,15 @@ class KnownHead(NamedTuple):
     """
     What was read in the head of a question that was answered at once: how long its body is, target and headers.
 
-    From ``until`` on, a time of the loop, it is read anew, so that others go: there are tokens in them.
+    From ``until`` on, a time of the loop, it is read anew, so that others go: there are tokens in them.  With it goes
+    what the application has ``kept`` of it, which follows from nothing but the head.
     """
 
     until: float
     body_bytes: int
     target: bytes
     headers: list[tuple[bytes, bytes]]
+    kept: dict[str, Any]
 
 
 class State(ServerState):
@@ -262,7 +267,7 @@ class Protocol(HttpToolsProtocol):
     def _is_answered_once_more(self, known: KnownHead, data: bytes) -> bool:
         self._unset_keepalive_if_required()
         self._cancel_deadline()
-        self.scope = cast("Any", {"headers": known.headers, TARGET: known.target, PEER: self._peer})
+        self.scope = cast("Any", {"headers": known.headers, TARGET: known.target, PEER: self._peer, KEPT: known.kept})
         return self._is_answered_at_once(data[len(data) - known.body_bytes :])
 
     def _learn(self, data: bytes, body_bytes: int) -> None:
@@ -270,7 +275,7 @@ class Protocol(HttpToolsProtocol):
         size = len(data) - body_bytes
         if size <= KNOWN_BYTES and data.find(_BLANK_LINE) + len(_BLANK_LINE) == size:
             now = self.loop.time()
-            known = KnownHead(now + LASTS / SECOND, body_bytes, self.url, self.headers)
+            known = KnownHead(now + LASTS / SECOND, body_bytes, self.url, self.headers, {})
             self._heads.keep(data[:size], known, int(now * SECOND))
 
     def on_message_begin(self) -> None:

@@ -49,13 +49,15 @@ from ruqsat.web.forward_auth.signed import (
 )
 from ruqsat.web.identity import TokenVerifier, Unauthenticated
 from ruqsat.web.load import Load
-from ruqsat.web.protocol import TARGET
+from ruqsat.web.protocol import KEPT, TARGET
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 SESSION = b"x-ruqsat-session"
 MAX_SESSION = 256
 _MAX_TRACEPARENT = 64
+
+_PLAIN = "plain"
 
 READINGS_KEPT = 1024
 """So many plain requests are kept as they were read, and as many again."""
@@ -129,6 +131,14 @@ class _Reading(NamedTuple):
     asked: Asked
     who: Identity
     in_force: tuple[RouteTable, PolicySet | None]
+
+
+class _OfHead(NamedTuple):
+    """What was read of a head that is known byte for byte, when *point* sent it; its trace is in it, too."""
+
+    point: EnforcementPoint
+    authorization: list[bytes]
+    reading: _Reading
 
 
 class ForwardAuth:
@@ -212,28 +222,50 @@ class ForwardAuth:
         """
         Return what a plain request asks; None, or what is raised, leaves it to ``judge``, which can refuse.
 
+        Under a head that is known, nothing is read anew but whether its token is still good.
+        """
+        kept: dict[str, _OfHead] | None = scope.get(KEPT)
+        if kept is None:
+            _, reading = self._read_split(scope, point)
+            return None if reading is None else reading.asked
+        known = kept.get(_PLAIN)
+        if known is not None and known.point is point:
+            reading = known.reading
+            if reading.in_force is self._in_force and self._verifier.verify(known.authorization) is reading.who:
+                return reading.asked
+        authorization, read = self._read_split(scope, point)
+        if read is None:
+            return None
+        kept[_PLAIN] = _OfHead(point, authorization, read)
+        return read.asked
+
+    def _read_split(self, scope: Scope, point: EnforcementPoint) -> tuple[list[bytes], _Reading | None]:
+        """
+        Return the tokens of a plain request, and what it asks.
+
         What one asked is the same whenever it comes again: it is read from nothing but what it is kept by, the routes
         and rules in force, and the caller.
         """
         headers = scope["headers"]
-        who = self._verifier.verify([value for name, value in headers if name == b"authorization"])
+        authorization = [value for name, value in headers if name == b"authorization"]
+        who = self._verifier.verify(authorization)
         read = [each for each in headers if each[0].replace(b"_", b"-") in _READ]
         key = (id(who), point.name, scope["method"], scope[TARGET], *read)
-        kept = self._readings[key]
+        reading = self._readings[key]
         # The caller is compared, too: an id may have become somebody else's.
-        if kept is not None and kept.who is who and kept.in_force is self._in_force:
-            asked = kept.asked
-        else:
+        if reading is None or reading.who is not who or reading.in_force is not self._in_force:
             found = self._read_anew({"method": scope["method"], TARGET: scope[TARGET], "headers": read}, point, who)
             if found is None:
-                return None
-            asked = found.asked
+                return authorization, None
+            reading = found
             if len(scope[TARGET]) + sum(len(value) for _, value in read) <= SHORT_BYTES:
-                self._readings.keep(key, found, 0)
+                self._readings.keep(key, reading, 0)
         traceparent = _traceparent(headers)
-        if traceparent is None:
-            return asked
-        return asked._replace(origin=replace(asked.origin, traceparent=traceparent, recurs=False))
+        if traceparent is not None:
+            asked = reading.asked
+            origin = replace(asked.origin, traceparent=traceparent, recurs=False)
+            reading = reading._replace(asked=asked._replace(origin=origin))
+        return authorization, reading
 
     def _read_anew(self, scope: Scope, point: EnforcementPoint, who: Identity) -> _Reading | None:
         """Read a plain request; *scope* holds all that there is to read in it."""
