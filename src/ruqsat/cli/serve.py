@@ -26,6 +26,9 @@ DEMO_HOURS = 8
 DEMO_RECORD_KEY = "cnVxc2F0IGRlbW86IG5vYm9keSBpbiBpdCBleGlzdHM="
 """Known to everybody, so that a demo's records outlive its process; nobody in them exists."""
 
+SWITCH_SECONDS = 1e-3
+"""A thread that computes, as one that ships the journal, keeps the interpreter no longer than this from who decides."""
+
 
 def serve(
     *,
@@ -80,6 +83,7 @@ def serve(
             raise SettingsError("RUQSAT_WORKERS: demo and tests are served by one process")
         raise typer.Exit(supervise(settings, [sys.executable, "-m", "ruqsat", *sys.argv[1:]]))
     share = None if worker is None else read_share(worker)
+    sys.setswitchinterval(SWITCH_SECONDS)
     uvloop.run(_run(settings, demo, secret, Rehearsal(oracle) if test_fixtures else None, share))
 
 
