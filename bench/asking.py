@@ -144,10 +144,10 @@ class Asking:
 
     def different(self, shape: str, count: int, stream: str = "") -> list[Call]:
         """Return calls of a shape, no two of them alike: so many that each has been forgotten when its turn comes."""
-        found: dict[tuple[str, bytes], Call] = {}
+        found: dict[bytes, Call] = {}
         chunk = 0
         while len(found) < count:
-            found |= {(call.path, call.body): call for call in self.calls(shape, count, f"{stream}/{chunk}")}
+            found |= {call.raw(): call for call in self.calls(shape, count, f"{stream}/{chunk}")}
             chunk += 1
         return list(found.values())[:count]
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from bench.asking import Call
 from bench.gate import asked_of
 from bench.ground import Server, pin
@@ -23,10 +24,15 @@ local at = 0
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
 function request() at = at %% #bodies + 1; return wrk.format(nil, nil, nil, bodies[at]) end
-function done(summary, latency, requests)
+"""
+WRK_WHOLE = """local calls = {%s}
+local at = 0
+function request() at = at %% #calls + 1; return calls[at] end
+"""
+WRK_DONE = """function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format("RESULT %%d %%d %%d %%d %%d %%d %%d %%d\\n", summary.requests, summary.duration,
-    e.status + e.read + e.write + e.timeout, latency:percentile(50), latency:percentile(95), latency:percentile(99),
+    %s + e.read + e.write + e.timeout, latency:percentile(50), latency:percentile(95), latency:percentile(99),
     latency:percentile(99.9), latency.max))
 end
 """
@@ -34,7 +40,15 @@ end
 
 def write_script(path: Path, calls: list[Call]) -> Path:
     """Write what wrk asks: the calls, one after the other."""
-    path.write_text(WRK % ",".join(f"[==[{call.body.decode()}]==]" for call in calls))
+    asked = ",".join(f"[==[{call.body.decode()}]==]" for call in calls)
+    path.write_text(WRK % asked + WRK_DONE % "e.status")
+    return path
+
+
+def write_whole_script(path: Path, calls: list[Call]) -> Path:
+    """Write what wrk asks: the calls as they are, with head and method; at these no status is an error."""
+    asked = ",".join(msgspec.json.encode(call.raw().decode("ascii")).decode() for call in calls)
+    path.write_text(WRK_WHOLE % asked + WRK_DONE % "0")
     return path
 
 

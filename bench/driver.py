@@ -39,6 +39,7 @@ from bench.clients import (
     of_runs,
     on_their_cores,
     write_script,
+    write_whole_script,
     wrk,
 )
 from bench.gate import anything, asked_of
@@ -141,6 +142,37 @@ def open_loops(rounds: int, seconds: float) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def by_listener(rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """What proxies ask beside what applications ask: forward-auth and AuthZEN at one durable sidecar, in turns."""
+    found: dict[tuple[str, bool, int], list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory(prefix="ruqsat-driver-") as name:
+        folder, world = Path(name), a_world()
+        with world_server(world, folder / "sidecar") as sidecar, on_their_cores(sidecar):
+            asking, asked = Asking(world, sidecar.token), {}
+            for shape, is_new in product(("steady_reads", "forward_auth"), (False, True)):
+                calls = asking.different(shape, ANEW, "anew") if is_new else asking.calls(shape, 640, "driver")
+                asked[shape, is_new] = calls, write_whole_script(folder / f"{shape}{is_new}.lua", calls)
+            for connections, _, (shape, is_new) in product((16, 64), range(rounds), asked):
+                met = _one_whole(sidecar, *asked[shape, is_new], connections, seconds)
+                found.setdefault((shape, is_new, connections), []).append(met)
+    return [
+        of_runs("ruqsat", shape, runs, connections=connections, journal="durable", client="wrk", loop="closed",
+                asked="anew" if is_new else "again")
+        for (shape, is_new, connections), runs in found.items()
+    ]  # fmt: skip
+
+
+def _one_whole(
+    server: Server, calls: list[Call], script: Path, connections: int, seconds: float
+) -> dict[str, float]:  # fmt: skip
+    url, wrong = f"http://{server.addresses[calls[0].listener]}/", compared(server, calls)
+    wrk(url, script, connections, 1)
+    before = cpu_seconds(server.pid)
+    met = wrk(url, script, connections, seconds)
+    spent = (cpu_seconds(server.pid) - before) / (met["rps"] * max(1, round(seconds))) * 1e6
+    return met | {"wrong": met["wrong"] + wrong + compared(server, calls), "cpu_us": spent}
+
+
 def by_patients(rounds: int, seconds: float) -> list[dict[str, Any]]:
     """What a population costs: throughput on a warm working set of the same size, and memory with everybody read."""
     found = []
@@ -239,8 +271,8 @@ def rules(rounds: int, _: float) -> list[dict[str, Any]]:
 
 
 PARTS: dict[str, Callable[[int, float], list[dict[str, Any]]]] = {
-    "closed": closed, "open": open_loops, "batch": batches, "rules": rules, "patients": by_patients,
-    "copies": copies, "shapes": shapes, "revocation": withdrawals,
+    "closed": closed, "listeners": by_listener, "open": open_loops, "batch": batches, "rules": rules,
+    "patients": by_patients, "copies": copies, "shapes": shapes, "revocation": withdrawals,
 }  # fmt: skip
 
 

@@ -191,6 +191,29 @@ def batches(records: list[Record], _: list[Record]) -> str:
     )
 
 
+def listeners(records: list[Record], _: list[Record]) -> str:
+    """Write what proxies ask beside what applications ask."""
+    heads = ("connections", "asked", "who asks", "answers/s", "of an application's", "CPU each", "of an application's",
+             "spread", "p50", "p99", "client", "wrong")  # fmt: skip
+    rows = []
+    for each in records:
+        base = next(r for r in records if r["scenario"] == "steady_reads"
+                    and all(r[key] == each[key] for key in ("asked", "connections")))  # fmt: skip
+        pairs = list(zip(each["runs"], base["runs"], strict=True))
+        rate, cost = [statistics.median(one[key] / other[key] for one, other in pairs) for key in ("rps", "cpu_us")]
+        name = "an application (AuthZEN)" if each is base else "a proxy (forward-auth)"
+        rows.append((
+            each["connections"], each["asked"], name, count(each["rps"]), f"{rate:.2f} ×", time_of(each["cpu_us"]),
+            f"{cost:.2f} ×", f"{each['spread']:.0%}", time_of(each["p50_us"]), time_of(each["p99_us"]),
+            f"{each['client_cpu']:.2f}", count(each["wrong"]),
+        ))  # fmt: skip
+    return (
+        "## Proxies and applications\n\nOne durable sidecar, asked in turns; a proxy's question brings a token and its "
+        "client's headers. *Again*, 640 questions,\nor *anew*, 12,800. Owed: as an application, or better.\n\n"
+        + table(heads, rows)
+    )
+
+
 def shared(records: list[Record], _: list[Record]) -> str:
     """Write what facts from the shared copy cost."""
     rows = [(r["kind"], r["readings"], time_of(r["p50_us"]), time_of(r["p99_us"])) for r in records]
@@ -258,6 +281,7 @@ def _asked(record: Record) -> str:
 
 PARTS = {
     "closed": closed,
+    "listeners": listeners,
     "open": opened,
     "batch": batches,
     "rules": rules,
