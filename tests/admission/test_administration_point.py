@@ -51,6 +51,11 @@ async def quickly(texts: Mapping[str, bytes]) -> Verdict:
     return examine(texts, 1.0, 7)
 
 
+async def longer(texts: Mapping[str, bytes]) -> Verdict:
+    """Examine here, long enough for some comparisons on a busy machine."""
+    return examine(texts, 3.0, 7)
+
+
 def narrower(texts: dict[str, bytes]) -> dict[str, bytes]:
     """The pack with one rule narrowed, and no case that says otherwise."""
     changed = texts["policies/consent.csv"].replace(RULE, NARROWER)
@@ -75,7 +80,7 @@ def opened(source: Source, folder: Path, examine: Any = quickly) -> tuple[Admini
 def test_a_better_pack_is_put_in_force_and_says_what_changed(pack_texts: dict[str, bytes], tmp_path: Path) -> None:
     """The new set is handed over whole, with the rules that differ and the number of answers compared."""
     source = Source(pack_texts)
-    point, _ = opened(source, tmp_path)
+    point, _ = opened(source, tmp_path, longer)
     told: list[tuple[str, Changes]] = []
     point.adopt = lambda found, changes: told.append((found.pack.policy_set.digest, changes))
     source.texts = narrower(pack_texts)
@@ -147,8 +152,8 @@ def test_a_pack_of_which_nothing_could_be_compared_is_refused(pack_texts: dict[s
 @pytest.mark.slow
 def test_the_examination_runs_in_a_process_of_its_own(pack_texts: dict[str, bytes]) -> None:
     """The child admits the shipped pack, tells how many answers it compared, and refuses a spoilt one with the place."""
-    good = asyncio.run(examine_in_child(pack_texts, 10.0, 7))
-    bad = asyncio.run(examine_in_child(spoilt(pack_texts), 10.0, 7))
+    good = asyncio.run(examine_in_child(pack_texts, 60.0, 7))
+    bad = asyncio.run(examine_in_child(spoilt(pack_texts), 60.0, 7))
 
     assert (good.admitted, good.cases > 50, good.compared > 200) == (True, True, True)
     assert not bad.admitted
