@@ -193,8 +193,8 @@ def batches(records: list[Record], _: list[Record]) -> str:
 
 def listeners(records: list[Record], _: list[Record]) -> str:
     """Write what proxies ask beside what applications ask."""
-    heads = ("connections", "asked", "who asks", "answers/s", "of an application's", "CPU each", "of an application's",
-             "spread", "p50", "p99", "client", "wrong")  # fmt: skip
+    heads = ("connections", "asked", "who asks", "answers/s", "rate, of an application's", "CPU each",
+             "CPU, of an application's", "spread", "p50", "p99", "client", "wrong")  # fmt: skip
     rows = []
     for each in records:
         base = next(r for r in records if r["scenario"] == "steady_reads"
@@ -208,9 +208,9 @@ def listeners(records: list[Record], _: list[Record]) -> str:
             f"{each['client_cpu']:.2f}", count(each["wrong"]),
         ))  # fmt: skip
     return (
-        "## Proxies and applications\n\nOne durable sidecar, asked in turns; a proxy's question brings a token and its "
-        "client's headers. *Again*, 640 questions,\nor *anew*, 12,800. Owed: as an application, or better.\n\n"
-        + table(heads, rows)
+        "## Proxies and applications\n\nOne durable sidecar, asked in turns; a proxy's question brings a token and "
+        "what its client asked.\nThe two ask each their own mix (`forward_auth`, `steady_reads`): *again*, 640 questions, "
+        "or *anew*, 12,800.\nOwed: as an application, or better.\n\n" + table(heads, rows)
     )
 
 

@@ -267,5 +267,5 @@ def test_under_a_known_head_nothing_is_read_again(tables: list[RouteTable], poli
 
     first = read(app, point, scope)
     assert read(app, point, scope) is not None
-    app._read_split = None  # type: ignore[assignment, method-assign]
+    app._read_lately = None  # type: ignore[assignment, method-assign]
     assert read(app, point, scope)[0] is first[0]

@@ -30,7 +30,6 @@ from ruqsat.stores.redis_lane import BusyLaneError, RedisFailure, RedisLane
 TIMEOUT_SECONDS = 0.02
 LONGEST_VALUE = 1 << 20
 
-_LAST_BYTE = b"%d" % LONGEST_VALUE
 _KEPT_SECONDS = 3600
 _WAITING = 1_000
 _FAILURES = 5
@@ -165,7 +164,7 @@ class RedisCopy:
             self.skipped += 1
             return nothing
         try:
-            replies = await self._reading.ask_all([("GETRANGE", name, b"0", _LAST_BYTE) for name in names])
+            replies = await self._reading.ask_all([("GETRANGE", name, 0, LONGEST_VALUE) for name in names])
         except BusyLaneError:
             self.skipped += 1
             return nothing

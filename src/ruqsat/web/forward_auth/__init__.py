@@ -224,40 +224,35 @@ class ForwardAuth:
 
         Under a head that is known, nothing is read anew but whether its token is still good.
         """
-        kept: dict[str, _OfHead] | None = scope.get(KEPT)
-        if kept is None:
-            _, reading = self._read_split(scope, point)
-            return None if reading is None else reading.asked
+        kept: dict[str, _OfHead] = scope.get(KEPT, {})
         known = kept.get(_PLAIN)
         if known is not None and known.point is point:
             reading = known.reading
             if reading.in_force is self._in_force and self._verifier.verify(known.authorization) is reading.who:
                 return reading.asked
-        authorization, read = self._read_split(scope, point)
-        if read is None:
+        authorization = [value for name, value in scope["headers"] if name == b"authorization"]
+        found = self._read_lately(scope, point, self._verifier.verify(authorization))
+        if found is None:
             return None
-        kept[_PLAIN] = _OfHead(point, authorization, read)
-        return read.asked
+        kept[_PLAIN] = _OfHead(point, authorization, found)
+        return found.asked
 
-    def _read_split(self, scope: Scope, point: EnforcementPoint) -> tuple[list[bytes], _Reading | None]:
+    def _read_lately(self, scope: Scope, point: EnforcementPoint, who: Identity) -> _Reading | None:
         """
-        Return the tokens of a plain request, and what it asks.
+        Return what was read of a plain request when it came last, or read it, and its trace.
 
         What one asked is the same whenever it comes again: it is read from nothing but what it is kept by, the routes
         and rules in force, and the caller.
         """
         headers = scope["headers"]
-        authorization = [value for name, value in headers if name == b"authorization"]
-        who = self._verifier.verify(authorization)
         read = [each for each in headers if each[0].replace(b"_", b"-") in _READ]
         key = (id(who), point.name, scope["method"], scope[TARGET], *read)
         reading = self._readings[key]
         # The caller is compared, too: an id may have become somebody else's.
         if reading is None or reading.who is not who or reading.in_force is not self._in_force:
-            found = self._read_anew({"method": scope["method"], TARGET: scope[TARGET], "headers": read}, point, who)
-            if found is None:
-                return authorization, None
-            reading = found
+            reading = self._read_anew({"method": scope["method"], TARGET: scope[TARGET], "headers": read}, point, who)
+            if reading is None:
+                return None
             if len(scope[TARGET]) + sum(len(value) for _, value in read) <= SHORT_BYTES:
                 self._readings.keep(key, reading, 0)
         traceparent = _traceparent(headers)
@@ -265,7 +260,7 @@ class ForwardAuth:
             asked = reading.asked
             origin = replace(asked.origin, traceparent=traceparent, recurs=False)
             reading = reading._replace(asked=asked._replace(origin=origin))
-        return authorization, reading
+        return reading
 
     def _read_anew(self, scope: Scope, point: EnforcementPoint, who: Identity) -> _Reading | None:
         """Read a plain request; *scope* holds all that there is to read in it."""
