@@ -210,8 +210,7 @@ def listeners(records: list[Record], _: list[Record]) -> str:
     return (
         "## Proxies and applications\n\nOne durable sidecar, asked in turns; a proxy's question brings a token and "
         "what its client asked.\nThe two ask each their own mix (`forward_auth`, `steady_reads`): *again*, 640 "
-        "questions, or *anew*, 12,800.\nOwed: as an application, or better.\n\n"
-        "or *anew*, 12,800.\nOwed: as an application, or better.\n\n" + table(heads, rows)
+        "questions, or *anew*, 12,800.\nOwed: as an application, or better.\n\n" + table(heads, rows)
     )
 
 
