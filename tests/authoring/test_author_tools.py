@@ -249,7 +249,7 @@ def test_a_slow_trace_finds_the_rule_that_the_evaluator_finds(policy_set: Policy
     """2,000 situations: the same rule settles, and every rule before it names what it failed at."""
     settled = 0
     for _, each in zip(range(2000), situations(policy_set, 3), strict=False):
-        case = Case(*each)
+        case = Case.of(*each)
         if refuse_invalid(case, policy_set.vocabulary) is not None:
             continue
         rule = policy_set.candidates_for(case).first(case)

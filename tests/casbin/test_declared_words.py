@@ -68,7 +68,7 @@ def test_stated_and_stored_join_to_the_narrower_side(
     kept = None if stored is None else {"status": stored, "role": stored}
     entry = SubjectFacts(entry_id("record", "r"), False, properties=kept, resource_type="record")  # type: ignore[arg-type]
     who = SubjectFacts("s", properties=kept)  # type: ignore[arg-type]
-    case = Case(request, Facts(who, None, Position("e", 1), resource=entry), at(0))
+    case = Case.of(request, Facts(who, None, Position("e", 1), resource=entry), at(0))
 
     assert (case.res.status, case.sub.role) == (read, read)
     with pytest.raises(AttributeError):
@@ -82,7 +82,7 @@ def test_the_entry_of_another_resource_says_nothing(declared: tuple[PolicySet, O
         declared[0].request_type,
     )
     other = SubjectFacts(entry_id("record", "q"), False, properties={"status": "active"}, resource_type="record")
-    case = Case(request, Facts(other, None, Position("e", 1), resource=other), at(0))
+    case = Case.of(request, Facts(other, None, Position("e", 1), resource=other), at(0))
 
     assert case.res.status is None
     assert not case.sub.active

@@ -37,7 +37,7 @@ def test_stock_pycasbin_agrees_on_every_policy_case(
     asked = 0
     for name in pack_texts:
         for policy_case in parse_cases(pack_texts[name].decode(), name)[0] if name.endswith(".test.toml") else ():
-            case = Case(*situation(policy_set, world, policy_case))
+            case = Case.of(*situation(policy_set, world, policy_case))
             if refuse_invalid(case, policy_set.vocabulary) is None:
                 assert oracle.decide(case) == first_match(policy_set, case), policy_case.name
                 asked += 1
@@ -49,7 +49,7 @@ def test_stock_pycasbin_agrees_on_every_policy_case(
 @given(worlds)
 def test_stock_pycasbin_agrees_on_random_requests(oracle: Oracle, policy_set: PolicySet, situation: Any) -> None:
     """Random people, documents and requests are answered by the same rule in both engines."""
-    case = Case(*situation)
+    case = Case.of(*situation)
     if refuse_invalid(case, policy_set.vocabulary) is None:
         assert oracle.decide(case) == first_match(policy_set, case)
 
@@ -58,7 +58,7 @@ def test_stock_pycasbin_agrees_on_random_requests(oracle: Oracle, policy_set: Po
 @given(worlds)
 def test_stock_pycasbin_agrees_on_every_row_of_facts(oracle: Oracle, policy_set: PolicySet, situation: Any) -> None:
     """Each provision, link and session covers the request in both engines or in neither."""
-    case, patient = Case(*situation), situation[1].patient
+    case, patient = Case.of(*situation), situation[1].patient
     rows = [("2", node, provision_row("c", node)) for document in patient.consents for node in nodes(document.root)]
     rows += [("3", link, delegation_row(link)) for link in patient.delegations]
     for grant in patient.grants:
@@ -72,7 +72,7 @@ def test_stock_pycasbin_agrees_on_every_row_of_facts(oracle: Oracle, policy_set:
 @given(worlds)
 def test_stock_pycasbin_agrees_on_the_role_matrix(oracle: Oracle, policy_set: PolicySet, situation: Any) -> None:
     """Each row of the role matrix covers the request in both engines or in neither."""
-    case = Case(*situation)
+    case = Case.of(*situation)
     for row in policy_set.matrix:
         assert (policy_set.covers.test("5", case, row)[0] == "") == oracle.covers("5", case, matrix_cells(row))
 

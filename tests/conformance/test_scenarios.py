@@ -60,7 +60,7 @@ def test_stock_pycasbin_agrees_on_every_scenario(pack_texts: dict[str, bytes], v
     compared = 0
     for number, (file, scenario) in enumerate(EVERY.values()):
         policy_set = variant(scenario.policy)
-        case = Case(*situation_of(file, scenario, policy_set.vocabulary.switches))
+        case = Case.of(*situation_of(file, scenario, policy_set.vocabulary.switches))
         if refuse_invalid(case, policy_set.vocabulary) is None:
             compared += 1
             assert list(_differences(number, case, policy_set, Oracle(pack_texts, policy_set))) == [], scenario.id

@@ -56,7 +56,7 @@ def case(whom: PatientFacts, now: Now = SURE, purpose: str = "TREAT", who: Subje
         Subject("user", "s1"), Action("read"), Resource("Record", "o1", ResourceProperties(**said)),
         RequestContext(purpose, recipient="h2", btg_session="b1"),
     )  # fmt: skip
-    return Case(request, Facts(who, whom, Position("test", 0)), now)
+    return Case.of(request, Facts(who, whom, Position("test", 0)), now)
 
 
 def weighed(
@@ -208,7 +208,7 @@ def test_nobody_receives_what_names_nobody(policy_set: PolicySet) -> None:
     asked = case(patient)
     assert onward_answer(asked, policy_set.covers, policy_set.vocabulary.switches).holds
 
-    nobody = Case(
+    nobody = Case.of(
         EvaluationRequest(Subject("user", "s1"), Action("read"), Resource("Record", "o1", ResourceProperties("p1", "labs", ())),
                           RequestContext("TREAT")), asked.facts, SURE,
     )  # fmt: skip

@@ -47,14 +47,13 @@ def case(
         Resource("Record", "o1", said.get("res")),
         said.get("ctx"),
     )
-    return Case(request, Facts(who, whom, Position("test", 0), True, (), recipient), NOW)
+    return Case.of(request, Facts(who, whom, Position("test", 0), True, (), recipient), NOW)
 
 
 def read(entity: Any) -> dict[str, Any]:
     """Return every attribute of an entity that is not internal."""
-    kinds = [kind for kind in type(entity).__mro__ if kind is not object]
-    names = {n for kind in kinds for n in kind.__slots__}  # type: ignore[attr-defined]
-    names |= {n for kind in kinds for n, each in vars(kind).items() if isinstance(each, property)}
+    names = set(type(entity).__struct_fields__)  # type: ignore[attr-defined]
+    names |= {n for kind in type(entity).__mro__ for n, each in vars(kind).items() if isinstance(each, property)}
     return {name: getattr(entity, name) for name in names if name[0] != "_"}
 
 

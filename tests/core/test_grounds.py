@@ -54,7 +54,7 @@ def case(who: SubjectFacts | None = NURSE, action: str = "read", whom: str = "p1
     id_, facts = said.pop("id_", "o1"), said.pop("facts", PatientFacts(whom))
     properties = ResourceProperties(**({"patient": "p1", "data_class": "labs", "labels": ()} | said))
     request = EvaluationRequest(Subject("user", "s1"), Action(action), Resource("Record", id_, properties), context)
-    return Case(request, Facts(who, facts, Position("test", 0)), Now(5, 5))
+    return Case.of(request, Facts(who, facts, Position("test", 0)), Now(5, 5))
 
 
 @pytest.mark.parametrize("row", [

@@ -36,7 +36,7 @@ def scanned(policy_set: PolicySet, case: Case) -> list[str]:
 @given(worlds)
 def test_the_index_finds_what_a_full_scan_finds(policy_set: PolicySet, situation: Any) -> None:
     """For random requests the candidates are those of a scan over all rules, in the same order."""
-    case = Case(*situation)
+    case = Case.of(*situation)
     assert [rule.id for rule in policy_set.candidates_for(case).rules] == scanned(policy_set, case)
 
 
@@ -44,7 +44,7 @@ def test_the_index_finds_what_a_full_scan_finds(policy_set: PolicySet, situation
 @given(worlds)
 def test_a_large_index_finds_what_a_full_scan_finds(large_set: PolicySet, situation: Any) -> None:
     """So it is with hundreds of rules that differ in a role, or in the organisation that their condition names."""
-    case = Case(*situation)
+    case = Case.of(*situation)
     drawn = random.Random(str(situation[0]))
     if drawn.random() < 0.5:
         case.sub.org = drawn.choice(["h1", "hospital3", "hospital9", "nowhere"])
@@ -64,7 +64,7 @@ def disagreements(texts: dict[str, bytes], world: World) -> Iterator[str]:
     oracle = Oracle(texts, policy_set)
     for name in texts:
         for policy_case in parse_cases(texts[name].decode(), name)[0] if name.endswith(".test.toml") else ():
-            case = Case(*situation(policy_set, world, policy_case))
+            case = Case.of(*situation(policy_set, world, policy_case))
             if refuse_invalid(case, policy_set.vocabulary) is None:
                 rule = policy_set.candidates_for(case).first(case)
                 answer = (rule.allows, rule.id) if rule is not None else (False, None)

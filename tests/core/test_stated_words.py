@@ -47,7 +47,7 @@ def case(
         },
         request_type(vocabulary),
     )
-    return Case(request, Facts(who, None, Position("e", 1), resource=thing), at(0))
+    return Case.of(request, Facts(who, None, Position("e", 1), resource=thing), at(0))
 
 
 def thing(name: str = "r", **kept: Any) -> SubjectFacts:
@@ -96,7 +96,7 @@ def test_a_decision_reads_the_words_of_its_pack(policy_set: PolicySet) -> None:
     silent = msgspec.convert(msgspec.to_builtins(told), EvaluationRequest)
     for request in (told, silent):
         facts = Facts(WHO, None, Position("e", 1))
-        declares.candidates_for(Case(request, facts, at(0)))
+        declares.candidates_for(Case.of(request, facts, at(0)))
         declares.candidates.update(dict.fromkeys(declares.candidates, Candidates((), first_hit, declares.test_of)))
         evaluate(declares, request, facts, at(0))
 

@@ -137,6 +137,6 @@ def stock(folder: Path, policy_set: PolicySet) -> Oracle:
 
 def sound_case(policy_set: PolicySet, world: World, policy_case: PolicyCase) -> Case:
     """The situation of a policy case, past the checks that precede the rules."""
-    case = Case(*situation(policy_set, world, policy_case))
+    case = Case.of(*situation(policy_set, world, policy_case))
     assert refuse_invalid(case, policy_set.vocabulary) is None
     return case

@@ -203,7 +203,7 @@ def test_an_admitted_condition_never_raises_in_either_engine(pack_texts: dict[st
         for number, (_, each) in enumerate(
             zip(range(12), situations(pack.policy_set, dice.randrange(10**6)), strict=False)
         ):
-            case = Case(*each)
+            case = Case.of(*each)
             if refuse_invalid(case, pack.policy_set.vocabulary) is None:
                 asked += 1
                 assert list(_differences(number, case, pack.policy_set, oracle)) == [], re.findall(

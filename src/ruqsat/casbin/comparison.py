@@ -47,7 +47,7 @@ def compare(
     for number, each in enumerate(chain(_cases(texts, policy_set), sample)):
         if clock() - began > seconds or len(differences) >= SHOWN:
             break
-        case = Case(*each)
+        case = Case.of(*each)
         if refuse_invalid(case, policy_set.vocabulary) is None:
             compared += 1
             differences += _differences(number, case, policy_set, oracle)

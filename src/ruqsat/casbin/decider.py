@@ -17,7 +17,7 @@ import msgspec
 from ruqsat.casbin.stock import Stock
 from ruqsat.casbin.stock_covers import stock_covers
 from ruqsat.core.boundaries import moments
-from ruqsat.core.case import Case
+from ruqsat.core.case import ActionView, Case, ContextView, ResourceView, SubjectView
 from ruqsat.core.cells import words
 from ruqsat.core.consent import consent_answer, onward_answer
 from ruqsat.core.decision import Decision, deny
@@ -112,7 +112,7 @@ class OracleDecider:
         duties: list[str] = []
         decision = deny("deny.error.time")
         for moment in moments(facts, now, self._vocabulary.switches):
-            decision = self._decide_at(Case(request, facts, at(moment)), capabilities)
+            decision = self._decide_at(Case.of(request, facts, at(moment)), capabilities)
             if not decision.allowed:
                 return decision
             duties += decision.duties
@@ -196,7 +196,11 @@ class OracleDecider:
 
     def _asking(self, name: str) -> Callable[..., bool]:
         section, part, _ = ASKED[name]
-        return lambda *entities: bool(getattr(self._answer(section, Case.of(*entities)), part))
+
+        def ask(sub: SubjectView, act: ActionView, res: ResourceView, ctx: ContextView) -> bool:
+            return bool(getattr(self._answer(section, Case(sub, act, res, ctx, ctx.facts, ctx.now)), part))
+
+        return ask
 
 
 def _duties(row: Mapping[str, str], case: Case) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def explain(
     now = at(_moment(moment))
     capabilities = frozenset(name for name, duty in policy_set.vocabulary.duties.items() if duty.blocking)
     decision = evaluate(policy_set, asked, facts, now, capabilities)
-    case = Case(asked, facts, now)
+    case = Case.of(asked, facts, now)
     traces = [] if refuse_invalid(case, policy_set.vocabulary) else _considered(policy_set, case, every=every)
     changes = () if decision.allowed else smallest_changes(policy_set, (asked, facts, now), capabilities)
     if as_json:

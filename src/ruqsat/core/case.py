@@ -9,7 +9,9 @@ both, a label in either, a block in either.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from ruqsat.core.facts import Facts, PatientFacts, Stated, SubjectFacts, entry_id, higher
+from msgspec import Struct
+
+from ruqsat.core.facts import Conf, Facts, PatientFacts, Stated, SubjectFacts, entry_id, higher
 from ruqsat.core.instant import Instant, Now
 from ruqsat.core.request import (
     Action,
@@ -25,10 +27,12 @@ _NO_CONTEXT = RequestContext()
 _NOBODY = SubjectFacts(id="", active=False)
 
 
-class _View:
-    """What the entities that a pack may give words share."""
+class _View(Struct, eq=False, gc=False):
+    """
+    What the entities that a pack may give words share.
 
-    __slots__ = ("_said",)
+    None of them points at what points at it, so that the collector need not look after them.
+    """
 
     def _kept(self) -> Mapping[str, Stated] | None:
         """Return what the directory holds of such words."""
@@ -42,8 +46,6 @@ class _WithWords(_View):
     An attribute that the product does not have itself is a word that the pack declares
     as stated (the checker lets no other pass): absent, it is None.
     """
-
-    __slots__ = ()
 
     if not TYPE_CHECKING:
 
@@ -60,32 +62,41 @@ class _WithWords(_View):
 class SubjectView(_View):
     """``r.sub``: who asks."""
 
-    __slots__ = (
-        "_known",
-        "active",
-        "id",
-        "org",
-        "org_category",
-        "org_undertakes",
-        "patient_id",
-        "roles",
-        "type",
-    )
+    _said: SubjectProperties
+    _known: SubjectFacts
+    id: str
+    type: str
+    active: bool
+    roles: tuple[str, ...]
+    org: str | None
+    patient_id: str | None = None
+    org_category: str | None = None
+    org_undertakes: bool = False
 
-    def __init__(self, request: EvaluationRequest, known: SubjectFacts) -> None:
+    @classmethod
+    def of(cls, request: EvaluationRequest, known: SubjectFacts) -> Self:
+        """Join what is said of the subject with what is known."""
         subject = request.subject
         said = subject.properties or _NO_SUBJECT
-        self._said = said
-        self._known = known
-        self.id = subject.id
-        self.type = subject.type
-        self.active = known.active and known.resource_type is None
-        self.roles = believed_roles(said, known)
-        self.org = believed_org(said, known)
-        self.patient_id = known.patient_id
-        employer = known.organisation if self.org is not None else None
-        self.org_category = None if employer is None else employer.category
-        self.org_undertakes = employer is not None and employer.undertaking
+        org = believed_org(said, known)
+        employer = known.organisation if org is not None else None
+        return cls(
+            said,
+            known,
+            subject.id,
+            subject.type,
+            known.active and known.resource_type is None,
+            believed_roles(said, known),
+            org,
+            known.patient_id,
+            None if employer is None else employer.category,
+            employer is not None and employer.undertaking,
+        )
+
+    @classmethod
+    def of_organisation(cls, name: str) -> Self:
+        """Return an organisation in the subject's place: no person, no role, no group."""
+        return cls(_NO_SUBJECT, _NOBODY, name, "organisation", True, (), name)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -120,58 +131,54 @@ class SubjectView(_View):
     def _kept(self) -> Mapping[str, Stated] | None:
         return self._known.properties
 
-    @classmethod
-    def of_organisation(cls, name: str) -> Self:
-        """Return an organisation in the subject's place: no person, no role, no group."""
-        view = cls.__new__(cls)
-        view.id, view.type, view.org, view.active, view.roles = name, "organisation", name, True, ()
-        view.patient_id, view.org_category, view.org_undertakes = None, None, False
-        view._known, view._said = _NOBODY, _NO_SUBJECT
-        return view
-
 
 class ActionView(_View):
     """``r.act``: what the subject wants to do."""
 
-    __slots__ = ("name",)
+    _said: Struct | None
+    name: str
 
-    def __init__(self, action: Action) -> None:
-        self.name = action.name
-        self._said = action.properties  # none, and every word is absent
+    @classmethod
+    def of(cls, action: Action) -> Self:
+        """Return the action as it is stated; without properties every word is absent."""
+        return cls(action.properties, action.name)
 
 
 class ResourceView(_View):
     """``r.res``: what it wants to do it to."""
 
-    __slots__ = (
-        "_entry",
-        "blocked",
-        "conf",
-        "data_class",
-        "destroyed",
-        "id",
-        "labels",
-        "patient",
-        "state_secret",
-        "type",
-    )
+    _said: ResourceProperties
+    _entry: SubjectFacts | None
+    id: str
+    type: str
+    patient: str | None
+    data_class: str | None
+    labels: tuple[str, ...] | None
+    conf: Conf | None
+    blocked: bool
+    state_secret: bool
+    destroyed: bool = False
 
-    def __init__(self, request: EvaluationRequest, patient: PatientFacts | None, entry: SubjectFacts | None) -> None:
+    @classmethod
+    def of(cls, request: EvaluationRequest, patient: PatientFacts | None, entry: SubjectFacts | None) -> Self:
+        """Join what is said of the resource with what is known."""
         resource = request.resource
         said = resource.properties or _NO_RESOURCE
-        self._said = said
-        self._entry = entry
-        self.id = resource.id
-        self.type = resource.type
-        self.patient = said.patient
-        self.data_class = said.data_class
-        self.labels = said.labels
-        self.conf = said.conf
-        self.blocked = said.blocked
-        self.state_secret = said.state_secret
-        self.destroyed = False
+        view = cls(
+            said,
+            entry,
+            resource.id,
+            resource.type,
+            said.patient,
+            said.data_class,
+            said.labels,
+            said.conf,
+            said.blocked,
+            said.state_secret,
+        )
         if patient is not None and patient.records:
-            self._join_record(patient)
+            view._join_record(patient)
+        return view
 
     def _kept(self) -> Mapping[str, Stated] | None:
         entry = self._entry
@@ -248,10 +255,12 @@ class ResourceView(_View):
             self._join_labels(known.labels)
         self.blocked = self.blocked or known.blocked
         self.destroyed = known.destroyed
-        self.conf = higher(self.conf, known.conf)
-        if known.data_classes - {self.data_class}:
-            # Two classes for one record: nobody knows what would be opened.
-            self.data_class = None
+        if known.conf is not None:
+            self.conf = higher(self.conf, known.conf)
+        for data_class in known.data_classes:
+            if data_class != self.data_class:
+                # Two classes for one record: nobody knows what would be opened.
+                self.data_class = None
 
     def _take_labels(self, labels: tuple[str, ...], org: str | None) -> None:
         """
@@ -273,18 +282,18 @@ class ResourceView(_View):
 
 
 class _SubjectWithWords(_WithWords, SubjectView):
-    __slots__ = ()
+    pass
 
 
 class _ActionWithWords(_WithWords, ActionView):
-    __slots__ = ()
+    pass
 
 
 class _ResourceWithWords(_WithWords, ResourceView):
-    __slots__ = ()
+    pass
 
 
-class ContextView:
+class ContextView(_View):
     """
     ``r.ctx``: the circumstances; those that only the store may know come from the facts.
 
@@ -292,37 +301,39 @@ class ContextView:
     that several rules asking the same share one answer.
     """
 
-    __slots__ = (
-        "_said",
-        "_sub",
-        "consents_known",
-        "destination_country",
-        "facts",
-        "harmful",
-        "links_databases",
-        "now",
-        "purpose",
-        "relink",
-        "smart_scopes",
-        "unable",
-        "worked_out",
-    )
+    _said: RequestContext
+    _sub: SubjectView
+    facts: Facts
+    now: Now
+    worked_out: dict[str, Any]
+    purpose: tuple[str, ...]
+    destination_country: str | None
+    relink: bool
+    smart_scopes: tuple[str, ...] | None
+    links_databases: bool
+    harmful: bool
+    consents_known: bool
+    unable: bool
 
-    def __init__(self, request: EvaluationRequest, facts: Facts, now: Now, sub: SubjectView) -> None:
+    @classmethod
+    def of(cls, request: EvaluationRequest, facts: Facts, now: Now, sub: SubjectView) -> Self:
+        """Join the circumstances that are stated with those that are known."""
         said = request.context or _NO_CONTEXT
-        self.facts = facts
-        self.now = now
-        self.worked_out: dict[str, Any] = {}
-        self.purpose = (said.purpose,) if isinstance(said.purpose, str) else said.purpose or ()
-        self.destination_country = said.destination_country
-        self.relink = said.relink
-        self.smart_scopes = said.smart_scopes
-        self.links_databases = said.links_databases
-        self.harmful = said.harmful
-        self.consents_known = facts.consents_known
-        self.unable = facts.patient is not None and facts.patient.unable
-        self._sub = sub
-        self._said = said
+        return cls(
+            said,
+            sub,
+            facts,
+            now,
+            {},
+            (said.purpose,) if isinstance(said.purpose, str) else said.purpose or (),
+            said.destination_country,
+            said.relink,
+            said.smart_scopes,
+            said.links_databases,
+            said.harmful,
+            facts.consents_known,
+            facts.patient is not None and facts.patient.unable,
+        )
 
     @property
     def art16_3(self) -> str | None:
@@ -476,44 +487,35 @@ class ContextView:
         return None
 
 
-class Case:
-    """
-    The four entities of one evaluation, and the facts and the moment they were made from.
+class Case(Struct, eq=False, gc=False):
+    """The four entities of one evaluation, and the facts and the moment they were made from."""
 
-    Nothing in them points back to the case: what no longer matters is freed at
-    once, and no collector has to stop the process for it.
-
-    Args:
-        with_words: The pack may have words of its own.  Where it has none, every attribute
-            is read several times faster, since none has to be looked for among them.
-    """
-
-    __slots__ = ("act", "ctx", "facts", "now", "res", "sub")
-
-    def __init__(self, request: EvaluationRequest, facts: Facts, now: Now, with_words: bool = True) -> None:
-        self.facts = facts
-        self.now = now
-        known = facts.subject if facts.subject is not None else _NOBODY
-        self.sub: SubjectView
-        self.act: ActionView
-        self.res: ResourceView
-        if with_words:
-            self.sub = _SubjectWithWords(request, known)
-            self.act = _ActionWithWords(request.action)
-            self.res = _ResourceWithWords(request, facts.patient, facts.resource)
-        else:
-            self.sub = SubjectView(request, known)
-            self.act = ActionView(request.action)
-            self.res = ResourceView(request, facts.patient, facts.resource)
-        self.ctx = ContextView(request, facts, now, self.sub)
+    sub: SubjectView
+    act: ActionView
+    res: ResourceView
+    ctx: ContextView
+    facts: Facts
+    now: Now
 
     @classmethod
-    def of(cls, sub: SubjectView, act: ActionView, res: ResourceView, ctx: ContextView) -> Self:
-        """Return the case of these four entities, which are all that a rule's condition is handed."""
-        case = cls.__new__(cls)
-        case.facts, case.now = ctx.facts, ctx.now
-        case.sub, case.act, case.res, case.ctx = sub, act, res, ctx
-        return case
+    def of(cls, request: EvaluationRequest, facts: Facts, now: Now, with_words: bool = True) -> Self:
+        """
+        Join a request with the facts.
+
+        Args:
+            with_words: The pack may have words of its own.  Where it has none, every attribute
+                is read several times faster, since none has to be looked for among them.
+        """
+        known = facts.subject if facts.subject is not None else _NOBODY
+        if with_words:
+            sub: SubjectView = _SubjectWithWords.of(request, known)
+            act: ActionView = _ActionWithWords.of(request.action)
+            res: ResourceView = _ResourceWithWords.of(request, facts.patient, facts.resource)
+        else:
+            sub = SubjectView.of(request, known)
+            act = ActionView.of(request.action)
+            res = ResourceView.of(request, facts.patient, facts.resource)
+        return cls(sub, act, res, ContextView.of(request, facts, now, sub), facts, now)
 
 
 def believed_roles(said: SubjectProperties, known: SubjectFacts) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 from ruqsat.core.expression import All, Attribute, Call, Column, Compare, Const, Entity, Expression, Not
 from ruqsat.core.expression import Any as Either
+from ruqsat.core.function import Asking
 
 ENTITY_ARGUMENTS = ("sub", "act", "res", "ctx")
 
@@ -52,7 +53,7 @@ class Coder:
 
     def function(self, expression: Expression, arguments: Sequence[str]) -> Callable[..., bool]:
         """Return a function that answers the expression."""
-        return self._make([ast.Return(self._node(expression), **_AT)], arguments)
+        return self._make([ast.Return(_not(_not(self._node(expression))), **_AT)], arguments)
 
     def first_miss(self, criteria: Sequence[Expression], arguments: Sequence[str]) -> Callable[..., int]:
         """Return a function that answers the number of the first criterion that fails, 0 if none does."""
@@ -80,7 +81,7 @@ class Coder:
         made: Callable[..., Any] = names["policy"]
         return made
 
-    def _node(self, expression: Expression) -> ast.expr:
+    def _node(self, expression: Expression) -> ast.expr:  # noqa: PLR0911 - one line a kind
         match expression:
             case Const(value=value):
                 return self._constant(value)
@@ -101,10 +102,21 @@ class Coder:
             case Compare(op=op, left=left, right=right):
                 return ast.Compare(self._node(left), [_COMPARISONS[op]], [self._node(right)], **_AT)
             case Call(function=name, arguments=arguments):
-                self._bound["f_" + name] = self._callables[name]
-                return ast.Call(_name("f_" + name), [self._node(a) for a in arguments], [], **_AT)
+                function, nodes = self._callables[name], [self._node(a) for a in arguments]
+                if isinstance(function, Asking):
+                    return self._asked(function, nodes)
+                self._bound["f_" + name] = function
+                return ast.Call(_name("f_" + name), nodes, [], **_AT)
             case _:
                 raise TypeError(f"{type(expression).__name__} is inlined before code is made")
+
+    def _asked(self, function: Asking, entities: list[ast.expr]) -> ast.expr:
+        """What `Asking.__call__` does, without a call: most rules of a case ask what one of them has asked before."""
+        self._bound["w_" + function.kept] = function.work_out
+        known = ast.Attribute(ast.Attribute(_name("ctx"), "worked_out", _LOAD, **_AT), "get", _LOAD, **_AT)
+        kept = ast.Call(known, [ast.Constant(function.kept, **_AT)], [], **_AT)
+        worked_out = ast.Call(_name("w_" + function.kept), entities, [], **_AT)
+        return ast.Attribute(ast.BoolOp(_OR, [kept, worked_out], **_AT), function.part, _LOAD, **_AT)
 
     def _constant(self, value: object) -> ast.expr:
         name = f"c_{len(self._bound)}"

@@ -38,7 +38,7 @@ from ruqsat.core.expression import (
     walk,
 )
 from ruqsat.core.expression import Any as Either
-from ruqsat.core.function import Function
+from ruqsat.core.function import Asking, Function
 from ruqsat.core.laws import Law
 from ruqsat.core.model_conf import Model, Section
 from ruqsat.core.policy_set import CANDIDATES_KEPT, Guard, PolicySet, Rule, RuleTest
@@ -126,7 +126,7 @@ def compile_policy_set(
     )
     covers = Covers({suffix: _cover(model.sections[suffix], functions) for suffix in ROW_ATTRIBUTES})
     answers = _answers(covers, matrix, vocabulary, hierarchies)
-    asking = {name: _asking(name, answer) for name, answer in answers.items()}
+    asking: dict[str, Callable[..., bool]] = {name: _asking(name, answer) for name, answer in answers.items()}
     callables = {name: function.call for name, function in functions.items()} | asking
     builder = _RuleBuilder(model.sections[""], [row for row in rows if row.kind == "p"], vocabulary, callables)
     rules = builder.rules()
@@ -205,17 +205,15 @@ def applied_by(name: str, case: Case, answers: Mapping[str, Callable[[Case], Any
     return applied
 
 
-def _asking(name: str, answer: Callable[[Case], Any]) -> Callable[..., bool]:
+def _asking(name: str, answer: Callable[[Case], Any]) -> Asking:
     """Return the function that rules call: the section's yes or no, worked out once a case."""
     kept, side = ("consent", _CONSENT_SIDE[name]) if name in _CONSENT_SIDE else (name, "holds")
 
-    def ask(sub: SubjectView, act: ActionView, res: ResourceView, ctx: ContextView) -> bool:
-        known = ctx.worked_out.get(kept)
-        if known is None:
-            known = ctx.worked_out[kept] = answer(Case.of(sub, act, res, ctx))
-        return bool(getattr(known, side))
+    def work_out(sub: SubjectView, act: ActionView, res: ResourceView, ctx: ContextView) -> Any:
+        known = ctx.worked_out[kept] = answer(Case(sub, act, res, ctx, ctx.facts, ctx.now))
+        return known
 
-    return ask
+    return Asking(kept, side, work_out)
 
 
 def reads_present(sections: Mapping[str, Section], conditions: Iterable[Expression]) -> bool:

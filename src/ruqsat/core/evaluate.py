@@ -88,7 +88,7 @@ def _evaluate_throughout(
 def _evaluate_at(
     policy_set: PolicySet, request: EvaluationRequest, facts: Facts, now: Now, capabilities: frozenset[str]
 ) -> Decision:
-    case = Case(request, facts, now, policy_set.request_type is not EvaluationRequest)
+    case = Case.of(request, facts, now, policy_set.request_type is not EvaluationRequest)
     refusal = refuse_invalid(case, policy_set.vocabulary)
     if refusal is not None:
         return refusal

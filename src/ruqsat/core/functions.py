@@ -105,9 +105,8 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
             return not asked or any(denials.meets(purpose, asked) for purpose in stated)
         return bool(stated) and all(permits.meets(purpose, asked) for purpose in stated)
 
-    @lru_cache(maxsize=_KEPT)
     def doing(name: str, cell: Cell, effect: str) -> bool:
-        asked = words(cell)
+        asked = words(cell) if isinstance(cell, str) else cell
         if asked:
             return name in asked
         return effect == "deny" or name in ("read", "search")
@@ -159,11 +158,13 @@ def in_force(now: Now, since: Instant | str | None, until: Instant | str | None,
         >>> in_force(Now(7, 7), 1, 7, "permit"), in_force(Now(7, 7), 1, 7, "deny")
         (False, False)
     """
-    start = bound(since) if isinstance(since, str) else since
-    end = bound(until) if isinstance(until, str) else until
+    if isinstance(since, str):
+        since = bound(since)
+    if isinstance(until, str):
+        until = bound(until)
     if effect == "deny":
-        return (start is None or start <= now.hi) and (end is None or now.lo < end)
-    return (start is None or start <= now.lo) and (end is None or now.hi < end)
+        return (since is None or since <= now.hi) and (until is None or now.lo < until)
+    return (since is None or since <= now.lo) and (until is None or now.hi < until)
 
 
 def names(sub: "SubjectView", cell: str | tuple[Grantee, ...], effect: str) -> bool:

@@ -56,7 +56,7 @@ def measure_coverage(policy_set: PolicySet, cases: Iterable[tuple[PolicySet, Sit
     seen: dict[str, set[tuple[str, bool]]] = {rule.id: set() for rule in policy_set.rules}
     used: set[MatrixRow] = set()
     for deciding, each in cases:
-        case, tracer = Case(*each), Tracer(deciding)
+        case, tracer = Case.of(*each), Tracer(deciding)
         if refuse_invalid(case, deciding.vocabulary) is not None:
             continue
         used.update(row for row in policy_set.matrix if not deciding.covers.test("5", case, row)[0])
