@@ -127,7 +127,7 @@ def _narrowed(who: Any, said: Any) -> Any:
 
 def decide(request: Any, facts: Any, now: int) -> tuple[bool, str, str | None, frozenset[str]]:
     """Return whether it is allowed, the reason, the basis and the duties, for a caller that can do everything."""
-    case = Case.of(request, facts, now)
+    case = Case(request, facts, now)
     try:
         reason, basis, duties = _layers(case)
     except Denied as denial:

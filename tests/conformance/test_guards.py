@@ -93,7 +93,7 @@ ARGUED: dict[str, tuple[str, ...]] = {
         "boundaries._fields_that_turn: never `if parts`",
         "boundaries.moments: `now.lo < now.hi <= next_turn(facts.patient, now.lo, switches)` with `<`",
         "boundaries.moments: never `if now.lo < now.hi <= next_turn(facts.patient, now.lo, switches)`",
-        "case.ResourceView.__init__: without `patient.records`",
+        "case.ResourceView.of: without `patient.records`",
         "case.believed_roles: without `said.roles == known.roles`",
         "circumstances._about_records: never `if not (records or authors or encounters or data_from or data_until)`",
         "consent.consent_answer: never `if cover.asks_names and _names_others(document.root, sub)`",

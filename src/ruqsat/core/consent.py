@@ -69,7 +69,7 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
     missed: list[tuple[str, str]] = []
     far: list[Consent] = []
     cover, sub = covers.of("2"), case.sub
-    for document in patient.sole or governing(patient, case.now):
+    for document in governing(patient, case.now):
         # Whom a permit names is the cheapest thing to see; others' are weighed only for the nearest miss.
         if cover.asks_names and _names_others(document.root, sub):
             far.append(document)
@@ -82,8 +82,7 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
         else:
             missed.append((miss, document.id))
     if permits:
-        abroad = () if case.ctx.destination_country is None else _abroad(permits, patient, case)
-        return ConsentAnswer(_sorted(permits), _sorted(denials) if denials else (), unread, abroad)
+        return ConsentAnswer(_sorted(permits), _sorted(denials), unread, _abroad(permits, patient, case))
     missed += [(_weigh(document, patient, case, cover, switches)[1], document.id) for document in far]
     return ConsentAnswer((), _sorted(denials), unread, (), *_nearest(missed))
 
@@ -117,6 +116,8 @@ def _names_others(root: Provision, sub: SubjectView) -> bool:
 def _abroad(permits: list[str], patient: PatientFacts, case: Case) -> tuple[str, ...]:
     """Return the permits that name the country that the data would go to (Law 94-V art. 16(3)(1))."""
     country = case.ctx.destination_country
+    if country is None:
+        return ()
     return tuple(sorted(d.id for d in patient.consents if d.id in permits and country in d.cross_border))
 
 

@@ -158,13 +158,11 @@ def in_force(now: Now, since: Instant | str | None, until: Instant | str | None,
         >>> in_force(Now(7, 7), 1, 7, "permit"), in_force(Now(7, 7), 1, 7, "deny")
         (False, False)
     """
-    if isinstance(since, str):
-        since = bound(since)
-    if isinstance(until, str):
-        until = bound(until)
+    start = bound(since) if isinstance(since, str) else since
+    end = bound(until) if isinstance(until, str) else until
     if effect == "deny":
-        return (since is None or since <= now.hi) and (until is None or now.lo < until)
-    return (since is None or since <= now.lo) and (until is None or now.hi < until)
+        return (start is None or start <= now.hi) and (end is None or now.lo < end)
+    return (start is None or start <= now.lo) and (end is None or now.hi < end)
 
 
 def names(sub: "SubjectView", cell: str | tuple[Grantee, ...], effect: str) -> bool:
