@@ -157,6 +157,7 @@ class ResourceView(_View):
     conf: Conf | None
     blocked: bool
     state_secret: bool
+    parts: tuple[dict[str, Any], ...] | None
     destroyed: bool = False
 
     @classmethod
@@ -175,6 +176,7 @@ class ResourceView(_View):
             said.conf,
             said.blocked,
             said.state_secret,
+            said.parts,
         )
         if patient is not None and patient.records:
             view._join_record(patient)
@@ -208,11 +210,6 @@ class ResourceView(_View):
     def id_document_copy(self) -> bool:
         """A copy of an identity document."""
         return self._said.id_document_copy
-
-    @property
-    def parts(self) -> tuple[dict[str, Any], ...] | None:
-        """Parts of a request of several."""
-        return self._said.parts
 
     @property
     def atomic(self) -> bool:
@@ -255,8 +252,7 @@ class ResourceView(_View):
             self._join_labels(known.labels)
         self.blocked = self.blocked or known.blocked
         self.destroyed = known.destroyed
-        if known.conf is not None:
-            self.conf = higher(self.conf, known.conf)
+        self.conf = higher(self.conf, known.conf)
         for data_class in known.data_classes:
             if data_class != self.data_class:
                 # Two classes for one record: nobody knows what would be opened.
@@ -530,7 +526,11 @@ def believed_roles(said: SubjectProperties, known: SubjectFacts) -> tuple[str, .
         return known.roles or ()
     if known.roles is None or said.roles == known.roles:
         return said.roles
-    return tuple(role for role in said.roles if role in known.roles)
+    return _in_both(said.roles, known.roles)
+
+
+def _in_both(ones: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(one for one in ones if one in others)
 
 
 def believed_org(said: SubjectProperties, known: SubjectFacts) -> str | None:

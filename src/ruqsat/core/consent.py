@@ -20,7 +20,7 @@ from ruqsat.core.case import Case, SubjectView
 from ruqsat.core.covers import Cover, Covers
 from ruqsat.core.facts import Consent, PatientFacts, Provision
 from ruqsat.core.instant import HOUR, Now
-from ruqsat.core.representation import birthday
+from ruqsat.core.representation import birthday, birthdays
 from ruqsat.core.vocabulary import Switches
 
 _RANK = {
@@ -83,7 +83,8 @@ def consent_answer(case: Case, covers: Covers, switches: Switches) -> ConsentAns
             missed.append((miss, document.id))
     if permits:
         return ConsentAnswer(_sorted(permits), _sorted(denials), unread, _abroad(permits, patient, case))
-    missed += [(_weigh(document, patient, case, cover, switches)[1], document.id) for document in far]
+    for document in far:
+        missed.append((_weigh(document, patient, case, cover, switches)[1], document.id))
     return ConsentAnswer((), _sorted(denials), unread, (), *_nearest(missed))
 
 
@@ -116,8 +117,10 @@ def _names_others(root: Provision, sub: SubjectView) -> bool:
 def _abroad(permits: list[str], patient: PatientFacts, case: Case) -> tuple[str, ...]:
     """Return the permits that name the country that the data would go to (Law 94-V art. 16(3)(1))."""
     country = case.ctx.destination_country
-    if country is None:
-        return ()
+    return () if country is None else _naming(country, permits, patient)
+
+
+def _naming(country: str, permits: list[str], patient: PatientFacts) -> tuple[str, ...]:
     return tuple(sorted(d.id for d in patient.consents if d.id in permits and country in d.cross_border))
 
 
@@ -158,11 +161,13 @@ def governing(patient: PatientFacts, now: Now) -> Sequence[Consent]:
     order in which documents were stored never matters.  A defective permit never
     supersedes; it governs only a thread that holds nothing better.
     """
-    if patient.sole is not None:
-        return patient.sole
+    return _governing(patient.threads, now) if patient.sole is None else patient.sole
+
+
+def _governing(threads: tuple[tuple[Consent, ...], ...], now: Now) -> list[Consent]:
     return [
         thread[0] if len(thread) == 1 else max(thread, key=lambda document: _standing(document, now))
-        for thread in patient.threads
+        for thread in threads
     ]
 
 
@@ -210,10 +215,11 @@ def age_defect(document: Consent, patient: PatientFacts, case: Case, switches: S
     born, now = patient.birth_date, case.now
     if born is None:
         return ""
-    own = birthday(born, switches.minor_self_from_age, switches.home_utc_offset_hours)
+    own, of_age = birthdays(
+        born, switches.minor_self_from_age, switches.rep_access_ends_at, switches.home_utc_offset_hours
+    )
     if now.lo < own or document.granted_at < own:
         return "minor"
-    of_age = birthday(born, switches.rep_access_ends_at, switches.home_utc_offset_hours)
     return "" if of_age <= now.lo or case.res.data_class in switches.minor_self_classes else "minor_scope"
 
 
@@ -243,7 +249,9 @@ def _apply(node: Provision, case: Case, cover: Cover) -> tuple[str | None, str]:
     miss = cover.misses[number]
     if not node.exceptions or 0 < number <= cover.gates:
         return (None if number else node.effect), miss
-    below = {_apply(exception, case, cover)[0] for exception in node.exceptions}
+    below = set()
+    for exception in node.exceptions:
+        below.add(_apply(exception, case, cover)[0])
     if "deny" in below:
         return "deny", ""
     if miss:

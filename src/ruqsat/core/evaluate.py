@@ -111,7 +111,10 @@ def _settle(rule: Rule, case: Case, policy_set: PolicySet, capabilities: frozens
 def _applied(rule: Rule, case: Case, policy_set: PolicySet) -> tuple[str, ...]:
     if len(rule.asks) == 1:
         return applied_by(rule.asks[0], case, policy_set.answers)
-    return tuple(sorted({document for name in rule.asks for document in applied_by(name, case, policy_set.answers)}))
+    found: set[str] = set()
+    for name in rule.asks:
+        found.update(applied_by(name, case, policy_set.answers))
+    return tuple(sorted(found))
 
 
 def _permit(rule: Rule, case: Case, policy_set: PolicySet) -> str:

@@ -396,11 +396,15 @@ class PatientFacts(Struct, frozen=True, omit_defaults=True, dict=True):
         """Return what the store knows of one record, put together when it is asked for first."""
         known = self._known_records.get((type_, id_))
         if known is None and id_ in self.records_by_id:
-            alike = self.records_by_id[id_]
-            own = [each for each in alike if each.type == type_]
-            known = _known(own, [each for each in alike if each.type is None])
-            if own:  # whoever asks may name any type; kept are those on file
-                self._known_records[type_, id_] = known
+            known = self._put_together(type_, id_)
+        return known
+
+    def _put_together(self, type_: str, id_: str) -> KnownRecord:
+        alike = self.records_by_id[id_]
+        own = [each for each in alike if each.type == type_]
+        known = _known(own, [each for each in alike if each.type is None])
+        if own:  # whoever asks may name any type; kept are those on file
+            self._known_records[type_, id_] = known
         return known
 
     def class_of_record(self, id_: str) -> str | None:

@@ -79,8 +79,11 @@ class Candidates(Struct, frozen=True):
         try:
             number = self.first_hit(case.sub, case.act, case.res, case.ctx)
         except Exception:  # noqa: BLE001 - then each rule alone, so that the one that fails is known
-            return next((rule for rule in self.rules if matches(rule, self.test_of(rule), case)), None)
+            return self._first_alone(case)
         return self.rules[number - 1] if number else None
+
+    def _first_alone(self, case: Case) -> Rule | None:
+        return next((rule for rule in self.rules if matches(rule, self.test_of(rule), case)), None)
 
 
 class PolicySet(Struct, frozen=True):
@@ -126,16 +129,19 @@ class PolicySet(Struct, frozen=True):
     def candidates_for(self, case: Case) -> Candidates:
         """Return the rules that can match this case, in order of priority."""
         key: tuple[object, ...] = (case.sub.roles, case.act.name, case.res.data_class, case.ctx.purpose)
-        if self.guards:
-            key += tuple([_guarded(guard, case) for guard in self.guards])
+        for guard in self.guards:
+            key += (_guarded(guard, case),)
         known = self.candidates.get(key)
         if known is None:
             if len(self.candidates) >= CANDIDATES_KEPT:
                 self.candidates.clear()
-            found = map(self.rules.__getitem__, self.index.find(case))
-            rules = tuple(rule for rule in found if self._can_match(rule, case))
-            known = self.candidates[key] = Candidates(rules, self._first_hit(rules), self.test_of)
+            known = self.candidates[key] = self._find_candidates(case)
         return known
+
+    def _find_candidates(self, case: Case) -> Candidates:
+        found = map(self.rules.__getitem__, self.index.find(case))
+        rules = tuple(rule for rule in found if self._can_match(rule, case))
+        return Candidates(rules, self._first_hit(rules), self.test_of)
 
     def _first_hit(self, rules: tuple[Rule, ...]) -> FirstHit:
         """Return the test for the first rule that matches; thousands of combinations share some hundreds of them."""
