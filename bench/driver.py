@@ -45,6 +45,7 @@ from bench.clients import (
 from bench.gate import anything, asked_of
 from bench.ground import Server, cpu_seconds, no_op_server, resident_mb, world_server
 from bench.load import locust
+from bench.micro.by_itself import cost_by_itself
 from bench.micro.copies import copies
 from bench.micro.cost_by_rules import cost_by_rules
 from bench.open_loop import at_rate, quantile
@@ -270,9 +271,15 @@ def rules(rounds: int, _: float) -> list[dict[str, Any]]:
     return cost_by_rules(3 * rounds)
 
 
+def by_itself(rounds: int, _: float) -> list[dict[str, Any]]:
+    """What one evaluation costs on the shipped pack, beside what stock pycasbin costs."""
+    return cost_by_itself(5 * rounds)
+
+
 PARTS: dict[str, Callable[[int, float], list[dict[str, Any]]]] = {
-    "closed": closed, "listeners": by_listener, "open": open_loops, "batch": batches, "rules": rules,
-    "patients": by_patients, "copies": copies, "shapes": shapes, "revocation": withdrawals,
+    "closed": closed, "listeners": by_listener, "open": open_loops, "batch": batches,
+    "alone": by_itself, "rules": rules, "patients": by_patients,
+    "copies": copies, "shapes": shapes, "revocation": withdrawals,
 }  # fmt: skip
 
 

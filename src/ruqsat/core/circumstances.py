@@ -101,8 +101,9 @@ def _about_subjects(vocabulary: Vocabulary) -> dict[str, Function]:
     very_restricted = frozenset(name for name, label in vocabulary.labels.items() if label.conf == "V")
 
     def needs_clearance(sub: "SubjectView", res: "ResourceView") -> bool:
-        is_very_restricted = res.conf == "V" or not very_restricted.isdisjoint(res.labels or ())
-        return is_very_restricted and not any(role in switches.very_restricted_roles for role in sub.roles)
+        labels = res.labels
+        is_very_restricted = res.conf == "V" or (labels and not very_restricted.isdisjoint(labels))
+        return bool(is_very_restricted) and not any(role in switches.very_restricted_roles for role in sub.roles)
 
     nothing: frozenset[str] = frozenset()
     served = {name: frozenset(category.purposes) for name, category in vocabulary.organisation_categories.items()}

@@ -180,7 +180,7 @@ def names(sub: "SubjectView", cell: str | tuple[Grantee, ...], effect: str) -> b
             and (grantee.subject is None or grantee.subject == sub.id)
             and (grantee.role is None or grantee.role in sub.roles)
             and (grantee.group is None or grantee.group in sub.groups)
-            and (effect == "deny" or grantee != _NOBODY)
+            and (effect == "deny" or grantee.org is not None or grantee != _NOBODY)
         ):
             return True
     return False

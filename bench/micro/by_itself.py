@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import casbin
 from bench.micro.worlds import common_question, compiled, pack_of
 
+import casbin
 from ruqsat.core.admission import WORLD, read_cases
 from ruqsat.core.cases import read_world, situation
 from ruqsat.core.evaluate import evaluate
@@ -33,7 +33,7 @@ m = r.sub == p.sub && r.obj == p.obj && r.act == p.act
 """
 
 
-def alone(rounds: int) -> list[dict[str, Any]]:
+def cost_by_itself(rounds: int) -> list[dict[str, Any]]:
     """Return one record: the common question and the dearest of the pack's own cases, beside stock pycasbin."""
     texts = pack_of(0, "roles")
     policy_set = compiled(texts)
