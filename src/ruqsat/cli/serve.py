@@ -13,6 +13,7 @@ import typer
 import uvloop
 from rich.console import Console
 
+from ruqsat.cli.stack import with_room
 from ruqsat.errors import SettingsError
 from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal
 from ruqsat.settings import BLOCKING_DUTIES, Settings, load_settings
@@ -84,7 +85,7 @@ def serve(
         raise typer.Exit(supervise(settings, [sys.executable, "-m", "ruqsat", *sys.argv[1:]]))
     share = None if worker is None else read_share(worker)
     sys.setswitchinterval(SWITCH_SECONDS)
-    uvloop.run(_run(settings, demo, secret, Rehearsal(oracle) if test_fixtures else None, share))
+    with_room(lambda: uvloop.run(_run(settings, demo, secret, Rehearsal(oracle) if test_fixtures else None, share)))
 
 
 def _are_tokens_set(given: dict[str, Any]) -> bool:
