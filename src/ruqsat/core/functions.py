@@ -105,8 +105,9 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
             return not asked or any(denials.meets(purpose, asked) for purpose in stated)
         return bool(stated) and all(permits.meets(purpose, asked) for purpose in stated)
 
+    @lru_cache(maxsize=_KEPT)
     def doing(name: str, cell: Cell, effect: str) -> bool:
-        asked = words(cell) if isinstance(cell, str) else cell
+        asked = words(cell)
         if asked:
             return name in asked
         return effect == "deny" or name in ("read", "search")
