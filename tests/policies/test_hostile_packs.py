@@ -98,7 +98,7 @@ def made_to_hurt(texts: dict[str, bytes]) -> Iterator[tuple[str, dict[str, bytes
         yield kind, texts | {"policies/consent.csv": texts["policies/consent.csv"] + row.encode()}
     for kind, rows in LINKS.items():
         yield kind, texts | {"policies/hierarchies.csv": texts["policies/hierarchies.csv"] + rows.encode()}
-    yield "many-rows", texts | {"policies/consent.csv": b"p, 1300\n" * 30_000}
+    yield "many-rows", texts | {"policies/consent.csv": b"p, 1300\n" * 100_000}
 
 
 def answers(policy_set: PolicySet) -> list[tuple[bool, str]]:

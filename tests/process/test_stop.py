@@ -20,7 +20,7 @@ LONGER = int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 STOPS = 6 if LONGER == 1 else 50
 SEED = int(os.environ.get("RUQSAT_TEST_SEED", str(random.randrange(2**32))))
 CALLERS = 10
-PROMPTLY = 10.0
+PROMPTLY = 3.0
 """Seconds; a stop may wait 15 for requests in flight, and must not wait for anything else."""
 
 OWED = 0.1

@@ -7,7 +7,7 @@ import time
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RESET, _SETTINGS, _GOAWAY = 0, 1, 3, 4, 7
 _END_STREAM, _END_HEADERS = 1, 4
-_SECONDS = 30
+_SECONDS = 5
 
 
 def exchange(port: int, fields: list[tuple[str, str]]) -> None:

@@ -88,7 +88,7 @@ def test_an_endless_statement_is_given_up_in_time(database: Driver) -> None:
         with pytest.raises(StoreUnavailableError, match=r"did not answer within 0\.1 s"):
             await lane.run(wait_endlessly, 0.1)
 
-        assert 0.1 <= perf_counter() - began < 10
+        assert 0.1 <= perf_counter() - began < 0.3
         assert await lane.run(driver, 5) is not first
 
     with_lane(database, scenario)

@@ -407,7 +407,7 @@ def test_an_idle_connection_is_closed_after_its_last_answer_and_not_sooner(
                 await asyncio.sleep(0.3)
                 replies.append(await connection.ask(request))
             await connection.send(stray)
-            return {reply.status for reply in replies}, await asyncio.wait_for(connection.read_to_end(), 30)
+            return {reply.status for reply in replies}, await asyncio.wait_for(connection.read_to_end(), 5)
 
     assert asyncio.run(story()) == ({200}, b"")
 

@@ -136,7 +136,7 @@ def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
 
 def is_closed(connection: socket.socket) -> bool:
     """Tell whether the other end has closed it."""
-    connection.settimeout(30)
+    connection.settimeout(5)
     try:
         return connection.recv(1) == b""
     except ConnectionError:
@@ -264,7 +264,7 @@ def test_requests_are_not_kept_in_memory_for_whoever_sends_them_ahead(roomy: Sid
                 writer.write(one * count)
                 await writer.drain()
                 await asyncio.sleep(0)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(5):
                 while part := await reader.read(65_536):
                     answers += part.count(b"HTTP/1.1 404")
         writer.transport.abort()
