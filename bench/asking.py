@@ -7,6 +7,7 @@ Calls to a sidecar over a world, each with its right answer, in named shapes; an
 ``batch``              twenty questions a call
 ``search``             which actions, and which records of a patient
 ``forward_auth``       as nginx asks, with the people's tokens
+``not_through_proxy``  the same questions as an application asks them: beside ``forward_auth``, and no shape of its own
 
 An answer is right if decision, reason and duties (in a batch of each question; in a search what was found; behind a
 proxy the status and the reason) are those that ``core.evaluate`` gives here.  See ``Churn`` for answers about somebody
@@ -35,6 +36,7 @@ from ruqsat.web.wire import EvaluationResponse
 EVALUATION, EVALUATIONS, SEARCH = "/access/v1/evaluation", "/access/v1/evaluations", "/access/v1/search/"
 JSON = {"Content-Type": "application/json"}
 SHAPES = ("steady_reads", "consent_churn", "break_glass_burst", "batch", "search", "forward_auth")
+UNPROXIED = "not_through_proxy"
 IN_A_BATCH = 20
 LATER = "try_later"
 TokenOf = Callable[[str, tuple[str, ...], str | None, str], str]
@@ -139,7 +141,8 @@ class Asking:
             apart: More patients that no call is about: others withdraw their consents.
         """
         self._apart = apart | {each.patient for each in withdrawals}
-        chance, makes = Random(f"{self.world.seed}/{shape}/{stream}"), getattr(self, "_" + shape)
+        drawn_as = "forward_auth" if shape == UNPROXIED else shape
+        chance, makes = Random(f"{self.world.seed}/{drawn_as}/{stream}"), getattr(self, "_" + shape)
         return [makes(chance, withdrawals) for _ in range(count)]
 
     def different(self, shape: str, count: int, stream: str = "") -> list[Call]:
@@ -204,27 +207,36 @@ class Asking:
         request = msgspec.convert(asked, EvaluationRequest)
         return self.world.decide(request, self.world.facts_of(question)).allowed
 
-    def _forward_auth(self, chance: Random, _: tuple[Withdrawal, ...]) -> Call:
-        """A member of staff reads a record through nginx; the token states the purpose, and no proxy has duties."""
-        assert self._token is not None, "this shape needs the key of the tokens"
+    def _read_by_staff(self, chance: Random) -> dict[str, Any]:
         world = self.world
         number, which = world.popular(chance), chance.randrange(4)
         name, role = patient_id(number), chance.choice(("physician", "physician", "nurse", "lab_diagnostic"))
         org = world.own(number) if chance.random() < 0.8 else chance.choice(world.orgs)
-        who = staff_id(role, org, chance.randrange(STAFF[role]))
-        data_class, record = CLASSES[(number + which) % len(CLASSES)], f"r{which}-{name}"
-        asked = {
+        who, data_class = staff_id(role, org, chance.randrange(STAFF[role])), CLASSES[(number + which) % len(CLASSES)]
+        resource = {"type": "Record", "id": f"r{which}-{name}", "properties": {"patient": name, "class": data_class}}
+        return {
             "subject": {"type": "user", "id": who, "properties": {"roles": [role], "org": org}},
-            "action": {"name": "read"},
-            "resource": {"type": "Record", "id": record, "properties": {"patient": name, "class": data_class}},
-            "context": {"purpose": "TREAT"},
-        }
+            "action": {"name": "read"}, "resource": resource, "context": {"purpose": "TREAT"},
+        }  # fmt: skip
+
+    def _not_through_proxy(self, chance: Random, _: tuple[Withdrawal, ...]) -> Call:
+        asked = self._read_by_staff(chance)
+        body, patient = json.dumps(asked, separators=(",", ":")).encode(), asked["resource"]["properties"]["patient"]
+        return self._single(Question(body, "read", asked["subject"]["id"], patient))
+
+    def _forward_auth(self, chance: Random, _: tuple[Withdrawal, ...]) -> Call:
+        """A member of staff reads a record through nginx; the token states the purpose, and no proxy has duties."""
+        assert self._token is not None, "this shape needs the key of the tokens"
+        world, asked = self.world, self._read_by_staff(chance)
+        who, said, resource = asked["subject"]["id"], asked["subject"]["properties"], asked["resource"]
+        name, data_class = resource["properties"]["patient"], resource["properties"]["class"]
         request, known = msgspec.convert(asked, EvaluationRequest), world.facts_of(Question(b"", "", who, name))
         decision = evaluate(world.policy_set, request, known, at(world.moment))
         right = (200 if decision.allowed else 403, world.policy_set.coarse(decision.reason))
         headers = {
-            "Authorization": f"Bearer {self._token(who, (role,), org, 'TREAT')}", "X-Original-Method": "GET",
-            "X-Original-URI": f"/patients/{name}/{data_class}/{record}", "X-Original-Host": "records.example",
+            "Authorization": f"Bearer {self._token(who, tuple(said['roles']), said['org'], 'TREAT')}",
+            "X-Original-Method": "GET", "X-Original-URI": f"/patients/{name}/{data_class}/{resource['id']}",
+            "X-Original-Host": "records.example",
         }  # fmt: skip
         return Call(
             "nginx: allow" if decision.allowed else "nginx: deny", "auth", "GET", "/authz/nginx", b"", headers, right

@@ -28,7 +28,7 @@ from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
-from bench.asking import EVALUATION, EVALUATIONS, SHAPES, Asking, Call, in_batches
+from bench.asking import EVALUATION, EVALUATIONS, SHAPES, UNPROXIED, Asking, Call, in_batches
 from bench.clients import (
     QUANTILES,
     alone,
@@ -144,13 +144,13 @@ def open_loops(rounds: int, seconds: float) -> list[dict[str, Any]]:
 
 
 def by_listener(rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """What proxies ask beside what applications ask: forward-auth and AuthZEN at one durable sidecar, in turns."""
+    """The same questions by forward-auth and by AuthZEN at one durable sidecar, in turns."""
     found: dict[tuple[str, bool, int], list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="ruqsat-driver-") as name:
         folder, world = Path(name), a_world()
         with world_server(world, folder / "sidecar") as sidecar, on_their_cores(sidecar):
             asking, asked = Asking(world, sidecar.token), {}
-            for shape, is_new in product(("steady_reads", "forward_auth"), (False, True)):
+            for shape, is_new in product((UNPROXIED, "forward_auth"), (False, True)):
                 calls = asking.different(shape, ANEW, "anew") if is_new else asking.calls(shape, 640, "driver")
                 asked[shape, is_new] = calls, write_whole_script(folder / f"{shape}{is_new}.lua", calls)
             for connections, _, (shape, is_new) in product((16, 64), range(rounds), asked):

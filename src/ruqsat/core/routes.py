@@ -9,7 +9,7 @@ is denied by the caller of this module.
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -25,7 +25,7 @@ from ruqsat.core.vocabulary import Vocabulary, parse_toml
 PLACEHOLDERS = ("patient", "class", "id")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_is_id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 _LITERAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_~$-]*")
 
 
@@ -96,47 +96,58 @@ class Mapped(Struct, frozen=True):
         )
 
 
+class _Described(NamedTuple):
+    """A route, its segments (a literal, or None and the placeholder's name), and the classes its path may name."""
+
+    route: Route
+    parts: tuple[tuple[str | None, str], ...]
+    classes: frozenset[str]
+
+
 class RouteTable:
     """Checked routes; literal segments win over placeholders.  ``fhir`` is what FHIR servers' words mean."""
 
-    __slots__ = ("_classes", "_personal", "_routes", "fhir")
+    __slots__ = ("_by_shape", "fhir")
 
     def __init__(self, routes: Iterable[Route], classes: frozenset[str], fhir: FhirWords | None = None) -> None:
         self.fhir = fhir
-        ordered = sorted(routes, key=lambda route: [part.startswith("{") for part in segments_of(route.path)])
-        self._routes = tuple((route, segments_of(route.path)) for route in ordered)
-        self._classes = classes
-        # A path that names a patient speaks of that patient's data: its sender must not get to call them public.
-        self._personal = classes - IMPERSONAL
+        self._by_shape: dict[tuple[str, int], tuple[_Described, ...]] = {}
+        for route in sorted(routes, key=lambda route: [part.startswith("{") for part in segments_of(route.path)]):
+            segments = segments_of(route.path)
+            parts = tuple([(None, part[1:-1]) if part.startswith("{") else (part, "") for part in segments])
+            # A path that names a patient speaks of that patient's data: its sender must not get to call them public.
+            described = _Described(route, parts, classes - IMPERSONAL if "{patient}" in segments else classes)
+            for method in set(route.methods):
+                shape = method, len(segments)
+                self._by_shape[shape] = (*self._by_shape.get(shape, ()), described)
 
     def match(self, method: str, segments: tuple[str, ...], query: tuple[tuple[str, str], ...]) -> Mapped | None:
         """Return what the request means; None if no route describes it exactly, or a parameter is given twice."""
-        if len({name for name, _ in query}) < len(query):
+        if query and len({name for name, _ in query}) < len(query):
             return None
-        for route, parts in self._routes:
-            if method not in route.methods or len(parts) != len(segments):
-                continue
-            found = self._read(parts, segments)
-            if found is not None and all(name in route.query for name, _ in query):
+        for route, parts, classes in self._by_shape.get((method, len(segments)), ()):
+            found = _read(parts, classes, segments)
+            if found is not None and (not query or all(name in route.query for name, _ in query)):
                 return Mapped(
                     route.id, route.action, route.resource_type, found.get("id") or "*",
                     found.get("class") or route.data_class or "", found.get("patient"), route.purpose,
                 )  # fmt: skip
         return None
 
-    def _read(self, parts: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
-        found: dict[str, str] = {}
-        classes = self._personal if "{patient}" in parts else self._classes
-        for part, segment in zip(parts, segments, strict=True):
-            if not part.startswith("{"):
-                if part != segment:
-                    return None
-                continue
-            known = segment in classes if part == "{class}" else _ID.fullmatch(segment) is not None
-            if not known:
+
+def _read(
+    parts: tuple[tuple[str | None, str], ...], classes: frozenset[str], segments: tuple[str, ...]
+) -> dict[str, str] | None:  # fmt: skip
+    found: dict[str, str] = {}
+    for (literal, name), segment in zip(parts, segments, strict=True):
+        if literal is not None:
+            if literal != segment:
                 return None
-            found[part[1:-1]] = segment
-        return found
+        elif segment in classes if name == "class" else _is_id(segment):
+            found[name] = segment
+        else:
+            return None
+    return found
 
 
 def mapped_of(meaning: Meaning, *, by_body: bool = False) -> Mapped | None:

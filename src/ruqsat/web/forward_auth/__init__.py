@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
+from itertools import product
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -245,7 +246,7 @@ class ForwardAuth:
         and rules in force, and the caller.
         """
         headers = scope["headers"]
-        read = [each for each in headers if each[0].replace(b"_", b"-") in _READ]
+        read = [each for each in headers if each[0] in _READ]
         key = (id(who), point.name, scope["method"], scope[TARGET], *read)
         reading = self._readings[key]
         # The caller is compared, too: an id may have become somebody else's.
@@ -410,11 +411,12 @@ class ForwardAuth:
 
 
 _READ = frozenset(
-    {
-        b"host", b"x-original-method", b"x-original-uri", b"x-original-host", b"x-forwarded-method", b"x-forwarded-uri",
-        b"x-forwarded-host", SESSION,
-        *(name.encode() for name in READ_HEADERS),
-    }
+    "".join(spelt).encode()
+    for name in (
+        "host", "x-original-method", "x-original-uri", "x-original-host", "x-forwarded-method", "x-forwarded-uri",
+        "x-forwarded-host", SESSION.decode(), *READ_HEADERS,
+    )
+    for spelt in product(*["-_" if each == "-" else each for each in name])
 )  # fmt: skip
 """Headers, however they are spelt, of which a plain request is read; its token and its trace are read beside them."""
 

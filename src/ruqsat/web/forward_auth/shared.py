@@ -10,6 +10,7 @@ Headers = list[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 MAX_METHOD = 16
+_NO_HOST = frozenset(b" ,/@\t")
 
 
 class Original(Struct, frozen=True):
@@ -57,7 +58,7 @@ def original(method: bytes, target: bytes, host: bytes) -> Original:
     """
     if not method.isalpha() or not method.isascii() or not method.isupper() or len(method) > MAX_METHOD:
         raise BadPepRequest
-    if not host.isascii() or any(mark in host for mark in b" ,/@\t"):
+    if not host.isascii() or not _NO_HOST.isdisjoint(host):
         raise BadPepRequest
     return Original(method.decode("ascii"), target, host.decode("ascii"))
 
@@ -69,5 +70,12 @@ def from_headers(scope: Scope, method: bytes, target: bytes, host: bytes) -> Ori
     Raises:
         BadPepRequest: one of the three is missing, empty or doubled, or makes no sense.
     """
-    headers = scope["headers"]
-    return original(single(headers, method), single(headers, target), single(headers, host))
+    told: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name in (method, target, host):
+            if name in told or not value:
+                raise BadPepRequest
+            told[name] = value
+    if len(told) < 3:
+        raise BadPepRequest
+    return original(told[method], told[target], told[host])
