@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +10,8 @@ import pytest
 
 from ruqsat.core.admission import Changes
 from ruqsat.core.cases import PolicyCase, situation
+from ruqsat.core.decision import Decision
+from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, Position
 from ruqsat.core.personal import lifted
 from ruqsat.core.policy_set import PolicySet
@@ -17,7 +19,7 @@ from ruqsat.core.request import EvaluationRequest, SubjectProperties
 from ruqsat.core.sampling import NOON
 from ruqsat.core.world import World
 from ruqsat.errors import JournalError, RequestError, StoreUnavailableError
-from ruqsat.service.decision_point import Answer, DecisionPoint, Origin
+from ruqsat.service.decision_point import Answer, Begun, DecisionPoint, Origin
 from ruqsat.service.entries import SignedBy
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.metrics import Metrics
@@ -244,6 +246,53 @@ def test_several_are_decided_as_each_alone_and_none_before_its_entry(
     assert [type(each) for each in found] == [Answer, Answer, OSError, RequestError, Answer]
     told = [each.decision.reason for each in found if isinstance(each, Answer)]
     assert told == ["allow.consent", "allow.consent", "allow.consent"]
+
+
+class Picky(Paper):
+    """A journal that does not take entries about one subject."""
+
+    def append(self, entry: bytes, *rest: Any, **more: Any) -> asyncio.Future[None]:
+        """Take an entry, or do not."""
+        if any(b'"unwritten"' in part for parts in rest for part in parts):
+            raise ValueError("no")
+        return super().append(entry, *rest, **more)
+
+
+def _undecided(policy_set: PolicySet, request: EvaluationRequest, *rest: Any) -> Decision:
+    if request.subject.id == "undecided":
+        raise OSError("x")
+    return evaluate(policy_set, request, *rest)
+
+
+def _begun(decides: DecisionPoint, request: EvaluationRequest, names: Sequence[str]) -> list[Any]:
+    async def story() -> list[Any]:
+        subjects = [msgspec.structs.replace(request.subject, id=name) for name in names]
+        asked = [msgspec.structs.replace(request, subject=subject) for subject in subjects]
+        ready = [decides.ready(each, ORIGIN, None) for each in asked]
+        return decides.begin_all([each for each in ready if each is not None])
+
+    return asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "names", [("dr_aida", "undecided", "unwritten", "dr_aida"), ("undecided",), ("unwritten",), ("dr_aida",) * 40, ()]
+)
+def test_what_is_begun_together_is_begun_as_each_alone(
+    policy_set: PolicySet, asked: Any, names: tuple[str, ...]
+) -> None:
+    """In its order and with its entry; what goes wrong with one, at whatever step, stands in its place."""
+    wrong = {"undecided": OSError, "unwritten": ValueError}
+    clock, journal = FixedClock(1_795_496_400_000_000), Picky()
+    decides = DecisionPoint(
+        policy_set, Known(asked[1]), Freshness(bytes(32)), journal, clock, Metrics(), decide=_undecided
+    )
+
+    found = _begun(decides, asked[0], names)
+
+    assert [type(each) for each in found] == [wrong.get(name, Begun) for name in names]
+    answers = [each.answer for each in found if isinstance(each, Begun)]
+    assert [answer.decision.allowed for answer in answers] == [True] * names.count("dr_aida")
+    assert [entry["id"] for entry in journal.entries] == [answer.id for answer in answers]
 
 
 def test_several_are_denied_where_the_journal_fails_or_facts_change_meanwhile(

@@ -1,8 +1,9 @@
 """Plain questions are answered without a task; nothing is allowed that way that ASGI's would not allow."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,15 +14,18 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.routes import RouteTable
 from ruqsat.errors import JournalError
-from ruqsat.service.decision_point import DecisionPoint
+from ruqsat.service.decision_point import Answer, DecisionPoint
+from ruqsat.service.freshness import Freshness
+from ruqsat.service.metrics import Metrics
 from ruqsat.web import listeners
-from ruqsat.web.at_once import Exchange, Told
+from ruqsat.web.at_once import TOGETHER, Asked, AtOnce, Exchange, Told
 from ruqsat.web.authzen import AuthZen
 from ruqsat.web.enforcement_points import Door
 from ruqsat.web.forward_auth import ForwardAuth, Verdict, _written
 from ruqsat.web.load import Load
+from tests.clocks import FixedClock
 from tests.process.load import Connection, Reply, connected, http
-from tests.service.test_decision_point import FAILURES, Known, Paper, asked, point
+from tests.service.test_decision_point import FAILURES, ORIGIN, Known, Paper, _undecided, asked, point
 from tests.web.test_forward_auth import RECORD, VERIFIER, routes, token
 from tests.web.test_listeners import connected_while, listening
 
@@ -434,3 +438,79 @@ def test_an_exchange_has_one_answer() -> None:
         exchange.answer(Told(b"b"))
 
         assert sent.told == [first or Told(b"no")]
+
+
+class OfEach:
+    """Connections of which each is told once."""
+
+    def __init__(self) -> None:
+        self.told: dict[int, Told] = {}
+
+    def answer(self, exchange: Exchange, told: Told) -> None:
+        """Note it."""
+        assert id(exchange) not in self.told
+        self.told[id(exchange)] = told
+
+
+_REFUSED = Told(b"refused")
+
+
+async def _together(decision_point: DecisionPoint, load: Load, questions: Sequence[EvaluationRequest]) -> list[bytes]:
+    """Ask all in one turn of the loop; return what each was told."""
+    at_once, connections = AtOnce(decision_point, load), OfEach()
+    exchanges = [Exchange(connections, _REFUSED) for _ in questions]
+    for question, exchange in zip(questions, exchanges, strict=True):
+        write = partial(_said, question.subject.id)
+        asked = Asked(question, ORIGIN, decision_point.policy_set, write)
+        assert at_once.decide(asked, exchange)
+    assert (connections.told, load.now) == ({}, len(questions))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return [connections.told[id(each)].head for each in exchanges]
+
+
+def _said(subject: str, answer: Answer) -> Told:
+    if subject == "unsaid":
+        raise OSError("x")
+    return Told(f"{subject}: {answer.decision.allowed}".encode())
+
+
+@pytest.mark.parametrize("failing", ["", "decided", "decided at all", "said"])
+@pytest.mark.parametrize("count", [1, TOGETHER, 2 * TOGETHER + 1])
+def test_what_comes_in_one_turn_is_answered_each_for_itself(
+    policy_set: PolicySet, asked: Any, count: int, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own answer and no other's; what fails with one refuses that one, and every place is given back."""
+    names = ["dr_aida", "nobody", "un" + failing.partition(" ")[0]] if failing else ["dr_aida", "nobody"]
+    questions = [
+        msgspec.structs.replace(asked[0], subject=msgspec.structs.replace(asked[0].subject, id=names[n % len(names)]))
+        for n in range(count)
+    ]
+    known, load = OfThese(asked[1]), Load()
+    decides = DecisionPoint(
+        policy_set,
+        known,
+        Freshness(bytes(32)),
+        Paper(),
+        FixedClock(1_795_496_400_000_000),
+        Metrics(),
+        decide=_undecided,
+    )
+    if failing == "decided at all":
+        monkeypatch.setattr(decides, "begin_all", lambda questions: [])
+
+    found = asyncio.run(_together(decides, load, questions))
+
+    right = {"dr_aida": b"dr_aida: True", "nobody": b"nobody: False"}
+    fails = failing == "decided at all"
+    assert found == [b"refused" if fails else right.get(each.subject.id, b"refused") for each in questions]
+    assert load.now == 0
+
+
+class OfThese(Known):
+    """Facts of one who may, and of others who are nobody."""
+
+    def facts_now(self, subject: str | None, patient: str | None) -> Facts | None:
+        """Return them."""
+        found = self.facts.subject if subject == "dr_aida" else None
+        return msgspec.structs.replace(self.facts, subject=found)

@@ -596,9 +596,11 @@ def test_what_is_answered_at_once_is_what_asgi_answers(sides: list[Side], policy
 
 def _decides_early(self: AtOnce, asked: Any, exchange: Exchange) -> bool:
     """Answer before the entry lasts."""
-    begun = self._decision_point.begin_from_memory(asked.question, asked.origin, asked.policy_set)
-    if begun is None or not self._load.enter():
+    ready = self._decision_point.ready(asked.question, asked.origin, asked.policy_set)
+    if ready is None or not self._load.enter():
         return False
+    (begun,) = self._decision_point.begin_all([ready])
+    assert not isinstance(begun, BaseException), begun
     asyncio.ensure_future(begun.written).add_done_callback(lambda written: written.cancelled() or written.exception())
     self._answer(asked, begun.answer, exchange)
     return True

@@ -44,7 +44,7 @@ class Asks:
     def __init__(self) -> None:
         self.asked: list[tuple[EvaluationRequest, Origin, PolicySet | None]] = []
 
-    def begin_from_memory(self, request: EvaluationRequest, origin: Origin, asked: PolicySet | None) -> None:
+    def ready(self, request: EvaluationRequest, origin: Origin, asked: PolicySet | None) -> None:
         """Decide nothing."""
         self.asked.append((request, origin, asked))
 

@@ -4,27 +4,32 @@ A question that is answered without the messages of ASGI, and without a task.
 Much of what a decision costs beside itself is the way there and back: a task, an event,
 coroutines, messages.  A question that has arrived whole, on a connection where nothing
 else is under way, is handed over in one call; if its facts are in memory it is decided
-in that call, and answered as soon as its entry lasts.  Whatever is not that plain goes
-the way of ASGI, which is the one that can do everything and the only one that refuses
-with an explanation.
+as soon as the loop turns, with all that came in the same turn, and answered as soon as
+its entry lasts.  Whatever is not that plain goes the way of ASGI, which is the one that
+can do everything and the only one that refuses with an explanation.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import JournalError
-from ruqsat.service.decision_point import Answer, Begun, Origin
+from ruqsat.service.decision_point import Answer, Begun, Origin, Ready
 from ruqsat.web.load import Load
+
+TOGETHER = 32
+"""So many questions are decided together; more would not find each other's work at hand any more."""
 
 _log = logging.getLogger("ruqsat.at_once")
 
 
-class Told(NamedTuple):
+class Told(Struct, frozen=True):
     """An answer in bytes: its status line and headers, each with its line's end but no blank line, and its body."""
 
     head: bytes
@@ -106,7 +111,7 @@ class AnswersAtOnce(Protocol):
         ...
 
 
-class Asked(NamedTuple):
+class Asked(Struct, frozen=True):
     """A plain question, and how its answer is written."""
 
     question: EvaluationRequest
@@ -118,10 +123,12 @@ class Asked(NamedTuple):
 class Decides(Protocol):
     """The decision point, as a plain question needs it."""
 
-    def begin_from_memory(
-        self, request: EvaluationRequest, origin: Origin, asked: PolicySet | None
-    ) -> Begun | None:  # fmt: skip
-        """Decide by facts in memory and hand the entry over; None where the store must be asked."""
+    def ready(self, request: EvaluationRequest, origin: Origin, asked: PolicySet | None) -> Ready | None:
+        """Return a question with its facts, if these are in memory; None where the store must be asked."""
+        ...
+
+    def begin_all(self, questions: Sequence[Ready]) -> list[Begun | BaseException]:
+        """Decide questions and hand their entries over; what goes wrong with one stands in its place."""
         ...
 
     def end(self, request: EvaluationRequest, origin: Origin, begun: Begun) -> Answer | None:
@@ -137,35 +144,67 @@ class Decides(Protocol):
         ...
 
 
+class _Waits(Struct, frozen=True):
+    """A question that was taken, and who waits for its answer."""
+
+    asked: Asked
+    ready: Ready
+    exchange: Exchange
+
+
 class AtOnce:
     """Decides plain questions by *decision_point*, each a part of *load* until it is answered."""
 
     def __init__(self, decision_point: Decides, load: Load) -> None:
         self._decision_point, self._load = decision_point, load
+        self._taken: list[_Waits] = []
         self._anew: set[asyncio.Task[None]] = set()
 
     def decide(self, asked: Asked, exchange: Exchange) -> bool:
         """
         Decide a question whose facts are in memory, and answer it once its entry lasts; never raises.
 
+        It is decided as soon as the loop turns, together with those that are taken in the same turn.
+
         False, with nothing done, where the store must be asked or too much is under way.
         """
         if not self._load.enter():
             return False
         try:
-            begun = self._decision_point.begin_from_memory(asked.question, asked.origin, asked.policy_set)
-            if begun is None:
+            ready = self._decision_point.ready(asked.question, asked.origin, asked.policy_set)
+            if ready is None:
                 self._load.leave()
                 return False
-            written = asyncio.ensure_future(begun.written)
-            end = partial(self._end, asked, begun, exchange)
-            if written.done():
-                end(written)
-            else:
-                written.add_done_callback(end)
-        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the edge of the hot path: no permit, no detail
-            self._fail(exchange)
+            if not self._taken:
+                asyncio.get_running_loop().call_soon(self._decide_taken)
+            self._taken.append(_Waits(asked, ready, exchange))
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the edge of the hot path: no permit
+            self._fail(exchange, error)
         return True
+
+    def _decide_taken(self) -> None:
+        taken, self._taken = self._taken, []
+        for first in range(0, len(taken), TOGETHER):
+            self._begin(taken[first : first + TOGETHER])
+
+    def _begin(self, together: list[_Waits]) -> None:
+        try:
+            begun = self._decision_point.begin_all([each.ready for each in together])
+            each_begun = list(zip(together, begun, strict=True))
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
+            each_begun = [(waits, error) for waits in together]
+        for waits, each in each_begun:
+            try:
+                if isinstance(each, BaseException):
+                    raise each
+                written = asyncio.ensure_future(each.written)
+                end = partial(self._end, waits.asked, each, waits.exchange)
+                if written.done():
+                    end(written)
+                else:
+                    written.add_done_callback(end)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
+                self._fail(waits.exchange, error)
 
     def _end(self, asked: Asked, begun: Begun, exchange: Exchange, written: asyncio.Future[None]) -> None:
         try:
@@ -176,8 +215,8 @@ class AtOnce:
                 work.add_done_callback(self._anew.discard)
                 return
             self._answer(asked, answer, exchange)
-        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - as above
-            self._fail(exchange)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
+            self._fail(exchange, error)
 
     def _ended(self, asked: Asked, begun: Begun, written: asyncio.Future[None]) -> Answer | None:
         try:
@@ -191,7 +230,7 @@ class AtOnce:
             answer = await self._decision_point.end_anew(asked.question, asked.origin, begun)
             self._answer(asked, answer, exchange)
         except BaseException as error:  # whoever is cut short has allowed nothing
-            self._fail(exchange)
+            self._fail(exchange, error)
             if not isinstance(error, Exception):
                 raise
 
@@ -199,7 +238,7 @@ class AtOnce:
         exchange.answer(asked.write(answer))
         self._load.leave()  # last: what fails above leaves by ``_fail``, and a place is given back once
 
-    def _fail(self, exchange: Exchange) -> None:
-        _log.exception("question_failed")
+    def _fail(self, exchange: Exchange, error: BaseException) -> None:
+        _log.error("question_failed", exc_info=error)
         self._load.leave()
         exchange.refuse()

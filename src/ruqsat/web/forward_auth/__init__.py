@@ -260,7 +260,7 @@ class ForwardAuth:
         if traceparent is not None:
             asked = reading.asked
             origin = replace(asked.origin, traceparent=traceparent, recurs=False)
-            reading = reading._replace(asked=asked._replace(origin=origin))
+            reading = reading._replace(asked=replace(asked, origin=origin))
         return reading
 
     def _read_anew(self, scope: Scope, point: EnforcementPoint, who: Identity) -> _Reading | None:
