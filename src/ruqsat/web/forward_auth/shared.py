@@ -70,12 +70,5 @@ def from_headers(scope: Scope, method: bytes, target: bytes, host: bytes) -> Ori
     Raises:
         BadPepRequest: one of the three is missing, empty or doubled, or makes no sense.
     """
-    told: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
-        if name in (method, target, host):
-            if name in told or not value:
-                raise BadPepRequest
-            told[name] = value
-    if len(told) < 3:
-        raise BadPepRequest
-    return original(told[method], told[target], told[host])
+    headers = scope["headers"]
+    return original(single(headers, method), single(headers, target), single(headers, host))
