@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
-from itertools import groupby, product
+from itertools import product
 from typing import Any
 
 import pytest
@@ -256,83 +256,49 @@ def test_what_was_taken_away_before_the_batch_was_sent_is_denied(
     assert point.taken == taken
 
 
-def _of_equal(count: int, semantic: str = "execute_all") -> Batch:
-    body = question() | {"evaluations": [{}] * count, "options": {"evaluations_semantic": semantic}}
+def test_others_have_their_turn_between_one_lot_and_the_next(policy_set: PolicySet) -> None:
+    """Also where no question waits for anything: facts in memory, a journal that may lose."""
+    body = question() | {"evaluations": [{}] * (3 * AT_ONCE)}
     batch = read_batch(json.dumps(body).encode(), EvaluationRequest)
     assert isinstance(batch, Batch)
-    return batch
 
-
-class Noting(Holding):
-    """A decision point that notes when it is asked, and answers once it may."""
-
-    def __init__(self, *, may_answer: bool = True) -> None:
-        super().__init__()
-        self.notes: list[int | str] = []
-        self.may_answer = asyncio.Event()
-        if may_answer:
-            self.may_answer.set()
-
-    async def decide_all(self, requests: Sequence[EvaluationRequest], *_: Any) -> list[Answer | BaseException]:
-        """Note how many, and wait."""
-        self.notes.append(len(requests))
-        await self.may_answer.wait()
-        return await super().decide_all(requests)
-
-
-@pytest.mark.parametrize(("semantic", "size"), [("execute_all", AT_ONCE), ("deny_on_first_deny", 1)])
-def test_others_have_their_turn_between_one_lot_and_the_next(
-    policy_set: PolicySet, semantic: str, size: int
-) -> None:  # fmt: skip
-    """Also where no question waits for anything: facts in memory, a journal that may lose."""
-
-    async def story() -> list[int | str]:
-        point = Noting()
+    async def story() -> int:
+        turns = 0
 
         async def other() -> None:
+            nonlocal turns
             while True:
-                point.notes.append("other")
+                turns += 1
                 await asyncio.sleep(0)
 
         beside = asyncio.create_task(other())
-        await answer_batch(_of_equal(3 * size, semantic), point, Origin("json"), policy_set)
+        await answer_batch(batch, Holding(), Origin("json"), policy_set)
         beside.cancel()
-        return point.notes
+        return turns
 
-    notes = asyncio.run(story())
-
-    assert [each for each, _ in groupby(notes) if each != "other"] == [size] * 3
+    assert asyncio.run(story()) == 2
 
 
-def test_a_lot_does_not_wait_for_the_entries_of_the_one_before(policy_set: PolicySet) -> None:
-    """All are begun; the answers come in their order once the entries last.  Who goes away waits for none."""
+class Reading(Holding):
+    """A decision point that must read the store for whatever it is asked."""
 
-    async def story(is_left: bool) -> tuple[list[int | str], bool, int, int]:
-        point, before = Noting(may_answer=False), len(asyncio.all_tasks())
-        work = asyncio.create_task(answer_batch(_of_equal(2 * AT_ONCE + 1), point, Origin("json"), policy_set))
+    under_way = most = 0
+
+    async def decide_all(self, requests: Sequence[EvaluationRequest], *_: Any) -> list[Answer | BaseException]:
+        """Read for a while."""
+        self.under_way += len(requests)
+        self.most = max(self.most, self.under_way)
         await asyncio.sleep(0.01)
-        is_early = work.done()
-        if is_left:
-            work.cancel()
-        else:
-            point.may_answer.set()
-        said = await asyncio.gather(work, return_exceptions=True)
-        await asyncio.sleep(0)
-        answers = 0 if isinstance(said[0], BaseException) else len(json.loads(said[0])["evaluations"])
-        return point.notes, is_early, answers, len(asyncio.all_tasks()) - before
-
-    assert asyncio.run(story(is_left=False)) == ([AT_ONCE, AT_ONCE, 1], False, 2 * AT_ONCE + 1, 0)
-    assert asyncio.run(story(is_left=True)) == ([AT_ONCE, AT_ONCE, 1], False, 0, 0)
+        self.under_way -= len(requests)
+        return await super().decide_all(requests)
 
 
-def test_where_a_denial_ends_the_call_nothing_is_asked_ahead(policy_set: PolicySet) -> None:
-    """A question behind it would leave an entry of a decision that nobody wanted."""
+def test_a_batch_asks_the_store_for_one_lot_at_a_time(policy_set: PolicySet) -> None:
+    """More readings than may wait are refused: a large batch must not deny its own rest, nor what others ask."""
+    body, point = question() | {"evaluations": [{}] * MAX_BATCH}, Reading()
+    batch = read_batch(json.dumps(body).encode(), EvaluationRequest)
+    assert isinstance(batch, Batch)
 
-    async def story() -> list[int | str]:
-        point = Noting(may_answer=False)
-        work = asyncio.create_task(answer_batch(_of_equal(3, "deny_on_first_deny"), point, Origin("json"), policy_set))
-        await asyncio.sleep(0.01)
-        work.cancel()
-        return point.notes
+    asyncio.run(answer_batch(batch, point, Origin("json"), policy_set))
 
-    assert asyncio.run(story()) == [1]
+    assert point.most == AT_ONCE

@@ -360,8 +360,8 @@ class DecisionPoint:
         """
         Decide questions and hand their entries over, without waiting; what goes wrong with one stands in its place.
 
-        Step by step, and not one question after the other: a whole decision is more code than the processor keeps at
-        hand, one step is not, and what it has just run for one question it runs twice as fast for the next.
+        Step by step, and not one question after the other, by one moment: a whole decision is more code than the
+        processor keeps at hand, one step is not, and what it has just run for one question it runs faster for the next.
 
         Whoever begins ends: once ``written`` is done, by ``end``, or by ``end_unwritten`` if it failed.
         """

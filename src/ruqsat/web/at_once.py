@@ -24,7 +24,7 @@ from ruqsat.service.decision_point import Answer, Begun, Origin, Ready
 from ruqsat.web.load import Load
 
 TOGETHER = 32
-"""So many questions are decided together; more would not find each other's work at hand any more."""
+"""So many questions are decided together at most: the first one's entry is handed over when the last is decided."""
 
 _log = logging.getLogger("ruqsat.at_once")
 

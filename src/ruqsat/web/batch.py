@@ -8,7 +8,7 @@ its own place, which is no permit.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
 from typing import Any, Literal, Protocol
 
@@ -172,8 +172,7 @@ async def answer_batch(batch: Batch, point: Decides, origin: Origin, policy_set:
     wait: what has been taken away meanwhile is denied, as to whoever asks it alone now.
     """
 
-    decide = _answer_together if batch.semantic == "execute_all" else _answer_in_turn
-    answers = await decide(batch, point, origin, policy_set)
+    answers = [each async for each in _answers(batch, point, origin, policy_set)]
     while gone := _gone(batch, answers, point):
         for number, question, answer in gone:
             answers[number] = await point.take_back(question, origin, answer)
@@ -202,38 +201,21 @@ def _as_far_as_asked(semantic: Semantic, answers: Sequence[Found]) -> Sequence[F
     return answers[: last + 1]
 
 
-async def _answer_together(batch: Batch, point: Decides, origin: Origin, policy_set: PolicySet) -> list[Found]:
-    """Decide lot after lot, and only then wait for the journal: it has kept the first when the last is decided."""
-    lots = [batch.questions[first : first + AT_ONCE] for first in range(0, len(batch.questions), AT_ONCE)]
-    begun: list[asyncio.Task[list[Found]]] = []
-    try:
-        for lot in lots:
-            begun.append(asyncio.create_task(point.decide_all(_readable(lot), origin, policy_set)))
-            await asyncio.sleep(0)  # it is begun; others have their turn
-        return [answer for lot, work in zip(lots, begun, strict=True) for answer in _in_place(lot, await work)]
-    finally:
-        for work in begun:
-            work.cancel()
-
-
-async def _answer_in_turn(batch: Batch, point: Decides, origin: Origin, policy_set: PolicySet) -> list[Found]:
-    """Decide one question after the other, up to the one that ends the call."""
-    answers: list[Found] = []
-    for question in batch.questions:
-        answers += _in_place((question,), await point.decide_all(_readable((question,)), origin, policy_set))
-        if _ends(batch.semantic, answers[-1]):
-            break
-        await asyncio.sleep(0)  # deciding waits for nobody where facts are in memory and the journal may lose
-    return answers
-
-
-def _readable(lot: Sequence[Question]) -> list[EvaluationRequest]:
-    return [each for each in lot if isinstance(each, EvaluationRequest)]
-
-
-def _in_place(lot: Sequence[Question], decided: Sequence[Found]) -> list[Found]:
-    found = iter(decided)
-    return [_told(next(found)) if isinstance(each, EvaluationRequest) else each for each in lot]
+async def _answers(
+    batch: Batch, point: Decides, origin: Origin, policy_set: PolicySet
+) -> AsyncIterator[Found]:  # fmt: skip
+    at_once = AT_ONCE if batch.semantic == "execute_all" else 1
+    for first in range(0, len(batch.questions), at_once):
+        lot = batch.questions[first : first + at_once]
+        readable = [each for each in lot if isinstance(each, EvaluationRequest)]
+        if first:
+            await asyncio.sleep(0)  # deciding waits for nobody where facts are in memory and the journal may lose
+        decided = iter(await point.decide_all(readable, origin, policy_set))
+        for question in lot:
+            answer = _told(next(decided)) if isinstance(question, EvaluationRequest) else question
+            yield answer
+            if _ends(batch.semantic, answer):
+                return
 
 
 def _told(found: Found) -> Found:
