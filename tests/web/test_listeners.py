@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 import stat
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from pytest import MonkeyPatch
 
 from ruqsat.core.admission import load_routes
@@ -21,7 +23,7 @@ from ruqsat.web.authzen import AuthZen
 from ruqsat.web.enforcement_points import Door
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.identity import TokenVerifier
-from ruqsat.web.listeners import Listener, parse_listen, serve
+from ruqsat.web.listeners import GRACE_SECONDS, IN_A_TURN, LAST_SECONDS, Listener, parse_listen, serve
 from ruqsat.web.token_keys import OneKey
 from tests.process.checker import entries_in
 from tests.process.load import ALLOWED, Connection, GoneError, Reply, connected, http
@@ -352,7 +354,7 @@ def test_undecided_requests_are_refused_at_the_end_of_the_drain(
     auth, authzen = ForwardAuth(Stuck(policy_set), verifier, routes), AuthZen(Stuck(policy_set), Door.opened())
 
     async def answer_at_stop(app: Any, request: bytes) -> Reply:
-        async with connected_while(app) as (connection, stop):
+        async with serving_until(app) as (address, stop), connected(address) as connection:
             asked = asyncio.create_task(connection.ask(request))
             await asyncio.sleep(0.2)
             stop.set()
@@ -364,14 +366,82 @@ def test_undecided_requests_are_refused_at_the_end_of_the_drain(
 
 
 @asynccontextmanager
-async def connected_while(app: Any) -> AsyncIterator[tuple[Connection, asyncio.Event]]:
-    """A connection to *app*, and the event that stops its server, which waits one second for what is in flight."""
+async def serving_until(app: Any) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """The address of *app*, and the event that stops its server, which waits one second for what is in flight."""
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
     listen = parse_listen("127.0.0.1:0")
     assert listen is not None
     work = asyncio.create_task(
         serve([Listener("test", listen, app)], drain_seconds=1, on_ready=ready.set_result, stop=stop)
     )
-    async with connected(next(iter((await ready).values()))) as connection:
-        yield connection, stop
+    yield next(iter((await ready).values())), stop
     await work
+
+
+@asynccontextmanager
+async def asked_at_once(address: str, callers: int) -> AsyncIterator[list[socket.socket]]:
+    """So many connections with a request on each, opened while the loop stands still."""
+    host, _, port = address.rpartition(":")
+    opened = [socket.create_connection((host, int(port))) for _ in range(callers)]
+    for each in opened:
+        each.sendall(http("GET", "/"))
+        each.setblocking(False)
+    yield opened
+    for each in opened:
+        each.close()
+
+
+def is_answered(asking: socket.socket) -> bool:
+    """Tell whether an answer has come."""
+    try:
+        return asking.recv(4096).startswith(b"HTTP/1.1 200")
+    except (BlockingIOError, ConnectionResetError):
+        return False
+
+
+def test_many_who_come_together_are_let_in_together() -> None:
+    """Connections that wait are let in by the sixteen as the loop turns: a turn may be long, and others have theirs."""
+    callers = 10 * IN_A_TURN
+
+    async def answered_soon() -> int:
+        async with listening(answer_empty) as (address,), asked_at_once(address, callers) as asking:
+            for _ in range(callers // IN_A_TURN + 10):
+                await asyncio.sleep(0)
+            return sum(is_answered(each) for each in asking)
+
+    assert uvloop.run(answered_soon()) == callers
+
+
+def test_who_waits_to_be_let_in_when_a_stopping_process_wakes_late_is_answered() -> None:
+    """A machine that is busy may wake us long after the grace; whoever has connected within it is not hung up on."""
+    callers = 300
+
+    async def answered_after_all() -> int:
+        async with serving_until(answer_empty) as (address, stop):
+            stop.set()
+            await asyncio.sleep(GRACE_SECONDS * 0.75)  # uvicorn looks for the stop every tenth of a second
+            async with asked_at_once(address, callers) as asking:
+                time.sleep(GRACE_SECONDS + LAST_SECONDS)  # noqa: ASYNC251 - nothing turns meanwhile
+                await asyncio.sleep(1)
+                return sum(is_answered(each) for each in asking)
+
+    assert uvloop.run(answered_after_all()) == callers
+
+
+def test_nobody_is_kept_waiting_by_a_process_that_lets_nobody_in_any_more() -> None:
+    """While a stop waits for its last answers, who connects is refused at once, and may go to another sidecar."""
+
+    async def wait_for_ever(_scope: Any, _receive: Any, _send: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def connect_late() -> None:
+        async with serving_until(wait_for_ever) as (address, stop), connected(address) as connection:
+            await connection.send(http("GET", "/"))
+            await asyncio.sleep(0.1)
+            stop.set()
+            await asyncio.sleep(GRACE_SECONDS + LAST_SECONDS + 0.4)
+            async with connected(address):
+                pass
+
+    with pytest.raises(ConnectionRefusedError):
+        uvloop.run(connect_late())

@@ -32,6 +32,12 @@ GRACE_SECONDS = 0.2
 LAST_SECONDS = 0.1
 """After that nobody is let in; who came last may still deliver a request."""
 
+IN_A_TURN = 16
+"""
+So many connections are let in as the loop turns.  libuv lets in one for each descriptor, and a turn is long in a rush:
+whoever then opens one more connection would wait behind all who have one already.
+"""
+
 _BACKLOG = 1024
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -151,7 +157,7 @@ async def serve(
         servers = [_Server(_config(listener, drain_seconds), listener.max_connections) for listener in listeners]
         stack.enter_context(_signals(stop, servers))
         tasks = [
-            asyncio.create_task(server.serve([sockets[listener.name]]))
+            asyncio.create_task(server.serve(_many(sockets[listener.name])))
             for server, listener in zip(servers, listeners, strict=True)
         ]
         # Servers say that they have started in an attribute, not in an event.
@@ -205,9 +211,13 @@ class _Server(Server):
                 connection.cut_short()
 
 
+def _many(listening: socket.socket) -> list[socket.socket]:
+    return [listening, *[listening.dup() for _ in range(IN_A_TURN - 1)]]
+
+
 async def _look_round() -> None:
     """Let in and read what has come already: on a busy machine a timer may wake us long after its time."""
-    for _ in range(3):
+    for _ in range(3 + _BACKLOG // IN_A_TURN):
         await asyncio.sleep(0)
 
 
