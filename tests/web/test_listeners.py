@@ -354,7 +354,7 @@ def test_undecided_requests_are_refused_at_the_end_of_the_drain(
     auth, authzen = ForwardAuth(Stuck(policy_set), verifier, routes), AuthZen(Stuck(policy_set), Door.opened())
 
     async def answer_at_stop(app: Any, request: bytes) -> Reply:
-        async with serving_until(app) as (address, stop), connected(address) as connection:
+        async with connected_while(app) as (connection, stop):
             asked = asyncio.create_task(connection.ask(request))
             await asyncio.sleep(0.2)
             stop.set()
@@ -376,6 +376,13 @@ async def serving_until(app: Any) -> AsyncIterator[tuple[str, asyncio.Event]]:
     )
     yield next(iter((await ready).values())), stop
     await work
+
+
+@asynccontextmanager
+async def connected_while(app: Any) -> AsyncIterator[tuple[Connection, asyncio.Event]]:
+    """A connection to such an *app*, and the event that stops its server."""
+    async with serving_until(app) as (address, stop), connected(address) as connection:
+        yield connection, stop
 
 
 @asynccontextmanager
