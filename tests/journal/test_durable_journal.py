@@ -83,19 +83,17 @@ async def append_in_turns(journal: DurableJournal, turns: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("quick_seconds", "few", "last", "groups"),
+    ("few", "last", "groups"),
     [
-        pytest.param(float("inf"), 32, 2, 1, id="quick"),
-        pytest.param(0.0, 32, 2, 2, id="slow"),
-        pytest.param(float("inf"), 1, 2, 2, id="not few"),
-        pytest.param(float("inf"), 32, 1, 2, id="alone"),
+        pytest.param(journal_base.FEW, 2, 1, id="few"),
+        pytest.param(1, 2, 2, id="not few"),
+        pytest.param(journal_base.FEW, 1, 2, id="alone"),
     ],
 )
-def test_on_a_quick_disk_a_small_group_waits_for_the_next_turn(
-    quick_seconds: float, few: int, last: int, groups: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_small_group_waits_for_the_next_turn(
+    few: int, last: int, groups: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    """An entry of the next turn shares the sync; neither a slow disk, nor many, nor who asks alone waits for it."""
-    monkeypatch.setattr(journal_base, "QUICK_SECONDS", quick_seconds)
+    """An entry of the next turn shares the sync; neither many nor who asks alone waits for it."""
     monkeypatch.setattr(journal_base, "FEW", few)
 
     async def main() -> None:
@@ -113,7 +111,6 @@ def test_a_small_group_does_not_wait_as_long_as_entries_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     """So many turns and no more: the first is acknowledged though others go on coming."""
-    monkeypatch.setattr(journal_base, "QUICK_SECONDS", float("inf"))
 
     async def main() -> None:
         journal = DurableJournal.open(tmp_path)
@@ -129,7 +126,6 @@ def test_a_failure_while_it_waits_keeps_no_entry_from_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     """The group is written at once, and the journal goes on."""
-    monkeypatch.setattr(journal_base, "QUICK_SECONDS", float("inf"))
     asked = list[int]()
 
     def fail(_: Groups) -> int:

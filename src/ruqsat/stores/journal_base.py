@@ -31,17 +31,17 @@ from ruqsat.stores.journal_reserve import NO_SPACE, Reserve
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 
-TURNS = 2
+TURNS = 6
 """
-So many turns of the event loop a small group waits for others, if the disk is quick.
+So many turns of the event loop a small group waits for others.
 
-Whoever was told a moment ago asks again in these turns.  Without them a group of one goes ahead of
-all others, they follow as one, and so it stays: twice the syncs, each with its changes of threads.
+Whoever was told a moment ago asks again in these turns.  Without them half of the callers are told while the other
+half waits, and so it stays: twice the syncs, each with its changes of threads.
 """
-FEW = 32
+FEW = 16
 """A group of so many lines waits for nobody: its sync costs each of them little."""
 QUICK_SECONDS = 0.0005
-"""A disk that needs longer for a sync is rather kept busy than waited for."""
+"""Only for a disk that needs no longer for a sync the event loop itself may wait."""
 SLOW_SECONDS = 0.01
 """A sync that takes so long is noticed by others, if the event loop waits for it."""
 CALM_SECONDS = 10.0
@@ -234,10 +234,9 @@ class BaseJournal:
         self._is_writing = True
 
     def _wait_a_turn(self, loop: asyncio.AbstractEventLoop, left: int) -> None:
-        """Let others join a small group, if there are any and that costs no more time than it saves; then write."""
+        """Let others join a small group, if there are any; then write."""
         with suppress(Exception):  # whatever fails here must not keep entries from the disk: they are written now
-            is_quick = self._last_sync < QUICK_SECONDS
-            if left and self._in_company and is_quick and 0 < self._groups.gathered < FEW:
+            if left and self._in_company and 0 < self._groups.gathered < FEW:
                 self._dispatching = loop.call_soon(self._wait_a_turn, loop, left - 1)
                 return
         self._dispatch()
