@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,16 +14,18 @@ from ruqsat.core.cases import PolicyCase, situation
 from ruqsat.core.decision import Decision
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, Position
+from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.personal import lifted
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest, SubjectProperties
 from ruqsat.core.sampling import NOON
 from ruqsat.core.world import World
 from ruqsat.errors import JournalError, RequestError, StoreUnavailableError
-from ruqsat.service.decision_point import Answer, Begun, DecisionPoint, Origin
+from ruqsat.service.decision_point import PRESENT_LASTS, Answer, Begun, DecisionPoint, Origin
 from ruqsat.service.entries import SignedBy
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.recall import Recall
 from tests.clocks import FixedClock
 
 ALLOWED = PolicyCase("read", "dr_aida read o1 TREAT", "allow.consent", "consent-01")
@@ -583,3 +586,89 @@ def test_a_refusal_names_the_point_and_who_acts(policy_set: PolicySet, asked: tu
 
     for entry in asyncio.run(story()):
         assert (entry["point"], entry["actors"], entry["jti"]) == ("front", ["portal-app"], "t-1")
+
+
+def ending(facts: Facts, end: Instant) -> Facts:
+    """The same facts, with documents that end at a moment."""
+    assert facts.patient is not None
+    replace = msgspec.structs.replace
+    consents = tuple(replace(each, root=replace(each.root, end=end)) for each in facts.patient.consents)
+    return replace(facts, patient=replace(facts.patient, consents=consents))
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_no_permit_is_sent_from_the_moment_on_at_which_its_document_ends(
+    policy_set: PolicySet, asked: tuple[EvaluationRequest, Facts], early: bool
+) -> None:
+    """However long the disk takes: a microsecond before the end it is sent, from the end on it is decided anew."""
+    request, facts = asked
+    paper, clock = Paper(held=True), FixedClock(NOON)
+    known = Known(ending(facts, NOON + SECOND))
+
+    async def story() -> Answer:
+        decides = DecisionPoint(policy_set, known, Freshness(bytes(32)), paper, clock, Metrics(), Recall())
+        work = asyncio.ensure_future(decides.decide(request, ORIGIN))
+        await asyncio.sleep(0)
+        clock.advance(SECOND - early)
+        paper.held = False
+        paper.waiting[0].set_result(None)
+        return await work
+
+    answer = asyncio.run(story())
+
+    if early:
+        assert (answer.decision.allowed, [entry["kind"] for entry in paper.entries]) == (True, ["decision"])
+    else:
+        assert (answer.decision.allowed, answer.decision.reason) == (False, "deny.consent.expired")
+        assert [entry["kind"] for entry in paper.entries] == ["decision", "not_sent", "decision"]
+
+
+def test_what_is_held_back_ends_with_the_documents_that_it_rests_on(
+    policy_set: PolicySet, asked: tuple[EvaluationRequest, Facts]
+) -> None:
+    """Of a plain question, of a batch, of a page of a search, of other patients; of rules that read the present soon."""
+    request, facts = asked
+    clock, term = FixedClock(NOON), ending(facts, NOON + 3 * SECOND)
+
+    async def story() -> tuple[Callable[[], bool], ...]:
+        decides = DecisionPoint(policy_set, Known(term), Freshness(bytes(32)), Paper(), clock, Metrics())
+        ready = decides.ready(request, ORIGIN, policy_set)
+        assert ready is not None
+        (begun,) = decides.begin_all([ready])
+        assert isinstance(begun, Begun)
+        permit = await decides.decide(request, ORIGIN)
+        beside = msgspec.structs.replace(permit, rests_on=(policy_set, facts, ((None, "other", term),), NOON))
+        hasty = msgspec.structs.replace(policy_set, reads_present=True)
+        present = msgspec.structs.replace(permit, rests_on=(hasty, facts, (), NOON + 3 * SECOND - PRESENT_LASTS))
+        weighed = await decides.weigh(request, ORIGIN, policy_set)
+        return (
+            lambda: decides.end(request, ORIGIN, begun) is not None,
+            *[partial(decides.may_send, request, each) for each in (permit, beside, present)],
+            weighed.is_usable,
+        )
+
+    holds = asyncio.run(story())
+    clock.advance(3 * SECOND - 1)
+    assert [each() for each in holds] == [True] * 5
+    clock.advance(1)
+    assert [each() for each in holds] == [False] * 5
+
+
+def test_a_denial_never_bears_the_id_under_which_a_permit_lasts(
+    policy_set: PolicySet, asked: tuple[EvaluationRequest, Facts]
+) -> None:
+    """The permit's entry lasts, something changed, and the journal fails: what is then told has another id."""
+    request, facts = asked
+    paper, known = Paper(held=True), Known(facts, unusable=1)
+
+    async def story() -> Answer:
+        work = asyncio.ensure_future(point(policy_set, known, paper).decide(request, ORIGIN))
+        await asyncio.sleep(0)
+        paper.failure = JournalError("full")
+        paper.waiting[0].set_result(None)
+        return await work
+
+    answer = asyncio.run(story())
+
+    assert (answer.decision.allowed, answer.decision.reason) == (False, "deny.audit_unavailable")
+    assert paper.entries[0]["allowed"] and answer.id != paper.entries[0]["id"]

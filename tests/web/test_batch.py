@@ -237,13 +237,17 @@ class Holding:
     [
         ("execute_all", (), [True] * 4, []), ("execute_all", ("a",), [False, True, True, True], ["a"]),
         ("execute_all", ("b",), [True, False, False, True], ["b", "c"]),
-        ("deny_on_first_deny", ("b",), [True, False], ["b", "c"]), ("permit_on_first_permit", ("a",), [False], ["a"]),
+        ("deny_on_first_deny", ("b",), [True, False], ["b", "c", "d"]), ("permit_on_first_permit", ("a",), [False], ["a"]),
     ],
 )  # fmt: skip
 def test_what_was_taken_away_before_the_batch_was_sent_is_denied(
     policy_set: PolicySet, semantic: Any, gone: tuple[str, ...], told: list[bool], taken: list[str]
 ) -> None:
-    """The first permits wait for the last question; at the moment of sending every one of them still holds."""
+    """
+    The first permits wait for the last question; at the moment of sending every one of them still holds.
+
+    What stands behind a denial with which the call ends is not sent, and is taken back: nobody is told of it.
+    """
     point = Holding(*gone)
     items = [{"resource": {"type": "Record", "id": name}} for name in "abcd"]
     body = question() | {"evaluations": items, "options": {"evaluations_semantic": semantic}}

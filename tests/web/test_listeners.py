@@ -452,3 +452,49 @@ def test_nobody_is_kept_waiting_by_a_process_that_lets_nobody_in_any_more() -> N
 
     with pytest.raises(ConnectionRefusedError):
         uvloop.run(connect_late())
+
+
+def read_whole(reading: socket.socket) -> bytes:
+    """Return what comes until the end."""
+    reading.settimeout(10)
+    return b"".join(iter(lambda: reading.recv(1 << 20), b""))
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_nothing_is_decided_while_its_answer_could_not_be_sent(is_stopped: bool) -> None:
+    """
+    Whoever does not read is answered, once it reads, by what holds then; at a stop it is hung up on.
+
+    A permit that had passed its last test before would be sent seconds after it was withdrawn; and a proxy may take a 500
+    for a reason to let pass.
+    """
+    holds = [b"old"]
+
+    async def answer_at_length(_scope: Any, _receive: Any, send: Any) -> None:
+        body = holds[0] * (1 << 23)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+
+    async def read_late() -> bytes:
+        async with serving_until(answer_at_length) as (address, stop):
+            host, _, port = address.rpartition(":")
+            with socket.create_connection((host, int(port))) as asking:
+                asking.sendall(http("GET", "/") + http("GET", "/", connection="close"))
+                await asyncio.sleep(0.3)
+                holds[0] = b"new"
+                if is_stopped:
+                    stop.set()
+                    await asyncio.sleep(GRACE_SECONDS + LAST_SECONDS + 2)
+                read = await asyncio.to_thread(read_whole, asking)
+            stop.set()
+            return read
+
+    read = uvloop.run(read_late())
+
+    first, _, second = read.partition(b"\r\n\r\n")[2].partition(b"HTTP/1.1 ")
+    assert set(first) == set(b"old")
+    assert b"old" not in second
+    if not is_stopped:
+        assert second.startswith(b"200") and second.endswith(b"new")
+    else:
+        assert b"500" not in second

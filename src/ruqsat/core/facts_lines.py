@@ -36,6 +36,7 @@ KINDS: Mapping[str, type[SubjectFacts] | type[PatientFacts]] = {"subject": Subje
 _SEE_VOCABULARY = "see `policies/vocabulary.toml` of the pack"
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
 
 
 class Header(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -140,6 +141,8 @@ def parse_line(line: bytes, words: Words) -> SubjectFacts | PatientFacts:
         _check_patient(facts, words)
     else:
         _check_subject(facts, words)
+    if not _is_packable(facts):
+        raise LineError(kind, "a number has more than 64 bits", "write a smaller one")
     # A resource's id, which was looked at, holds one that separates its type.
     if b"\\" in line and _holds_controls(msgspec.structs.replace(facts, id="")):
         raise LineError(kind, "a text holds a control character", "take it out")
@@ -264,6 +267,14 @@ def _place_of(text: str, kind: str) -> tuple[str, str]:
     if sentence.startswith("Invalid enum value"):
         sentence = "expected one of the listed values"
     return kind + path.rstrip("`"), sentence[:1].lower() + sentence[1:]
+
+
+def _is_packable(facts: SubjectFacts | PatientFacts) -> bool:
+    """Tell whether no number is too large to be kept in memory, packed."""
+    try:
+        return bool(_pack(facts))
+    except OverflowError:
+        return False
 
 
 def _holds_controls(facts: SubjectFacts | PatientFacts) -> bool:

@@ -19,12 +19,13 @@ import msgspec
 from msgspec import Struct
 
 from ruqsat.core.admission import Changes
+from ruqsat.core.boundaries import next_turn
 from ruqsat.core.care import is_held
 from ruqsat.core.case import believed_org, believed_roles
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, PatientFacts, Position, entry_id
-from ruqsat.core.instant import Instant, Now, render_instant
+from ruqsat.core.instant import SECOND, Instant, Now, render_instant
 from ruqsat.core.kept_facts import known_in
 from ruqsat.core.notice import is_shielded
 from ruqsat.core.policy_release import Released
@@ -70,6 +71,9 @@ MAX_BESIDE = 100
 
 SETS_IN_HAND = 8
 """So many sets may be exchanged while one request is in hand; once one had to apply, nothing is sent by older ones."""
+
+PRESENT_LASTS: Instant = SECOND
+"""So long a permit is sent by rules that read the present otherwise than against the terms of facts."""
 
 DIGEST_SHOWN = 16
 """Hexadecimal digits of the policy digest in answers and entries; the whole one stands in the policy's own entry."""
@@ -129,7 +133,8 @@ class Answer(Struct, frozen=True):
     The decision point's answer.
 
     ``reason`` is what a client may learn; the exact reason stands in ``decision``.  ``rests_on``
-    is what a permit rests on, for whoever cannot send it at once (``may_send``).
+    is what a permit rests on, for whoever cannot send it at once (``may_send``): the set, the facts,
+    and the latest moment that it was decided for.
     """
 
     id: str
@@ -139,7 +144,7 @@ class Answer(Struct, frozen=True):
     policy: str
     token: str
     degraded: bool = False
-    rests_on: "tuple[PolicySet, Facts | None, tuple[Reading, ...]] | None" = None
+    rests_on: "tuple[PolicySet, Facts | None, tuple[Reading, ...], Instant] | None" = None
 
 
 class Evaluated(Struct, frozen=True):
@@ -385,7 +390,7 @@ class DecisionPoint:
 
     def _drawn_up(self, made: _Made) -> _Drawn:
         request, origin, evaluated = made.request, made.origin, made.evaluated
-        answer = self._answer(evaluated.decision, made.ruled, None, evaluated.facts, evaluated.beside)
+        answer = self._answer(evaluated.decision, made.ruled, None, evaluated)
         draft = self._draft(answer, request, origin, evaluated.facts, evaluated.whole, evaluated.now.hi)
         return _Drawn(made, answer, draft, _entry("decision", answer, draft, evaluated.now))
 
@@ -419,17 +424,22 @@ class DecisionPoint:
 
     def end_unwritten(self, request: EvaluationRequest, origin: Origin, begun: Begun) -> Answer:
         """Return the denial that is sent, now that the entry will never last."""
-        self._untold = self._policy_told
-        denied = self._answer(deny("deny.audit_unavailable"), begun.ruled, begun.answer.id)
-        return self._noted(request, origin, begun, denied)
+        return self._unwritten(request, origin, begun, begun.answer.id)
 
     async def end_anew(self, request: EvaluationRequest, origin: Origin, begun: Begun) -> Answer:
         """Decide once more, since what was decided may not be sent; return what may."""
         try:
             answer = await self._again(begun.asked, request, origin, begun.answer)
         except JournalError:
-            return self.end_unwritten(request, origin, begun)
+            return self._unwritten(request, origin, begun)  # by another id: under this one a permit stands for good
         return self._noted(request, origin, begun, answer)
+
+    def _unwritten(
+        self, request: EvaluationRequest, origin: Origin, begun: Begun, number: str | None = None
+    ) -> Answer:  # fmt: skip
+        self._untold = self._policy_told
+        denied = self._answer(deny("deny.audit_unavailable"), begun.ruled, number)
+        return self._noted(request, origin, begun, denied)
 
     def _noted(self, request: EvaluationRequest, origin: Origin, begun: Begun, answer: Answer) -> Answer:
         if self.on_permit is not None and answer.decision.allowed:
@@ -447,8 +457,8 @@ class DecisionPoint:
             return True
         if answer.rests_on is None:
             return False
-        policy_set, facts, beside = answer.rests_on
-        return self._may_answer(policy_set) and self._still_usable(request, facts, beside)
+        policy_set, facts, beside, moment = answer.rests_on
+        return self._may_answer(policy_set) and self._still_stands(policy_set, request, facts, beside, moment)
 
     async def take_back(
         self, request: EvaluationRequest, origin: Origin, unsent: Answer, reason: str = "stale"
@@ -475,7 +485,8 @@ class DecisionPoint:
         decision, facts, beside = evaluated.decision, evaluated.facts, evaluated.beside
         if _is_degraded(facts):
             decision = UNAVAILABLE
-        return Weighed(decision, lambda: self._may_answer(policy_set) and self._still_usable(request, facts, beside))
+        resting = policy_set, request, facts, beside, evaluated.now.hi
+        return Weighed(decision, lambda: self._may_answer(policy_set) and self._still_stands(*resting))
 
     async def record(self, entry: Struct, named: Named) -> None:
         """Append an entry that is no decision; raises JournalError if it is not on stable storage."""
@@ -593,15 +604,22 @@ class DecisionPoint:
             facts = await self._information.fetch(subject, patient, token)
         return facts
 
-    def _still_usable(self, request: EvaluationRequest, facts: Facts | None, beside: tuple[Reading, ...]) -> bool:
-        """The last test before a permit is sent: nothing changed while its entry was written, and the lease holds."""
+    def _still_stands(
+        self, policy_set: PolicySet, request: EvaluationRequest, facts: Facts | None, beside: tuple[Reading, ...],
+        moment: Instant,
+    ) -> bool:  # fmt: skip
+        """
+        The last test before a permit is sent: nothing changed while its entry was written, and the lease holds.
+
+        Nor has a term ended since *moment*, however long the disk or the rest of a batch took.
+        """
         usable = self._information.usable
-        if facts is not None and _is_degraded(facts):
+        if facts is None or self._clock.now().hi >= _until(policy_set, facts, beside, moment):
+            return False
+        if _is_degraded(facts):
             return self._information.is_last_known(facts, request.subject.id, _patient_of(request))
-        return (
-            facts is not None
-            and usable(facts, request.subject.id, _patient_of(request))
-            and all(usable(known, who, whom) for who, whom, known in beside)
+        return usable(facts, request.subject.id, _patient_of(request)) and all(
+            usable(known, who, whom) for who, whom, known in beside
         )
 
     async def _again(
@@ -615,7 +633,7 @@ class DecisionPoint:
         policy_set = asked or self.policy_set
         evaluated = await self._evaluate(policy_set, request, origin)
         facts, now = evaluated.facts, evaluated.now
-        answer = self._answer(evaluated.decision, policy_set, None, facts, evaluated.beside)
+        answer = self._answer(evaluated.decision, policy_set, None, evaluated)
         await self._append("not_sent", unsent, request, origin, None, now)
         await self._append("decision", answer, request, origin, facts, now, evaluated.whole)
         if not self.may_send(request, answer):
@@ -625,8 +643,7 @@ class DecisionPoint:
         return answer
 
     def _answer(
-        self, decision: Decision, policy_set: PolicySet, number: str | None = None, facts: Facts | None = None,
-        beside: tuple[Reading, ...] = NOTHING,
+        self, decision: Decision, policy_set: PolicySet, number: str | None = None, by: Evaluated | None = None
     ) -> Answer:  # fmt: skip
         identifier = number or f"{self._process}-{next(self._numbers):x}"
         return Answer(
@@ -636,8 +653,8 @@ class DecisionPoint:
             tuple([_obligation(identifier, n, duty) for n, duty in enumerate(decision.duties, 1)]),
             policy_set.digest[:DIGEST_SHOWN],
             self._tokens.issue_token(self._information.position),
-            _is_degraded(facts),
-            (policy_set, facts, beside),
+            by is not None and _is_degraded(by.facts),
+            (policy_set, None, NOTHING, 0) if by is None else (policy_set, by.facts, by.beside, by.now.hi),
         )
 
     def _append(
@@ -785,6 +802,15 @@ def _standing(request: EvaluationRequest, facts: Facts | None) -> _Standing:
     roles = believed_roles(said, facts.subject)
     other_roles = said.roles if said.roles != roles else None
     return _Standing(roles or None, org, other_roles, said.org if said.org != org else None)
+
+
+def _until(policy_set: PolicySet, facts: Facts, beside: tuple[Reading, ...], moment: Instant) -> Instant:
+    """Return the first moment after *moment* at which what was decided for it may be decided otherwise."""
+    switches = policy_set.vocabulary.switches
+    until = next_turn(facts.patient, moment, switches)
+    if beside:
+        until = min(until, *[next_turn(known.patient, moment, switches) for _, _, known in beside])
+    return min(until, moment + PRESENT_LASTS) if policy_set.reads_present else until
 
 
 def _is_degraded(facts: Facts | None) -> bool:

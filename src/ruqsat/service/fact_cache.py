@@ -9,6 +9,7 @@ quarter of the memory, and is opened when it is asked for: some twenty microseco
 and as many until what follows from the facts is worked out anew.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
@@ -22,6 +23,7 @@ FactsT = TypeVar("FactsT", SubjectFacts, PatientFacts)
 OPEN = 1024
 """So many entries lie open, the most recently used."""
 
+_log = logging.getLogger(__name__)
 _pack = msgspec.msgpack.Encoder().encode
 
 # Measured: open facts take about six times their packed length; an entry with its keys and places some 500 bytes.
@@ -84,13 +86,16 @@ class FactCache(Generic[FactsT]):
         return len(self._opened) + len(self._packed)
 
     def keep(self, id_: str, value: FactsT | None, as_of: Position) -> None:
-        """Keep *value* unless a newer reading of the same epoch is here already."""
+        """Keep *value* unless a newer reading of the same epoch is here already, or it cannot be packed."""
         before = self._opened.get(id_) or self._packed.get(id_)
         if before is not None:
             if before.as_of.epoch == as_of.epoch and before.as_of.seq >= as_of.seq:
                 return
             self._drop(id_)
-        self._put(id_, value, as_of, len(_body(value)))
+        try:
+            self._put(id_, value, as_of, len(_body(value)))
+        except OverflowError:  # a number of more than 64 bits, from before such were refused: read anew each time
+            _log.error("facts_not_kept kind=%s", self._kind)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -24,6 +24,7 @@ from ruqsat.web.wire import (
     decode_evaluation,
     decoder_of,
     encode_answer,
+    may_hide,
     refuse_repeated_members,
     refuse_unprintable,
     sentence_of,
@@ -138,7 +139,7 @@ def _whole(raw: bytes, kind: type[EvaluationRequest]) -> EvaluationRequest | Non
         request: EvaluationRequest = decoder_of(kind)(raw)
     except msgspec.ValidationError:
         return None
-    if b"\\" in raw:
+    if may_hide(raw):
         refuse_unprintable(request)
     return request
 
@@ -170,6 +171,7 @@ async def answer_batch(batch: Batch, point: Decides, origin: Origin, policy_set:
 
     The first permits wait for the last question; so each is tested once more, after every
     wait: what has been taken away meanwhile is denied, as to whoever asks it alone now.
+    What then stands behind the answer that the call ends with is not sent, and is taken back, too.
     """
 
     answers = [each async for each in _answers(batch, point, origin, policy_set)]
@@ -182,13 +184,15 @@ async def answer_batch(batch: Batch, point: Decides, origin: Origin, policy_set:
 
 
 def _gone(batch: Batch, answers: Sequence[Found], point: Decides) -> list[tuple[int, EvaluationRequest, Answer]]:
-    """Return the permits that may not be sent any more."""
-    return [
-        (number, question, answer)
-        for number, (question, answer) in enumerate(zip(batch.questions, answers, strict=False))
-        if isinstance(answer, Answer) and isinstance(question, EvaluationRequest)
-        and not point.may_send(question, answer)
-    ]  # fmt: skip
+    """Return the permits that may not be sent any more, or are behind one with which the call ends."""
+    found, is_over = list[tuple[int, EvaluationRequest, Answer]](), False
+    for number, (question, answer) in enumerate(zip(batch.questions, answers, strict=False)):
+        if isinstance(answer, Answer) and isinstance(question, EvaluationRequest):
+            is_behind = is_over and answer.decision.allowed
+            if is_behind or not point.may_send(question, answer):
+                found.append((number, question, answer))
+        is_over = is_over or _ends(batch.semantic, answer)
+    return found
 
 
 def _ends(semantic: Semantic, answer: Found) -> bool:

@@ -98,8 +98,8 @@ class TokenVerifier:
         return identity
 
     def _known(self, value: bytes, now: float) -> Identity | None:
-        if self._generation != self._keys.generation:
-            # A key may have been withdrawn, and with it what it has signed.
+        if self._generation != self._keys.generation or not self._keys.are_usable:
+            # A key may have been withdrawn, and with it what it has signed; of a set too old nobody knows.
             self._generation = self._keys.generation
             self._kept.clear()
         kept = self._kept.get(value)

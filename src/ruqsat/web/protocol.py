@@ -176,6 +176,7 @@ class Protocol(HttpToolsProtocol):
         self._peer = NOBODY
         app = self.config.app
         self._at_once: AnswersAtOnce | None = app if isinstance(app, AnswersAtOnce) else None
+        self._application, self.app = self.app, self._call_once_writable
         self._exchange: Exchange | None = None
         self._gathered: bytearray | None = None
         self._resting: asyncio.TimerHandle | None = None
@@ -405,6 +406,21 @@ class Protocol(HttpToolsProtocol):
             return True
         self.cycle, self._exchange = before, None
         return False
+
+    async def _call_once_writable(self, scope: Any, receive: Any, send: Any) -> None:
+        """
+        Let the application answer once what went before is on its way; what it then answers waits for nobody.
+
+        It tests last whether a permit may be sent.  On a connection whose peer does not read, that test would be passed
+        and the permit sent seconds later.
+        """
+        try:
+            if self.flow.write_paused:
+                await self.flow.drain()
+        except asyncio.CancelledError:
+            self.transport.abort()  # uvicorn's word for it is 500, which a proxy may take for a reason to let pass
+            raise
+        await self._application(scope, receive, send)
 
     def _call_application(self) -> None:
         """Let the application answer by ASGI what it has not answered at once."""

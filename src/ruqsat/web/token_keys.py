@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import httpx
@@ -39,6 +40,9 @@ _CURVES = {"EC": "P-256", "OKP": "Ed25519"}
 _log = logging.getLogger(__name__)
 
 
+_since_boot = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+
+
 class UnknownKeyError(Exception):
     """No key by that name, or none of a use for that algorithm."""
 
@@ -48,6 +52,11 @@ class TokenKeys(Protocol):
 
     generation: int
     """Changes whenever a key has gone or come."""
+
+    @property
+    def are_usable(self) -> bool:
+        """Whether a token that was verified with one of them before may still be taken."""
+        ...
 
     def find(self, key_id: str | None, algorithm: str) -> Any:
         """Return the key; raises UnknownKeyError."""
@@ -67,6 +76,7 @@ class OneKey:
     """
 
     generation = 0
+    are_usable = True
 
     def __init__(self, algorithm: str, key: bytes) -> None:
         if algorithm not in ALGORITHMS:
@@ -93,14 +103,14 @@ class PublishedKeys:
     Args:
         fetch: Returns the document, decoded; raises whatever went wrong.
         algorithms: The list of the settings.
-        clock: Seconds that only go forward.
+        clock: Seconds that only go forward, also while the machine is suspended.
     """
 
     def __init__(
         self,
         fetch: Callable[[], Awaitable[Any]],
         algorithms: tuple[str, ...] = PUBLISHED,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = _since_boot,
     ) -> None:
         self._fetch = fetch
         self._algorithms = algorithms
@@ -117,9 +127,14 @@ class PublishedKeys:
         """Seconds since the set was fetched; infinite before the first time."""
         return self._clock() - self._fetched_at
 
+    @property
+    def are_usable(self) -> bool:
+        """Whether the set was fetched within a day."""
+        return self.age <= MAX_AGE_SECONDS
+
     def find(self, key_id: str | None, algorithm: str) -> Any:
         """Return the key of that name; a token may leave out the name where there is one key."""
-        if self.age > MAX_AGE_SECONDS:
+        if not self.are_usable:
             raise UnknownKeyError
         if key_id is None and len(self._keys) == 1:
             key_id = next(iter(self._keys))

@@ -75,14 +75,24 @@ def _read(body: bytes, kind: type[EvaluationRequest]) -> EvaluationRequest:
         raise RequestError(sentence_of(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise RequestError("the body is not JSON: expected an object with subject, action and resource") from None
-    if b"\\" in body:
-        # JSON admits control characters only as escapes, so bodies without a backslash hold none.
+    if may_hide(body):
         refuse_unprintable(request)
     refuse_repeated_members(body)
     return request
 
 
 _read_short = lru_cache(maxsize=1024)(_read)
+
+
+def may_hide(body: bytes) -> bool:
+    """
+    Tell whether texts in JSON may hold what cannot be printed: in ASCII that takes an escape, or a DEL.
+
+    Examples:
+        >>> [may_hide(body) for body in (b'"a"', b'"\\u0000"', b'"\x7f"', b'"\xc2\x9b"')]
+        [False, True, True, True]
+    """
+    return b"\\" in body or b"\x7f" in body or not body.isascii()
 
 
 def refuse_unprintable(request: EvaluationRequest) -> None:
