@@ -182,6 +182,17 @@ def test_properties_are_those_of_people_or_of_things() -> None:
             parse_line(render_line(wrong), DECLARED)
 
 
+def test_a_number_that_no_memory_keeps_is_refused() -> None:
+    """In 64 bits it is read, beyond them its line is refused, and not every question about that person."""
+    for number, fits in ((2**63 - 1, True), (2**64, False), (-(2**63) - 1, False)):
+        line = b'{"subject": {"id": "s", "btg_today": %d}}' % number
+        if fits:
+            assert parse_line(line, DECLARED).btg_today == number  # type: ignore[union-attr]
+        else:
+            with pytest.raises(LineError, match="more than 64 bits"):
+                parse_line(line, DECLARED)
+
+
 @pytest.mark.parametrize("id_", ["Dashboard", "Dashboard\x1f", "7", "Other\x1f7", "Dashboard\x1f7\x1f8"])
 def test_a_thing_stands_under_its_type_and_id(id_: str) -> None:
     """As the directory looks it up; under anything else nobody would find it, or somebody else."""

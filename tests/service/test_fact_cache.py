@@ -165,3 +165,13 @@ def test_a_patient_takes_no_more_than_two_kilobytes(many: int, most: int) -> Non
     assert len(cache) == many
     assert took / many <= most
     assert 0.75 <= cache.weight / took <= 1.25
+
+
+def test_facts_that_cannot_be_packed_are_not_kept_and_break_nothing() -> None:
+    """They were written before numbers of more than 64 bits were refused; an older reading goes, too."""
+    memory = FactCache("subject", SubjectFacts, 10, 2**20)
+    memory.keep("dr", SubjectFacts("dr"), Position("e", 1))
+    memory.keep("dr", SubjectFacts("dr", properties={"ward": 2**70}), Position("e", 2))
+
+    assert memory.look("dr") is None
+    assert (len(memory), memory.weight) == (0, 0)

@@ -78,3 +78,26 @@ def batch_of(raw: bytes) -> tuple[Any, ...]:
     batch = read_batch(raw)
     assert isinstance(batch, Batch)
     return batch.questions
+
+
+@pytest.mark.parametrize("character", ["\0", "\n", "\x7f", "\x85", "\x9b", "\u200b", "\u2028"])
+@pytest.mark.parametrize("escaped", [True, False])
+def test_no_id_holds_what_cannot_be_printed_however_it_is_written(character: str, escaped: bool) -> None:
+    """As an escape or as it is, alone or in a batch: else one question would have two answers, and a log another line."""
+    asked = json.loads(body(resource={"type": "Record", "id": f"o{character}1"}))
+    alone = json.dumps(asked, ensure_ascii=escaped).encode()
+    whole = json.dumps({"evaluations": [asked]}, ensure_ascii=escaped).encode()
+    of_all = json.dumps(asked | {"evaluations": [{}]}, ensure_ascii=escaped).encode()
+
+    with pytest.raises(RequestError):
+        decode_evaluation(alone)
+    for each in (whole, of_all):
+        batch = read_batch(each)
+        assert isinstance(batch, Batch) and isinstance(batch.questions[0], RequestError)
+
+
+def test_an_id_of_letters_of_any_language_is_read() -> None:
+    """Beyond ASCII there are more letters than what cannot be printed."""
+    asked = body(subject={"type": "user", "id": "дәрігер-Айгүл"})
+
+    assert decode_evaluation(json.dumps(json.loads(asked), ensure_ascii=False).encode()).subject.id == "дәрігер-Айгүл"
