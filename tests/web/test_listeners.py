@@ -1,10 +1,12 @@
 """Three listeners in one process: what each of them serves, how it is bound, and what no listener ever does."""
 
 import asyncio
+import gc
 import random
 import socket
 import stat
 import time
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -498,3 +500,28 @@ def test_nothing_is_decided_while_its_answer_could_not_be_sent(is_stopped: bool)
         assert second.startswith(b"200") and second.endswith(b"new")
     else:
         assert b"500" not in second
+
+
+def test_a_connection_that_has_ended_leaves_nothing_to_collect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None holds itself: the collector seldom comes by, and thousands a second may come and go."""
+    begun = list[weakref.ref[protocol.Protocol]]()
+    begin = protocol.Protocol.__init__
+
+    def noted(self: protocol.Protocol, *args: Any, **kwargs: Any) -> None:
+        begin(self, *args, **kwargs)
+        begun.append(weakref.ref(self))
+
+    async def come_and_go() -> list[bool]:
+        async with listening(answer_empty) as (address,):
+            for _ in range(5):
+                async with connected(address) as connection:
+                    await connection.ask(http("GET", "/"))
+            await asyncio.sleep(0.2)
+            return [each() is None for each in begun]
+
+    monkeypatch.setattr(protocol.Protocol, "__init__", noted)
+    gc.disable()
+    try:
+        assert uvloop.run(come_and_go()) == [True] * 5
+    finally:
+        gc.enable()

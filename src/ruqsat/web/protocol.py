@@ -176,7 +176,6 @@ class Protocol(HttpToolsProtocol):
         self._peer = NOBODY
         app = self.config.app
         self._at_once: AnswersAtOnce | None = app if isinstance(app, AnswersAtOnce) else None
-        self._application, self.app = self.app, self._call_once_writable
         self._exchange: Exchange | None = None
         self._gathered: bytearray | None = None
         self._resting: asyncio.TimerHandle | None = None
@@ -406,6 +405,15 @@ class Protocol(HttpToolsProtocol):
             return True
         self.cycle, self._exchange = before, None
         return False
+
+    @property
+    def app(self) -> Any:
+        """What uvicorn calls; made when it is asked for, or each connection would hold itself."""
+        return self._call_once_writable
+
+    @app.setter
+    def app(self, application: Any) -> None:
+        self._application = application
 
     async def _call_once_writable(self, scope: Any, receive: Any, send: Any) -> None:
         """
