@@ -413,6 +413,7 @@ class Protocol(HttpToolsProtocol):
 
     @app.setter
     def app(self, application: Any) -> None:
+        """Take the application that answers."""
         self._application = application
 
     async def _call_once_writable(self, scope: Any, receive: Any, send: Any) -> None:

@@ -85,11 +85,11 @@ _read_short = lru_cache(maxsize=1024)(_read)
 
 
 def may_hide(body: bytes) -> bool:
-    """
+    r"""
     Tell whether texts in JSON may hold what cannot be printed: in ASCII that takes an escape, or a DEL.
 
     Examples:
-        >>> [may_hide(body) for body in (b'"a"', b'"\\u0000"', b'"\x7f"', b'"\xc2\x9b"')]
+        >>> [may_hide(body) for body in (b'"a"', rb'"\u0000"', b'"\x7f"', b'"\xc2\x9b"')]
         [False, True, True, True]
     """
     return b"\\" in body or b"\x7f" in body or not body.isascii()
