@@ -27,7 +27,7 @@ from ruqsat.web.batch import Decides as BatchDecides
 from ruqsat.web.enforcement_points import CHALLENGE, Door, EnforcementPoint
 from ruqsat.web.follow_ups import ENTRIES, OUTCOMES, RECEIPT, FollowUps
 from ruqsat.web.load import Load
-from ruqsat.web.protocol import KEPT
+from ruqsat.web.protocol import KEPT, once_writable
 from ruqsat.web.search import SEARCH, SEARCHES, read_search, write_page
 from ruqsat.web.wire import MAX_BODY_BYTES, decode_evaluation, encode_answer
 
@@ -113,6 +113,7 @@ class AuthZen:
         extra = [(b"x-request-id", request_id)] if request_id is not None else []
         point = self._door.enter(scope)
         try:
+            await once_writable(scope)
             if point is None:
                 await say(send, 401, "this listener answers registered enforcement points only", [*extra, CHALLENGE])
                 return

@@ -26,6 +26,9 @@ TARGET = "ruqsat.target"
 KEPT = "ruqsat.kept"
 """Key of the scope, where its head is known byte for byte: a place for what the application has read in that head."""
 
+FLOW = "ruqsat.flow"
+"""Key of the scope that holds whether the connection can be written to, and what waits until it can."""
+
 MAX_HEAD_BYTES = 16 * 1024
 MAX_HEADERS = 64
 KNOWN_BYTES, KNOWN_HEADS = 2048, 1024
@@ -59,6 +62,18 @@ def read_peer(transport: Any) -> Peer:
     with socket.fromfd(connected.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as unix:
         _, uid, _ = struct.unpack("3i", unix.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     return Peer(uid=uid)
+
+
+async def once_writable(scope: Any) -> None:
+    """
+    Return once what was answered before is on its way: what is answered next waits for nobody.
+
+    It is asked before anything is decided.  A permit is tested last just before it is sent; on a connection whose peer
+    does not read, that test would be passed and the permit sent seconds later.
+    """
+    flow = scope.get(FLOW)
+    if flow is not None and flow.write_paused:
+        await flow.drain()
 
 
 class HeadTooLargeError(ValueError):
@@ -328,6 +343,7 @@ class Protocol(HttpToolsProtocol):
         self._reading_head = False
         self.scope[TARGET] = self.url  # type: ignore[literal-required]
         self.scope[PEER] = self._peer  # type: ignore[literal-required]
+        self.scope[FLOW] = self.flow  # type: ignore[literal-required]
         if self._may_be_answered_at_once():
             self._gathered = bytearray()
         else:
@@ -405,31 +421,6 @@ class Protocol(HttpToolsProtocol):
             return True
         self.cycle, self._exchange = before, None
         return False
-
-    @property
-    def app(self) -> Any:
-        """What uvicorn calls; made when it is asked for, or each connection would hold itself."""
-        return self._call_once_writable
-
-    @app.setter
-    def app(self, application: Any) -> None:
-        """Take the application that answers."""
-        self._application = application
-
-    async def _call_once_writable(self, scope: Any, receive: Any, send: Any) -> None:
-        """
-        Let the application answer once what went before is on its way; what it then answers waits for nobody.
-
-        It tests last whether a permit may be sent.  On a connection whose peer does not read, that test would be passed
-        and the permit sent seconds later.
-        """
-        try:
-            if self.flow.write_paused:
-                await self.flow.drain()
-        except asyncio.CancelledError:
-            self.transport.abort()  # uvicorn's word for it is 500, which a proxy may take for a reason to let pass
-            raise
-        await self._application(scope, receive, send)
 
     def _call_application(self) -> None:
         """Let the application answer by ASGI what it has not answered at once."""

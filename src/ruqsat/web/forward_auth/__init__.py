@@ -50,7 +50,7 @@ from ruqsat.web.forward_auth.signed import (
 )
 from ruqsat.web.identity import TokenVerifier, Unauthenticated
 from ruqsat.web.load import Load
-from ruqsat.web.protocol import KEPT, TARGET
+from ruqsat.web.protocol import KEPT, TARGET, once_writable
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -178,6 +178,7 @@ class ForwardAuth:
         try:
             if scope["type"] != "http":
                 return
+            await once_writable(scope)
             dialect, read_original = _dialect_of(scope[TARGET])
             read = partial(read_original, scope) if read_original is not None else _of_no_dialect
             headers, mark = scope["headers"], MARKS.get(dialect)
