@@ -493,6 +493,66 @@ def test_nothing_is_decided_while_its_answer_could_not_be_sent() -> None:
     assert second.startswith(b"200") and second.endswith(b"new")
 
 
+def test_both_listeners_wait_for_the_peer_before_they_ask(pack_texts: dict[str, bytes], policy_set: PolicySet) -> None:
+    """Neither the one of applications nor that of proxies decides, or journals a refusal, while nothing can be sent."""
+    routes, _ = load_routes(pack_texts, policy_set)
+    assert routes is not None
+
+    class Asked(Stuck):
+        """Tells that it was asked."""
+
+        asked = False
+
+        async def decide(self, request: object, origin: object, policy_set: object = None) -> Any:
+            """Take note."""
+            self.asked = True
+            return await super().decide(request, origin, policy_set)
+
+        async def record_refusal(self, reason: str, origin: object, subject: str | None = None) -> str:
+            """Take note."""
+            self.asked = True
+            return await super().record_refusal(reason, origin, subject)
+
+    class Unread:
+        """A connection whose peer does not read yet."""
+
+        def __init__(self) -> None:
+            self.write_paused, self.is_read = True, asyncio.Event()
+
+        async def drain(self) -> None:
+            """Wait until it does."""
+            await self.is_read.wait()
+
+    async def asked_when(app: Any, point: Asked, **scope: Any) -> list[bool]:
+        flow, body = Unread(), ALLOWED.partition(b"\r\n\r\n")[2]
+        head = [(b"content-type", b"application/json")]
+        scope |= {"type": "http", "headers": head, protocol.FLOW: flow, "method": "POST"}
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body}
+
+        async def send(_: Any) -> None:
+            pass
+
+        work = asyncio.create_task(app(scope, receive, send))
+        found = []
+        for _ in range(2):
+            await asyncio.sleep(0.05)
+            found.append(point.asked)
+            flow.is_read.set()
+        work.cancel()
+        await asyncio.wait([work])
+        return found
+
+    verifier = TokenVerifier("issuer", "audience", OneKey("HS256", b"s" * 32))
+    for_applications, for_proxies = Asked(policy_set), Asked(policy_set)
+    authzen, auth = AuthZen(for_applications, Door.opened()), ForwardAuth(for_proxies, verifier, routes)
+    evaluation = "/access/v1/evaluation"
+
+    assert asyncio.run(asked_when(authzen, for_applications, path=evaluation)) == [False, True]
+    assert asyncio.run(asked_when(auth, for_proxies, **{protocol.TARGET: b"/authz/nginx"})) == [False, True]
+
+
 def test_a_connection_that_has_ended_leaves_nothing_to_collect(monkeypatch: pytest.MonkeyPatch) -> None:
     """None holds itself: the collector seldom comes by, and thousands a second may come and go."""
     begun = list[weakref.ref[protocol.Protocol]]()
