@@ -416,7 +416,7 @@ class DecisionPoint:
         """
         Return what may be sent at this very moment, now that the entry lasts.
 
-        None where something changed while it was written, or the lease ended: then ``end_anew`` must be asked.
+        None where something changed meanwhile, or the lease or a term ended: then ``end_anew`` must be asked.
         """
         if not self.may_send(request, begun.answer):
             return None

@@ -93,9 +93,11 @@ class FactCache(Generic[FactsT]):
                 return
             self._drop(id_)
         try:
-            self._put(id_, value, as_of, len(_body(value)))
+            length = len(_body(value))
         except OverflowError:  # a number of more than 64 bits, from before such were refused: read anew each time
             _log.error("facts_not_kept kind=%s", self._kind)
+            return
+        self._put(id_, value, as_of, length)
 
     def clear(self) -> None:
         """Forget everything."""

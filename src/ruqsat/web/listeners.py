@@ -216,7 +216,11 @@ def _many(listening: socket.socket) -> list[socket.socket]:
 
 
 async def _look_round() -> None:
-    """Let in and read what has come already: on a busy machine a timer may wake us long after its time."""
+    """
+    Let in and read what has come already, be it all that may wait to be let in.
+
+    On a busy machine a timer may wake us long after its time.
+    """
     for _ in range(3 + _BACKLOG // IN_A_TURN):
         await asyncio.sleep(0)
 
