@@ -52,6 +52,8 @@ class ProcessState:
             reasons.append("the policy set that must apply is not in force here")
         if not self._journal.healthy:
             reasons.append("the journal cannot be written")
+        elif self._journal.is_hanging:
+            reasons.append("the journal waits for its disk, which does not answer")
         if self._draining:
             reasons.append("draining")
         return reasons
@@ -148,6 +150,7 @@ class ProcessState:
         metrics.counter("ruqsat_journal_groups", "Groups written and synced", lambda: journal.groups)
         metrics.counter("ruqsat_journal_in_reserve", "Emergencies kept in the reserve", lambda: journal.in_reserve)
         metrics.gauge("ruqsat_journal_reserve_ready", "1 if the reserve is whole", lambda: journal.has_reserve)
+        metrics.gauge("ruqsat_journal_hanging", "1 while its disk does not answer", lambda: journal.is_hanging)
         metrics.gauge("ruqsat_requests_under_way", "Requests being decided", lambda: self.load.now)
         metrics.gauge("ruqsat_requests_waiting", "Requests that wait for a place", lambda: self.load.waiting)
         metrics.counter("ruqsat_requests_shed", "Requests turned away: too many at once", lambda: self.load.shed)

@@ -345,6 +345,54 @@ def test_disk_that_hangs_does_not_fill_the_memory(tmp_path: Path) -> None:
     assert verify_folder(tmp_path).intact
 
 
+def test_nobody_begins_to_wait_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes after it was seen to hang is refused at once; who waited before is kept, once it answers."""
+    disk = GatedDisk()
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, disk=disk)
+        await journal.append(decision(1))
+        disk.gate.clear()
+        waiters = [journal.append(decision(number)) for number in (2, 3)]
+        await asyncio.sleep(0.02)
+        later = journal.append(decision(4))
+        assert not journal.is_hanging
+        assert not later.done(), "a disk that is only slow is waited for"
+        monkeypatch.setattr(journal_base, "HANGING_SECONDS", 0.0)
+        await asyncio.sleep(0.02)
+        assert journal.is_hanging
+        with pytest.raises(JournalError, match="does not answer"):
+            await journal.append(decision(5))
+        assert not journal.healthy
+        monkeypatch.undo()
+        disk.gate.set()
+        await asyncio.gather(*waiters, later)
+        assert not journal.is_hanging
+        await journal.append(decision(6))
+        assert journal.healthy
+        await journal.aclose()
+
+    on_loop(main)
+
+    assert story_of(tmp_path) == ["start", 1, 2, 3, 4, 6]
+
+
+def test_a_disk_that_nobody_waits_for_does_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long ago the last group was written: not before the first entry, nor after the last."""
+    monkeypatch.setattr(journal_base, "HANGING_SECONDS", 0.0)
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path)
+        assert not journal.is_hanging
+        for number in (1, 2):
+            await asyncio.gather(journal.append(decision(number)), journal.append(decision(number + 10)))
+            await asyncio.sleep(0.02)
+            assert not journal.is_hanging
+        await journal.aclose()
+
+    on_loop(main)
+
+
 def test_refused_future_that_nobody_looks_at_is_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A dropped waiter of a failed group says nothing more than the journal's own log line."""
     full = Refusal(write=errno.ENOSPC)

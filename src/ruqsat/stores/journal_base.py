@@ -10,6 +10,7 @@ into the reserve, as long as that lasts.
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 import threading
@@ -46,6 +47,8 @@ SLOW_SECONDS = 0.01
 """A sync that takes so long is noticed by others, if the event loop waits for it."""
 CALM_SECONDS = 10.0
 """So long after a sync that took ``SLOW_SECONDS`` the event loop itself waits for no disk."""
+HANGING_SECONDS = 5.0
+"""A disk that has had a group for so long hangs: until it answers, nothing more is begun that would wait for it."""
 
 _log = logging.getLogger("ruqsat.journal")
 
@@ -81,6 +84,7 @@ class BaseJournal:
         self._last_sync = QUICK_SECONDS
         self._in_company = False  # the last group was of more than one: whoever asks alone waits for nobody
         self._calm_from = 0.0
+        self._in_hand_since = math.inf
         self._is_writing = False  # a group is in hand, or will be in a moment
         self._is_closed = False
         self._rested = asyncio.Event()
@@ -150,11 +154,16 @@ class BaseJournal:
         """Whether blocks are held for emergencies, of which none is used yet."""
         return self._reserve is not None and self._reserve.is_ready
 
+    @property
+    def is_hanging(self) -> bool:
+        """Whether the disk has had a group for ``HANGING_SECONDS`` and says nothing, not even that it failed."""
+        return self._loop is not None and self._loop.time() - self._in_hand_since > HANGING_SECONDS
+
     def status(self) -> dict[str, Any]:
         """Return how the journal fares, for operators."""
         newest = self.checkpoints.newest if self.checkpoints is not None else None
         return {
-            "healthy": self.healthy, "entries": self.entries, "groups": self.groups,
+            "healthy": self.healthy, "hanging": self.is_hanging, "entries": self.entries, "groups": self.groups,
             "reserve": {"ready": self.has_reserve, "entries": self.in_reserve},
             "checkpoint": {"origin": newest.origin, "size": newest.size} if newest is not None else None,
         }  # fmt: skip
@@ -251,6 +260,7 @@ class BaseJournal:
                 if self._loop is not None and self._is_soon_kept(group, self._loop):
                     self._keep_now(group, self._loop)
                 else:
+                    self._in_hand_since = math.inf if self._loop is None else self._loop.time()
                     self._queue.put(group)
                 return
         except Exception:  # noqa: BLE001 - nobody was told of it; whoever waits must not wait for ever
@@ -282,10 +292,12 @@ class BaseJournal:
 
     def _give_up(self, group: Group | None) -> None:
         """Refuse *group* and whatever else waits: it could not even be handed to the disk."""
+        self._in_hand_since = math.inf
         _log.exception("journal_group_not_handed_over")
         self._fail(group or Group(self._kept.segment), Outcome(MemoryError(), False, 0, 0.0))
 
     def _settle(self, group: Group, outcome: Outcome) -> None:
+        self._in_hand_since = math.inf
         try:
             self._conclude(group, outcome)
         except Exception:  # noqa: BLE001 - it is kept, and whoever waits is told otherwise: a denial, and nothing hangs

@@ -4,7 +4,7 @@ The journal of decisions on disk: hash-linked lines in segments, written in grou
 The event loop gives every entry its place and its hash at once.  One thread writes
 and syncs; while it has a group in hand, the entries that come meanwhile gather, and
 are the next one.  So everyone who waits shares a sync, and one hop there and back.
-On a quick disk a small group lets the loop turn once or twice more before it goes.
+A small group lets the loop turn a few times before it goes.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ WAITING_BYTES = 16 * 1024 * 1024
 FLUSH_SECONDS = 0.05
 
 _CLOSED = "the journal is closed"
+_HANGING = "the disk does not answer"
 _BEHIND = "the disk is behind and the journal holds all it may"
 
 
@@ -66,10 +67,11 @@ class DurableJournal(BaseJournal):
         waiter: asyncio.Future[None] = loop.create_future()
         if self._is_closed:
             return refuse(waiter, _CLOSED)
-        if self._groups.waiting_bytes > WAITING_BYTES:
+        if self._groups.waiting_bytes > WAITING_BYTES or self.is_hanging:
             self.failed += 1
-            self._note_failure(_BEHIND)
-            return refuse(waiter, _BEHIND)
+            reason = _HANGING if self.is_hanging else _BEHIND
+            self._note_failure(reason)
+            return refuse(waiter, reason)
         group = self._groups.take(entry, personal, facts)
         group.waiters.append(waiter)
         if emergency:
