@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ruqsat.core import notice as notices
-from ruqsat.core.care import is_held
+from ruqsat.core.care import held_among, is_held
 from ruqsat.core.facts import PatientFacts, RecordStatus, Representation, StatutoryRequest
 from ruqsat.core.instant import HOUR, parse_instant
 from ruqsat.core.journaled import Journaled, read_line
@@ -294,6 +294,23 @@ def test_what_is_withheld_in_a_part_is_withheld() -> None:
 
     assert is_held(parts, "all", [known]) and not is_held(parts, "all", ())
     assert is_held(ResourceProperties(labels=(), parts=({"id": "o2", "labels": ["TBOO"]},)), "all", ())
+
+
+def test_what_is_withheld_is_named_by_its_own_id() -> None:
+    """So that one sees when it ends; of what has no id, or is another patient's, one never does."""
+    known = PatientFacts("p1", records=(RecordStatus("o1", "labs", ("TBOO",)), RecordStatus("all", "labs", ())))
+    beside = PatientFacts("p2", records=(RecordStatus("o9", "labs", ("TBOO",)),))
+    parts: tuple[dict[str, Any], ...] = (
+        {"id": "o1"}, {"id": "o2"}, {"id": "o3", "labels": ["TBOO"], "patient": "p1"}, {"labels": ["TBOO"]},
+        {"id": 5, "labels": ["TBOO"]}, {"id": "o9", "patient": "p2"}, {"id": ["o1"], "labels": 7},
+    )  # fmt: skip
+    bundle = ResourceProperties("p1", labels=(), parts=parts)
+
+    assert held_among(bundle, "all", [known, beside]) == ("o1", "o3", "")
+    assert held_among(bundle, "o1", [known])[0] == "o1"
+    assert held_among(ResourceProperties("p1", labels=("TBOO",), parts=({"id": "o2"},)), "all", []) == ("all",)
+    assert held_among(ResourceProperties("p1", parts=({"id": "o9", "patient": "p2"},)), "all", [beside]) == ("",)
+    assert held_among(ResourceProperties("p1", parts=({"id": "o2"},)), "all", [known, beside]) == ()
 
 
 def test_a_line_with_its_personal_parts_beside_reads_as_one() -> None:

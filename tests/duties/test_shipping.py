@@ -185,6 +185,27 @@ def test_only_what_lasts_is_shipped(url: str, tmp_path: Path) -> None:
     asyncio.run(go())
 
 
+def test_a_line_that_cannot_be_read_is_not_passed_by_before_it_lasts(tmp_path: Path) -> None:
+    """It may be cut off yet; what is written in its place is shipped like any other."""
+    asyncio.run(write(tmp_path, *map(decision, range(3)), segment_bytes=10**6))
+    path = list_segments(tmp_path)[0].path
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*whole[:2], b"x" * 1000 + b"\n"]))
+    reader = JournalReader(tmp_path)
+    reader.resume({})
+    found = reader.read_on(Place(1, 2))
+    assert found is not None
+    reader.accept(found)
+
+    assert reader.read_on(Place(1, 2)) is None
+    path.write_bytes(b"".join(whole))
+    again = reader.read_on(Place(1, 4))
+
+    assert reader.unreadable == 0
+    assert again is not None
+    assert [place.number for place, _, _ in (*found.lines, *again.lines)] == [0, 1, 2, 3]
+
+
 def test_a_torn_line_is_not_shipped_until_it_is_whole(url: str, tmp_path: Path) -> None:
     """The end of a file that is just being written is left alone."""
 

@@ -89,6 +89,29 @@ def test_receipt_ties_a_decision_to_the_signed_journal(place: Place, tmp_path: P
     assert run("verify", path).exit_code == 2
 
 
+@pytest.mark.parametrize("kind", ["outcome", "not_sent", "change"])
+def test_a_receipt_is_of_the_decision_and_not_of_what_follows_it(place: Place, tmp_path: Path, kind: str) -> None:
+    """Though that bears the same id and stands in a later segment; alone it is better than nothing, but for a change."""
+    said = {"kind": kind, "id": "d-4", "at": "2026-11-24T10:00:00Z", "listener": "json", "outcome": "done"}
+
+    async def go_on(folder: Path) -> None:
+        journal = DurableJournal.open(folder, key=load_signing_key(place.key_file, NAME), disk=UnsyncedDisk())
+        await journal.append(msgspec.json.encode(said))
+        await journal.aclose()
+
+    for folder in (place.folder, tmp_path / "other"):
+        on_loop(lambda folder=folder: go_on(folder))
+
+    receipt = make_receipt(place.folder, "d-4")
+    entry, _ = verify_receipt(receipt, [place.verifier])
+    assert entry["kind"] == "decision"
+    if kind == "change":
+        with pytest.raises(JournalError, match="no entry"):
+            make_receipt(tmp_path / "other", "d-4")
+    else:
+        assert f'"kind":"{kind}"' in make_receipt(tmp_path / "other", "d-4").line
+
+
 def test_receipt_of_what_is_not_signed_or_not_there_is_refused(place: Place) -> None:
     """Nothing is handed out that proves nothing."""
     place.go_on(1, is_signed=False)

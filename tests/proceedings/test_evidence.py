@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import shutil
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,8 +18,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from ruqsat.core.evidence import ENTRIES, INCLUSION, MANIFEST, SIGNATURE, manifest_of, read_manifest
 from ruqsat.core.line import build_line
 from ruqsat.core.personal import lifted
+from ruqsat.core.signed_note import VerifierKey
 from ruqsat.service.evidence import faults
 from ruqsat.stores.evidence_file import read_archive, write_archive
+from ruqsat.stores.journal_folder import list_segments
 from ruqsat.stores.journal_key import make_signing_key
 from tests.process.starter import run_cli
 from tests.registry.record_documents import CHECK, whole
@@ -48,7 +51,7 @@ class Made:
         return run_cli(
             self.folder, "evidence", "export", "--patient", patient, "--from", since, "--to", until, "-o",
             str(self.folder / name), *words, database_url=f"sqlite:///{self.folder / 'ruqsat.db'}",
-            journal_dir=str(self.folder / "journal"), **settings,
+            **{"journal_dir": str(self.folder / "journal")} | settings,
         )  # fmt: skip
 
     def verify(self, name: str, *words: str) -> Any:
@@ -158,6 +161,41 @@ def test_the_lines_of_the_journal_are_proved_to_be_those_that_were_signed(made: 
         found = list(faults(changed | {MANIFEST: manifest_of(changed, about)}, None))
         assert found, name
         assert all(INCLUSION in each for each in found)
+
+
+def test_a_line_that_nobody_signed_is_a_fault_where_a_key_is_named(made: Made) -> None:
+    """Without its proofs a package shows nothing by the journal's key; one that holds no line has none to prove."""
+    made.export("bare.zip")
+    files = read_archive(made.folder / "bare.zip")
+    about = {name: value for name, value in json.loads(files[MANIFEST]).items() if name not in ("files", "format")}
+    key = VerifierKey.read((made.folder / "journal.key").read_text().strip())
+    kept = {name: text for name, text in files.items() if name not in (MANIFEST, INCLUSION)}
+    bare = kept | {MANIFEST: manifest_of(kept, about)}
+    held = len(lines(files, ENTRIES))
+
+    assert list(faults(bare, None)) == []
+    assert list(faults(bare, None, (key,))) == [
+        f"`{INCLUSION}` proves 0 of {held} lines: nobody whose key was named signed the others"
+    ]
+    empty = {name: text for name, text in kept.items() if name != ENTRIES}
+    assert list(faults(empty | {MANIFEST: manifest_of(empty, about)}, None, (key,))) == []
+
+
+def test_no_package_is_made_of_a_journal_that_is_not_whole(made: Made, tmp_path: Path) -> None:
+    """Nor of a folder that holds none, as that above the folders of several workers: it would tell that nothing was."""
+    whole, broken = made.folder / "journal", tmp_path / "broken"
+    shutil.copytree(whole, broken)
+    segment = list_segments(broken)[0].path
+    segment.write_bytes(b"".join(line for at, line in enumerate(segment.read_bytes().splitlines(True)) if at != 2))
+
+    for folder, word in (
+        (broken, "00000001.jsonl"),
+        (tmp_path, "name the folder of each sidecar"),
+        (broken / "x", "no"),
+    ):
+        done = made.export("none.zip", journal_dir=str(folder))
+        assert (done.returncode, (made.folder / "none.zip").exists()) == (2, False), done.stdout
+        assert word in done.stderr.replace("\n", " ")
 
 
 def test_what_must_not_be_handed_on_is_left_out_and_counted(made: Made) -> None:

@@ -13,7 +13,7 @@ from ruqsat.core.admission import Changes
 from ruqsat.core.cases import PolicyCase, situation
 from ruqsat.core.decision import Decision
 from ruqsat.core.evaluate import evaluate
-from ruqsat.core.facts import Facts, Position
+from ruqsat.core.facts import Facts, Position, RecordStatus
 from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.personal import lifted
 from ruqsat.core.policy_set import PolicySet
@@ -571,6 +571,52 @@ def test_a_permit_that_was_held_back_is_tested_again_and_taken_back(
     assert [(entry["kind"], entry["id"]) for entry in entries] == [
         ("decision", permit.id), ("not_sent", permit.id), ("decision", denial.id),
     ]  # fmt: skip
+
+
+def test_what_was_withheld_in_parts_is_named_in_the_entry(
+    policy_set: PolicySet, asked: tuple[EvaluationRequest, Facts]
+) -> None:
+    """And nothing is where nothing is withheld, or no parts are asked for."""
+    request, facts = asked
+    replace = msgspec.structs.replace
+    assert facts.patient is not None and request.resource.properties is not None
+    held = replace(facts.patient, records=(RecordStatus("o7", "labs", ("TBOO",)),))
+    parts = ({"id": "o7", "class": "labs"}, {"id": "o8", "class": "labs"})
+    bundle = replace(request.resource.properties, parts=parts)
+    journal = Paper()
+    for known in (facts, replace(facts, patient=held)):
+        for properties in (request.resource.properties, bundle):
+            one = replace(request, resource=replace(request.resource, properties=properties))
+            decide(point(policy_set, Known(known), journal), one)
+
+    assert [entry.get("held_parts") for entry in journal.entries] == [None, None, None, ["o7"]]
+    assert [entry.get("held") for entry in journal.entries] == [None, None, None, True]
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_where_nothing_is_known_of_a_patient_representatives_learn_of_nothing(
+    variant: Callable[[dict[str, Any]], PolicySet], asked: tuple[EvaluationRequest, Facts], is_on: bool
+) -> None:
+    """What is on file may bear a label that is kept from them: where that switch is on, it is taken to (Code 78(2))."""
+    rules, journal = variant({"adolescent_shield": {"enabled": is_on}}), Paper()
+    request = msgspec.structs.replace(
+        asked[0],
+        resource=msgspec.structs.replace(
+            asked[0].resource, properties=msgspec.structs.replace(asked[0].resource.properties, labels=())
+        ),
+    )
+
+    async def story() -> None:
+        permit = await point(rules, Known(asked[1]), journal).decide(request, ORIGIN)
+        assert permit.decision.allowed
+        await point(rules, Known(asked[1]), journal).take_back(request, ORIGIN, permit)
+        away = Known(asked[1])
+        away.facts_now, away.fetch = lambda *_: None, _out_of_reach  # type: ignore[method-assign]
+        await point(rules, away, journal).decide(request, ORIGIN)
+
+    asyncio.run(story())
+
+    assert [entry.get("shielded", False) for entry in journal.entries] == [False, is_on, is_on, is_on]
 
 
 def test_a_refusal_names_the_point_and_who_acts(policy_set: PolicySet, asked: tuple[EvaluationRequest, Facts]) -> None:

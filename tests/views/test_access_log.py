@@ -104,6 +104,29 @@ def test_what_is_withheld_is_a_row_that_says_only_this(
     assert row is not None and row.withheld == is_withheld
 
 
+@pytest.mark.parametrize(
+    ("parts", "on_file", "is_withheld"),
+    [
+        (("o2",), {"o1": (), "o2": ("TBOO",)}, True),            # the bundle itself never was
+        (("o2",), {"o1": (), "o2": ()}, False),                  # the part's hold has ended
+        (("o2",), {"o1": ("TBOO",), "o2": ()}, True),            # the bundle itself is by now
+        (("o2", "o3"), {"o1": (), "o2": (), "o3": ("TBOO",)}, True),
+        (("o2",), {"o1": ()}, True),                             # nothing is on file: as it was then
+        (("o2",), {"o1": (), "o2": None}, True),
+        (("",), {"o1": (), "": ()}, True),
+        (("o1", "o2"), {"o1": (), "o2": ()}, False),
+    ],
+)  # fmt: skip
+def test_what_is_withheld_in_a_part_is_withheld_until_the_part_is_not(
+    parts: tuple[str, ...], on_file: dict[str, tuple[str, ...] | None], is_withheld: bool
+) -> None:
+    """No label of the bundle that it came in lifts the hold of a part."""
+    records = tuple(RecordStatus(id_, "labs", labels) for id_, labels in on_file.items() if id_)
+    row = seen(patient=msgspec.structs.replace(ADULT, records=records), held=True, held_parts=parts)
+
+    assert row is not None and row.withheld == is_withheld
+
+
 def test_the_own_attempt_to_read_what_is_withheld_says_no_more() -> None:
     """The reason would tell which class it is that is withheld."""
     said = {"allowed": False, "reason": "deny.self.therapeutic_hold", "subject": "anna", "held": True, "basis": None}

@@ -80,7 +80,7 @@ def test_an_entry_tells_all_that_its_line_says() -> None:
     assert told["allowed"] is False and "basis" not in told and "degraded" not in told
     assert (told["writer"], told["segment"], told["number"], told["hash"]) == ("w1", 1, 1, f"{1:064x}")
     line = {name for name in Journaled.__struct_fields__ if name not in ("number", "segment", "writer")}
-    assert line == set(COLUMNS) | {"untold", "shielded", "held", "traceparent"}
+    assert line == set(COLUMNS) | {"untold", "shielded", "held", "held_parts", "traceparent"}
 
 
 def test_what_became_of_a_right_is_told() -> None:

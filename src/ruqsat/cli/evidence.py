@@ -16,7 +16,7 @@ from ruqsat.core.instant import parse_instant
 from ruqsat.core.pack import VOCABULARY
 from ruqsat.core.proceeding import Hour
 from ruqsat.core.vocabulary import parse_vocabulary
-from ruqsat.errors import SettingsError
+from ruqsat.errors import JournalError, SettingsError
 from ruqsat.service.evidence import Extent, Found, build_package, faults, sign, signer_of
 from ruqsat.settings import Settings, load_settings
 from ruqsat.stores.evidence_file import (
@@ -27,10 +27,11 @@ from ruqsat.stores.evidence_file import (
     read_archive,
     write_archive,
 )
-from ruqsat.stores.journal_folder import read_lines
+from ruqsat.stores.journal_folder import list_segments, read_lines
 from ruqsat.stores.journal_key import read_verifier_key
 from ruqsat.stores.journal_proofs import prove_lines
 from ruqsat.stores.journal_prune import refuse_pruned
+from ruqsat.stores.journal_verification import verify_folder
 from ruqsat.stores.policy_folder import find_pack, load_texts
 from ruqsat.stores.sql import SqlStore
 from ruqsat.wiring import record_seal, working_days
@@ -68,6 +69,7 @@ def export(
     folders = journal_dir or [settings.journal_dir]
     for folder in folders:
         refuse_pruned(folder, extent.since)
+        _refuse_broken(folder)
     journal = chain.from_iterable(map(read_lines, folders))
     files = build_package(found, journal, extent, hour, seal, partial(prove_lines, folders))
     if key is not None:
@@ -109,6 +111,18 @@ def verify(
         out.print(f"signed by the key {signer}: make sure that it is the operator's, or name it with --key")
     else:
         out.print("signed by the key that was named")
+
+
+def _refuse_broken(folder: Path) -> None:
+    """Refuse a folder that holds no journal, or one from which something is missing: what it tells is not the whole."""
+    begun = [each.number for each in list_segments(folder) if each.path.stat().st_size] if folder.is_dir() else []
+    report = verify_folder(folder, first=min(begun, default=1))
+    if not report.intact:
+        first = report.findings[0]
+        raise JournalError(
+            f"`{folder / first.file}` is no evidence: {first.sentence}; see `ruqsat journal verify {folder}`, and name "
+            "the folder of each sidecar, of several workers that of each worker, with --journal-dir"
+        )
 
 
 async def _find(url: str, patient: str) -> Found:

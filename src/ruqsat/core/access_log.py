@@ -9,12 +9,13 @@ says only this (Code 134(4), reading A-34); what the law keeps secret is no row
 """
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import Struct
 
 from ruqsat.core.care import HOLD
-from ruqsat.core.facts import PatientFacts
+from ruqsat.core.facts import PatientFacts, RecordStatus
 from ruqsat.core.instant import HOUR, Instant
 from ruqsat.core.journaled import DECISION, Journaled
 from ruqsat.core.notice import DEFERRED_HOURS, told_from
@@ -120,11 +121,22 @@ def _may_be_told(entry: Journaled, patient: PatientFacts | None, now: Instant) -
 
 def _is_held(entry: Journaled, patient: PatientFacts | None) -> bool:
     """Tell whether it is withheld now: as the record is labelled today, or else as it was when it was asked for."""
-    known = patient.records_by_id.get(entry.resource or "", ()) if patient is not None else ()
-    of_type = [each for each in known if each.type in (None, entry.resource_type)]
-    if all(each.labels is None for each in of_type):
-        return entry.held
-    return any(HOLD in (each.labels or ()) for each in of_type)
+    known = _on_file(patient, entry.resource)
+    labels = [each.labels for each in known if each.type in (None, entry.resource_type) and each.labels is not None]
+    if any(HOLD in each for each in labels):
+        return True
+    if entry.held and entry.held_parts:
+        return any(_is_still_held(patient, part) for part in entry.held_parts)
+    return entry.held and not labels
+
+
+def _is_still_held(patient: PatientFacts | None, record: str) -> bool:
+    labels = [each.labels for each in _on_file(patient, record) if each.labels is not None]
+    return not labels or any(HOLD in each for each in labels)
+
+
+def _on_file(patient: PatientFacts | None, record: str | None) -> Sequence[RecordStatus]:
+    return patient.records_by_id.get(record or "", ()) if patient is not None else ()
 
 
 def _keeps_secrets(patient: PatientFacts | None, switches: Switches, now: Instant) -> bool:

@@ -129,6 +129,24 @@ def is_held(properties: ResourceProperties | None, record: str, patients: Collec
     return HOLD in on_file
 
 
+def held_among(properties: ResourceProperties, record: str, patients: Collection[PatientFacts]) -> tuple[str, ...]:
+    """
+    Return the ids of what is withheld (``is_held``), be it the record or parts of it: by them one sees when that ends.
+
+    Of a part that has no id, or is another patient's, it is ``""``: nobody can tell when that ends.
+    """
+    own, (stated, _) = properties.patient, labels_of(properties, record, ())
+    asked = [{"id": record}, *(properties.parts or ())]
+    on_file = {each.id for patient in patients for each in patient.records if HOLD in (each.labels or ())}
+    held = [
+        part
+        for part, labels in zip(asked, stated, strict=True)
+        if HOLD in (labels or ()) or (isinstance(part.get("id"), str) and part["id"] in on_file)
+    ]
+    names = [part.get("id") if part.get("patient", own) == own else "" for part in held]
+    return tuple(dict.fromkeys(name if isinstance(name, str) else "" for name in names))
+
+
 def labels_of(
     properties: ResourceProperties, record: str, patients: Collection[PatientFacts]
 ) -> tuple[list[tuple[str, ...] | None], set[str]]:

@@ -69,7 +69,7 @@ def faults_of(files: Mapping[str, bytes], keys: Sequence[VerifierKey] = ()) -> I
     Say, a sentence each, what of a package is not as it was made; nothing if all of it is.
 
     Args:
-        keys: Of the journals, by one of which every checkpoint in it must be signed; with none that is not looked at.
+        keys: Of the journals, which must have signed every line of them; with none that is not looked at.
     """
     manifest = read_manifest(files.get(MANIFEST, b""))
     if manifest is None:
@@ -110,6 +110,9 @@ def _faults_of_proofs(files: Mapping[str, bytes], keys: Sequence[VerifierKey]) -
         return
     lines = files.get(ENTRIES, b"").splitlines(keepends=True)
     yield from (f"`{INCLUSION}`, {said}" for said in false_proofs(inclusion, lines, keys))
+    proved, held = proved_lines(files)
+    if keys and proved < held:
+        yield f"`{INCLUSION}` proves {proved} of {held} lines: nobody whose key was named signed the others"
 
 
 def _inclusion_of(files: Mapping[str, bytes]) -> Inclusion | None:

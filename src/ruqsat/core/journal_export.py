@@ -18,6 +18,7 @@ COLUMNS = (
     "patients_beside", "resource_type", "resource", "allowed", "reason", "rule", "basis", "law", "duties", "applied",
     "actors", "degraded", "erased", "policy", "listener", "point", "hash", "operation", "version", "status", "records",
     "content", "generation", "approval", "why", "stated_roles", "stated_org",
+    "outcome",
 )  # fmt: skip
 """Of a CSV file, in this order."""
 

@@ -32,9 +32,11 @@ class Journaled(Struct, frozen=True, gc=False):
         untold: Duties to tell the patient that the answer left out: no cabinet is known.
         shielded: What was used is kept from an adolescent's representatives, if the age is right (Code 78(2)).
         held: What was asked for a clinician withheld from the patient at that moment (Code 134(4)).
+        held_parts: The ids of what was withheld, if it was asked for in parts; ``""`` of what nobody can look up.
         stated_roles, stated_org: What a caller said of itself, where the register contradicts it.
         operation, version, status, records, content: Of a change: what was called, the record after it, the records
-            if several, the SHA-256 of the body.
+            if several, the SHA-256 of the body.  Of an outcome, ``records`` is how many.
+        outcome: What came of the decision ``id``.
         generation, approval, why: Of a policy that came into force: the number of its release, who agreed, why.
         erased: A part that named somebody was written over (order §24); what it said is not there any more.
     """
@@ -65,6 +67,7 @@ class Journaled(Struct, frozen=True, gc=False):
     untold: tuple[str, ...] = ()
     shielded: bool = False
     held: bool = False
+    held_parts: tuple[str, ...] = ()
     erased: bool = False
     purpose: str | tuple[str, ...] | None = None
     resource_type: str | None = None
@@ -77,13 +80,14 @@ class Journaled(Struct, frozen=True, gc=False):
     operation: str | None = None
     version: int | None = None
     status: str | None = None
-    records: tuple[str, ...] = ()
+    records: tuple[str, ...] | int = ()
     content: str | None = None
     generation: int = 0
     approval: str | None = None
     why: str | None = None
     stated_roles: tuple[str, ...] | None = None
     stated_org: str | None = None
+    outcome: str | None = None
 
     @property
     def purposes(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from ruqsat.core.admission import Changes
 from ruqsat.core.boundaries import next_turn
-from ruqsat.core.care import is_held
+from ruqsat.core.care import held_among, is_held
 from ruqsat.core.case import believed_org, believed_roles
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.evaluate import evaluate
@@ -696,7 +696,7 @@ class DecisionPoint:
         decision, stands = answer.decision, _standing(request, facts)
         known = known_in(whole) if whole is not None and self._replayable else None
         resource, context = request.resource.properties, request.context
-        shielded, held = _marks(answer, request, facts)
+        shielded, held, held_parts = _marks(answer, request, facts)
         entry = Entry(
             "",
             "",
@@ -738,6 +738,7 @@ class DecisionPoint:
             origin.jti,
             asked=self._encode(request).decode() if known is not None else None,
             knew=tuple(["" if each is None else each.digest for each in known]) if known is not None else (),
+            held_parts=held_parts,
         )
         parts = personal_parts(self._encode, named, apart=known is not None and names_others(request))
         return draft_of(self._encode, entry, parts, known or (), is_emergency=self._is_emergency(answer))
@@ -833,16 +834,24 @@ def _patients_known(answer: Answer, facts: Facts | None) -> list[PatientFacts]:
     return known
 
 
-def _marks(answer: Answer, request: EvaluationRequest, facts: Facts | None) -> tuple[bool, bool]:
-    """Tell whether representatives, and the patient, must not learn of it yet: for whoever tells or shows them."""
+def _marks(answer: Answer, request: EvaluationRequest, facts: Facts | None) -> tuple[bool, bool, tuple[str, ...]]:
+    """
+    Tell whether representatives, and the patient, must not learn of it yet: for whoever tells or shows them.
+
+    Where parts are asked for, also which of them the patient must not learn of.
+    """
     resource, record = request.resource.properties, request.resource.id
     if resource is None:
-        return False, False
+        return False, False, ()
     patients = _patients_known(answer, facts)
     is_withheld = is_held(resource, record, patients)
+    among = held_among(resource, record, patients) if is_withheld and resource.parts else ()
     if answer.rests_on is None:
-        return False, is_withheld
-    return is_shielded(resource, record, patients, answer.rests_on[0].vocabulary.switches), is_withheld
+        return False, is_withheld, among
+    switches = answer.rests_on[0].vocabulary.switches
+    # What is on file is not known then: it may bear a label that is kept from representatives.
+    may_bear = facts is None and switches.adolescent_shield.enabled
+    return may_bear or is_shielded(resource, record, patients, switches), is_withheld, among
 
 
 def _asks_for_more(request: EvaluationRequest) -> bool:

@@ -178,6 +178,7 @@ class Named(Struct, frozen=True, omit_defaults=True, gc=False):
     Attributes:
         asked: The question as it was decided, whole: a JSON text, so that no word of it is taken for the line's.
         knew: Digests of the facts that it was decided by, in the order of ``core.kept_facts``; empty for nobody.
+        held_parts: Of what was asked for in parts, the ids that are withheld from the patient (``core.care``).
     """
 
     subject: str | None = None
@@ -193,6 +194,7 @@ class Named(Struct, frozen=True, omit_defaults=True, gc=False):
     content: str | None = None
     asked: str | None = None
     knew: tuple[str, ...] = ()
+    held_parts: tuple[str, ...] = ()
 
 
 def personal_parts(encode: Encode, named: Named, *, apart: bool = False) -> tuple[bytes, ...]:
@@ -210,7 +212,7 @@ def personal_parts(encode: Encode, named: Named, *, apart: bool = False) -> tupl
         return (part,) if part != _NOBODY else ()
     parts = [
         encode(Named(named.subject, named.actors, named.traceparent, signature=named.signature, jti=named.jti)),
-        encode(Named(None, (), None, named.patient, named.resource, named.applied)),
+        encode(Named(None, (), None, named.patient, named.resource, named.applied, held_parts=named.held_parts)),
         *[encode(Named(patients_beside=(patient,))) for patient in named.patients_beside],
     ]
     return tuple([part for part in parts if part != _NOBODY])

@@ -8,12 +8,17 @@ from msgspec import Struct
 
 from ruqsat.core.checkpoint import Checkpoint, leaf_of, read_checkpoint
 from ruqsat.core.journal_proof import ConsistencyProof, Crossing, Inclusion, LineProof, Receipt, Step
+from ruqsat.core.journaled import NOT_SENT
 from ruqsat.core.line import hash_of, read_line
 from ruqsat.core.merkle import prove_consistency, prove_inclusion, prove_inclusions
+from ruqsat.core.outcomes import OUTCOME
 from ruqsat.core.personal import erased
 from ruqsat.core.signed_note import split_note
 from ruqsat.errors import JournalError
 from ruqsat.stores.journal_folder import checkpoint_path, list_checkpoints, list_segments, segment_path
+
+FOLLOWS = frozenset({NOT_SENT, OUTCOME})
+"""What follows a decision under its id, perhaps in a later segment."""
 
 
 class NoReceiptError(JournalError):
@@ -53,15 +58,20 @@ def make_receipt(folder: Path, entry: str, *, without_personal: bool = False) ->
         NoReceiptError: there is no such entry, or no checkpoint vouches for it yet.
         JournalError: the folder cannot be read.
     """
-    named = msgspec.json.encode(entry)
+    named, follows = msgspec.json.encode(entry), None
     try:
         for segment in reversed(list_segments(folder)):
             if named not in segment.path.read_bytes():
                 continue
             lines = _lines(segment.path)
             index = _find(lines, entry)
-            if index is not None:
+            if index is None:
+                continue
+            if _says(lines[index]).kind not in FOLLOWS:
                 return _receipt(folder, segment.number, lines, index, without_personal)
+            follows = segment.number, lines, index
+        if follows is not None:  # what it follows is not here any more
+            return _receipt(folder, *follows, without_personal)
     except OSError as problem:
         raise JournalError(f"`{folder}` cannot be read: {problem.strerror}") from problem
     raise NoReceiptError("unknown-entry", f"the journal has no entry `{entry}`")
@@ -158,11 +168,11 @@ def without_parts(line: bytes) -> bytes:
 
 
 def _find(lines: list[bytes], entry: str) -> int | None:
-    """Return where the entry stands; of several with one id (not sent, changes, outcomes) the decision, the first."""
+    """Return where the entry stands; of several with one id the decision, and not what follows it."""
     named = msgspec.json.encode(entry)
     found = [at for at, line in enumerate(lines) if named in line and _says(line).id == entry]
     found = [at for at in found if _says(lines[at]).kind != "change"]
-    decisions = [at for at in found if _says(lines[at]).kind != "not_sent"]
+    decisions = [at for at in found if _says(lines[at]).kind not in FOLLOWS]
     return next(iter(decisions or found), None)
 
 

@@ -35,8 +35,8 @@ class JournalReader:
         self._folder = folder
         self._places: dict[str, Place] = {}
         self._segment = 0
-        self._offset = 0
-        self._read_to = 0
+        self._offset = self._read_to = 0
+        self._lines = self._lines_read = 0
 
     def writers(self) -> set[str]:
         """
@@ -55,7 +55,7 @@ class JournalReader:
             OSError: the folder or a file of it cannot be read.
         """
         self._places = dict(places)
-        self._segment, self._offset = 0, 0
+        self._segment, self._offset, self._lines = 0, 0, 0
         for each in list_segments(self._folder):
             self._segment, header = each.number, _header_of(each.path)
             if header is None or places.get(header.writer, BEGINNING).segment <= each.number:
@@ -78,7 +78,7 @@ class JournalReader:
             if segment.number > until.segment:
                 return None
             if segment.number != self._segment:
-                self._segment, self._offset = segment.number, 0
+                self._segment, self._offset, self._lines = segment.number, 0, 0
             lasting = until.number if segment.number == until.segment else None
             lines = self._read_segment(segment, lasting)
             if lines is not None:
@@ -88,7 +88,7 @@ class JournalReader:
     def accept(self, lines: Lines) -> None:
         """Go on after *lines*, which ``read_on`` has returned last."""
         self._places[lines.writer] = lines.end
-        self._offset = self._read_to
+        self._offset, self._lines = self._read_to, self._lines_read
 
     def _segments_ahead(self) -> list[SegmentPath]:
         return [each for each in list_segments(self._folder) if each.number >= self._segment and each.number > 0]
@@ -106,10 +106,11 @@ class JournalReader:
         found: list[tuple[Place, Journaled, bytes]] = []
         with segment.path.open("rb") as file:
             for line in self._lines_of(file):
+                if self._lines_read == lasting:
+                    break  # readable or not: it may be cut off yet, and another one stand in its place
                 said = read_line(line)
-                if said is not None and lasting is not None and said.number >= lasting:
-                    break
                 self._read_to += len(line)
+                self._lines_read += 1
                 if said is None or said.number <= (found[-1][0].number if found else -1):
                     self._miss(segment, "no line")
                 elif said.number > known:
@@ -117,13 +118,13 @@ class JournalReader:
                 if len(found) == MOST_LINES or (found and self._read_to - self._offset > MOST_BYTES):
                     break
         if not found:
-            self._offset = self._read_to
+            self._offset, self._lines = self._read_to, self._lines_read
             return None
         return Lines(header.writer, after, tuple(found))
 
     def _lines_of(self, file: BinaryIO) -> Iterator[bytes]:
         file.seek(self._offset)
-        self._read_to = self._offset
+        self._read_to, self._lines_read = self._offset, self._lines
         return (line for line in in_turns(file) if line.endswith(b"\n"))
 
     def _miss(self, segment: SegmentPath, what: str) -> None:
