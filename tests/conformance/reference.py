@@ -145,6 +145,8 @@ def _layers(case: Case) -> tuple[str, str, str]:  # noqa: PLR0912 - the layers, 
     if public:
         return public
     _hard_denies(case)
+    if _is_dead(case) and case.all_for("ETREAT", "ERTREAT", "BTG"):
+        raise Denied("emergency.subject_deceased")
     for layer in (_self, _representative, _delegate):
         answer = layer(case)
         if answer:
@@ -333,6 +335,8 @@ def _power_miss(power: Any, case: Case) -> str:
     if power.kind == "poa":
         if power.start is None:
             return "undated"
+        if whom.incapacitated:
+            return "expired"
         if whom.birth_date is None or of_age:
             return ""
     elif power.kind == "guardian" and whom.incapacitated:
@@ -825,7 +829,7 @@ def _needs_broken_glass(case: Case) -> bool:
 
 
 def _is_very_restricted(case: Case) -> bool:
-    return case.conf == "V" or any(label in LABELS and _label_conf(label) == "V" for label in case.labels or ())
+    return case.conf == "V" or any(_label_conf(label) == "V" for label in case.labels or ())
 
 
 def _names_labels(case: Case, named: tuple[str, ...]) -> bool:
@@ -898,7 +902,10 @@ def _was_in_force(document: Any, now: int) -> bool:
 
 
 def _is_revoked(document: Any, now: int) -> bool:
-    return document.status == "revoked" if document.revoked_at is None else document.revoked_at <= now
+    """A permit that is known to be withdrawn is, though the instant may be written by a clock that was ahead."""
+    if document.revoked_at is None or (document.root.effect == "permit" and document.status == "revoked"):
+        return bool(document.status == "revoked")
+    return bool(document.revoked_at <= now)
 
 
 def _weigh(document: Any, case: Case) -> tuple[str | None, str]:
@@ -919,14 +926,16 @@ def _weigh(document: Any, case: Case) -> tuple[str | None, str]:
     return effect, miss
 
 
-def _age_defect(document: Any, case: Case) -> str:
+def _age_defect(document: Any, case: Case) -> str:  # noqa: PLR0911 - a line for each who may give it
     whom, now = case.whom, case.now
     if document.given_by == "legal_rep":
         powers = [p for p in whom.representations if p.subject == document.giver]
         living = [p for p in powers if (p.end is None or now < p.end) and (p.revoked_at is None or now < p.revoked_at)]
         if powers and not living:
             return "rep_ended"
-        if whom.incapacitated or document.giver_kind == "poa":
+        if document.giver_kind == "poa":
+            return "rep_ended" if whom.incapacitated else ""
+        if document.giver_kind == "guardian" and whom.incapacitated:
             return ""
         if whom.birth_date is None:
             return "rep_age_unknown"
@@ -979,7 +988,7 @@ def _node_miss(node: Any, case: Case) -> str:
         return "confidentiality"
     if wide:
         meets = not node.labels or case.labels is None or any(
-            _is_or_under(label, each) for label in case.labels for each in node.labels
+            label not in LABELS or _is_or_under(label, each) for label in case.labels for each in node.labels
         )  # fmt: skip
         return "" if meets else "sensitivity"
     return "" if _names_labels(case, node.labels) else "sensitivity"

@@ -190,6 +190,30 @@ def test_a_recipient_is_what_the_directory_lists(row: Any) -> None:
     assert (ctx.recipient_category, ctx.recipient_undertakes) == (category, undertakes)
 
 
+@pytest.mark.parametrize(
+    ("inside", "beside", "ground"),
+    [
+        (None, None, None), ("", "", None), (" ", None, None), ("", " ", None), ("a", " ", "a"), (" ", "b", "b"),
+        ("a", "b", "b"),
+    ],
+)  # fmt: skip
+def test_a_blank_is_no_written_ground(inside: str | None, beside: str | None, ground: str | None) -> None:
+    """The patient is told, wherever nothing is written."""
+    legal = LegalRequest("r1", "court", "p1", defer_notice=inside)
+
+    assert case(ctx=RequestContext(legal_request=legal, defer_notice=beside)).ctx.defer_notice == ground
+
+
+@pytest.mark.parametrize(
+    ("said", "is_demanded"),
+    [(None, False), (False, False), (True, True), ("", False), (" ", False), ("false", False), (" False", False),
+     ("letter of 24 November", True)],
+)  # fmt: skip
+def test_a_demand_is_said(said: bool | str | None, is_demanded: bool) -> None:
+    """By a yes or by words; blanks are none."""
+    assert case(ctx=RequestContext(subject_demand=said)).ctx.subject_demand is is_demanded
+
+
 def test_what_is_stated_of_a_request_is_read() -> None:
     """The number of an act, the reference of a request, and either place of a written ground."""
     legal = LegalRequest("r1", "court", "p1", defer_notice="inside")

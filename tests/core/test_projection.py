@@ -63,6 +63,16 @@ def test_each_defect_of_form_is_told(case: tuple[dict[str, Any], str]) -> None:
     assert consent(**changes).defect == defect
 
 
+def test_a_permit_on_paper_begins_no_sooner_than_it_was_entered() -> None:
+    """Order §10; what is no paper, and a refusal, begin as they say."""
+    entered, later = "2026-03-01T00:00:00Z", {"entered_in_mis_at": "2026-03-01T00:00:00Z"}
+
+    assert consent(**PAPER | later).root.start == parse_instant(entered)
+    assert consent(**PAPER | later | {"start": END}).root.start == parse_instant(END)
+    for changes in (later, PAPER | later | {"effect": "deny"}):
+        assert consent(**changes).root.start == parse_instant(BEGIN)
+
+
 def test_a_state_operator_needs_the_state_service_where_counsel_says_so() -> None:
     """A switch, with both sides."""
     switches = Switches(state_controller_needs_state_service=False)

@@ -115,6 +115,8 @@ WORDS = [  # a function, its arguments without the effect; holds on a permit, on
     ("labelled", (("HIV",), "-"), False, True),
     ("labelled", (("HIV",), "PSY"), False, False),
     ("labelled", (("HIV", "INFDIS"), "HIV"), True, True),
+    ("labelled", (("XYZ",), "HIV"), False, True),
+    ("labelled", (("INFDIS", "XYZ"), "HIV"), False, True),
     ("labelled", (None, "HIV"), False, True),
     ("coded", (("k1",), "-"), True, True),
     ("coded", (("k1", "k2"), "k1"), True, True),
@@ -172,12 +174,13 @@ def test_who_is_nobody_has_no_record_of_its_own(policy_set: PolicySet) -> None:
 
 
 def test_only_the_highest_level_needs_a_clearance(policy_set: PolicySet) -> None:
-    """Of the record or of one of its labels; the role that the operator names has it."""
+    """Of the record or of one of its labels, or a word that nobody knows; the role that the operator names has it."""
     needs = policy_set.functions["needs_clearance"].call
     nurse, physician = SimpleNamespace(roles=("nurse",)), SimpleNamespace(roles=("physician",))
     records = [record(), record(conf="R"), record(labels=("HIV",)), record(conf="V"), record(labels=("PSYTHPN",))]
+    records += [record(labels=("INFDIS", "XYZ")), record(labels=("INFDIS",)), record(labels=None)]
 
-    assert [needs(nurse, each) for each in records] == [False, False, False, True, True]
+    assert [needs(nurse, each) for each in records] == [False, False, False, True, True, True, False, False]
     assert not any(needs(physician, each) for each in records)
 
 

@@ -17,6 +17,9 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import ResourceProperties
 from ruqsat.core.vocabulary import AdolescentShield, Switches
 
+Variant = Callable[[Mapping[str, Any]], PolicySet]
+"""The pack's rules under other switches."""
+
 AT = "2026-11-24T10:00:00.000000Z"
 MOMENT = parse_instant(AT)
 SWITCHES = Switches()
@@ -245,46 +248,49 @@ def test_a_notice_has_the_same_key_whenever_it_is_made_and_another_has_another()
         (ResourceProperties(labels=("PSY",)), True, True),
         (ResourceProperties(labels=None), True, True),
         (ResourceProperties(labels=()), True, False),
+        (ResourceProperties(labels=("XYZ",)), True, True),
+        (ResourceProperties(labels=("INFDIS",)), True, False),
         (ResourceProperties(labels=(), parts=({"id": "o2", "labels": ("SEX",)},)), True, True),
         (ResourceProperties(labels=(), parts=({"id": "o2", "self_consented": True},)), False, True),
         (None, True, False),
     ],
 )
 def test_what_is_kept_from_the_parents_is_known_when_it_is_used(
-    properties: ResourceProperties | None, enabled: bool, shielded: bool
+    variant: Variant, properties: ResourceProperties | None, enabled: bool, shielded: bool
 ) -> None:
     """A visit consented to alone, a label of the shield or one that nobody knows; in any part."""
-    switches = Switches(adolescent_shield=AdolescentShield(enabled=enabled))
-    assert is_shielded(properties, "o1", (), switches) is shielded
+    assert (
+        is_shielded(properties, "o1", (), variant({"adolescent_shield": {"enabled": enabled}}).vocabulary) is shielded
+    )
 
 
-def test_a_label_that_only_the_store_knows_is_kept_too() -> None:
+def test_a_label_that_only_the_store_knows_is_kept_too(variant: Variant) -> None:
     """The caller says none; the record on file has one."""
     known = PatientFacts("p1", records=(RecordStatus("o1", "labs", ("STD",)),))
-    switches = Switches(adolescent_shield=AdolescentShield(enabled=True))
+    words = variant({"adolescent_shield": {"enabled": True}}).vocabulary
 
-    assert is_shielded(ResourceProperties(labels=()), "o1", [known], switches)
-    assert not is_shielded(ResourceProperties(labels=()), "o2", [known], switches)
+    assert is_shielded(ResourceProperties(labels=()), "o1", [known], words)
+    assert not is_shielded(ResourceProperties(labels=()), "o2", [known], words)
     bundle = ResourceProperties(labels=(), parts=({"id": "o2"}, {"id": "o1", "labels": []}))
-    assert is_shielded(bundle, "all", [PatientFacts("p2"), known], switches)
-    assert not is_shielded(bundle, "all", [PatientFacts("p2")], switches)
+    assert is_shielded(bundle, "all", [PatientFacts("p2"), known], words)
+    assert not is_shielded(bundle, "all", [PatientFacts("p2")], words)
 
 
-def test_a_kind_of_a_label_of_the_shield_is_kept_too(variant: Callable[[Mapping[str, Any]], PolicySet]) -> None:
+def test_a_kind_of_a_label_of_the_shield_is_kept_too(variant: Variant) -> None:
     """Who keeps SUD from the parents, keeps its kind ETHUD; what is of no such kind is not kept."""
-    switches = variant({"adolescent_shield": {"enabled": True}}).vocabulary.switches
+    words = variant({"adolescent_shield": {"enabled": True}}).vocabulary
 
-    assert is_shielded(ResourceProperties(labels=("ETHUD",)), "o1", (), switches)
-    assert not is_shielded(ResourceProperties(labels=("HIV",)), "o1", (), switches)
+    assert is_shielded(ResourceProperties(labels=("ETHUD",)), "o1", (), words)
+    assert not is_shielded(ResourceProperties(labels=("HIV",)), "o1", (), words)
 
 
 @pytest.mark.parametrize("labels", [5, True, "PSY", [["PSY"]], {"PSY": 1}, None])
-def test_labels_of_a_part_in_no_form_are_labels_that_nobody_knows(labels: Any) -> None:
+def test_labels_of_a_part_in_no_form_are_labels_that_nobody_knows(variant: Variant, labels: Any) -> None:
     """A part may be anything, and its entry is written all the same: kept from the parents, withheld from nobody."""
-    switches = Switches(adolescent_shield=AdolescentShield(enabled=True))
+    words = variant({"adolescent_shield": {"enabled": True}}).vocabulary
     odd = ResourceProperties(labels=(), parts=({"id": ["o2"], "labels": labels},))
 
-    assert is_shielded(odd, "all", (), switches) and not is_held(odd, "all", ())
+    assert is_shielded(odd, "all", (), words) and not is_held(odd, "all", ())
 
 
 def test_what_is_withheld_in_a_part_is_withheld() -> None:

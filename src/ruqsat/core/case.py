@@ -25,6 +25,7 @@ _NO_SUBJECT = SubjectProperties()
 _NO_RESOURCE = ResourceProperties()
 _NO_CONTEXT = RequestContext()
 _NOBODY = SubjectFacts(id="", active=False)
+_NO_DEMAND = frozenset({"", "false"})
 
 
 class _View(Struct, eq=False, gc=False):
@@ -400,13 +401,15 @@ class ContextView(_View):
     @property
     def subject_demand(self) -> bool:
         """The patient or the representative demands it (order §24)."""
-        return bool(self._said.subject_demand)
+        said = self._said.subject_demand
+        return said.strip().lower() not in _NO_DEMAND if isinstance(said, str) else said is True
 
     @property
     def defer_notice(self) -> str | None:
         """The written ground for telling the patient later: stated of the request of an authority, or beside it."""
         asked = self._said.legal_request
-        return self._said.defer_notice or (None if asked is None else asked.defer_notice)
+        grounds = (self._said.defer_notice, None if asked is None else asked.defer_notice)
+        return next((ground for ground in grounds if ground is not None and ground.strip()), None)
 
     @property
     def cohort_size(self) -> int | None:

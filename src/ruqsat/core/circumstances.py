@@ -98,11 +98,11 @@ def _about_subjects(vocabulary: Vocabulary) -> dict[str, Function]:
     """What the subject is cleared for, and what its organisation is for."""
     switches = vocabulary.switches
 
-    very_restricted = frozenset(name for name, label in vocabulary.labels.items() if label.conf == "V")
+    known = frozenset(name for name, label in vocabulary.labels.items() if label.conf != "V")
 
     def needs_clearance(sub: "SubjectView", res: "ResourceView") -> bool:
         labels = res.labels
-        is_very_restricted = res.conf == "V" or (labels and not very_restricted.isdisjoint(labels))
+        is_very_restricted = res.conf == "V" or (labels and not known.issuperset(labels))  # or a word that nobody knows
         return bool(is_very_restricted) and not any(role in switches.very_restricted_roles for role in sub.roles)
 
     nothing: frozenset[str] = frozenset()

@@ -180,7 +180,7 @@ def _answers(
         "released_to": lambda case: onward_answer(case, covers, switches),
         "requested": lambda case: request_answer(case, hierarchies, switches),
         "inspected": lambda case: inspection_answer(case, hierarchies),
-        "represents": lambda case: representation_answer(case, switches),
+        "represents": lambda case: representation_answer(case, vocabulary),
         "delegated": lambda case: delegation_answer(case, covers, switches),
         "break_glass": lambda case: break_glass_answer(case, covers, switches),
     }

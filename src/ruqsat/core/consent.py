@@ -202,9 +202,10 @@ def age_defect(document: Consent, patient: PatientFacts, case: Case, switches: S
     """
     Say why the giver's age or powers take a permit away: Code 78(2), order §3, §11.
 
-    A parent's consent ends at majority, and with the parent's power; a child's own
-    begins at sixteen, for preventive and diagnostic care unless a representative
-    signed too.  Who is incapacitated gives none alone.
+    A parent's consent ends at majority, whatever the child's capacity, and with the
+    parent's power; an attorney's with the capacity of who gave the power (Civil Code
+    168, 170); a child's own begins at sixteen, for preventive and diagnostic care unless
+    a representative signed too.  Who is incapacitated gives none alone.
     """
     if document.given_by == "legal_rep":
         return _power_defect(document, patient, case, switches)
@@ -226,7 +227,9 @@ def age_defect(document: Consent, patient: PatientFacts, case: Case, switches: S
 def _power_defect(document: Consent, patient: PatientFacts, case: Case, switches: Switches) -> str:
     if _power_has_ended(document, patient, case.now):
         return "rep_ended"
-    if patient.incapacitated or document.giver_kind == "poa":
+    if document.giver_kind == "poa":
+        return "rep_ended" if patient.incapacitated else ""
+    if document.giver_kind == "guardian" and patient.incapacitated:
         return ""
     if patient.birth_date is None:
         return "rep_age_unknown"
@@ -266,7 +269,13 @@ def _began(document: Consent, now: Now) -> bool:
 
 
 def _revoked(document: Consent, now: Now) -> bool:
-    """A withdrawal takes effect at its instant; when unsure, a permit counts as withdrawn and a denial not."""
-    if document.revoked_at is None:
-        return document.status == "revoked"
-    return document.revoked_at <= (now.lo if document.root.effect == "deny" else now.hi)
+    """
+    A withdrawal takes effect at its instant; when unsure, a permit counts as withdrawn and a denial not.
+
+    A permit that is known to be withdrawn is, whatever instant stands there: the clock by which it was written may have
+    been ahead.
+    """
+    is_denial, is_revoked = document.root.effect == "deny", document.status == "revoked"
+    if document.revoked_at is None or (is_revoked and not is_denial):
+        return is_revoked
+    return document.revoked_at <= (now.lo if is_denial else now.hi)

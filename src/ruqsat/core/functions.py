@@ -123,7 +123,12 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
     def labelled(stated: tuple[str, ...] | None, cell: Cell, effect: str) -> bool:
         asked = words(cell)
         if effect == "deny":
-            return not asked or stated is None or any(labels_tree.meets(label, asked) for label in stated)
+            # A word that nobody knows may stand for any.
+            return (
+                not asked
+                or stated is None
+                or any(label not in vocabulary.labels or labels_tree.meets(label, asked) for label in stated)
+            )
         if effect == "permit" and not switches.sensitive_requires_explicit:
             return True
         if stated is None:

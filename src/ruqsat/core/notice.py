@@ -25,7 +25,7 @@ from ruqsat.core.instant import HOUR, Instant, render_instant
 from ruqsat.core.journaled import DECISION, Journaled
 from ruqsat.core.representation import birthday
 from ruqsat.core.request import ResourceProperties
-from ruqsat.core.vocabulary import Switches
+from ruqsat.core.vocabulary import Switches, Vocabulary
 
 Audience = Literal["patient", "representatives", "privacy_officer", "authority", "office"]
 
@@ -129,23 +129,25 @@ def told_from(entry: Journaled, patient: Told | None) -> Instant | None:
 
 
 def is_shielded(
-    properties: ResourceProperties | None, record: str, patients: Collection[PatientFacts], switches: Switches
+    properties: ResourceProperties | None, record: str, patients: Collection[PatientFacts], vocabulary: Vocabulary
 ) -> bool:
     """
     Tell whether representatives of an adolescent must not learn of a use of this record.
 
     A visit that the adolescent consented to alone (Code 78(2)); what bears certain
-    labels, or may, where the operator's counsel decided so.  The age is not asked here.
+    labels, or may, as by a word that nobody knows, where the operator's counsel decided
+    so.  The age is not asked here.
     """
     if properties is None:
         return False
     if properties.self_consented or (properties.parts and any(part.get("self_consented") for part in properties.parts)):
         return True
-    if not switches.adolescent_shield.enabled:
+    shield = vocabulary.switches.adolescent_shield
+    if not shield.enabled:
         return False
     stated, on_file = labels_of(properties, record, patients)
     borne = {label for labels in stated if labels is not None for label in labels} | on_file
-    return None in stated or not borne.isdisjoint(switches.adolescent_shield.labels)
+    return None in stated or not (borne.isdisjoint(shield.labels) and borne <= vocabulary.labels.keys())
 
 
 def notice_key(*parts: str) -> str:

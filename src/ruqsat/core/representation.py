@@ -9,7 +9,7 @@ from msgspec import Struct
 from ruqsat.core.case import Case
 from ruqsat.core.facts import PatientFacts, Representation
 from ruqsat.core.instant import HOUR, Instant, Now, parse_instant
-from ruqsat.core.vocabulary import Switches
+from ruqsat.core.vocabulary import Switches, Vocabulary
 
 _ID = attrgetter("id")
 
@@ -22,7 +22,7 @@ class RepresentationAnswer(Struct, frozen=True):
     miss: str = "rep.none"
 
 
-def representation_answer(case: Case, switches: Switches) -> RepresentationAnswer:
+def representation_answer(case: Case, vocabulary: Vocabulary) -> RepresentationAnswer:
     """Tell whether the subject represents the patient now; of several misses, that of the last id is told."""
     patient = case.facts.patient
     best = RepresentationAnswer(False)
@@ -31,14 +31,14 @@ def representation_answer(case: Case, switches: Switches) -> RepresentationAnswe
     for power in sorted(patient.representations, key=_ID):
         if power.subject != case.sub.id:
             continue
-        miss = _miss(power, patient, case, switches)
+        miss = _miss(power, patient, case, vocabulary)
         if not miss:
             return RepresentationAnswer(True, (power.id,), "")
         best = RepresentationAnswer(False, (power.id,), f"rep.{miss}")
     return best
 
 
-def _miss(power: Representation, patient: PatientFacts, case: Case, switches: Switches) -> str:
+def _miss(power: Representation, patient: PatientFacts, case: Case, vocabulary: Vocabulary) -> str:
     now = case.now
     if patient.deceased_at is not None and patient.deceased_at <= now.hi:
         return "subject_deceased"
@@ -50,15 +50,22 @@ def _miss(power: Representation, patient: PatientFacts, case: Case, switches: Sw
         return "not_yet_valid"
     if not power.verified:
         return "unverified"
-    return _age_miss(power, patient, case, switches)
+    return _age_miss(power, patient, case, vocabulary)
 
 
-def _age_miss(power: Representation, patient: PatientFacts, case: Case, switches: Switches) -> str:
-    """Tell what age does to the power: a parent's ends at majority, a power of attorney needs its date alone."""
-    born = patient.birth_date
+def _age_miss(power: Representation, patient: PatientFacts, case: Case, vocabulary: Vocabulary) -> str:
+    """
+    Tell what age and capacity do to the power.
+
+    A parent's ends at majority; a power of attorney needs its date, and ends with the capacity of who gave it (Civil
+    Code 168, 170).
+    """
+    born, switches = patient.birth_date, vocabulary.switches
     if power.kind == "poa":
         if power.start is None:
             return "undated"
+        if patient.incapacitated:
+            return "expired"
         minor = born is not None and not _is_of_age(born, case.now, switches)
     elif power.kind == "guardian" and patient.incapacitated:
         return ""
@@ -68,25 +75,27 @@ def _age_miss(power: Representation, patient: PatientFacts, case: Case, switches
         return "majority"
     else:
         minor = True
-    return "adolescent_shield" if minor and born is not None and _is_shielded(born, case, switches) else ""
+    return "adolescent_shield" if minor and born is not None and _is_shielded(born, case, vocabulary) else ""
 
 
 def _is_of_age(born: date, now: Now, switches: Switches) -> bool:
     return birthday(born, switches.rep_access_ends_at, switches.home_utc_offset_hours) <= now.hi
 
 
-def _is_shielded(born: date, case: Case, switches: Switches) -> bool:
+def _is_shielded(born: date, case: Case, vocabulary: Vocabulary) -> bool:
     """
     Tell whether an adolescent's record is kept from the parents.
 
     A visit that the adolescent consented to alone always is (Code 78(2)); records
-    with certain labels are where the operator's counsel decided so.
+    with certain labels, or a word that nobody knows, are where the operator's counsel
+    decided so.
     """
+    switches = vocabulary.switches
     offset, shield = switches.home_utc_offset_hours, switches.adolescent_shield
     if case.res.self_consented and birthday(born, switches.minor_self_from_age, offset) <= case.now.hi:
         return True
     labels = case.res.labels
-    named = labels is None or any(label in shield.labels for label in labels)
+    named = labels is None or any(label in shield.labels or label not in vocabulary.labels for label in labels)
     return shield.enabled and named and birthday(born, shield.from_age, offset) <= case.now.hi
 
 

@@ -358,7 +358,7 @@ def project_consent(name: str, record: ConsentRecord, switches: Switches) -> Con
         thread=record.thread or f"{record.patient}||{name}",
         status=status,
         granted_at=parse_instant(record.granted_at),
-        root=_provision(_own_recipients(record)),
+        root=_provision(_since_entered(_own_recipients(record))),
         kind=record.kind,
         revoked_at=_instant(record.revoked_at),
         defect=formal_defect(record, switches),
@@ -381,6 +381,15 @@ def _own_recipients(record: ConsentRecord) -> ConsentRecord:
         return record
     own = tuple(grantee for grantee in record.grantees if grantee.org == record.operator)
     return msgspec.structs.replace(record, grantees=own)
+
+
+def _since_entered(record: ConsentRecord) -> ConsentRecord:
+    """Let a permit on paper begin no sooner than it was entered (order §10)."""
+    entered, start = record.entered_in_mis_at, record.start
+    if record.effect == "deny" or record.form != "written" or entered is None or start is None:
+        return record
+    later = max(start, entered, key=parse_instant)
+    return msgspec.structs.replace(record, start=later)
 
 
 def formal_defect(record: ConsentRecord, switches: Switches) -> str | None:

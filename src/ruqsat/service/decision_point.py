@@ -848,10 +848,10 @@ def _marks(answer: Answer, request: EvaluationRequest, facts: Facts | None) -> t
     among = held_among(resource, record, patients) if is_withheld and resource.parts else ()
     if answer.rests_on is None:
         return False, is_withheld, among
-    switches = answer.rests_on[0].vocabulary.switches
+    vocabulary = answer.rests_on[0].vocabulary
     # What is on file is not known then: it may bear a label that is kept from representatives.
-    may_bear = facts is None and switches.adolescent_shield.enabled
-    return may_bear or is_shielded(resource, record, patients, switches), is_withheld, among
+    may_bear = facts is None and vocabulary.switches.adolescent_shield.enabled
+    return may_bear or is_shielded(resource, record, patients, vocabulary), is_withheld, among
 
 
 def _asks_for_more(request: EvaluationRequest) -> bool:
