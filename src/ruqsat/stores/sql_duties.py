@@ -57,6 +57,28 @@ class SqlDuties:
         """Return how many lines of a segment are here."""
         return await self._lane.run(lambda connection: sql_journal.count_lines(connection, writer, segment), _SECONDS)
 
+    async def first_unlike(self, writer: str, segment: int, lines: Sequence[bytes]) -> tuple[int, bytes] | None:
+        """
+        Return which of the *lines* of a segment, counted from 0, is the first that is not here byte for byte.
+
+        And what is here in its place, empty for nothing; None if all of them are here.
+        """
+        for first in range(0, len(lines), sql_retention.AT_ONCE):
+            some = lines[first : first + sql_retention.AT_ONCE]
+            read = [read_line(line) for line in some]
+            rows = await self._lane.run(
+                partial(
+                    sql_retention.read_rows, writer=writer, segment=segment,
+                    numbers=[said.number for said in read if said], moments=[said.moment for said in read if said],
+                ),
+                _MANY_SECONDS,
+            )  # fmt: skip
+            for at, (said, line) in enumerate(zip(read, some, strict=True), first):
+                there = rows.get(said.number, b"") if said else b""
+                if there != line:
+                    return at, there
+        return None
+
     async def erase(self, patients: Collection[str], parts: Collection[GonePart], act: str, now: Instant) -> ErasedRows:
         """
         Erase patients from every line and notice here, and *parts* wherever they stand; remember them as erased.
