@@ -14,7 +14,17 @@ from ruqsat.core.outgoing import Attempt, Claimed, Listed, Standing
 from ruqsat.core.vocabulary import Switches
 from ruqsat.stores import sql_journal, sql_outbox, sql_retention
 from ruqsat.stores.sql_journal import MakeNotices
-from ruqsat.stores.sql_journal_erasure import AT_ONCE, ErasedRows, by_line, erase_parts, erase_some, mark_erased
+from ruqsat.stores.sql_journal_erasure import (
+    AT_ONCE,
+    BEFORE_ALL,
+    ErasedRows,
+    LineKey,
+    by_line,
+    erase_named,
+    erase_parts,
+    erase_some,
+    mark_erased,
+)
 from ruqsat.stores.sql_journal_months import KeptMonths, TidyMonths, tidy_months
 from ruqsat.stores.sql_lane import Lane
 from ruqsat.stores.sql_outbox import Close, Ended
@@ -94,6 +104,12 @@ class SqlDuties:
             )
             if not some.writers and not some.notices:
                 break
+            whole = whole.and_also(some)
+        after: LineKey | None = BEFORE_ALL
+        while after is not None:
+            some, after = await self._lane.run(
+                partial(erase_named, patients=patients, act=act, now=now, after=after), _MANY_SECONDS, commit=True
+            )
             whole = whole.and_also(some)
         lines = by_line(parts)
         for at in range(0, len(lines), AT_ONCE):
