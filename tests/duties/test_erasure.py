@@ -8,23 +8,27 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, update
 
 from ruqsat.cli.journal_database import with_copies
 from ruqsat.core.facts import PatientFacts, SubjectFacts
 from ruqsat.core.journaled import read_line
+from ruqsat.core.line import build_line
 from ruqsat.core.line import read_line as read_parts
 from ruqsat.core.outgoing import ERASED, PENDING, SKIPPED
-from ruqsat.core.personal import commitment
+from ruqsat.core.personal import commitment, salted
+from ruqsat.core.request import EvaluationRequest
+from ruqsat.service.entries import Named, names_others, personal_parts
 from ruqsat.settings import load_settings
-from ruqsat.stores import journal_erasure, sql_journal
+from ruqsat.stores import journal_erasure, sql_duties, sql_journal, sql_journal_erasure
 from ruqsat.stores.journal_erasure import Elsewhere, Erased, erase_patients
 from ruqsat.stores.journal_folder import list_segments, read_lines
+from ruqsat.stores.journal_prune import prune_journal
 from ruqsat.stores.journal_segment import DurableJournal
 from ruqsat.stores.sql_duties import SqlDuties
 from ruqsat.stores.sql_journal_erasure import ErasedRows
 from ruqsat.stores.sql_schema import journal_beside, journal_cursor, journal_entry, journal_erased, outbox
-from tests.duties.ground import AT, opened, run
+from tests.duties.ground import AT, MOMENT, opened, run
 from tests.duties.test_shipping import lines_there, ship_all, shipper
 from tests.mutants import plant
 
@@ -239,3 +243,83 @@ def test_what_was_known_of_who_asked_goes_with_the_last_who_was_asked_about(url:
     left = run(url, lambda store, _: store.run_reading(dumped, 5))
     assert b"dr-0" not in left and b"p-dana" not in left
     assert left.count(b'\\"id\\":\\"dr-1\\"') == 1 and b"p-bota" in left
+
+
+BESIDE: dict[str, dict[str, Any]] = {
+    "launch": {"launch_patient": "p-dana"},
+    "request": {"legal_request": {"ref": "r", "authority": "a", "patient": "p-dana"}},
+    "inspection": {"inspection": {"act_no": "7", "patients": ["p-arman", "p-dana"]}},
+}
+
+
+def asking(number: int, context: dict[str, Any], patient: str = "p-bota") -> tuple[bytes, tuple[bytes, ...]]:
+    """Return a reading of a patient's data, with its question as the decision keeps it."""
+    whole = {
+        "subject": {"type": "user", "id": f"dr-{number}"}, "action": {"name": "read"},
+        "resource": {"type": "Observation", "id": f"o{number}", "properties": {"patient": patient}},
+        "context": {"purpose": "TREAT", **context},
+    }  # fmt: skip
+    question = msgspec.convert(whole, EvaluationRequest)
+    asked = msgspec.json.encode(question).decode()
+    named = Named(f"dr-{number}", patient=patient, resource=f"o{number}", asked=asked, knew=("a" * 32,))
+    entry = {"kind": "decision", "id": f"d-{number}", "at": AT, "allowed": False}
+    return msgspec.json.encode(entry), personal_parts(msgspec.json.encode, named, apart=names_others(question))
+
+
+async def pruned(url: str, folder: Path, *asked: tuple[bytes, tuple[bytes, ...]]) -> None:
+    """Write and ship these readings, and delete them here."""
+    for entries in (asked, [asking(99, {})]):
+        journal = DurableJournal.open(folder)
+        for each in entries:
+            await journal.append(*each)
+        await journal.aclose()
+    async with opened(url) as (_, duties):
+        await ship_all(shipper(folder, duties))
+        assert (await prune_journal(folder, duties, MOMENT + 1)).segments == 1
+    assert b"p-dana" not in bytes_under(folder)
+
+
+@pytest.mark.parametrize("where", BESIDE)
+def test_whom_a_question_alone_names_is_erased_though_its_segment_is_pruned(
+    where: str, url: str, tmp_path: Path
+) -> None:
+    """By no column, and by no file that is left: only in the question; it goes, and the other patient's entry stays."""
+    asyncio.run(pruned(url, tmp_path / "j", asking(1, BESIDE[where]), asking(2, {})))
+
+    done = erase(url, tmp_path / "j", None)
+
+    assert (done.parts, done.copies.lines) == (0, 1)  # type: ignore[attr-defined]
+    left = run(url, lambda store, _: store.run_reading(dumped, 5))
+    assert b"p-dana" not in left and b"p-arman" not in left
+    kept = {said.id: said for line in run(url, lambda store, _: lines_there(store)) if (said := read_line(line))}
+    assert (kept["d-1"].patient, kept["d-1"].subject, kept["d-1"].erased) == ("p-bota", "dr-1", True)
+    assert (kept["d-2"].patient, kept["d-2"].erased) == ("p-bota", False)
+    assert erase(url, tmp_path / "j", None).copies == ErasedRows()
+
+
+def test_every_line_in_the_database_is_looked_at(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some at a time, of every writer; one that was damaged keeps no other; a look at the first of them would miss most."""
+    monkeypatch.setattr(sql_journal_erasure, "READ_AT_ONCE", 3)
+    where = {"launch_patient": "p-dana"}
+    for name in ("a", "b"):
+        asyncio.run(pruned(url, tmp_path / name, *(asking(n, where if n % 2 else {}) for n in range(10))))
+    (damaged, parts), spoiled = asking(50, where), update(journal_entry)
+    spoiled = spoiled.where(journal_entry.c.segment == 1, journal_entry.c.number == 1)
+
+    async def spoil(store: Any, _: Any) -> None:
+        line, _hash = build_line(b"0" * 64, 1, damaged, [salted(b"0" * 32, parts[0]), b"[7]", b'{"patient":"\xff"}'])
+        await store.run_writing(lambda connection: connection.execute(spoiled.values(line=line)))
+
+    run(url, spoil)
+    assert erase(url, tmp_path / "a", None).copies.lines == 10  # type: ignore[attr-defined]
+    assert b"p-dana" not in run(url, lambda store, _: store.run_reading(dumped, 5))
+
+
+def test_a_planted_erasure_that_asks_columns_alone_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that it is done, and the question still names the patient."""
+    url = f"sqlite:///{tmp_path}/truth.db"
+    asyncio.run(pruned(url, tmp_path / "j", asking(1, BESIDE["launch"])))
+    planted = plant(sql_journal_erasure, "if _names(bytes(row.line), patients)", "if False")
+    monkeypatch.setattr(sql_duties, "erase_named", planted.erase_named)
+    assert erase(url, tmp_path / "j", None).copies == ErasedRows()
+    assert b"p-dana" in run(url, lambda store, _: store.run_reading(dumped, 5))

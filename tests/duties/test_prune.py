@@ -5,13 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, delete, update
 
-from ruqsat.stores.journal_folder import list_segments
+from ruqsat.errors import JournalError
+from ruqsat.stores import journal_erasure, journal_prune, sql_retention
+from ruqsat.stores.journal_erasure import erase_patients
+from ruqsat.stores.journal_folder import list_segments, segment_path, writer_of
 from ruqsat.stores.journal_prune import Pruned, prune_journal, refuse_pruned
+from ruqsat.stores.sql_duties import SqlDuties
 from ruqsat.stores.sql_schema import journal_entry
+from tests.duties import test_erasure as erasure
 from tests.duties.ground import MOMENT, opened, run
 from tests.duties.test_shipping import decision, ship_all, shipper, write
+from tests.mutants import plant
 from tests.process.starter import run_cli
 
 LATER = MOMENT + 1
@@ -62,6 +68,94 @@ def test_one_line_that_the_database_lacks_keeps_its_segment_and_all_after_it(url
             assert (await prune_journal(tmp_path, duties, LATER)).segments == 0
 
     asyncio.run(go())
+
+
+def changed(line: bytes) -> Any:
+    """Return what writes *line* into the first entry's row of the third segment."""
+    where = (journal_entry.c.segment == 3) & (journal_entry.c.number == 1)
+    return lambda connection: connection.execute(update(journal_entry).where(where).values(line=line))
+
+
+def test_a_row_that_was_altered_keeps_the_true_line(url: str, tmp_path: Path) -> None:
+    """As many rows are there, and one is another: refused, with its place; the same bytes again: deleted."""
+
+    async def go() -> None:
+        await write(tmp_path, *map(decision, range(30)))
+        true = segment_path(tmp_path, 3).read_bytes().splitlines(keepends=True)[1]
+        async with opened(url) as (store, duties):
+            await ship_all(shipper(tmp_path, duties))
+            last = numbers(tmp_path)[-1]
+            await store.run_writing(changed(true.replace(b"dr_aida", b"dr_erln")))
+            for _ in range(2):
+                with pytest.raises(JournalError, match=r"00003\.jsonl`, line 2: the database has .* altered"):
+                    await prune_journal(tmp_path, duties, LATER)
+                assert numbers(tmp_path) == [*range(3, last + 1)]
+            await store.run_writing(changed(true))
+            assert await prune_journal(tmp_path, duties, LATER) == Pruned(last - 3, last, "it is the last")
+
+    asyncio.run(go())
+
+
+def test_a_planted_pruning_that_counts_alone_is_noticed(url: str, tmp_path: Path) -> None:
+    """It would delete the only line that is as it was written."""
+
+    async def go() -> None:
+        await write(tmp_path / "j", *map(decision, range(30)))
+        async with opened(url) as (store, duties):
+            await ship_all(shipper(tmp_path / "j", duties))
+            await store.run_writing(changed(b"another\n"))
+            with pytest.raises(JournalError, match="altered"):
+                await prune_journal(tmp_path / "j", duties, LATER)
+            planted = plant(journal_prune, "        await _refuse_unlike(segment, shipments)\n", "")
+            assert (await planted.prune_journal(tmp_path / "j", duties, LATER)).first > 3
+
+    asyncio.run(go())
+
+
+def test_every_line_is_compared_however_many_there_are(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are asked for some at a time; the first that differs is told by its place, and so is one that is not there."""
+    monkeypatch.setattr(sql_retention, "AT_ONCE", 2)
+
+    async def go() -> None:
+        await write(tmp_path, *map(decision, range(8)), segment_bytes=10**6)
+        lines = segment_path(tmp_path, 1).read_bytes().splitlines(keepends=True)
+        async with opened(url) as (store, duties):
+            await ship_all(shipper(tmp_path, duties))
+            writer = writer_of(segment_path(tmp_path, 1))
+            assert await duties.first_unlike(writer, 1, lines) is None
+            for at, line in enumerate(lines):
+                altered = [*lines[:at], line[:-2] + b" }\n", *lines[at + 1 :]]
+                assert await duties.first_unlike(writer, 1, altered) == (at, line)
+            gone = delete(journal_entry).where(journal_entry.c.number == 4)
+            await store.run_writing(lambda connection: connection.execute(gone))
+            assert await duties.first_unlike(writer, 1, lines) == (4, b"")
+
+    asyncio.run(go())
+
+
+def test_what_is_erased_in_one_place_alone_is_not_pruned(url: str, tmp_path: Path) -> None:
+    """An erasure that broke off, or reached the files only: refused with what to do; done again, it is pruned."""
+    for files_only in (False, True):
+        folder = tmp_path / f"j{files_only}"
+        asyncio.run(erasure.write(folder, 0, 6))
+        run(url, lambda _, duties, folder=folder: ship_all(shipper(folder, duties)))
+        if files_only:
+            asyncio.run(erase_patients(folder, ["p-dana"], "act 12", erasure.WHEN))
+        else:
+            broken = plant(journal_erasure, "disk.overwrite(path,", "raise OSError(5, 'Input/output error')  # ")
+            with pytest.raises(Exception, match="Input/output"):
+                erasure.erase(url, folder, None, broken)
+
+        async def pruned(_: Any, duties: SqlDuties, folder: Path = folder) -> Pruned:
+            return await prune_journal(folder, duties, LATER)
+
+        with pytest.raises(JournalError, match=r"line 2: erased in .* run `ruqsat journal erase` again"):
+            run(url, pruned)
+        assert numbers(folder)[0] == 1
+        erasure.erase(url, folder, None)
+        assert run(url, pruned).segments > 0
 
 
 @pytest.mark.parametrize("days", ["1", "36500"])

@@ -2,9 +2,12 @@
 
 import errno
 import json
+import os
 import shutil
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -19,8 +22,9 @@ from ruqsat.core.journal_proof import verify_growth, verify_receipt
 from ruqsat.core.line import build_line, read_line
 from ruqsat.core.personal import commitment, erased, is_erased, lifted, parts_to_erase, salted, split_parts
 from ruqsat.errors import JournalError, StoreLockedError
+from ruqsat.stores import journal_disk, journal_erasure
 from ruqsat.stores.journal_claims import Trust, read_kept
-from ruqsat.stores.journal_erasure import Erased, erase_patients
+from ruqsat.stores.journal_erasure import Elsewhere, Erased, erase_patients
 from ruqsat.stores.journal_folder import checkpoint_path, list_segments, segment_path
 from ruqsat.stores.journal_proofs import make_receipt, prove_growth
 from ruqsat.stores.journal_segment import DurableJournal
@@ -178,6 +182,110 @@ def test_crash_amid_an_erasure_is_made_up_for(folder: Path) -> None:
 
     assert erase(folder, "p-dana").parts == 4
     assert verify_folder(folder, TRUST).intact
+
+
+class TornDisk(UnsyncedDisk):
+    """A disk whose power is cut amid the writing over of a part: of its bytes those of a slice are there, or are not."""
+
+    def __init__(self, whole: int, reached: slice) -> None:
+        self.whole, self.reached = whole, reached
+
+    def overwrite(self, path: Path, pieces: Iterable[tuple[int, bytes]]) -> None:
+        """Write over so many parts whole, of the next one the slice, and nothing after it."""
+        for offset, data in pieces:
+            if not self.whole:
+                start, stop, _ = self.reached.indices(len(data))
+                super().overwrite(path, [(offset + start, data[start:stop])])
+                raise OSError(errno.EIO, "the power is cut")
+            super().overwrite(path, [(offset, data)])
+            self.whole -= 1
+
+
+def tear(folder: Path, disk: UnsyncedDisk, module: ModuleType = journal_erasure, archive: Path | None = None) -> None:
+    """Begin to erase Dana on a disk that tears."""
+
+    async def main() -> None:
+        elsewhere = Elsewhere(archive)
+        await module.erase_patients(folder, ["p-dana"], "act 12", AT, key=KEY, disk=disk, elsewhere=elsewhere)
+
+    with pytest.raises(Exception, match="the power is cut"):
+        on_loop(main)
+
+
+TEARS = [
+    *[slice(0, length) for length in (3, 11, 12, 30, 60, -20, -10, -3)],
+    *[slice(length, None) for length in (3, 11, 12, 30, 60, -20, -10, -3)], slice(20, 40), slice(-20, -10),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reached", TEARS, ids=str)
+def test_power_cut_amid_a_part_is_made_up_for(folder: Path, tmp_path: Path, reached: slice) -> None:
+    """Whichever bytes of whichever part reached the disk: erasing again leaves none of the patient, and all is intact."""
+    for whole in range(4):
+        torn = tmp_path / f"torn-{whole}"
+        shutil.copytree(folder, torn)
+        tear(torn, TornDisk(whole, reached))
+        assert {each.code for each in verify_folder(torn, TRUST).findings} == {"altered"}
+
+        assert erase(torn, "p-dana").parts == 4 - whole
+
+        assert b"p-dana" not in b"".join(files_in(torn).values())
+        report = verify_folder(torn, TRUST)
+        assert (report.findings, report.erased) == ((), 4)
+        assert told(torn)["d-1"]["subject"] == "dr-1" and told(torn)["d-2"]["patient"] == "p-bota"
+
+
+def test_what_was_torn_is_finished_whoever_is_erased_next(folder: Path, tmp_path: Path) -> None:
+    """By the act that names it, in the archive, too; parts that no act names, or that somebody altered, stay as they are."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    segment_path(folder, 1).rename(segment_path(archive, 1))
+    tear(folder, TornDisk(2, slice(0, 40)), archive=archive)
+    assert b"p-dana" not in segment_path(folder, 2).read_bytes()
+    for path, number in ((segment_path(archive, 1), 2), (segment_path(folder, 2), 3)):
+        line = path.read_bytes().splitlines(keepends=True)[number]
+        path.write_bytes(path.read_bytes().replace(line, line.replace(b"p-bota", b"p-bote")))
+
+    async def main() -> None:
+        done = await erase_patients(
+            folder, ["p-nobody"], "act 13", AT, key=KEY, disk=UnsyncedDisk(), elsewhere=Elsewhere(archive)
+        )
+        assert done == Erased(1, 1)
+
+    on_loop(main)
+    report = verify_folder(folder, TRUST, archive=archive)
+    assert [(each.code, each.line) for each in report.findings] == [("altered", 3), ("altered", 4)]
+    lines = segment_path(archive, 1).read_bytes().splitlines(keepends=True)
+    assert b'"erased":"' in lines[1] and b"p-bote" in lines[2] and b"p-dana" in lines[3]
+    assert b"p-bote" in segment_path(folder, 2).read_bytes()
+
+
+def test_planted_erasure_that_forgets_what_was_torn_never_ends(folder: Path) -> None:
+    """Without the places that the act keeps, a part that cannot be read is found by nobody's name."""
+    planted = plant(journal_erasure, "torn = list(_half_erased(places))", "torn = []")
+    tear(folder, TornDisk(0, slice(0, 60)), planted)
+
+    async def main() -> None:
+        for _ in range(2):
+            await planted.erase_patients(folder, ["p-dana"], "act 12", AT, key=KEY, disk=UnsyncedDisk())
+
+    on_loop(main)
+    assert [each.code for each in verify_folder(folder, TRUST).findings] == ["altered"]
+    erase(folder, "p-dana")
+    assert verify_folder(folder, TRUST).intact
+
+
+def test_a_disk_that_takes_few_bytes_at_a_time_is_written_over_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that ends early is gone on with, so that no part is left half there by a run that says it is done."""
+    write = os.pwrite
+    monkeypatch.setattr(journal_disk.os, "pwrite", lambda file, data, offset: write(file, data[:7], offset))
+
+    assert erase(folder, "p-dana").parts == 4
+
+    assert verify_folder(folder, TRUST).intact
+    assert b"p-dana" not in b"".join(files_in(folder).values())
 
 
 def test_journal_in_use_cannot_be_erased_in(folder: Path) -> None:

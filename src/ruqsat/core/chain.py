@@ -71,11 +71,14 @@ class ErasureEntry(msgspec.Struct, frozen=True, tag_field="kind", tag="erasure")
         at: When, for people.
         act: The act of destruction (order §24), as the operator files it; it names nobody.
         parts: Of each part the segment, the line's number and the part's place: ``3:17:0``.
+        places: Of each where it begins in the segment's file, and how many bytes it is: one that a power cut left
+            half written over cannot be read, and is found by these.  Acts of before have none.
     """
 
     at: str
     act: str
     parts: tuple[str, ...]
+    places: tuple[tuple[int, int], ...] = ()
 
 
 class RemovalEntry(msgspec.Struct, frozen=True, tag_field="kind", tag="removal"):

@@ -158,6 +158,20 @@ def erase_of(patients: Collection[str]) -> Callable[[tuple[bytes, ...]], Sequenc
     return lambda parts: parts_to_erase(parts, patients)
 
 
+def are_one_line(here: bytes, there: bytes) -> bool:
+    """
+    Tell whether both are the same line as it was written, whatever of it is erased in either.
+
+    Examples:
+        >>> line, _ = build_line(b"0" * 64, 1, b'{"kind":"a"}', [b'{"salt":"00","patient":"p1"}'])
+        >>> blank, _ = blanked(line, lambda parts: [0])
+        >>> are_one_line(line, blank), are_one_line(line, line.replace(b"p1", b"p2")), are_one_line(line, b"")
+        (True, False, False)
+    """
+    one, other = read_line(here), read_line(there)
+    return one is not None and other is not None and one.hash == other.hash and (one.flaw, other.flaw) == (None, None)
+
+
 def hash_of(line: bytes) -> bytes:
     """Return the hash that a line of ours bears, unverified."""
     return line[_HASH]

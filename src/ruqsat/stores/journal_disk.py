@@ -68,7 +68,9 @@ class Disk:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             for offset, data in pieces:
-                os.pwrite(descriptor, data, offset)
+                written = 0
+                while written < len(data):
+                    written += os.pwrite(descriptor, data[written:], offset + written)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

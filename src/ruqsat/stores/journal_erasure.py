@@ -11,7 +11,8 @@ Facts go with the last entry that was decided by them: a line that tells of a cl
 stands before an erased entry would tell who asked.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -24,7 +25,7 @@ from ruqsat.core.journaled import GonePart, Place
 from ruqsat.core.journaled import read_line as read_journaled
 from ruqsat.core.kept_facts import digests_in, read_facts_line
 from ruqsat.core.line import Line, read_line
-from ruqsat.core.personal import erased, parts_to_erase
+from ruqsat.core.personal import erased, is_erased, parts_to_erase
 from ruqsat.core.signed_note import SigningKey
 from ruqsat.errors import JournalError
 from ruqsat.stores.journal_disk import Disk
@@ -66,16 +67,19 @@ class Elsewhere(NamedTuple):
 NOWHERE = Elsewhere()
 
 
-class _Piece(NamedTuple):
+class _Span(NamedTuple):
+    """Bytes of a file, in the line of that number, that are to be written over."""
+
     path: Path
     line: int
-    name: str
     offset: int
-    gone: GonePart
+    text: bytes
 
-    @property
-    def text(self) -> bytes:
-        return self.gone.text
+
+class _Piece(NamedTuple):
+    span: _Span
+    name: str
+    gone: GonePart
 
 
 async def erase_patients(
@@ -102,35 +106,69 @@ async def erase_patients(
     Raises:
         StoreLockedError: another writer has the folder.
         JournalError: it cannot be read or written; erasing again goes on from there.
-        StoreUnavailableError: the database did not answer; no file was written over, and erasing again goes on.
+        StoreUnavailableError: the database did not answer; no file was written over, but for what was half
+            written over before, and erasing again goes on.
     """
     disk = disk or Disk()
+    places = [place for place in (folder, elsewhere.archive) if place is not None]
     journal = DurableJournal.open(folder, key=key, disk=disk)
     try:
-        pieces = [
-            each
-            for place in (folder, elsewhere.archive)
-            if place is not None
-            for each in _find(place, frozenset(patients))
-        ]
-        names = [each.name for each in pieces]
-        for start in range(0, len(names), PARTS_OF_AN_ENTRY):
-            entry = ErasureEntry(at, act, tuple(names[start : start + PARTS_OF_AN_ENTRY]))
-            await journal.append(msgspec.json.encode(entry))
+        torn = list(_half_erased(places))
+        _write_over(torn, disk)  # first, for nobody can read what else their lines say
+        pieces = [each for place in places for each in _find(place, frozenset(patients))]
+        for start in range(0, len(pieces), PARTS_OF_AN_ENTRY):
+            await journal.append(msgspec.json.encode(_entry(at, act, pieces[start : start + PARTS_OF_AN_ENTRY])))
         told = None
         if elsewhere.copies is not None:
             told = await elsewhere.copies.erase(frozenset(patients), [each.gone for each in pieces], act, _moment(at))
-        for path in dict.fromkeys(each.path for each in pieces):
-            disk.overwrite(path, [(each.offset, erased(each.text)) for each in pieces if each.path == path])
+        _write_over([each.span for each in pieces], disk)
     except OSError as problem:
         raise JournalError(f"`{folder}` cannot be erased in: {problem.strerror}") from problem
     finally:
         await journal.aclose()
-    return Erased(len({(each.path, each.line) for each in pieces}), len(pieces), told)
+    spans = [*torn, *[each.span for each in pieces]]
+    return Erased(len({(each.path, each.line) for each in spans}), len(spans), told)
+
+
+def _entry(at: str, act: str, pieces: Sequence[_Piece]) -> ErasureEntry:
+    names = tuple([each.name for each in pieces])
+    return ErasureEntry(at, act, names, tuple([(each.span.offset, len(each.span.text)) for each in pieces]))
+
+
+def _write_over(spans: Sequence[_Span], disk: Disk) -> None:
+    for path in dict.fromkeys(each.path for each in spans):
+        disk.overwrite(path, [(each.offset, erased(each.text)) for each in spans if each.path == path])
 
 
 def _moment(at: str) -> Instant:
     return int(datetime.fromisoformat(at).timestamp()) * SECOND
+
+
+def _half_erased(places: Sequence[Path]) -> Iterator[_Span]:
+    """Yield the parts that an act names, and that are not erased, of lines whose parts are not as they were written."""
+    acts = _places_in_acts(places)
+    for segment in [each for place in places for each in list_segments(place) if each.number in acts]:
+        begins = 0
+        for number, line in enumerate(segment.path.read_bytes().splitlines(keepends=True)):
+            found = read_line(line)
+            if found is not None and found.holds and found.flaw is not None:
+                for offset, length in acts[segment.number]:
+                    start, end = offset - begins, offset - begins + length
+                    is_here = found.parts_at <= start < end <= len(line) - len(b"]}\n")
+                    if is_here and not is_erased(line[start:end]):
+                        yield _Span(segment.path, number, offset, line[start:end])
+            begins += len(line)
+
+
+def _places_in_acts(places: Sequence[Path]) -> dict[int, set[tuple[int, int]]]:
+    """Return by segment where the parts stand that acts name, and how many bytes they are."""
+    found: dict[int, set[tuple[int, int]]] = {}
+    for line in [line for place in places for line in read_lines(place) if b'"kind":"erasure"' in line]:
+        with suppress(msgspec.MsgspecError, ValueError):  # the verification tells of an act that cannot be read
+            act = msgspec.json.decode(line, type=ErasureEntry)
+            for name, place in zip(act.parts, act.places, strict=False):
+                found.setdefault(int(name.partition(":")[0]), set()).add(place)
+    return found
 
 
 def _find(folder: Path, patients: frozenset[str]) -> Iterator[_Piece]:
@@ -148,7 +186,7 @@ def _find(folder: Path, patients: frozenset[str]) -> Iterator[_Piece]:
                 for part in _going(line, found, patients, in_use):
                     name = part_name(segment.number, found.number, part)
                     gone = GonePart(writer, Place(segment.number, found.number), found.parts[part])
-                    yield _Piece(segment.path, number, name, offsets[part], gone)
+                    yield _Piece(_Span(segment.path, number, offsets[part], gone.text), name, gone)
             begins += len(line)
 
 

@@ -14,7 +14,17 @@ from ruqsat.core.outgoing import Attempt, Claimed, Listed, Standing
 from ruqsat.core.vocabulary import Switches
 from ruqsat.stores import sql_journal, sql_outbox, sql_retention
 from ruqsat.stores.sql_journal import MakeNotices
-from ruqsat.stores.sql_journal_erasure import AT_ONCE, ErasedRows, by_line, erase_parts, erase_some, mark_erased
+from ruqsat.stores.sql_journal_erasure import (
+    AT_ONCE,
+    BEFORE_ALL,
+    ErasedRows,
+    LineKey,
+    by_line,
+    erase_named,
+    erase_parts,
+    erase_some,
+    mark_erased,
+)
 from ruqsat.stores.sql_journal_months import KeptMonths, TidyMonths, tidy_months
 from ruqsat.stores.sql_lane import Lane
 from ruqsat.stores.sql_outbox import Close, Ended
@@ -57,6 +67,28 @@ class SqlDuties:
         """Return how many lines of a segment are here."""
         return await self._lane.run(lambda connection: sql_journal.count_lines(connection, writer, segment), _SECONDS)
 
+    async def first_unlike(self, writer: str, segment: int, lines: Sequence[bytes]) -> tuple[int, bytes] | None:
+        """
+        Return which of the *lines* of a segment, counted from 0, is the first that is not here byte for byte.
+
+        And what is here in its place, empty for nothing; None if all of them are here.
+        """
+        for first in range(0, len(lines), sql_retention.AT_ONCE):
+            some = lines[first : first + sql_retention.AT_ONCE]
+            read = [read_line(line) for line in some]
+            rows = await self._lane.run(
+                partial(
+                    sql_retention.read_rows, writer=writer, segment=segment,
+                    numbers=[said.number for said in read if said], moments=[said.moment for said in read if said],
+                ),
+                _MANY_SECONDS,
+            )  # fmt: skip
+            for at, (said, line) in enumerate(zip(read, some, strict=True), first):
+                there = rows.get(said.number, b"") if said else b""
+                if there != line:
+                    return at, there
+        return None
+
     async def erase(self, patients: Collection[str], parts: Collection[GonePart], act: str, now: Instant) -> ErasedRows:
         """
         Erase patients from every line and notice here, and *parts* wherever they stand; remember them as erased.
@@ -72,6 +104,12 @@ class SqlDuties:
             )
             if not some.writers and not some.notices:
                 break
+            whole = whole.and_also(some)
+        after: LineKey | None = BEFORE_ALL
+        while after is not None:
+            some, after = await self._lane.run(
+                partial(erase_named, patients=patients, act=act, now=now, after=after), _MANY_SECONDS, commit=True
+            )
             whole = whole.and_also(some)
         lines = by_line(parts)
         for at in range(0, len(lines), AT_ONCE):

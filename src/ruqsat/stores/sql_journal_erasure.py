@@ -2,7 +2,8 @@
 Erasing a patient from the journals in the database (order §24), for good.
 
 The lines stay, and with them their hashes; what names the patient is written over in each
-of them, and gone from the columns that lines are found by, and from the notices.  The
+of them, and gone from the columns that lines are found by, and from the notices.  Whom a
+question alone names stands in no column: every line is looked at once for that.  The
 hash of each erased part is kept: a line that is shipped later, or again from a folder that
 was put back, arrives with these parts erased.  Such a hash tells nothing of its part, whose
 salt is gone.
@@ -10,12 +11,12 @@ salt is gone.
 As in ``sql_facts``, each function takes a Connection inside a transaction.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ruqsat.core.instant import Instant
@@ -31,11 +32,21 @@ T = TypeVar("T")
 AT_ONCE = 200
 """So many lines are erased in one transaction."""
 
+READ_AT_ONCE = 1000
+"""So many lines are looked at in one transaction."""
+
 _ASKED_AT_ONCE = 500
 _AT, _BESIDE = journal_entry.c, journal_beside.c
 _ANY_ERASED = select(exists().select_from(journal_erased))
 _WHICH_ERASED = select(journal_erased.c.part).where(among(journal_erased.c.part, "parts"))
 _PLACE = ("writer", "segment", "number")
+_ROW = (*_PLACE, "at", "entry", "line")
+_IN_ORDER = tuple([_AT[name] for name in (*_PLACE, "at")])
+
+LineKey = tuple[str, int, int, int]
+"""Writer, segment, number and moment of a line."""
+
+BEFORE_ALL: LineKey = ("", 0, 0, 0)
 
 
 class ErasedRows(NamedTuple):
@@ -93,7 +104,38 @@ def erase_some(connection: Connection, patients: Collection[str], act: str, now:
     Returns:
         What was erased; nothing once there is nothing left.
     """
-    rows = _next_rows(connection, patients)
+    return _erase_rows(connection, _next_rows(connection, patients), patients, act, now)
+
+
+def erase_named(
+    connection: Connection, patients: Collection[str], act: str, now: Instant, after: LineKey
+) -> tuple[ErasedRows, LineKey | None]:
+    """
+    Erase these patients from those of the next lines behind *after* that name them where no column tells.
+
+    Returns:
+        What was erased, and behind which line to go on; None at the end.
+    """
+    columns, bound = [_AT[name] for name in _ROW], tuple_(*_IN_ORDER) > tuple_(*after)
+    # The first bound says no more than the second; it is what an index understands.
+    question = select(*columns).where(_AT.writer >= after[0], bound).order_by(*_IN_ORDER).limit(READ_AT_ONCE)
+    rows = connection.execute(question).all()
+    named = [row for row in rows if _names(bytes(row.line), patients)]
+    erased = _erase_rows(connection, named, patients, act, now) if named else ErasedRows()
+    last = rows[-1] if len(rows) == READ_AT_ONCE else None
+    return erased, None if last is None else (last.writer, last.segment, last.number, last.at)
+
+
+def _names(line: bytes, patients: Collection[str]) -> bool:
+    try:
+        return bool(erase_of(patients)(parts_of(line)))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False  # no line that we wrote: whoever altered it is told of elsewhere, and keeps no other from going
+
+
+def _erase_rows(
+    connection: Connection, rows: Sequence[Any], patients: Collection[str], act: str, now: Instant
+) -> ErasedRows:
     done = [_erase_row(connection, row, patients, act, now) for row in rows]
     entries = {row.entry for row in rows} - {None}
     told = _forget_notices(connection, patients, entries, now)
@@ -134,7 +176,7 @@ def _among(texts: Collection[bytes], parts: tuple[bytes, ...]) -> list[int]:
 
 
 def _next_rows(connection: Connection, patients: Collection[str]) -> list[Any]:
-    columns = [_AT[name] for name in (*_PLACE, "at", "entry", "line")]
+    columns = [_AT[name] for name in _ROW]
     rows = list(connection.execute(select(*columns).where(_AT.patient.in_(patients)).limit(AT_ONCE)))
     if rows:
         return rows

@@ -7,7 +7,7 @@ up nobody.
 
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from ruqsat.core.instant import Instant
 from ruqsat.core.outgoing import DELIVERED
@@ -18,25 +18,35 @@ AT_ONCE = 500
 _AT, _BESIDE, _OUT = journal_entry.c, journal_beside.c, outbox.c
 
 
-def remove_lines(
-    connection: Connection, writer: str, segment: int, archived: Mapping[int, bytes], moments: Collection[Instant] = ()
-) -> int:
+def read_rows(
+    connection: Connection, writer: str, segment: int, numbers: Collection[int], moments: Collection[Instant] = ()
+) -> dict[int, bytes]:
     """
-    Remove lines of a segment, by their numbers, that are byte for byte those *archived*; return how many.
+    Return lines of a segment as they stand here, by their numbers.
 
     Args:
         moments: When they were written; no other month is looked into. None are known if there are none.
     """
-    here = (_AT.writer == writer) & (_AT.segment == segment) & _AT.number.in_(archived)
-    if moments:
-        here &= _AT.at.between(min(moments), max(moments))
-    rows = connection.execute(select(_AT.number, _AT.line).where(here))
-    same = [row.number for row in rows if bytes(row.line) == archived[row.number]]
+    rows = connection.execute(select(_AT.number, _AT.line).where(_of(writer, segment, numbers, moments)))
+    return {row.number: bytes(row.line) for row in rows}
+
+
+def remove_lines(
+    connection: Connection, writer: str, segment: int, archived: Mapping[int, bytes], moments: Collection[Instant] = ()
+) -> int:
+    """Remove lines of a segment, by their numbers, that are byte for byte those *archived*; return how many."""
+    there = read_rows(connection, writer, segment, archived, moments)
+    same = [number for number, line in there.items() if line == archived[number]]
     if not same:
         return 0
     beside = (_BESIDE.writer == writer) & (_BESIDE.segment == segment) & _BESIDE.number.in_(same)
     connection.execute(delete(journal_beside).where(beside))
-    return connection.execute(delete(journal_entry).where(here & _AT.number.in_(same))).rowcount
+    return connection.execute(delete(journal_entry).where(_of(writer, segment, same, moments))).rowcount
+
+
+def _of(writer: str, segment: int, numbers: Collection[int], moments: Collection[Instant]) -> ColumnElement[bool]:
+    here = (_AT.writer == writer) & (_AT.segment == segment) & _AT.number.in_(numbers)
+    return here & _AT.at.between(min(moments), max(moments)) if moments else here
 
 
 def count_delivered(connection: Connection, before: Instant) -> int:
