@@ -19,6 +19,8 @@ from typing import Any
 import yaml
 from msgspec import structs
 
+from ruqsat.core.facts import Grantee
+
 VOCABULARY: dict[str, Any] = yaml.load((Path(__file__).parent / "vocabulary.yaml").read_text(), Loader=yaml.CSafeLoader)
 PACK = Path(__file__).parents[2] / "policies" / "vocabulary.toml"
 FUNCTIONS = {
@@ -958,12 +960,24 @@ def _apply(node: Any, case: Case) -> tuple[str | None, str]:
     miss = _node_miss(node, case)
     if miss in ("expired", "purpose"):
         return None, miss
-    below = [_apply(each, case)[0] for each in node.exceptions]
+    below = [_apply(_spoken(each, node, case), case)[0] for each in node.exceptions]
     if "deny" in below:
         return "deny", ""
     if miss:
         return None, miss
     return ("permit", "") if "permit" in below else (node.effect, "")
+
+
+def _spoken(exception: Any, parent: Any, case: Case) -> Any:
+    """An exception to a refusal states what it states; of the rest it is about all that the refusal is about."""
+    if parent.effect == "permit" or exception.effect == "deny":
+        return exception
+    return structs.replace(
+        exception,
+        purposes=exception.purposes or tuple(case.purposes),
+        grantees=exception.grantees or (Grantee(subject=case.who.id),),
+        categories=exception.categories or ((case.data_class,) if case.data_class else ()),
+    )
 
 
 def _node_miss(node: Any, case: Case) -> str:

@@ -75,6 +75,28 @@ def test_an_exception_inside_a_refusal_is_no_consent(policy_set: PolicySet) -> N
     assert weighed(policy_set, document(root=Provision("deny"))).denials == ("c1",)
 
 
+@pytest.mark.parametrize("row", [
+    ({}, ""), ({"grantees": (Grantee(org="h1"),)}, ""), ({"grantees": (Grantee(org="h9"),)}, "deny"),
+    ({"categories": ("labs",)}, ""), ({"categories": ("documents",)}, "deny"), ({"purposes": ("COC",)}, "deny"),
+    ({"actions": ("create",)}, "deny"), ({"end": BEGIN}, "deny"), ({"exceptions": (Provision("deny"),)}, "deny"),
+])  # fmt: skip
+def test_an_exception_to_a_refusal_is_about_whatever_it_leaves_out(policy_set: PolicySet, row: Any) -> None:
+    """As the refusal is; what it states bounds it, and it opens nothing by itself."""
+    stated, effect = row
+    refusal = document("c2", root=Provision("deny", exceptions=(Provision("permit", **stated),)))
+
+    assert weighed(policy_set, document(), refusal).denials == (("c2",) if effect else ())
+    assert weighed(policy_set, refusal).permits == ()
+
+
+def test_an_exception_to_an_exception_is_no_wider_than_what_stands_above(policy_set: PolicySet) -> None:
+    """A permit in a refusal in a consent: the consent's own terms bound all of it."""
+    back = Provision("deny", exceptions=(Provision("permit"),))
+    for narrower in ({"categories": ("documents",)}, {"purposes": ("COC",)}, {"grantees": (Grantee(org="h9"),)}):
+        assert weighed(policy_set, document(root=permit(exceptions=(back,), **narrower))).permits == ()
+    assert weighed(policy_set, document(root=permit(exceptions=(back,)))).permits == ("c1",)
+
+
 def test_when_unsure_a_refusal_has_begun_and_a_permit_has_not(policy_set: PolicySet) -> None:
     """Fail closed at both ends."""
     late = {"start": BEGIN}
