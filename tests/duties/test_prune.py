@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, delete
 
-from ruqsat.stores.journal_folder import list_segments
+from ruqsat.stores.journal_folder import list_segments, segment_path
 from ruqsat.stores.journal_prune import Pruned, prune_journal, refuse_pruned
 from ruqsat.stores.sql_schema import journal_entry
 from tests.duties.ground import MOMENT, opened, run
@@ -60,6 +60,22 @@ def test_one_line_that_the_database_lacks_keeps_its_segment_and_all_after_it(url
             path = list_segments(tmp_path)[0].path
             path.write_bytes(path.read_bytes() + b"\x00\n")
             assert (await prune_journal(tmp_path, duties, LATER)).segments == 0
+
+    asyncio.run(go())
+
+
+def test_the_segment_that_the_journal_ends_in_is_not_deleted_whatever_lies_behind_it(url: str, tmp_path: Path) -> None:
+    """Files that were made and never begun are no end: what the next entries follow stays."""
+
+    async def go() -> None:
+        await write(tmp_path, *map(decision, range(20)))
+        last = numbers(tmp_path)[-1]
+        segment_path(tmp_path, last + 1).touch()
+        segment_path(tmp_path, last + 2).touch()
+        async with opened(url) as (_, duties):
+            await ship_all(shipper(tmp_path, duties))
+            assert await prune_journal(tmp_path, duties, LATER) == Pruned(last - 1, last, "it is the last")
+            assert numbers(tmp_path) == [last, last + 1, last + 2]
 
     asyncio.run(go())
 

@@ -7,7 +7,7 @@ from ruqsat.core.instant import Instant
 from ruqsat.core.journaled import SEGMENT, read_line
 from ruqsat.errors import JournalError
 from ruqsat.stores.journal_disk import Disk
-from ruqsat.stores.journal_folder import SegmentPath, list_segments
+from ruqsat.stores.journal_folder import SegmentPath, finished, list_segments
 
 
 class Shipments(Protocol):
@@ -38,7 +38,7 @@ async def prune_journal(folder: Path, shipments: Shipments, before: Instant, dis
         OSError: a file cannot be read or deleted.
     """
     segments, deleted, because = list_segments(folder), 0, "it is the last"
-    for segment in segments[:-1]:
+    for segment in finished(segments):
         reason = await reason_to_keep(segment, shipments, before)
         if reason:
             because = reason
