@@ -190,27 +190,25 @@ def test_a_recipient_is_what_the_directory_lists(row: Any) -> None:
     assert (ctx.recipient_category, ctx.recipient_undertakes) == (category, undertakes)
 
 
-@pytest.mark.parametrize(
-    ("inside", "beside", "ground"),
-    [
-        (None, None, None), ("", "", None), (" ", None, None), ("", " ", None), ("a", " ", "a"), (" ", "b", "b"),
-        ("a", "b", "b"),
-    ],
-)  # fmt: skip
-def test_a_blank_is_no_written_ground(inside: str | None, beside: str | None, ground: str | None) -> None:
+@pytest.mark.parametrize("row", [
+    (None, None, None), ("", "", None), (" ", None, None), ("", " ", None), ("a", " ", "a"), (" ", "b", "b"), ("a", "b", "b"),
+])  # fmt: skip
+def test_a_blank_is_no_written_ground(row: Any) -> None:
     """The patient is told, wherever nothing is written."""
+    inside, beside, ground = row
     legal = LegalRequest("r1", "court", "p1", defer_notice=inside)
 
     assert case(ctx=RequestContext(legal_request=legal, defer_notice=beside)).ctx.defer_notice == ground
 
 
-@pytest.mark.parametrize(
-    ("said", "is_demanded"),
-    [(None, False), (False, False), (True, True), ("", False), (" ", False), ("false", False), (" False", False),
-     ("letter of 24 November", True)],
-)  # fmt: skip
-def test_a_demand_is_said(said: bool | str | None, is_demanded: bool) -> None:
+@pytest.mark.parametrize("row", [
+    (None, False), (False, False), (True, True), ("", False), (" ", False), ("false", False), (" False", False),
+    ("letter of 24 November", True),
+])  # fmt: skip
+def test_a_demand_is_said(row: Any) -> None:
     """By a yes or by words; blanks are none."""
+    said, is_demanded = row
+
     assert case(ctx=RequestContext(subject_demand=said)).ctx.subject_demand is is_demanded
 
 

@@ -95,6 +95,28 @@ def test_only_what_is_old_shipped_and_signed_is_moved(url: str, tmp_path: Path) 
     asyncio.run(go())
 
 
+def test_the_segment_that_the_journal_ends_in_stays_whatever_lies_behind_it(url: str, tmp_path: Path) -> None:
+    """Files that were made and never begun are no end; once the journal has gone on behind them they are moved with it."""
+    folder, archive = tmp_path / "j", tmp_path / "archive"
+
+    async def go() -> None:
+        await write(folder, *map(decision, range(20)))
+        last = numbers(folder)[-1]
+        segment_path(folder, last + 1).touch()
+        async with opened(url) as (_, duties):
+            await ship_all(shipper(folder, duties))
+            told = await archive_journal(folder, archive, duties, LATER)
+            assert told == Archived(last - 1, last, "it is the last")
+            assert numbers(folder) == [last, last + 1]
+            await write(folder, decision(20))
+            await ship_all(shipper(folder, duties))
+            told = await archive_journal(folder, archive, duties, LATER)
+            assert told == Archived(2, last + 2, "it is the last")
+            assert codes(folder, archive) == []
+
+    asyncio.run(go())
+
+
 def test_an_unsigned_journal_is_archived_on_demand_and_an_altered_one_never(url: str, tmp_path: Path) -> None:
     """The chain must hold; what does not follow the archive, or is another by the same number, stops it all."""
     folder, archive = tmp_path / "j", tmp_path / "archive"

@@ -96,6 +96,22 @@ def test_a_row_that_was_altered_keeps_the_true_line(url: str, tmp_path: Path) ->
     asyncio.run(go())
 
 
+def test_the_segment_that_the_journal_ends_in_is_not_deleted_whatever_lies_behind_it(url: str, tmp_path: Path) -> None:
+    """Files that were made and never begun are no end: what the next entries follow stays."""
+
+    async def go() -> None:
+        await write(tmp_path, *map(decision, range(20)))
+        last = numbers(tmp_path)[-1]
+        segment_path(tmp_path, last + 1).touch()
+        segment_path(tmp_path, last + 2).touch()
+        async with opened(url) as (_, duties):
+            await ship_all(shipper(tmp_path, duties))
+            assert await prune_journal(tmp_path, duties, LATER) == Pruned(last - 1, last, "it is the last")
+            assert numbers(tmp_path) == [last, last + 1, last + 2]
+
+    asyncio.run(go())
+
+
 def test_a_planted_pruning_that_counts_alone_is_noticed(url: str, tmp_path: Path) -> None:
     """It would delete the only line that is as it was written."""
 

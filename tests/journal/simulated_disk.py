@@ -74,6 +74,97 @@ class FullDisk(UnsyncedDisk):
             raise OSError(self.number, os.strerror(self.number))
 
 
+class BadReserve(FullDisk):
+    """
+    A disk that, when it is full, fails at one call as soon as it concerns the reserve, half done if it is a write.
+
+    Attributes:
+        bad: The calls that fail.
+        is_stuck: They fail when there is space, too.
+    """
+
+    def __init__(self, *what: str) -> None:
+        super().__init__()
+        self.bad = {*what}
+        self.is_stuck = False
+
+    def rename(self, path: Path, to: Path) -> None:
+        """Rename, or not."""
+        self._meet("rename")
+        super().rename(path, to)
+
+    def open(self, path: Path, *, create: bool = False) -> int:
+        """Open, or not; nothing but the reserve is opened without being made."""
+        if not create:
+            self._meet("open")
+        return super().open(path, create=create)
+
+    def write(self, descriptor: int, data: bytes | memoryview) -> int:
+        """Write, or only a half."""
+        try:
+            self._meet("write", descriptor)
+        except OSError:
+            super().write(descriptor, data[: len(data) // 2])
+            raise
+        return super().write(descriptor, data)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Cut, or not."""
+        self._meet("truncate", descriptor)
+        super().truncate(descriptor, size)
+
+    def datasync(self, descriptor: int) -> None:
+        """Sync, or not."""
+        self._meet("datasync", descriptor)
+
+    def sync_dir(self, folder: Path) -> None:
+        """Sync, or not."""
+        self._meet("sync_dir")
+
+    def _meet(self, what: str, descriptor: int | None = None) -> None:
+        is_own = descriptor is None or os.fstat(descriptor).st_ino in self._allocated
+        if (self.is_full or self.is_stuck) and is_own and what in self.bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+class SmallDisk(UnsyncedDisk):
+    """
+    A disk of so many bytes for one folder; it counts the blocks that the files there really own.
+
+    Attributes:
+        asked: What was to be allocated, refused or not.
+    """
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.size = size
+        self.asked: list[int] = []
+        self._folder = folder
+
+    def free(self, folder: Path) -> int:
+        """Return how many bytes nobody has."""
+        return self.size - sum(owned_by(path) for path in folder.iterdir())
+
+    def allocate(self, path: Path, size: int) -> None:
+        """Allocate what is not owned yet, if there is so much; nothing is left if not."""
+        self.asked.append(size)
+        if size - (owned_by(path) if path.exists() else 0) > self.free(self._folder):
+            path.unlink(missing_ok=True)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().allocate(path, size)
+
+    def write(self, descriptor: int, data: bytes | memoryview) -> int:
+        """Write, if the file owns the blocks or can get them."""
+        found = os.fstat(descriptor)
+        if found.st_size + len(data) - found.st_blocks * 512 > self.free(self._folder):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(descriptor, data)
+
+
+def owned_by(path: Path) -> int:
+    """Return how many bytes of the disk a file owns, those behind its end included."""
+    return path.stat().st_blocks * 512
+
+
 class Refusal:
     """A switch for a disk: what it refuses while it is on."""
 

@@ -21,6 +21,7 @@ from ruqsat.stores.journal_disk import Disk
 from ruqsat.stores.journal_folder import (
     SegmentPath,
     checkpoint_path,
+    finished,
     list_segments,
     read_segment,
     segment_path,
@@ -72,7 +73,7 @@ async def archive_journal(
     disk, because, done = disk or Disk(), "it is the last", 0
     create_folder(archive, disk)
     segments = list_segments(folder)
-    for segment in segments[:-1]:
+    for segment in finished(segments):
         if not _is_there(segment, archive):
             because = await reason_to_keep(segment, shipments, before) or _unfit(segment, archive, signed=signed)
             if because:

@@ -151,8 +151,8 @@ class BaseJournal:
 
     @property
     def has_reserve(self) -> bool:
-        """Whether blocks are held for emergencies, of which none is used yet."""
-        return self._reserve is not None and self._reserve.is_ready
+        """Whether all the blocks are held that emergencies should have, of which none is used yet."""
+        return self._reserve is not None and self._reserve.is_whole
 
     @property
     def is_hanging(self) -> bool:
@@ -220,8 +220,7 @@ class BaseJournal:
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         while (group := self._queue.get()) is not None:
-            file = self._reserve if group.is_reserve and self._reserve is not None else self._file
-            outcome = file.commit(group.segment, group.lines)
+            outcome = self._commit(group)
             self._count_in(group, outcome)  # before the loop may commit the next one itself: they are counted in order
             try:
                 loop.call_soon_threadsafe(self._settle, group, outcome)
@@ -229,6 +228,18 @@ class BaseJournal:
                 return
             if self._reserve is not None and outcome.problem is None and not group.is_reserve:
                 self._reserve.refill()
+
+    def _commit(self, group: Group) -> Outcome:
+        """Write *group*; what a failed one left in the reserve is cut off before anything follows it."""
+        if self._reserve is None:
+            return self._file.commit(group.segment, group.lines)
+        if group.is_reserve:
+            return self._reserve.commit(group.segment, group.lines)
+        try:
+            self._reserve.mend()
+        except OSError as problem:
+            return Outcome(problem, False, 0, 0.0)
+        return self._file.commit(group.segment, group.lines)
 
     def _count_in(self, group: Group, outcome: Outcome) -> None:
         if self.checkpoints is not None and outcome.problem is None:
@@ -276,7 +287,7 @@ class BaseJournal:
         """
         is_alone = len(group.waiters) == 1 and not (group.headers or group.is_reserve or self._in_company)
         is_quick = self._last_sync < QUICK_SECONDS and loop.time() >= self._calm_from
-        is_whole = self._reserve is None or self._reserve.is_ready  # else the thread sees to it
+        is_whole = self._reserve is None or self._reserve.is_whole  # else the thread sees to it
         return is_alone and is_quick and is_whole and not self._is_closed
 
     def _keep_now(self, group: Group, loop: asyncio.AbstractEventLoop) -> None:
@@ -346,6 +357,9 @@ class BaseJournal:
         refused = [group, *self._groups.waiting()]
         if outcome.is_spoiled:
             self._kept = self._kept._replace(room=0, because="sync-failure")
+        if group.is_reserve and group.headers and self._reserve is not None and not self._reserve.is_ready:
+            # The reserve has that segment's name and no line: the chain passes it by, as one that was never begun.
+            self._kept = self._kept._replace(segment=group.segment, number=0, room=0)
         self._groups.return_to(self._kept)
         reason = getattr(outcome.problem, "strerror", None) or "no memory"
         self._note_failure(reason)
@@ -356,17 +370,19 @@ class BaseJournal:
                 refuse(waiter, f"an entry could not be made durable: {reason}")
 
     def _rescue(self, failed: Group, refused: list[Group], outcome: Outcome) -> frozenset[asyncio.Future[None]]:
-        """Link the emergencies of *refused* into the reserve, if it is space that is missing; return who waits on."""
+        """Link the emergencies of *refused* that fit into the reserve, if space is missing; return who waits on."""
         urgent = [each for group in refused for each in group.urgent]
         number = getattr(outcome.problem, "errno", None)
         is_hopeless = failed.is_reserve or number not in NO_SPACE or self._file.is_dirty
         if self._reserve is None or is_hopeless or not urgent:
             return frozenset()
-        segment = self._reserve.segment_after(self._kept.segment, self._file.segment)
-        if segment is None:
+        place = self._reserve.place_after(self._kept.segment, self._file.segment)
+        if place is None:
             return frozenset()
-        self._groups.fall_back(segment, urgent)
-        return frozenset(each.waiter for each in urgent)
+        rescued = self._groups.fall_back(*place, urgent).waiters
+        if not rescued:
+            self._groups.return_to(self._kept)
+        return frozenset(rescued)
 
     def _note_failure(self, reason: str) -> None:
         self.last_error = reason

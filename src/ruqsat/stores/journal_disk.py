@@ -63,6 +63,11 @@ class Disk:
         finally:
             os.close(descriptor)
 
+    def free(self, folder: Path) -> int:
+        """Return how many bytes of the disk of *folder* are left to whoever asks."""
+        found = os.statvfs(folder)
+        return found.f_bavail * found.f_frsize
+
     def overwrite(self, path: Path, pieces: Iterable[tuple[int, bytes]]) -> None:
         """Write each piece over what stands at its offset, and return once that is on stable storage."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)

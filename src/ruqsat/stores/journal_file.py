@@ -80,21 +80,33 @@ class SegmentFile:
         try:
             data = b"".join(lines)
             size = len(data)
-            self._mend()
+            self.mend()
             self._turn_to(segment)
             self._append(data)
         except (OSError, MemoryError) as problem:
             with suppress(OSError):
-                self._mend()
+                self.mend()
             return Outcome(problem, self._is_spoiled, size, self._sync_seconds)
         return Outcome(None, False, size, self._sync_seconds)
+
+    def mend(self) -> None:
+        """
+        Cut off what a failed commit left behind.
+
+        Raises:
+            OSError: it is there still.
+        """
+        if self._is_dirty:
+            self._disk.truncate(self._descriptor, self._kept)
+            self._sync()
+            self._is_dirty = False
 
     def close(self) -> OSError | None:
         """Sync what is not synced yet and close; return what went wrong, if anything did."""
         if self._descriptor < 0:
             return None
         try:
-            self._mend()
+            self.mend()
             if not self._syncs:
                 self._sync()
         except OSError as problem:
@@ -103,13 +115,6 @@ class SegmentFile:
             os.close(self._descriptor)
             self._descriptor = -1
         return None
-
-    def _mend(self) -> None:
-        """Cut off what a failed commit left behind."""
-        if self._is_dirty:
-            self._disk.truncate(self._descriptor, self._kept)
-            self._sync()
-            self._is_dirty = False
 
     def _turn_to(self, segment: int) -> None:
         """Make *segment* the open one, its name on stable storage."""

@@ -85,6 +85,19 @@ def last_begun(segments: list[SegmentPath]) -> SegmentPath | None:
     return next((each for each in reversed(segments) if each.path.stat().st_size), None)
 
 
+def finished(segments: list[SegmentPath]) -> list[SegmentPath]:
+    """
+    Return those of *segments* that lie before the last that was begun: the journal has done with them.
+
+    What lies behind it is no end: the journal may still be writing to the last that was begun.
+
+    Raises:
+        OSError: a file has gone meanwhile.
+    """
+    last = last_begun(segments)
+    return [each for each in segments if last is not None and each.number < last.number]
+
+
 def list_checkpoints(folder: Path) -> list[SegmentPath]:
     """
     Return the checkpoints of *folder* in the order of their segments.

@@ -140,15 +140,25 @@ class Groups:
         self._gathering.lines.append(line)
         return self._gathering
 
-    def fall_back(self, segment: int, urgent: list[Urgent]) -> Group:
-        """Link *urgent* into *segment*, which is the reserve, as a group of its own; what follows goes elsewhere."""
+    def fall_back(self, segment: int, room: int, urgent: list[Urgent]) -> Group:
+        """
+        Link *urgent* into *segment*, which is the reserve, as a group of its own; what follows goes elsewhere.
+
+        Whatever does not fit into *room* bytes is passed by; nobody waits for the group then.
+        """
         if segment != self._segment:
             self._segment, because = segment - 1, self._because
             self._because = "reserve" if because not in _TELLS_OF_CUT else because
             self.begin_segment()
-        for each in urgent:
-            self._link(each.entry, each.personal).waiters.append(each.waiter)
         group = self._gathering
+        for each in urgent:
+            before = self._hash, self._number, self.waiting_bytes
+            self._link(each.entry, each.personal)
+            if self.waiting_bytes <= room:
+                group.waiters.append(each.waiter)
+            else:
+                group.lines.pop()
+                self._hash, self._number, self.waiting_bytes = before
         group.is_reserve = True
         self._room, self._because = 0, "rotation"
         self._seal()

@@ -9,7 +9,7 @@ from ruqsat.core.journaled import SEGMENT, read_line
 from ruqsat.core.line import are_one_line
 from ruqsat.errors import JournalError
 from ruqsat.stores.journal_disk import Disk
-from ruqsat.stores.journal_folder import SegmentPath, list_segments, writer_of
+from ruqsat.stores.journal_folder import SegmentPath, finished, list_segments, writer_of
 
 
 class Shipments(Protocol):
@@ -50,7 +50,7 @@ async def prune_journal(folder: Path, shipments: Rows, before: Instant, disk: Di
     """
     segments, deleted, because = list_segments(folder), 0, "it is the last"
     try:
-        for segment in segments[:-1]:
+        for segment in finished(segments):
             reason = await reason_to_keep(segment, shipments, before)
             if reason:
                 because = reason

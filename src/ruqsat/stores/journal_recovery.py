@@ -2,12 +2,14 @@
 Taking over the folder of a journal: its one writer, and the state a crash left it in.
 
 One thing only is ever changed here: the unfinished last line of the last segment
-is cut.  Nobody was told that it was kept.  A damaged file is never touched.
+is cut.  Nobody was told that it was kept.  A damaged file is never touched.  What the
+reserve left of its blocks, behind the end of the last segment, is let go of.
 """
 
 import fcntl
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,6 +104,9 @@ def _settle(path: Path, scan: SegmentScan, disk: Disk) -> int:
         if cut_bytes:
             disk.truncate(descriptor, scan.complete_bytes)
             _log.warning("journal_tail_cut file=%s bytes=%d", path.name, cut_bytes)
+        elif not scan.findings:
+            with suppress(OSError):  # not a byte of the file depends on it
+                disk.truncate(descriptor, scan.total_bytes)
         disk.datasync(descriptor)
     finally:
         os.close(descriptor)
