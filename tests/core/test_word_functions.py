@@ -43,6 +43,11 @@ DATA = [  # what is stated of the record; records, authors, encounters, from, un
     ({"created": "2025"}, ("", "", "", "2026-01-15", "2026-02-01"), False, False),
     ({"created": "2027"}, ("", "", "", "2026-01-15", "2026-02-01"), False, False),
     ({"created": "2026-01"}, ("", "", "", "2026-01-31", None), False, True),
+    ({"created": "2021-05-05T18:30:00Z"}, ("", "", "", "2021-05-06", None), False, True),
+    ({"created": "2021-05-05T17:30:00Z"}, ("", "", "", "2021-05-06", None), False, False),
+    ({"created": "2024-02-29T18:59:59Z"}, ("", "", "", "2024-03-01", None), False, True),
+    ({"created": "2024-02-29T19:00:00Z"}, ("", "", "", "2024-03-01", "2024-03-01"), True, True),
+    ({"created": "2026-05-05T18:30:00Z"}, ("", "", "", "2026-05-06", None), False, False),
     ({"created": "2026-01"}, ("", "", "", None, "2026-01-01"), False, True),
 ]
 
