@@ -119,12 +119,14 @@ ARGUED: dict[str, tuple[str, ...]] = {
         "evaluate.evaluate: without `not policy_set.reads_present`",
     ),
     "of two that are equal either is right": (
+        "dates.days_of: `local < _ONE_TIME` with `<=`",
         "facts.higher: `'ULMNRV'.index(one) >= 'ULMNRV'.index(other)` with `>`",
         "entitlement.entitlement_answer: `_FURTHER[miss] > _FURTHER[furthest]` with `>=`",
     ),
     "for the type checker: nothing is found under no name, or it was made sure of before": (
         "case.(body): never `if not TYPE_CHECKING`",
         "consent.onward_answer: never `if recipient is None`",
+        "consent._spoken: without `''`",
         "evaluate.evaluate: without `properties is not None`",
         "functions.build_functions: without `data_class is not None`",
         "functions.build_functions: without `data_class is not None` (2)",

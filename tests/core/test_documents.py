@@ -118,7 +118,10 @@ def test_when_unsure_a_permit_is_withdrawn_and_a_refusal_is_not(policy_set: Poli
     assert weighed(policy_set, document("c2", Provision("deny"), **gone), now=early).denials == ("c2",)
     assert weighed(policy_set, document("c1", **gone), now=early).miss == "consent.revoked"
     assert weighed(policy_set, document("c1", revoked_at=BEGIN), now=early).permits == ("c1",)
-    assert weighed(policy_set, document("c1", revoked_at=BEGIN)).miss == "consent.revoked"
+    assert [weighed(policy_set, document("c1", revoked_at=BEGIN), now=now).miss for now in (SURE, UNSURE)] == [
+        "consent.revoked",
+        "consent.revoked",
+    ]
 
 
 def test_when_unsure_an_older_document_governs_if_it_refuses(policy_set: PolicySet) -> None:

@@ -46,7 +46,7 @@ def test_a_consent_in_order_has_no_defect(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", [
     ({"missing": ["p9.purpose"]}, "incomplete"), ({"start": None}, "incomplete"), ({"end": None}, "incomplete"),
-    ({"id_document_image": True}, "id_document_image"), ({"form": "sms"}, "channel"),
+    (PAPER | {"start": None}, "incomplete"), ({"id_document_image": True}, "id_document_image"), ({"form": "sms"}, "channel"),
     (PAPER | {"entered_in_mis_at": None}, "not_entered"),
     (PAPER | {"signature": {"kind": "patient_eds", "verified": True}}, "not_entered"),
     (PAPER | {"signature": {"kind": "org_eds", "verified": False}}, "signature"),

@@ -13,7 +13,6 @@ stands here, because no list of priorities can say it:
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -256,7 +255,7 @@ def _apply(node: Provision, case: Case, cover: Cover) -> tuple[str | None, str]:
         return (None if number else node.effect), miss
     below = set()
     for exception in node.exceptions:
-        below.add(_apply(_spoken(exception, node, case), case, cover)[0])
+        below.add(_apply(_spoken(exception, case), case, cover)[0])
     if "deny" in below:
         return "deny", ""
     if miss:
@@ -265,22 +264,14 @@ def _apply(node: Provision, case: Case, cover: Cover) -> tuple[str | None, str]:
     return ("permit" if "permit" in below else node.effect), ""
 
 
-def _spoken(exception: Provision, parent: Provision, case: Case) -> Provision:
-    """
-    Return an exception as it is meant: to a refusal it is about whatever is asked, in all that neither of them states.
-
-    It opens nothing: it only takes itself out of the refusal, and what stands above that bounds both.
-    """
-    if parent.effect == "permit" or exception.effect == "deny":
-        return exception
-    data_class = case.res.data_class
-    meant: dict[str, Any] = {
-        "purposes": case.ctx.purpose,
-        "grantees": (Grantee(subject=case.sub.id),),
-        "categories": () if data_class is None else (data_class,),
-    }
-    silent = {name: value for name, value in meant.items() if not getattr(exception, name)}
-    return msgspec.structs.replace(exception, **silent) if silent else exception
+def _spoken(exception: Provision, case: Case) -> Provision:
+    """Return an exception as it is meant: in all that it leaves out about whatever is asked; what stands above bounds it."""
+    return msgspec.structs.replace(
+        exception,
+        purposes=exception.purposes or case.ctx.purpose,
+        grantees=exception.grantees or (Grantee(subject=case.sub.id),),
+        categories=exception.categories or (case.res.data_class or "",),
+    )
 
 
 def _began(document: Consent, now: Now) -> bool:
