@@ -11,8 +11,9 @@ from journal_helpers import decision, files_in, ids_in, lines_in, on_loop, signi
 from simulated_disk import Refusal, SimulatedDisk, UnsyncedDisk
 from tests.mutants import plant
 
-from ruqsat.core.checkpoint import Checkpoint, read_checkpoint
-from ruqsat.core.signed_note import open_note
+from ruqsat.core import checkpoint
+from ruqsat.core.checkpoint import Checkpoint, read_checkpoint, worker_name
+from ruqsat.core.signed_note import SigningKey, open_note, split_note
 from ruqsat.stores import journal_checkpoints
 from ruqsat.stores.journal_checkpoints import CheckpointWriter
 from ruqsat.stores.journal_claims import (
@@ -22,6 +23,7 @@ from ruqsat.stores.journal_claims import (
     UNREADABLE_CHECKPOINT,
     UNSIGNED_SEGMENT,
     Trust,
+    read_kept,
 )
 from ruqsat.stores.journal_folder import checkpoint_path, segment_path
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
@@ -41,11 +43,11 @@ def codes(folder: Path, trust: Trust = TRUST) -> set[str]:
     return {finding.code for finding in verify_folder(folder, trust).findings}
 
 
-def written(folder: Path, *numbers: int, segment_bytes: int = 1 << 20) -> Path:
+def written(folder: Path, *numbers: int, segment_bytes: int = 1 << 20, key: SigningKey = KEY) -> Path:
     """Open a journal, append decisions one after the other, and close it."""
 
     async def main() -> None:
-        journal = DurableJournal.open(folder, key=KEY, segment_bytes=segment_bytes, disk=UnsyncedDisk())
+        journal = DurableJournal.open(folder, key=key, segment_bytes=segment_bytes, disk=UnsyncedDisk())
         for number in numbers:
             await journal.append(decision(number))
         await journal.aclose()
@@ -282,6 +284,60 @@ def test_checkpoint_of_another_key_is_not_believed(tmp_path: Path) -> None:
     assert BAD_SIGNATURE in codes(tmp_path)
     path.write_text("none")
     assert UNREADABLE_CHECKPOINT in codes(tmp_path)
+
+
+def test_journal_of_one_worker_does_not_pass_for_that_of_another(tmp_path: Path) -> None:
+    """One key, a name for each worker: a folder that another worker's was copied over is told by its own name."""
+    keys = [signing_key(worker_name("clinic.example/a", each)) for each in (0, 1)]
+    folders = [written(tmp_path / key.verifier.name[-1], 1, 2, key=key) for key in keys]
+    trusts = [Trust((key.verifier,), stopped=True) for key in keys]
+    assert [codes(*each) for each in zip(folders, trusts, strict=True)] == [set(), set()]
+
+    assert codes(folders[0], trusts[1]) == {BAD_SIGNATURE, UNSIGNED_SEGMENT}
+
+
+def test_segments_signed_under_a_name_before_verify_under_both(tmp_path: Path) -> None:
+    """A journal whose name has changed is verified by the key of each name; what was signed before stays signed."""
+    renamed = signing_key(worker_name("clinic.example/a", 1))
+    written(tmp_path, 1)
+    written(tmp_path, 2, key=renamed)
+
+    assert codes(tmp_path, Trust((renamed.verifier,))) == {BAD_SIGNATURE, UNSIGNED_SEGMENT}
+    assert codes(tmp_path, Trust((KEY.verifier, renamed.verifier), stopped=True)) == set()
+
+
+def signed_for_another(folder: Path) -> SigningKey:
+    """Let journal b's key sign the newest checkpoint of a's journal in *folder*, and return that key."""
+    other = signing_key("clinic.example/b", seed=2)
+    path = checkpoint_path(folder, 1)
+    path.write_text(other.sign(split_note(path.read_text())[0]))
+    return other
+
+
+def test_key_of_one_journal_vouches_for_no_other(tmp_path: Path) -> None:
+    """Where several keys are known, a checkpoint counts only under the key that bears the name of its journal."""
+    other = signed_for_another(written(tmp_path, 1))
+    trust, path = Trust((KEY.verifier, other.verifier), stopped=True), checkpoint_path(tmp_path, 1)
+
+    assert codes(tmp_path, trust) == {BAD_SIGNATURE, UNSIGNED_SEGMENT}
+    with pytest.raises(ValueError, match="no known key"):
+        read_kept(path, trust.keys)
+
+    text, note = split_note(path.read_text())[0], path.read_text()
+    path.write_text(note + KEY.sign(text).rpartition("\n\n")[2])
+    assert codes(tmp_path, trust) == set()  # a witness may sign beside the journal
+    assert read_kept(path, trust.keys).size == 2
+
+
+def test_planted_reading_that_takes_any_known_key_is_noticed(tmp_path: Path) -> None:
+    """Without the look at whose journal it is, the key of one would open the checkpoints of all."""
+    planted = plant(checkpoint, "if key.name == found.name", "")
+    other = signed_for_another(written(tmp_path, 1))
+    note = checkpoint_path(tmp_path, 1).read_text()
+
+    assert planted.open_checkpoint(note, [KEY.verifier, other.verifier]).size == 2
+    with pytest.raises(ValueError, match="no known key"):
+        checkpoint.open_checkpoint(note, [KEY.verifier, other.verifier])
 
 
 def test_checkpoint_of_another_segment_does_not_count(tmp_path: Path) -> None:

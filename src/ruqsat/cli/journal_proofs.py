@@ -9,6 +9,7 @@ import typer
 
 from ruqsat.cli.journal_database import with_copies
 from ruqsat.cli.output import console, plural, print_json
+from ruqsat.core.checkpoint import worker_name
 from ruqsat.settings import load_settings
 from ruqsat.stores.journal_claims import read_kept
 from ruqsat.stores.journal_erasure import Elsewhere, Erased, erase_patients
@@ -34,10 +35,16 @@ def key(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The private key, PEM; made if there is none.")],
     *,
     name: Annotated[str, typer.Option(help="The journal's name, such as `clinic.example/sidecar-1`.")],
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="Of so many workers (RUQSAT_WORKERS): one for each, which signs as NAME/worker-N."),
+    ] = 1,
 ) -> None:
     """Make the key that signs checkpoints, unless there is one, and print the verifier key to publish."""
-    found = load_signing_key(file, name) if file.exists() else make_signing_key(file, name)
-    typer.echo(str(found.verifier))
+    if not file.exists():
+        make_signing_key(file, name)
+    for each in [worker_name(name, number) for number in range(workers)] if workers > 1 else [name]:
+        typer.echo(str(load_signing_key(file, each).verifier))
 
 
 def checkpoint(
