@@ -274,6 +274,22 @@ def test_proof_of_a_journal_that_was_cut_cannot_be_made(place: Place, tmp_path: 
         prove_growth(place.folder, old)
 
 
+def test_segment_that_no_start_signs_is_signed_by_command(place: Place) -> None:
+    """By whoever holds the key: one line says what is signed; where it cannot be, nothing is."""
+    checkpoint_path(place.folder, 1).unlink()
+    place.go_on(1)
+    assert run("verify", place.folder, "--key", place.key).exit_code == 1
+    signing = ("--key-file", place.key_file, "--name", NAME)
+
+    said = run("sign", place.folder, 1, *signing)
+
+    assert said.output == f"signed: 4 lines of `{NAME}/00000001`\n"
+    assert run("verify", place.folder, "--key", place.key).exit_code == 0
+    refused = run("sign", place.folder, 3, *signing).exception
+    assert isinstance(refused, JournalError)
+    assert "or the last" in str(refused)
+
+
 # Keys
 
 

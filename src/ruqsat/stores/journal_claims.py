@@ -194,6 +194,14 @@ def read_kept(path: Path, keys: Sequence[VerifierKey]) -> Checkpoint:
     return open_checkpoint(note, keys) if keys else read_checkpoint(split_note(note)[0])
 
 
+def claim_in(path: Path) -> Checkpoint | None:
+    """Return what a checkpoint file claims, whoever signed it: it is only held against the lines."""
+    try:
+        return read_checkpoint(split_note(path.read_bytes().decode())[0])
+    except (OSError, ValueError):
+        return None
+
+
 def _contradiction(file: str, source: str, claim: Checkpoint, tally: Tally) -> FolderFinding | None:
     if claim.size > tally.size:
         sentence = f"`{source}` vouches for {claim.size} lines, {tally.size} are left: lines were dropped or altered"
