@@ -18,6 +18,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from ruqsat.core.checkpoint import worker_name
 from ruqsat.errors import SettingsError
 from ruqsat.settings import Settings
 from ruqsat.stores.sql_database import is_postgres
@@ -78,11 +79,14 @@ def end_with_keeper(share: Share, stop: asyncio.Event) -> None:
 
 
 def of_worker(settings: Settings, number: int) -> dict[str, str]:
-    """Return what differs from worker to worker: the journal's folder, and where the control API listens."""
-    return {
+    """Return what differs from worker to worker: the journal's folder and name, and where the control API listens."""
+    own = {
         "--journal-dir": str(Path(settings.journal_dir) / f"worker-{number}"),
         "--control-listen": _apart(settings.control_listen, number),
     }
+    if settings.journal_name is not None:
+        own["--journal-name"] = worker_name(settings.journal_name, number)
+    return own
 
 
 def _apart(address: str, number: int) -> str:

@@ -16,6 +16,7 @@ from ruqsat.core.signed_note import SigningKey
 from ruqsat.errors import JournalError
 from ruqsat.stores import journal_archive, journal_expiry, sql_retention
 from ruqsat.stores.journal_archive import Archived, archive_journal, remove_archived_rows
+from ruqsat.stores.journal_checkpoints import sign_segment
 from ruqsat.stores.journal_claims import Trust
 from ruqsat.stores.journal_erasure import Elsewhere, erase_patients
 from ruqsat.stores.journal_expiry import Expired, Order, expire_archive
@@ -77,7 +78,10 @@ def test_only_what_is_old_shipped_and_signed_is_moved(url: str, tmp_path: Path) 
             assert told == Archived(0, 1, "not all of it is old enough, or readable")
             told = await archive_journal(folder, archive, duties, LATER)
             assert told[:2] == (0, 1) and "no checkpoint vouches" in told.because
-            await write(folder, decision(20))  # signs what ended without a key
+            await write(folder, decision(20))  # signs its own, and nothing that ended without a key
+            assert codes(folder) == ["unsigned-segment"] * last
+            for number in range(1, last + 1):
+                sign_segment(folder, number, KEY)
             assert not codes(folder)
             told = await archive_journal(folder, archive, duties, LATER)
             assert told == Archived(last, last + 1, "it is the last")

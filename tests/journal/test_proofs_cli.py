@@ -17,7 +17,17 @@ from typer.testing import CliRunner, Result
 from ruqsat.cli.journal import app
 from ruqsat.core import journal_proof
 from ruqsat.core.checkpoint import read_checkpoint
-from ruqsat.core.journal_proof import ConsistencyProof, Receipt, read_proof, verify_growth, verify_receipt
+from ruqsat.core.journal_proof import (
+    ConsistencyProof,
+    Inclusion,
+    LineProof,
+    Receipt,
+    Step,
+    false_proofs,
+    read_proof,
+    verify_growth,
+    verify_receipt,
+)
 from ruqsat.core.signed_note import VerifierKey, split_note
 from ruqsat.errors import JournalError, SettingsError
 from ruqsat.stores.journal_checkpoints import CheckpointWriter
@@ -172,6 +182,25 @@ def test_receipt_of_another_line_is_not_true(place: Place) -> None:
         verify_receipt(one, [make_signing_key(place.folder.parent / "other", NAME).verifier])
 
 
+def test_proof_is_of_the_journal_whose_key_has_signed_it(place: Place, tmp_path: Path) -> None:
+    """A receipt, a line or a growth of one journal that another's key signed is not true, though both keys are known."""
+    other = make_signing_key(tmp_path / "other.pem", "clinic.example/b")
+    receipt, both = make_receipt(place.folder, "d-4"), [place.verifier, other.verifier]
+    resigned = other.sign(split_note(receipt.checkpoint)[0])
+    line = receipt.line.encode() + b"\n"
+    start = read_checkpoint(split_note(receipt.checkpoint)[0])
+    proof = Inclusion((resigned,), (LineProof(1, receipt.index, receipt.path, 0),))
+
+    with pytest.raises(ValueError, match="no known key"):
+        verify_receipt(msgspec.structs.replace(receipt, checkpoint=resigned), both)
+    with pytest.raises(ValueError, match="no known key"):
+        verify_growth(start, ConsistencyProof((Step(resigned),)), both)
+    assert false_proofs(proof, [line], both) == ["line 1: no known key has signed this"]
+    assert false_proofs(msgspec.structs.replace(proof, checkpoints=(receipt.checkpoint,)), [line], both) == []
+    with pytest.raises(ValueError, match=f"not that of the journal `{NAME}`"):
+        verify_receipt(receipt, [other.verifier])
+
+
 def test_consistency_is_proved_within_and_across_segments(place: Place, tmp_path: Path) -> None:
     """From a checkpoint that was kept to the newest: true offline, over restarts."""
     old = kept(place, tmp_path)
@@ -268,6 +297,22 @@ def test_proof_of_a_journal_that_was_cut_cannot_be_made(place: Place, tmp_path: 
         prove_growth(place.folder, old)
 
 
+def test_segment_that_no_start_signs_is_signed_by_command(place: Place) -> None:
+    """By whoever holds the key: one line says what is signed; where it cannot be, nothing is."""
+    checkpoint_path(place.folder, 1).unlink()
+    place.go_on(1)
+    assert run("verify", place.folder, "--key", place.key).exit_code == 1
+    signing = ("--key-file", place.key_file, "--name", NAME)
+
+    said = run("sign", place.folder, 1, *signing)
+
+    assert said.output == f"signed: 4 lines of `{NAME}/00000001`\n"
+    assert run("verify", place.folder, "--key", place.key).exit_code == 0
+    refused = run("sign", place.folder, 3, *signing).exception
+    assert isinstance(refused, JournalError)
+    assert "or the last" in str(refused)
+
+
 # Keys
 
 
@@ -283,6 +328,14 @@ def test_key_is_made_once_and_for_its_owner(tmp_path: Path) -> None:
     assert str(read_verifier_key(str(tmp_path / "published"))) == first.output.strip()
     with pytest.raises(SettingsError, match="cannot be written"):
         make_signing_key(tmp_path / "key.pem", NAME)
+
+
+def test_key_of_workers_is_one_key_under_a_name_for_each(tmp_path: Path) -> None:
+    """A line for each worker, under the name that it signs by; one worker alone signs under the plain name."""
+    told = run("key", tmp_path / "key.pem", "--name", NAME, "--workers", 3).output.split()
+
+    assert [VerifierKey.read(each).name for each in told] == [f"{NAME}/worker-{number}" for number in range(3)]
+    assert run("key", tmp_path / "key.pem", "--name", NAME, "--workers", 1).output.startswith(NAME + "+")
 
 
 def test_what_is_no_key_is_refused_and_not_repeated(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 import jwt
 import pytest
 
+from ruqsat.core.signed_note import VerifierKey
 from ruqsat.settings import Settings
+from ruqsat.stores.journal_claims import Trust
 from ruqsat.stores.journal_verification import verify_folder
 from ruqsat.supervision import Share, of_worker, read_share
 from tests.ground import PostgresServer
@@ -65,8 +67,11 @@ def token(subject: str, **claims: Any) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_workers_answer_at_one_address_and_are_kept(url: str, tmp_path: Path) -> None:
-    """Each has a journal; one that is killed is missed by nobody and comes again; a withdrawal holds for all."""
-    with serving(tmp_path, demo=False, database_url=url, **BRIEF) as sidecar:
+    """Each has a journal and signs it; one that is killed is missed by nobody and comes again; a withdrawal holds for all."""
+    key = ("journal", "key", str(tmp_path / "k.pem"), "--name", "clinic.example/a", "--workers", str(WORKERS))
+    keys = [VerifierKey.read(each) for each in run_cli(tmp_path, *key).stdout.split()]
+    signing = {"journal_key_file": str(tmp_path / "k.pem"), "journal_name": "clinic.example/a"}
+    with serving(tmp_path, demo=False, database_url=url, **BRIEF | signing) as sidecar:
         wait_until(lambda: sidecar.stdout.count(ANNOUNCED) == WORKERS)
         workers = children(sidecar.pid)
         assert len(workers) == WORKERS
@@ -98,7 +103,8 @@ def test_workers_answer_at_one_address_and_are_kept(url: str, tmp_path: Path) ->
         if entry["kind"] == "decision"
     )
     assert all(kept[each] == 1 for each in told + after)
-    assert all(verify_folder(folder).findings == () for folder in folders)
+    for folder, own in zip(folders, keys, strict=True):
+        assert verify_folder(folder, Trust((own,), stopped=True)).findings == ()
     assert all(any(entry["kind"] == "decision" for entry in entries_in(folder)) for folder in folders)
 
 
@@ -148,6 +154,17 @@ def test_workers_listen_apart_where_each_must_be_found() -> None:
     )
     assert of_worker(Settings(auth_listen="off", control_listen="127.0.0.1:0"), 1)["--control-listen"] == "127.0.0.1:0"
     assert of_worker(Settings(auth_listen="off", control_listen="off"), 1)["--control-listen"] == "off"
+
+
+def test_each_worker_signs_under_a_name_of_its_own() -> None:
+    """Whose journal a checkpoint is of stands in it, so that no worker's folder passes for another's."""
+    given = Settings(auth_listen="off", journal_name="clinic.example/a", journal_key_file=Path("k"))
+
+    assert [of_worker(given, each)["--journal-name"] for each in (0, 12)] == [
+        "clinic.example/a/worker-0",
+        "clinic.example/a/worker-12",
+    ]
+    assert "--journal-name" not in of_worker(Settings(auth_listen="off"), 0)
 
 
 def test_a_share_is_read_as_it_is_written() -> None:

@@ -1,4 +1,4 @@
-"""``ruqsat journal`` key, checkpoint, receipt, consistency and erase: what is signed, proved and destroyed."""
+"""``ruqsat journal`` key, sign, checkpoint, receipt, consistency and erase: what is signed, proved and destroyed."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -9,7 +9,9 @@ import typer
 
 from ruqsat.cli.journal_database import with_copies
 from ruqsat.cli.output import console, plural, print_json
+from ruqsat.core.checkpoint import worker_name
 from ruqsat.settings import load_settings
+from ruqsat.stores.journal_checkpoints import sign_segment
 from ruqsat.stores.journal_claims import read_kept
 from ruqsat.stores.journal_erasure import Elsewhere, Erased, erase_patients
 from ruqsat.stores.journal_folder import writers_of
@@ -26,7 +28,7 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of one j
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to *app*."""
-    for command in (key, checkpoint, receipt, consistency, erase):
+    for command in (key, sign, checkpoint, receipt, consistency, erase):
         app.command()(command)
 
 
@@ -34,10 +36,32 @@ def key(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The private key, PEM; made if there is none.")],
     *,
     name: Annotated[str, typer.Option(help="The journal's name, such as `clinic.example/sidecar-1`.")],
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="Of so many workers (RUQSAT_WORKERS): one for each, which signs as NAME/worker-N."),
+    ] = 1,
 ) -> None:
     """Make the key that signs checkpoints, unless there is one, and print the verifier key to publish."""
-    found = load_signing_key(file, name) if file.exists() else make_signing_key(file, name)
-    typer.echo(str(found.verifier))
+    if not file.exists():
+        make_signing_key(file, name)
+    for each in [worker_name(name, number) for number in range(workers)] if workers > 1 else [name]:
+        typer.echo(str(load_signing_key(file, each).verifier))
+
+
+def sign(
+    folder: Folder,
+    segment: Annotated[int, typer.Argument(metavar="SEGMENT", help="Its number.")],
+    *,
+    key_file: Annotated[Path, typer.Option(help="The private key.")],
+    name: Annotated[str, typer.Option(help="The journal's name.")],
+) -> None:
+    """
+    Sign a segment that `verify` calls unsigned and that no start signs; make sure first that it is the true one.
+
+    The last segment is not signed so: whoever writes the journal does that.
+    """
+    signed = sign_segment(folder, segment, load_signing_key(key_file, name))
+    console().print(f"signed: {plural(signed.size, 'line')} of `{signed.origin}`")
 
 
 def checkpoint(

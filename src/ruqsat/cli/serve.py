@@ -40,6 +40,7 @@ def serve(
     pack: Annotated[Path | None, typer.Option(help="Folder with model.conf and policies/.")] = None,
     database_url: Annotated[str | None, typer.Option(help="`sqlite:///file` or `postgresql://…`.")] = None,
     journal_dir: Annotated[Path | None, typer.Option(help="Folder of the journal's segments.")] = None,
+    journal_name: Annotated[str | None, typer.Option(help="The journal's name in its checkpoints.")] = None,
     json_listen: Annotated[str | None, typer.Option(help="AuthZEN JSON: `host:port`, `unix:/path` or `off`.")] = None,
     auth_listen: Annotated[str | None, typer.Option(help="Forward-auth listener.")] = None,
     control_listen: Annotated[str | None, typer.Option(help="Control listener.")] = None,
@@ -60,8 +61,8 @@ def serve(
 ) -> None:
     """Serve decisions until SIGTERM; every other setting comes from RUQSAT_… or the file RUQSAT_CONFIG names."""
     given: dict[str, Any] = {
-        "pack": pack, "database_url": database_url, "journal_dir": journal_dir, "json_listen": json_listen,
-        "auth_listen": auth_listen, "control_listen": control_listen, "workers": workers,
+        "pack": pack, "database_url": database_url, "journal_dir": journal_dir, "journal_name": journal_name,
+        "json_listen": json_listen, "auth_listen": auth_listen, "control_listen": control_listen, "workers": workers,
     }  # fmt: skip
     if oracle and not test_fixtures:
         raise SettingsError("--oracle is for tests: give --test-fixtures too")

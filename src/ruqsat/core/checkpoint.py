@@ -9,10 +9,12 @@ the line before it: so a root holds its segment, and whatever stood before it.
 import base64
 import binascii
 import re
+from collections.abc import Sequence
 
 from msgspec import Struct
 
 from ruqsat.core.merkle import leaf_hash
+from ruqsat.core.signed_note import VerifierKey, open_note, split_note
 
 _SIZE = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 _ORIGIN = re.compile(r"(\S+)/([0-9]{8})", re.ASCII)
@@ -57,6 +59,17 @@ def origin_of(name: str, segment: int) -> str:
     return f"{name}/{segment:08d}"
 
 
+def worker_name(name: str, number: int) -> str:
+    """
+    Return the name under which worker *number* signs, of a sidecar whose journals have this *name*.
+
+    Examples:
+        >>> worker_name("clinic.example/sidecar-1", 0)
+        'clinic.example/sidecar-1/worker-0'
+    """
+    return f"{name}/worker-{number}"
+
+
 def read_checkpoint(text: str) -> Checkpoint:
     """
     Read the text of a checkpoint; lines after the third are not ours, and are passed by.
@@ -75,6 +88,21 @@ def read_checkpoint(text: str) -> Checkpoint:
     if len(root) != _ROOT_BYTES or base64.b64encode(root).decode() != lines[2]:
         raise ValueError("the root of a checkpoint is 32 bytes in base64")
     return Checkpoint(lines[0], int(lines[1]), root)
+
+
+def open_checkpoint(note: str, keys: Sequence[VerifierKey]) -> Checkpoint:
+    """
+    Read a checkpoint that the key of its own journal has signed: the one of *keys* that bears the journal's name.
+
+    Raises:
+        ValueError: it is none, or that key is not known or has not signed it.
+    """
+    found = read_checkpoint(split_note(note)[0])
+    own = [key for key in keys if key.name == found.name]
+    if not own:
+        raise ValueError(f"the key is not that of the journal `{found.name}`")
+    open_note(note, own)
+    return found
 
 
 def leaf_of(digest: bytes) -> bytes:

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ruqsat.core.checkpoint import Checkpoint, leaf_of, read_checkpoint
+from ruqsat.core.checkpoint import Checkpoint, leaf_of, open_checkpoint, read_checkpoint
 from ruqsat.core.line import read_line
 from ruqsat.core.merkle import verify_consistency, verify_inclusion
 from ruqsat.core.personal import lifted
-from ruqsat.core.signed_note import VerifierKey, open_note, split_note
+from ruqsat.core.signed_note import VerifierKey, split_note
 
 _NOT_SHOWN = "this does not follow from the checkpoint: the proof, or the journal that it is of, was altered"
 
@@ -94,7 +94,7 @@ def verify_receipt(receipt: Receipt, keys: Sequence[VerifierKey]) -> tuple[dict[
     Raises:
         ValueError: nobody known vouches for this entry; the words say why.
     """
-    checkpoint = _signed(receipt.checkpoint, keys)
+    checkpoint = open_checkpoint(receipt.checkpoint, keys)
     line = read_line(receipt.line.encode() + b"\n")
     if line is None or line.flaw is not None:
         raise ValueError((line.flaw if line is not None else None) or "this is no line of a journal")
@@ -118,7 +118,7 @@ def false_proofs(inclusion: Inclusion, lines: Sequence[bytes], keys: Sequence[Ve
     for proof in inclusion.proofs:
         try:
             note = inclusion.checkpoints[proof.checkpoint]
-            checkpoint = _signed(note, keys) if keys else read_checkpoint(split_note(note)[0])
+            checkpoint = open_checkpoint(note, keys) if keys else read_checkpoint(split_note(note)[0])
             found = read_line(lines[proof.line - 1]) if 0 < proof.line <= len(lines) else None
             holds = found is not None and found.number == proof.index and verify_inclusion(
                 leaf_of(found.hash), proof.index, checkpoint.size, _hashes(proof.path), checkpoint.root
@@ -139,7 +139,7 @@ def verify_growth(kept: Checkpoint, proof: ConsistencyProof, keys: Sequence[Veri
     if not proof.steps:
         raise ValueError("the proof has no step")
     for step in proof.steps:
-        following = _signed(step.checkpoint, keys)
+        following = open_checkpoint(step.checkpoint, keys)
         if following.name != kept.name:
             raise ValueError(f"this is the journal `{following.name}`, the kept checkpoint is of `{kept.name}`")
         is_shown = _grew(kept, following, step) if step.crossing is None else _crossed(kept, following, step.crossing)
@@ -166,13 +166,6 @@ def _crossed(kept: Checkpoint, following: Checkpoint, crossing: Crossing) -> boo
     )  # fmt: skip
     begins = verify_inclusion(leaf_of(header.hash), 0, following.size, _hashes(crossing.header_path), following.root)
     return following.segment > kept.segment and ends and begins
-
-
-def _signed(note: str, keys: Sequence[VerifierKey]) -> Checkpoint:
-    checkpoint = read_checkpoint(open_note(note, keys))
-    if checkpoint.name not in {key.name for key in keys}:
-        raise ValueError(f"the key is not that of the journal `{checkpoint.name}`")
-    return checkpoint
 
 
 def _hashes(path: Sequence[str]) -> list[bytes]:

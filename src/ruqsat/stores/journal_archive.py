@@ -133,7 +133,7 @@ def _unfit(segment: SegmentPath, archive: Path, *, signed: bool) -> str:
     if scan.findings:
         return f"it is not as it was written: {scan.findings[0].code}"
     if signed and tally.size and not _is_signed(segment, tally):
-        return "no checkpoint vouches for it to its end (a journal without a key: --unsigned)"
+        return "no checkpoint vouches for it to its end (`ruqsat journal sign`; a journal without a key: --unsigned)"
     return ""
 
 

@@ -141,6 +141,7 @@ class BaseJournal:
         journal = cls(SegmentFile(folder, disk, syncs=cls._syncs), lock, recovered, segment_bytes)
         if key is not None and cls._syncs:
             journal.checkpoints = CheckpointWriter(folder, disk, key, checkpoint_seconds)
+            journal.checkpoints.announce(recovered.segment + 1)
         if reserve_bytes and cls._syncs:
             journal._reserve = Reserve(folder, disk, reserve_bytes)
             journal._reserve.refill()

@@ -2,28 +2,34 @@
 Writing checkpoints: what the journal has made durable is signed, off the way of decisions.
 
 The journal's thread tells of every line after those who waited for it were told.  A
-thread of its own signs: when a segment ends, at intervals, and on the stop.  What was
-signed once is never contradicted: a segment whose lines do not bear out the checkpoint
-that lies beside it is not signed again.
+thread of its own signs: when a segment begins and ends, at intervals, and on the stop.
+What was signed once is never contradicted: a segment whose lines do not bear out the
+checkpoint that lies beside it is not signed again.  Of what earlier processes left, only
+that is signed which goes on from something that this key has signed: whoever can merely
+write to the folder must not get a signature for a history by taking the checkpoints away.
 """
 
 import logging
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
-from ruqsat.core.checkpoint import Checkpoint, leaf_of, origin_of, read_checkpoint
-from ruqsat.core.line import hash_of
+from ruqsat.core.chain import NO_HASH
+from ruqsat.core.checkpoint import Checkpoint, leaf_of, open_checkpoint, origin_of
+from ruqsat.core.line import hash_of, read_line
 from ruqsat.core.merkle import Frontier
-from ruqsat.core.signed_note import SigningKey, split_note
-from ruqsat.stores.journal_claims import Tally
+from ruqsat.core.signed_note import SigningKey
+from ruqsat.errors import JournalError
+from ruqsat.stores.journal_claims import Tally, claim_in
 from ruqsat.stores.journal_disk import Disk
 from ruqsat.stores.journal_folder import SegmentPath, checkpoint_path, list_segments, read_segment
 
 CHECKPOINT_SECONDS = 60.0
-SETTLED_BACK = 8
-"""How many segments before the new one are looked at for one that a killed process left unsigned."""
+
+_TAIL_BYTES = 64 * 1024
+"""So much of a segment's end is read to tell its length; one whose last line is longer is read whole."""
 
 _log = logging.getLogger("ruqsat.journal")
 
@@ -57,11 +63,16 @@ class CheckpointWriter:
         self._thread = threading.Thread(target=self._work, name="ruqsat-checkpoints", daemon=True)
         self._thread.start()
 
+    def announce(self, segment: int) -> None:
+        """Sign that *segment* is begun, before its first line: whoever is killed in between has left no stranger's."""
+        self._write(Checkpoint(origin_of(self._key.verifier.name, segment), 0, Frontier().root()))
+
     def take(self, segment: int, lines: Iterable[bytes]) -> None:
-        """Count *lines* of *segment*, which are on stable storage, in."""
+        """Count *lines* of *segment*, which are on stable storage, in; the first of a segment are signed at once."""
         with self._lock:
             if segment != self._segment:
                 self._end_segment(segment)
+                self._wake.set()
             for line in lines:
                 self._tree.add(leaf_of(hash_of(line)))
 
@@ -89,18 +100,26 @@ class CheckpointWriter:
 
     def settle(self) -> None:
         """
-        Sign to its end whatever a killed process left unsigned.
+        Sign to its end whatever earlier processes left unsigned, if it goes on from what this key has signed.
+
+        What cannot be written is tried again with every checkpoint.
 
         Raises:
             OSError: the folder cannot be read.
         """
         with self._lock:
-            before = [each for each in list_segments(self._folder) if each.number < (self._segment or 1)]
-        for segment in reversed(before[-SETTLED_BACK:]):
-            if self._settle(segment):
+            own = self._segment
+        begun = _begun(self._folder)
+        for at, (segment, following) in enumerate(pairwise(begun)):
+            if segment.number >= own:
                 return
+            try:
+                self._settle(segment, following, begun[at - 1] if at else None)
+            except (OSError, ValueError) as problem:
+                _log.error("journal_segment_left_unsigned file=%s reason=%r", segment.path.name, str(problem))
 
     def _work(self) -> None:
+        self.sign_due()
         with suppress(OSError):
             self.settle()
         while not self._closing:
@@ -111,33 +130,44 @@ class CheckpointWriter:
     def _end_segment(self, following: int) -> None:
         if self._tree.size > self._signed_size:
             self._ended[self._segment] = self._checkpoint()
-            self._wake.set()
         self._segment, self._tree, self._signed_size = following, Frontier(), 0
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(origin_of(self._key.verifier.name, self._segment), self._tree.size, self._tree.root())
 
-    def _settle(self, segment: SegmentPath) -> bool:
-        """Sign one segment to its end; tell whether those before it need no look."""
+    def _settle(self, segment: SegmentPath, following: SegmentPath, before: SegmentPath | None) -> None:
+        told = claim_in(checkpoint_path(self._folder, segment.number))
+        if told is not None and told.size == _length(segment.path):
+            return  # whether it is true, and whose, verification tells
+        claim = self._claim(segment)
+        if claim is None and not self._goes_on(segment, before):
+            return  # nothing signed leads here: whoever holds the key must say that it is the true one
+        tally = _read_whole(segment, following, claim)
+        with self._lock:
+            self._ended[segment.number] = _end_of(segment, tally, self._key)
+        self.sign_due()
+
+    def _goes_on(self, segment: SegmentPath, before: SegmentPath | None) -> bool:
+        """Tell whether *segment* follows one that is signed, by now to its end; raises ValueError if it differs."""
+        claim = self._claim(before) if before is not None else None
+        if before is None or claim is None:
+            return False
+        _read_whole(before, segment, claim)
+        return True
+
+    def _claim(self, segment: SegmentPath) -> Checkpoint | None:
+        """Return what this key has signed of *segment*; raises ValueError if somebody else has, or of another."""
         path = checkpoint_path(self._folder, segment.number)
-        claim = _claim_in(path)
-        tally = Tally([claim.size] if claim else [])
-        scan = read_segment(segment, prev=None, last=False, each=tally.add)
-        if scan is None or scan.findings or not tally.size:
-            return False
-        if claim is not None and tally.roots.get(claim.size) != claim.root:
-            _log.error("journal_checkpoint_contradicted file=%s", segment.path.name)
-            return False
-        if claim is not None and claim.size == tally.size:
-            return True
-        self._write(Checkpoint(origin_of(self._key.verifier.name, segment.number), tally.size, tally.whole()))
-        return False
+        if not path.exists():
+            return None
+        claim = open_checkpoint(path.read_bytes().decode(), [self._key.verifier])
+        if claim.segment != segment.number:
+            raise ValueError(f"this is the checkpoint of `{claim.origin}`")
+        return claim
 
     def _write(self, checkpoint: Checkpoint) -> bool:
-        note = self._key.sign(checkpoint.text())
         try:
-            self._disk.replace(checkpoint_path(self._folder, checkpoint.segment), note.encode())
-            self._disk.sync_dir(self._folder)
+            _write(self._folder, self._disk, self._key, checkpoint)
         except OSError as problem:
             self.failed += 1
             _log.warning("journal_checkpoint_failed segment=%d reason=%r", checkpoint.segment, problem.strerror)
@@ -146,9 +176,70 @@ class CheckpointWriter:
         return True
 
 
-def _claim_in(path: Path) -> Checkpoint | None:
-    """Return what a checkpoint file claims, whoever signed it: it is only held against the lines."""
+def sign_segment(folder: Path, number: int, key: SigningKey, disk: Disk | None = None) -> Checkpoint:
+    """
+    Sign a segment to its end that no start signs, for whoever holds the key and knows that it is the true one.
+
+    A journal may be writing there.
+
+    Raises:
+        JournalError: it is missing or the last, the chain or a checkpoint contradicts it, or the disk refuses.
+    """
     try:
-        return read_checkpoint(split_note(path.read_bytes().decode())[0])
-    except (OSError, ValueError):
-        return None
+        begun = _begun(folder)
+        at = next((at for at, each in enumerate(begun[:-1]) if each.number == number), None)
+        if at is None:
+            raise ValueError("it is not there, or the last, which is signed by whoever writes it")
+        tally = _read_whole(begun[at], begun[at + 1], claim_in(checkpoint_path(folder, number)), _end_before(begun, at))
+        checkpoint = _end_of(begun[at], tally, key)
+        _write(folder, disk or Disk(), key, checkpoint)
+    except (OSError, ValueError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else problem
+        raise JournalError(f"segment {number} of `{folder}` is not signed: {reason}") from problem
+    return checkpoint
+
+
+def _write(folder: Path, disk: Disk, key: SigningKey, checkpoint: Checkpoint) -> None:
+    disk.replace(checkpoint_path(folder, checkpoint.segment), key.sign(checkpoint.text()).encode())
+    disk.sync_dir(folder)
+
+
+def _begun(folder: Path) -> list[SegmentPath]:
+    return [each for each in list_segments(folder) if each.path.stat().st_size]
+
+
+def _end_of(segment: SegmentPath, tally: Tally, key: SigningKey) -> Checkpoint:
+    return Checkpoint(origin_of(key.verifier.name, segment.number), tally.size, tally.whole())
+
+
+def _read_whole(
+    segment: SegmentPath, following: SegmentPath, claim: Checkpoint | None, prev: bytes | None = None
+) -> Tally:
+    """Return the tree of *segment*; raises ValueError if it is not as it was written, was signed and is followed."""
+    tally = Tally([claim.size] if claim else [])
+    scan = read_segment(segment, prev=prev, last=False, each=tally.add)
+    if scan is None or scan.findings:
+        raise ValueError(f"it is not as it was written: {scan.findings[0].code}" if scan else "it cannot be read")
+    if claim is not None and tally.roots.get(claim.size) != claim.root:
+        raise ValueError("a checkpoint vouches for other lines")
+    with following.path.open("rb") as lines:
+        header = read_line(lines.readline())
+    if header is None or header.prev != scan.end:
+        raise ValueError(f"segment {following.number} does not follow it")
+    return tally
+
+
+def _length(path: Path) -> int | None:
+    """Return how many lines a segment has, as its last one says; None if only a reading of all of it can tell."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        last = read_line(file.read().removesuffix(b"\n").rpartition(b"\n")[2] + b"\n")
+    return last.number + 1 if last is not None else None
+
+
+def _end_before(begun: list[SegmentPath], at: int) -> bytes | None:
+    """Return what the first line of a segment must follow; None if what came before is not there, or unreadable."""
+    if at == 0:
+        return NO_HASH if begun[at].number == 1 else None
+    scan = read_segment(begun[at - 1], prev=None, last=False)
+    return scan.end if scan is not None else None

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from ruqsat.core.checkpoint import Checkpoint, leaf_of, read_checkpoint
+from ruqsat.core.checkpoint import Checkpoint, leaf_of, open_checkpoint, read_checkpoint
 from ruqsat.core.merkle import Frontier
-from ruqsat.core.signed_note import VerifierKey, open_note, split_note
+from ruqsat.core.signed_note import VerifierKey, split_note
 from ruqsat.stores.journal_folder import as_text, checkpoint_path, list_checkpoints
 
 UNREADABLE_CHECKPOINT = "unreadable-checkpoint"
@@ -58,7 +58,7 @@ class Trust(NamedTuple):
     What a verification holds a journal against.
 
     Attributes:
-        keys: Whose checkpoints are believed; with none, signatures are not looked at.
+        keys: Whose checkpoints are believed, each of the journal of its name; with none, signatures are not looked at.
         kept: Checkpoints that were kept elsewhere, already opened, each under the name it is told by.
         signed_from: With keys, every segment from this one on must be signed to its end, except the last.
         stopped: The last one too: the journal was closed, and nothing writes there.  Otherwise lines after
@@ -174,24 +174,32 @@ class Claims:
             return about(path.name, UNREADABLE_CHECKPOINT, f"this is no checkpoint: {_plain(problem)}")
         try:
             if self._keys:
-                open_note(note, self._keys)
+                open_checkpoint(note, self._keys)
         except ValueError as problem:
-            return about(path.name, BAD_SIGNATURE, str(problem))
-        if checkpoint.segment != segment or (self._keys and checkpoint.name not in {key.name for key in self._keys}):
+            return about(path.name, BAD_SIGNATURE, as_text(str(problem)))
+        if checkpoint.segment != segment:
             return about(path.name, BAD_SIGNATURE, f"this is the checkpoint of `{as_text(checkpoint.origin)}`")
         return checkpoint
 
 
 def read_kept(path: Path, keys: Sequence[VerifierKey]) -> Checkpoint:
     """
-    Read a checkpoint that was kept elsewhere; with *keys* it must be signed by one of them.
+    Read a checkpoint that was kept elsewhere; with *keys* it must be signed by that of its journal.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no checkpoint, or nobody known has signed it.
+        ValueError: it is no checkpoint, or that key has not signed it.
     """
     note = path.read_bytes().decode()
-    return read_checkpoint(open_note(note, keys) if keys else split_note(note)[0])
+    return open_checkpoint(note, keys) if keys else read_checkpoint(split_note(note)[0])
+
+
+def claim_in(path: Path) -> Checkpoint | None:
+    """Return what a checkpoint file claims, whoever signed it: it is only held against the lines."""
+    try:
+        return read_checkpoint(split_note(path.read_bytes().decode())[0])
+    except (OSError, ValueError):
+        return None
 
 
 def _contradiction(file: str, source: str, claim: Checkpoint, tally: Tally) -> FolderFinding | None:

@@ -15,8 +15,16 @@ from typing import NamedTuple
 
 from ruqsat.core.chain import NO_HASH, TORN_TAIL, SegmentScan
 from ruqsat.errors import StoreLockedError
+from ruqsat.stores.journal_claims import claim_in
 from ruqsat.stores.journal_disk import Disk
-from ruqsat.stores.journal_folder import LOCK_NAME, last_begun, list_checkpoints, list_segments, read_segment
+from ruqsat.stores.journal_folder import (
+    LOCK_NAME,
+    SegmentPath,
+    last_begun,
+    list_checkpoints,
+    list_segments,
+    read_segment,
+)
 
 _log = logging.getLogger("ruqsat.journal")
 
@@ -82,7 +90,7 @@ def recover(folder: Path, disk: Disk) -> Recovered:
     segments = list_segments(folder)
     disk.sync_dir(folder)
     # A segment that was signed and is gone keeps its number: it must not be written, and signed, a second time.
-    last = max((each.number for each in (*segments, *list_checkpoints(folder))), default=0)
+    last = max((each.number for each in (*segments, *filter(_is_signed, list_checkpoints(folder)))), default=0)
     cut_bytes, damaged, torn = 0, False, last_begun(segments)
     for segment in reversed(segments):
         scan = read_segment(segment, prev=None, last=segment == torn)
@@ -94,6 +102,12 @@ def recover(folder: Path, disk: Disk) -> Recovered:
         if scan is not None and scan.end is not None:
             return Recovered(scan.end, last, cut_bytes, damaged)
     return Recovered(NO_HASH, last, cut_bytes, damaged)
+
+
+def _is_signed(checkpoint: SegmentPath) -> bool:
+    """Tell whether a line may have been signed; of a segment that was only announced, none was."""
+    claim = claim_in(checkpoint.path)
+    return claim is None or claim.size > 0
 
 
 def _settle(path: Path, scan: SegmentScan, disk: Disk) -> int:
