@@ -265,7 +265,7 @@ def _apply(node: Provision, case: Case, cover: Cover) -> tuple[str | None, str]:
 
 
 def _spoken(exception: Provision, case: Case) -> Provision:
-    """Return an exception as it is meant: about whatever is asked in all that it leaves out, bounded by what is above."""
+    """Return an exception as it is meant: in what it leaves out about all that is asked, within what stands above."""
     return msgspec.structs.replace(
         exception,
         purposes=exception.purposes or case.ctx.purpose,
