@@ -67,6 +67,7 @@ class SqlStore:
         self._probe = database.prober()
         self._background: Lane | None = None
         self._place: sql_sidecars.Place | None = None
+        self._epoch: str | None = None
 
     @classmethod
     async def open(
@@ -107,9 +108,11 @@ class SqlStore:
         Raises:
             StoreUnavailableError: no answer in time, or one that cannot be trusted.
         """
-        return await self._readers.run(
+        facts = await self._readers.run(
             lambda connection: sql_facts.read_facts(connection, subject, patient), self._read_timeout
         )
+        self._recognise(facts[2].epoch)
+        return facts
 
     async def fetch_position(self) -> Position:
         """
@@ -144,6 +147,8 @@ class SqlStore:
         head, changes, reading = await self._probe.run(ask, self._read_timeout * (1 if place is None else 2))
         if self.observe_clock is not None:
             self.observe_clock(*reading)
+        self._recognise(head.epoch)
+        self._epoch = head.epoch
         return head, changes
 
     def join(self, lease: Instant) -> None:
@@ -470,10 +475,24 @@ class SqlStore:
         if self._place is not None:
             with suppress(StoreUnavailableError):  # then a barrier waits for our lease
                 await self._probe.run(self._place.leave, LEAVE_SECONDS)
-        for lane in (self._background, self._probe, self._desk, self._lookers, self._readers, self._writer):
-            if lane is not None:
-                await lane.aclose()
+        for lane in self._lanes():
+            await lane.aclose()
         self._database.release()
+
+    def _lanes(self) -> list[Lane]:
+        lanes = (self._background, self._probe, self._desk, self._lookers, self._readers, self._writer)
+        return [lane for lane in lanes if lane is not None]
+
+    def _recognise(self, epoch: str) -> None:
+        """
+        Look whether *epoch* is the one that the last probe has told, if there was one.
+
+        If it is not, connections lead to two servers, as after a failover that the old primary has
+        outlived: no work begins on any of them again.
+        """
+        if self._epoch not in (None, epoch):
+            for lane in self._lanes():
+                lane.renew()
 
     async def _write(self, change: Callable[[Connection], T]) -> T:
         return await self._writer.run(change, self._write_timeout, commit=True)

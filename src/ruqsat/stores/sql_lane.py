@@ -93,6 +93,7 @@ class Lane:
         self._driver = driver
         self.failures: tuple[type[Exception], ...] = (SQLAlchemyError, UnicodeError, *driver.failures)
         self._closed = False
+        self._era = 0
         self._seats = seats
         self._free = asyncio.Semaphore(seats)
         self._threads = ThreadPoolExecutor(seats, thread_name_prefix="ruqsat-sql")
@@ -149,7 +150,7 @@ class Lane:
 
     def _serve(self, visit: "_Visit", work: Callable[[Connection], T], commit: bool) -> T:
         try:
-            with self.engine.connect() as connection:
+            with self._connect() as connection:
                 visit.begin(connection)
                 try:
                     answer = work(connection)
@@ -171,6 +172,18 @@ class Lane:
                 return answer
         except self.failures as error:
             raise StoreUnavailableError("the database failed") from error
+
+    def _connect(self) -> Connection:
+        era = self._era  # read first: a connection that is being made while ``renew`` is called is of before
+        connection = self.engine.connect()
+        if connection.info.setdefault("era", era) < era:
+            connection.invalidate()  # the next use makes another
+            connection.info["era"] = era
+        return connection
+
+    def renew(self) -> None:
+        """Let no connection that there is, or that is being made, be used for any work that begins from now on."""
+        self._era += 1
 
     async def aclose(self) -> None:
         """Wait for the work in hand, then close every connection and thread; nothing runs afterwards."""
