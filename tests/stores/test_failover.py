@@ -1,17 +1,19 @@
 """After a failover the old primary may live on behind connections that are open: nobody is answered from there."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import event
 from tests.clocks import FixedClock
 from tests.ground import PostgresServer
 
-from ruqsat.core.facts import PatientFacts
-from ruqsat.errors import StoreUnavailableError
+from ruqsat.core.facts import PatientFacts, Position
+from ruqsat.errors import OutcomeUnknownError, StoreUnavailableError
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint
 from ruqsat.stores.sql import SqlStore
@@ -136,5 +138,89 @@ def test_a_reader_that_is_at_the_new_primary_first_takes_the_probe_along(primari
             point.forget()
 
             assert (await point.fetch(None, "alice")).position.epoch.startswith("promoted")
+
+    asyncio.run(scenario())
+
+
+def test_a_change_at_a_primary_that_no_probe_has_told_of_is_refused_once(primaries: Primaries) -> None:
+    """The writer came to the new primary first: nothing is changed anywhere, and after the next probe it is."""
+
+    async def scenario() -> None:
+        async with deciding(primaries) as (store, point):
+            await primaries.fail_over(store._writer)
+            with pytest.raises(StoreUnavailableError, match="another history") as refused:
+                await point.change_patient("alice", register)
+            assert not isinstance(refused.value, OutcomeUnknownError)
+            assert primaries.written(primaries.old) == primaries.written(primaries.new) == 1
+
+            await point.probe_once()
+            await point.change_patient("alice", register)
+            assert (primaries.written(primaries.old), primaries.written(primaries.new)) == (1, 2)
+
+    asyncio.run(scenario())
+
+
+class Standstill:
+    """Where a thread waits until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.reached, self.over = threading.Event(), threading.Event()
+
+    def __call__(self, *_: object) -> None:
+        """Wait."""
+        self.reached.set()
+        assert self.over.wait(10)
+
+
+async def failed_over_meanwhile(
+    primaries: Primaries, store: SqlStore, point: InformationPoint, standstill: Standstill, change: Awaitable[Position]
+) -> StoreUnavailableError:
+    """Fail over, and let a probe tell so, while *change* stands still; return how it is refused."""
+    task = asyncio.ensure_future(change)
+    try:
+        await asyncio.to_thread(standstill.reached.wait, 10)
+        await primaries.fail_over(store._probe)
+        await point.probe_once()
+    finally:
+        standstill.over.set()
+    with pytest.raises(StoreUnavailableError) as refused:
+        await task
+    return refused.value
+
+
+def test_a_change_that_a_failover_overtakes_is_not_made(primaries: Primaries) -> None:
+    """A change that waited at the old primary while a probe told of the new one is rolled back, and told as not made."""
+
+    async def scenario() -> None:
+        async with deciding(primaries) as (store, point):
+            standstill = Standstill()
+
+            def register_late(facts: PatientFacts) -> PatientFacts:
+                standstill()
+                return register(facts)
+
+            change = point.change_patient("alice", register_late)
+            refused = await failed_over_meanwhile(primaries, store, point, standstill, change)
+
+            assert not isinstance(refused, OutcomeUnknownError)
+            assert primaries.written(primaries.old) == primaries.written(primaries.new) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_commit_that_a_failover_overtakes_is_told_as_unknown(primaries: Primaries) -> None:
+    """A commit under way at the old primary while a probe tells of the new one may be lost: nobody says it was made."""
+
+    async def scenario() -> None:
+        async with deciding(primaries) as (store, point):
+            standstill = Standstill()
+            event.listen(store._writer.engine, "commit", standstill)
+
+            change = point.change_patient("alice", register)
+            refused = await failed_over_meanwhile(primaries, store, point, standstill, change)
+
+            assert isinstance(refused, OutcomeUnknownError)
+            assert point.position.epoch.startswith("promoted")
+            assert (await point.fetch(None, "alice")).patient == ALICE
 
     asyncio.run(scenario())

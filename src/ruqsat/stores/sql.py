@@ -20,7 +20,7 @@ from ruqsat.core.consent_record import Change, ConsentRow, Receipt
 from ruqsat.core.fact_changes import FactChange, Wanted
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.core.instant import Instant
-from ruqsat.errors import StoreUnavailableError
+from ruqsat.errors import OutcomeUnknownError, StoreUnavailableError
 from ruqsat.stores import sql_break_glass, sql_changes, sql_facts, sql_records, sql_sidecars
 from ruqsat.stores.sql_database import Database, open_database
 from ruqsat.stores.sql_facts import UnknownPatientError
@@ -483,19 +483,31 @@ class SqlStore:
         lanes = (self._background, self._probe, self._desk, self._lookers, self._readers, self._writer)
         return [lane for lane in lanes if lane is not None]
 
-    def _recognise(self, epoch: str) -> None:
+    def _recognise(self, epoch: str) -> bool:
         """
-        Look whether *epoch* is the one that the last probe has told, if there was one.
+        Tell whether *epoch* is the one that the last probe has told; any is, before the first.
 
         If it is not, connections lead to two servers, as after a failover that the old primary has
         outlived: no work begins on any of them again.
         """
-        if self._epoch not in (None, epoch):
-            for lane in self._lanes():
-                lane.renew()
+        if self._epoch in (None, epoch):
+            return True
+        for lane in self._lanes():
+            lane.renew()
+        return False
 
     async def _write(self, change: Callable[[Connection], T]) -> T:
-        return await self._writer.run(change, self._write_timeout, commit=True)
+        def write(connection: Connection) -> tuple[T, str]:
+            made = change(connection)
+            epoch = sql_facts.read_position(connection).epoch
+            if not self._recognise(epoch):
+                raise StoreUnavailableError("the database is of another history than the last probe's, try again")
+            return made, epoch
+
+        made, epoch = await self._writer.run(write, self._write_timeout, commit=True)
+        if not self._recognise(epoch):
+            raise OutcomeUnknownError("the database was replaced while the change was committed, it may be lost")
+        return made
 
     def _prepare(self, connection: Connection) -> bytes:
         key = self._database.prepare(connection)
