@@ -9,7 +9,7 @@ import pytest
 
 from ruqsat.core.fact_changes import FactChange, Found, Wanted
 from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
-from ruqsat.errors import StoreUnavailableError
+from ruqsat.errors import OutcomeUnknownError, StoreUnavailableError
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint, Limits
 from tests.clocks import FixedClock
@@ -132,6 +132,20 @@ def test_a_change_that_was_answered_is_never_answered_from_before_it() -> None:
         assert point.facts_now("s1", "p1") is None
         assert not point.usable(old, "s1", "p1")
         assert not is_open(await point.fetch("s1", "p1"))
+
+    run(story)
+
+
+def test_a_change_that_may_have_been_made_is_not_told_as_one_that_was_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the store does not know whether it has committed, whoever made the change hears exactly that."""
+
+    async def story(point: InformationPoint, store: Memory, _clock: FixedClock) -> None:
+        async def lose(*_: object) -> Position:
+            raise OutcomeUnknownError("lost in the commit")
+
+        monkeypatch.setattr(store, "change_patient", lose)
+        with pytest.raises(OutcomeUnknownError, match="lost in the commit"):
+            await point.change_patient("p1", closed)
 
     run(story)
 

@@ -6,9 +6,10 @@ import signal
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import msgspec
 import psycopg
@@ -24,6 +25,7 @@ from ruqsat.stores import migrations, sql_facts
 from ruqsat.stores.postgres import Postgres
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import current_revision, upgrade_database
+from ruqsat.stores.sql_lane import Lane
 
 ALICE, BOB = PatientFacts(id="alice"), PatientFacts(id="bob")
 
@@ -230,6 +232,71 @@ class suspended:  # noqa: N801
 
 def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@contextmanager
+def silent_in_set_up(lane: Lane, server: PostgresServer) -> Iterator[None]:
+    """For the length of a block, the server of the next connection says nothing more once it has let us in."""
+    stopped = list[int]()
+
+    def silence(connection: Any, _record: object) -> None:
+        if not stopped:
+            stopped.append(connection.info.backend_pid)
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    event.listen(lane.engine, "connect", silence, insert=True)
+    try:
+        yield
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["the first", "a later one"])
+def test_a_connection_that_falls_silent_while_it_is_set_up_is_given_up(
+    is_first: bool, truth: str, postgres: PostgresServer
+) -> None:
+    """Whether SQLAlchemy asks it who it is or we set the session: the seat is free for another in time."""
+
+    async def scenario() -> None:
+        database = Postgres.open(truth)
+        database.set_up_seconds = 0.3
+        lane = database.prober()
+        if not is_first:
+            await lane.run(sql_facts.read_position, 5)
+            lane.renew()
+        with silent_in_set_up(lane, postgres):
+            with pytest.raises(StoreUnavailableError, match="did not answer"):
+                await lane.run(sql_facts.read_position, 0.1)
+            await lane.run(sql_facts.read_position, 5)
+        await asyncio.sleep(0.3)
+        await lane.run(sql_facts.read_position, 5)  # whoever was set up in time is left alone
+        await lane.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_falls_silent_after_a_refusal_of_ours_is_given_up(truth: str, postgres: PostgresServer) -> None:
+    """The change that we refuse is undone while somebody can still give that up: the seat is free for another in time."""
+
+    async def scenario() -> None:
+        lane = Postgres.open(truth).writer()
+        pid = await lane.run(lambda each: int(each.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()), 5)
+
+        def refuse(connection: Connection) -> None:
+            sql_facts.read_position(connection)
+            os.kill(pid, signal.SIGSTOP)
+            raise RequestError("no")
+
+        try:
+            with pytest.raises(StoreUnavailableError, match="did not answer"):
+                await lane.run(refuse, 0.2, commit=True)
+            await lane.run(sql_facts.read_position, 5)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await lane.aclose()
+
+    asyncio.run(scenario())
 
 
 def test_a_probe_that_is_cancelled_takes_its_connection_along(truth: str, postgres: PostgresServer) -> None:

@@ -130,6 +130,29 @@ def test_a_connection_made_too_late_serves_the_next(database: Driver) -> None:
     asyncio.run(scenario())
 
 
+def test_no_connection_from_before_a_renewal_is_used_again(database: Driver) -> None:
+    """Idle, in use or being made when the lane is renewed: what begins afterwards runs on another, which serves on."""
+
+    async def scenario(lane: Lane) -> None:
+        idle = await lane.run(driver, 5)
+        lane.renew()
+
+        def renew_meanwhile(connection: Connection) -> object:
+            lane.renew()
+            return driver(connection)
+
+        in_use = await lane.run(renew_meanwhile, 5)
+        lane.engine.dispose()
+        event.listen(lane.engine, "connect", lambda *_: lane.renew(), once=True)
+        being_made = await lane.run(driver, 5)
+        fresh = await lane.run(driver, 5)
+
+        assert len({id(each) for each in (idle, in_use, being_made, fresh)}) == 4
+        assert await lane.run(driver, 5) is fresh
+
+    with_lane(database, scenario)
+
+
 def test_a_connection_that_failed_is_not_used_again(database: Driver) -> None:
     """After an error of the database its connection is closed."""
 

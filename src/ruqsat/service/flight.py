@@ -32,14 +32,14 @@ async def outcome(task: asyncio.Task[T]) -> T:
 
     Raises:
         StoreUnavailableError: the task was stopped because the process is closing.
-        BaseException: whatever the task raised; each waiter gets a StoreUnavailableError of its own.
+        BaseException: whatever the task raised; each waiter gets a StoreUnavailableError of its own, of the same kind.
     """
     await asyncio.wait((task,))
     if task.cancelled():
         raise StoreUnavailableError("the process is closing")
     error = task.exception()
     if isinstance(error, StoreUnavailableError):
-        raise StoreUnavailableError(*error.args) from error
+        raise type(error)(*error.args) from error
     return task.result()
 
 

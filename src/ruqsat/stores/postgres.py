@@ -68,6 +68,7 @@ class Postgres:
 
     failures: tuple[type[Exception], ...] = (psycopg.Error,)
     commit_seconds: float | None = 5.0
+    set_up_seconds: float | None = 3.0
 
     def __init__(self, parameters: dict[str, Any]) -> None:
         """Prefer ``Postgres.open``; *parameters* are libpq's."""

@@ -20,7 +20,7 @@ from ruqsat.core.consent_record import Change, ConsentRow, Receipt
 from ruqsat.core.fact_changes import FactChange, Wanted
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 from ruqsat.core.instant import Instant
-from ruqsat.errors import StoreUnavailableError
+from ruqsat.errors import OutcomeUnknownError, StoreUnavailableError
 from ruqsat.stores import sql_break_glass, sql_changes, sql_facts, sql_records, sql_sidecars
 from ruqsat.stores.sql_database import Database, open_database
 from ruqsat.stores.sql_facts import UnknownPatientError
@@ -67,6 +67,7 @@ class SqlStore:
         self._probe = database.prober()
         self._background: Lane | None = None
         self._place: sql_sidecars.Place | None = None
+        self._epoch: str | None = None
 
     @classmethod
     async def open(
@@ -107,9 +108,11 @@ class SqlStore:
         Raises:
             StoreUnavailableError: no answer in time, or one that cannot be trusted.
         """
-        return await self._readers.run(
+        facts = await self._readers.run(
             lambda connection: sql_facts.read_facts(connection, subject, patient), self._read_timeout
         )
+        self._recognise(facts[2].epoch)
+        return facts
 
     async def fetch_position(self) -> Position:
         """
@@ -144,6 +147,8 @@ class SqlStore:
         head, changes, reading = await self._probe.run(ask, self._read_timeout * (1 if place is None else 2))
         if self.observe_clock is not None:
             self.observe_clock(*reading)
+        self._recognise(head.epoch)
+        self._epoch = head.epoch
         return head, changes
 
     def join(self, lease: Instant) -> None:
@@ -470,13 +475,39 @@ class SqlStore:
         if self._place is not None:
             with suppress(StoreUnavailableError):  # then a barrier waits for our lease
                 await self._probe.run(self._place.leave, LEAVE_SECONDS)
-        for lane in (self._background, self._probe, self._desk, self._lookers, self._readers, self._writer):
-            if lane is not None:
-                await lane.aclose()
+        for lane in self._lanes():
+            await lane.aclose()
         self._database.release()
 
+    def _lanes(self) -> list[Lane]:
+        lanes = (self._background, self._probe, self._desk, self._lookers, self._readers, self._writer)
+        return [lane for lane in lanes if lane is not None]
+
+    def _recognise(self, epoch: str) -> bool:
+        """
+        Tell whether *epoch* is the one that the last probe has told; any is, before the first.
+
+        If it is not, connections lead to two servers, as after a failover that the old primary has
+        outlived: no work begins on any of them again.
+        """
+        if self._epoch in (None, epoch):
+            return True
+        for lane in self._lanes():
+            lane.renew()
+        return False
+
     async def _write(self, change: Callable[[Connection], T]) -> T:
-        return await self._writer.run(change, self._write_timeout, commit=True)
+        def write(connection: Connection) -> tuple[T, str]:
+            made = change(connection)
+            epoch = sql_facts.read_position(connection).epoch
+            if not self._recognise(epoch):
+                raise StoreUnavailableError("the database is of another history than the last probe's, try again")
+            return made, epoch
+
+        made, epoch = await self._writer.run(write, self._write_timeout, commit=True)
+        if not self._recognise(epoch):
+            raise OutcomeUnknownError("the database was replaced while the change was committed, it may be lost")
+        return made
 
     def _prepare(self, connection: Connection) -> bytes:
         key = self._database.prepare(connection)

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from ruqsat.errors import OutcomeUnknownError, StoreUnavailableError
 
@@ -55,10 +56,12 @@ class Driver(Protocol):
         failures: What the driver raises beside SQLAlchemy's errors.
         commit_seconds: How long past its deadline a commit that has begun is waited for;
             None where the database always tells how it ended.
+        set_up_seconds: How long a new connection may take to be set up; None where nobody could hold that up.
     """
 
     failures: tuple[type[Exception], ...]
     commit_seconds: float | None
+    set_up_seconds: float | None
 
     def open_engine(self, seats: int) -> Engine:
         """Return an engine of *seats* connections, whose driver begins no transaction by itself."""
@@ -80,10 +83,20 @@ class Lane:
         """Open nothing yet; connections are made as they are needed, and *set_up* by these statements."""
         self.engine = driver.open_engine(seats)
 
+        # No visit has the connection yet that could give it up, and a server may let us in and then fall silent.
+        @event.listens_for(self.engine, "connect", insert=True)  # before SQLAlchemy's own questions
+        def limit_set_up(connection: Any, record: ConnectionPoolEntry) -> None:
+            if driver.set_up_seconds is not None:
+                record.info["limit"] = limit = threading.Timer(driver.set_up_seconds, driver.interrupt, (connection,))
+                limit.daemon = True
+                limit.start()
+
         @event.listens_for(self.engine, "connect")
-        def set_up_connection(connection: Any, _record: object) -> None:
+        def set_up_connection(connection: Any, record: ConnectionPoolEntry) -> None:
             for statement in set_up:
                 connection.execute(statement).close()
+            if driver.set_up_seconds is not None:
+                record.info.pop("limit").cancel()
 
         # Invariant: the driver begins nothing by itself; this line alone makes a snapshot.
         @event.listens_for(self.engine, "begin")
@@ -93,6 +106,7 @@ class Lane:
         self._driver = driver
         self.failures: tuple[type[Exception], ...] = (SQLAlchemyError, UnicodeError, *driver.failures)
         self._closed = False
+        self._era = 0
         self._seats = seats
         self._free = asyncio.Semaphore(seats)
         self._threads = ThreadPoolExecutor(seats, thread_name_prefix="ruqsat-sql")
@@ -149,7 +163,7 @@ class Lane:
 
     def _serve(self, visit: "_Visit", work: Callable[[Connection], T], commit: bool) -> T:
         try:
-            with self.engine.connect() as connection:
+            with self._connect() as connection:
                 visit.begin(connection)
                 try:
                     answer = work(connection)
@@ -165,12 +179,27 @@ class Lane:
                     if in_doubt:
                         raise OutcomeUnknownError("the database did not say whether the change was made") from error
                     raise
+                except BaseException:
+                    connection.rollback()  # here, where it can still be given up
+                    raise
                 finally:
                     if visit.end():
                         connection.invalidate()
                 return answer
         except self.failures as error:
             raise StoreUnavailableError("the database failed") from error
+
+    def _connect(self) -> Connection:
+        era = self._era  # read first: a connection that is being made while ``renew`` is called is of before
+        connection = self.engine.connect()
+        if connection.info.setdefault("era", era) < era:
+            connection.invalidate()  # the next use makes another
+            connection.info["era"] = era
+        return connection
+
+    def renew(self) -> None:
+        """Let no connection that there is, or that is being made, be used for any work that begins from now on."""
+        self._era += 1
 
     async def aclose(self) -> None:
         """Wait for the work in hand, then close every connection and thread; nothing runs afterwards."""

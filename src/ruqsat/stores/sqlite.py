@@ -31,6 +31,7 @@ class Sqlite:
 
     failures: tuple[type[Exception], ...] = (sqlite3.Error,)
     commit_seconds: float | None = None
+    set_up_seconds: float | None = None
 
     def __init__(self, path: Path, lock: FileLock | None = None) -> None:
         """Prefer ``Sqlite.open``, which also takes the lock and makes the file."""
