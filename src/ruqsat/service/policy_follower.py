@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from ruqsat.core.facts import Position
 from ruqsat.core.instant import Instant
 from ruqsat.core.policy_release import Report, Standing, address_of, encode_texts
-from ruqsat.errors import PolicyError, RuqsatError, StoreUnavailableError
+from ruqsat.errors import PolicyError, StoreUnavailableError
 from ruqsat.service.administration_point import AdministrationPoint, InForce, reasons_of
 from ruqsat.service.flight import land, launch
 from ruqsat.service.freshness import Freshness
@@ -178,7 +178,7 @@ class PolicyFollower:
             self._ready[address] = found
             self._forget_old()
         except Exception as error:  # noqa: BLE001 - whatever it was, the release is not ready
-            reasons = reasons_of(error) if isinstance(error, RuqsatError) else (f"failed: {type(error).__name__}",)
+            reasons = reasons_of(error)
             pause = _TRY_STORE_AGAIN_SECONDS if isinstance(error, StoreUnavailableError) else LOOK_SECONDS
             self._refused[address] = (asyncio.get_running_loop().time() + pause, reasons)
             _log.error("policy_not_ready address=%s %s", address[:16], " | ".join(reasons[:5]))
