@@ -31,6 +31,9 @@ from ruqsat.service.policy_packs import PackLoader, PackStore
 LOOK_SECONDS = 30.0
 """How often the pointer is read, and a report renewed, though nothing has happened; and a refused set tried again."""
 
+BETWEEN_SECONDS = 0.1
+"""How long the pointer is not read after a look, however often something is heard: a hint may come again and again."""
+
 _NOWHERE = Position("", -1)
 _READY = 4
 _TRY_STORE_AGAIN_SECONDS = 1.0
@@ -104,7 +107,7 @@ class PolicyFollower:
         self._woken.set()
 
     async def forever(self) -> None:
-        """Look whenever woken, and now and then, until cancelled; failures are logged and survived."""
+        """Look when woken, but not at once after a look, and now and then, until cancelled; failures are survived."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
@@ -116,6 +119,7 @@ class PolicyFollower:
                 _log.warning("policy_not_looked_up %s", error)
             except Exception:  # noqa: BLE001 - the set in force stays, and without a look the lease ends
                 _log.exception("policy_not_followed")
+            await asyncio.sleep(BETWEEN_SECONDS)
 
     async def look(self) -> None:
         """
