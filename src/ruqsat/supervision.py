@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import uvloop
 from msgspec import Struct
 
 from ruqsat.core.checkpoint import worker_name
@@ -133,7 +134,8 @@ def supervise(settings: Settings, command: Sequence[str]) -> int:
             return [*command, "--worker", str(share(number)), *(each for pair in own.items() for each in pair)]
 
         keeper = _Keeper(words, (reading, *(each.fileno() for each in sockets.values())), tuple(sockets.values()))
-        return asyncio.run(keeper.keep(settings.workers, settings.drain_seconds))
+        # The loop of asyncio watches each child by a thread; where none can be had, it would lose sight of the child.
+        return uvloop.run(keeper.keep(settings.workers, settings.drain_seconds))
 
 
 class _Keeper:
@@ -165,23 +167,38 @@ class _Keeper:
         loop, pause, is_first = asyncio.get_running_loop(), FIRST_PAUSE, True
         while not self._stop.is_set():
             began = loop.time()
-            worker = await asyncio.create_subprocess_exec(*self._words(number), pass_fds=self._passed)
-            self._running[number] = worker
-            if self._stop.is_set():
-                worker.send_signal(signal.SIGTERM)  # asked for while it was being started
-            code = await worker.wait()
-            del self._running[number]
+            try:
+                code = await self._run(number)
+                how = f"code={code}"
+            except OSError as error:
+                code, how = None, f"not_started={error.strerror}"
             if self._stop.is_set():
                 return
             if code == UNUSABLE and is_first:
                 self._code = code  # it has said why; the others would say the same
                 self._end(signal.SIGTERM)
                 return
-            is_first = False
+            is_first = is_first and code is None
             pause = FIRST_PAUSE if loop.time() - began > LASTING else min(pause * 2, LONGEST_PAUSE)
-            _log.error("worker_ended number=%d code=%d again_in_seconds=%.1f", number, code, pause)
+            _log.error("worker_ended number=%d %s again_in_seconds=%.1f", number, how, pause)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause)
+
+    async def _run(self, number: int) -> int:
+        """
+        Start a worker, and return the exit code that it ends with.
+
+        Raises:
+            OSError: the system has no process for it, or no memory.
+        """
+        worker = await asyncio.create_subprocess_exec(*self._words(number), pass_fds=self._passed)
+        self._running[number] = worker
+        if self._stop.is_set():
+            with suppress(ProcessLookupError):
+                worker.send_signal(signal.SIGTERM)  # asked for while it was being started
+        code = await worker.wait()
+        del self._running[number]
+        return code
 
     def _end(self, number: signal.Signals) -> None:
         """Pass *number* on; the listeners are the workers' alone from now on, and end with them."""

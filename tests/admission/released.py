@@ -80,10 +80,12 @@ class Fallible:
 
     def __init__(self, policies: PolicyStore) -> None:
         self.away = self.packs_away = False
+        self.looks = 0
         self._policies = policies
 
     async def fetch_standing(self, mine: str) -> tuple[Standing, Position]:
         """Ask, or fail."""
+        self.looks += 1
         if self.away:
             raise StoreUnavailableError("away")
         return await self._policies.fetch_standing(mine)

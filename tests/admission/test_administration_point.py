@@ -1,8 +1,10 @@
 """What may become the policy in force: only a whole pack that passed every examination."""
 
 import asyncio
+import errno
 import threading
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from ruqsat.stores.pack_file import read_pack_file, write_pack_file
 from ruqsat.stores.policy_examiner import examine_in_child
 from ruqsat.stores.policy_folder import FolderBusyError, load_texts
 from ruqsat.stores.policy_sources import LastGood
+from tests.admission.released import Examiner, until
 
 RULE = b"p, 1300, consent-01, care_staff, read search,"
 NARROWER = b"p, 1300, consent-01, care_staff, read,"
@@ -34,9 +37,15 @@ class Source:
 
     def __init__(self, texts: dict[str, bytes]) -> None:
         self.texts: dict[str, bytes] | PolicyError = texts
+        self.looks = 0
+        self.befallen: Exception | None = None
 
     async def state(self) -> object:
-        """Return the pack itself."""
+        """Return the pack itself, or fail once."""
+        self.looks += 1
+        if self.befallen is not None:
+            befallen, self.befallen = self.befallen, None
+            raise befallen
         return str(self.texts)
 
     async def read(self) -> dict[str, bytes]:
@@ -109,6 +118,146 @@ def test_a_pack_that_is_refused_changes_nothing_and_says_why(pack_texts: dict[st
     assert point.refused == ()
 
 
+class Passing(Examiner):
+    """An examination that something passing befalls, once it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next: Verdict | Exception | None = None
+
+    async def __call__(self, texts: Mapping[str, bytes]) -> Verdict:
+        """Judge a pack, or be befallen."""
+        said, befallen, self.next = await super().__call__(texts), self.next, None
+        if isinstance(befallen, Exception):
+            raise befallen
+        return said if befallen is None else befallen
+
+
+class Full(LastGood):
+    """A last good pack on a disk that is full, once."""
+
+    is_full = False
+
+    async def keep(self, texts: dict[str, bytes]) -> None:
+        """Keep a pack, or fail."""
+        if self.is_full:
+            self.is_full = False
+            raise PolicyError("`last-good.pack` cannot be written: No space left on device")
+        await super().keep(texts)
+
+
+PASSING: dict[str, Verdict | Exception | None] = {
+    "the examination is killed": Verdict(failure="the examination died (exit status -9)"),
+    "so busy that nothing was compared": Verdict("d"),
+    "something that nobody thought of": BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+    "a full disk": None,
+}
+
+
+@asynccontextmanager
+async def watched(point: AdministrationPoint) -> AsyncIterator[None]:
+    """Look at the source again and again meanwhile."""
+    watching = asyncio.create_task(point.watch_forever(0.002))
+    try:
+        yield
+        assert not watching.done()
+    finally:
+        watching.cancel()
+
+
+def befall(examine: Passing, good: Full, what: str) -> None:
+    """Let it happen the next time."""
+    examine.next, good.is_full = PASSING[what], PASSING[what] is None
+
+
+@pytest.mark.parametrize("what", PASSING)
+def test_a_good_pack_is_tried_again_after_something_passing(
+    pack_texts: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Nobody edits anything or sends a signal: it is told that it is not in force, and after a while it is."""
+    monkeypatch.setattr("ruqsat.service.administration_point.AGAIN_SECONDS", 0.2)
+
+    async def story() -> None:
+        source, examine, good = Source(pack_texts), Passing(), Full(tmp_path)
+        point = AdministrationPoint(source, good, examine)
+        await point.open()
+        befall(examine, good, what)
+        async with watched(point):
+            source.texts = narrower(pack_texts)
+            await until(lambda: bool(point.refused))
+            assert point.in_force.texts == pack_texts
+            await until(lambda: point.in_force.texts == source.texts)
+        assert (point.refused, point.refusals, len(examine.asked)) == ((), 1, 3)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("what", [each for each in PASSING if not isinstance(PASSING[each], Exception)])
+def test_a_start_that_something_passing_befell_does_not_stay_with_the_last_good_pack(
+    pack_texts: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """It begins with what was admitted before, says so, and goes on to the pack of its source by itself."""
+    monkeypatch.setattr("ruqsat.service.administration_point.AGAIN_SECONDS", 0.2)
+
+    async def story() -> None:
+        source, examine, good = Source(narrower(pack_texts)), Passing(), Full(tmp_path)
+        await good.keep(pack_texts)
+        befall(examine, good, what)
+        point = AdministrationPoint(source, good, examine)
+        assert (await point.open()).origin == "last-good" and point.refused
+        async with watched(point):
+            await until(lambda: point.in_force.texts == source.texts)
+        assert point.refused == ()
+
+    asyncio.run(story())
+
+
+def test_a_pack_is_examined_again_no_sooner_than_that_and_one_that_was_judged_not_at_all(
+    pack_texts: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An examination is dear: looks that find nothing new ask for none, however many they are."""
+
+    async def looks(point: AdministrationPoint, source: Source) -> None:
+        seen = source.looks
+        async with watched(point):
+            await until(lambda: source.looks > seen + 30)
+
+    async def story() -> None:
+        source, examine, good = Source(pack_texts), Passing(), Full(tmp_path)
+        point = AdministrationPoint(source, good, examine)
+        await point.open()
+        source.texts, examine.next = narrower(pack_texts), PASSING["the examination is killed"]
+        await looks(point, source)
+        assert (len(examine.asked), point.refusals) == (2, 1)
+
+        monkeypatch.setattr("ruqsat.service.administration_point.AGAIN_SECONDS", 0.0)
+        source.texts, examine.next = spoilt(pack_texts), await quickly(spoilt(pack_texts))
+        await looks(point, source)
+        assert (len(examine.asked), point.refusals) == (3, 2)
+
+    asyncio.run(story())
+
+
+def test_a_watch_outlives_whatever_befalls_a_look(
+    pack_texts: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source that cannot be looked at once is told of and looked at again; what was told ends with it."""
+    monkeypatch.setattr("ruqsat.service.administration_point.AGAIN_SECONDS", 0.05)
+
+    async def story() -> None:
+        source = Source(pack_texts)
+        point = AdministrationPoint(source, LastGood(tmp_path), Examiner())
+        await point.open()
+        async with watched(point):
+            source.befallen = RuntimeError("can't start new thread")
+            await until(lambda: point.refused == ("failed: RuntimeError",))
+            await until(lambda: point.refused == ())
+            source.texts = narrower(pack_texts)
+            await until(lambda: point.in_force.texts == source.texts)
+
+    asyncio.run(story())
+
+
 @pytest.mark.slow
 def test_a_case_that_is_not_as_promised_refuses_the_pack(pack_texts: dict[str, bytes], tmp_path: Path) -> None:
     """Rules that load but break a promise of their own cases do not come in force."""
@@ -160,19 +309,30 @@ def test_the_examination_runs_in_a_process_of_its_own(pack_texts: dict[str, byte
     assert bad.reasons()[0].startswith("policies/consent.csv:9")
 
 
+async def gone(_child: object, _given: bytes) -> tuple[bytes, bytes]:
+    """Say what uvloop says of a child that is dead before anything was written to it."""
+    raise RuntimeError("the handler is closed")
+
+
 def test_an_examination_that_dies_or_never_ends_admits_nothing(
     pack_texts: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed by its memory limit, or by the deadline: no verdict is a refusal with its reason."""
+    """Killed by its memory limit, or by the deadline, or never begun: no verdict is a refusal with its reason."""
     monkeypatch.setattr("ruqsat.stores.policy_examiner.GRACE_SECONDS", -9.9)
     late = asyncio.run(examine_in_child(pack_texts, 10.0, 7))
     monkeypatch.setattr("ruqsat.stores.policy_examiner.GRACE_SECONDS", 60.0)
     monkeypatch.setattr("ruqsat.stores.policy_examiner._environment", lambda: {"PYTHONHOME": "/nowhere"})
     dead = asyncio.run(examine_in_child(pack_texts, 10.0, 7))
+    monkeypatch.setattr("ruqsat.stores.policy_examiner.sys.executable", "/nowhere")
+    unborn = asyncio.run(examine_in_child(pack_texts, 10.0, 7))
+    monkeypatch.undo()
+    monkeypatch.setattr("asyncio.subprocess.Process.communicate", gone)
+    dead_at_once = asyncio.run(examine_in_child(pack_texts, 10.0, 7))
 
-    assert (late.admitted, dead.admitted) == (False, False)
+    assert not any(each.admitted or each.is_final for each in (late, dead, unborn, dead_at_once))
     assert "longer than" in late.failure
-    assert "died" in dead.failure
+    assert "died" in dead.failure and "died" in dead_at_once.failure
+    assert "could not be started: No such file" in unborn.failure
 
 
 @pytest.mark.slow

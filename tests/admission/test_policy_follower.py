@@ -25,6 +25,7 @@ from ruqsat.policy_following import PolicyFromDatabase
 from ruqsat.service.clock import SystemClock
 from ruqsat.service.freshness import LEASE
 from ruqsat.service.information_point import PROBE_PERIOD
+from ruqsat.service.policy_follower import BETWEEN_SECONDS
 from ruqsat.stores import sql_facts
 from ruqsat.stores.policy_store import PolicyStore
 from ruqsat.stores.redis import send_hint
@@ -405,6 +406,38 @@ def test_a_hint_brings_an_activation_without_a_probe(tmp_path: Path, valkey: Ser
         following.cancel()
 
     tell(f"sqlite:///{tmp_path}/truth.db", tmp_path, pack_texts, story)
+
+
+def test_a_hint_that_comes_again_and_again_makes_nobody_look_without_a_pause(
+    url: str, tmp_path: Path, pack_texts: Texts
+) -> None:
+    """Whoever may write to Redis can repeat a genuine hint: the pointer is read now and then, and still followed."""
+
+    async def story(sidecar: Sidecar) -> None:
+        other = narrower(pack_texts)
+        position = await release(sidecar.policies, other, "stage")
+        await sidecar.probe()
+        released = PolicyFromDatabase(sidecar.store, None, sidecar.freshness, SystemClock())
+        released.follower = sidecar.follower
+        following = asyncio.create_task(sidecar.follower.forever())
+
+        async def repeat() -> None:
+            while True:
+                released.hear(lambda _position, _keys: None, position, (POLICY,))
+                await asyncio.sleep(0)
+
+        repeating = asyncio.create_task(repeat())
+        loop = asyncio.get_running_loop()
+        began, looks = loop.time(), sidecar.releases.looks
+        await asyncio.sleep(0.5)
+        assert sidecar.releases.looks - looks <= 2 + (loop.time() - began) / BETWEEN_SECONDS
+
+        await sidecar.policies.add(steps_of(3, other, "activate"))
+        await until(lambda: sidecar.digest == digest_of(other))
+        for task in (repeating, following):
+            task.cancel()
+
+    tell(url, tmp_path, pack_texts, story)
 
 
 SWAPS = 60 if os.environ.get("RUQSAT_TEST_LONGER", "1") != "1" else 24

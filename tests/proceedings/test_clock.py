@@ -287,8 +287,9 @@ def test_a_proceeding_is_about_somebody_on_record(url: str) -> None:
     run(url, work)
 
 
-def test_a_store_that_does_not_answer_is_asked_again() -> None:
-    """The clock goes on after a failure."""
+@pytest.mark.parametrize("failure", [StoreUnavailableError("away"), KeyError("a kind that is none")])
+def test_a_look_that_fails_is_not_the_last_one(failure: Exception) -> None:
+    """The clock goes on when the store does not answer, and when a row is there that nobody understands."""
     looks = 0
 
     class Away:
@@ -296,7 +297,7 @@ def test_a_store_that_does_not_answer_is_asked_again() -> None:
             nonlocal looks
             looks += 1
             if looks < 3:
-                raise StoreUnavailableError("away")
+                raise failure
             raise asyncio.CancelledError
 
     async def go() -> None:

@@ -1,5 +1,7 @@
 """Several workers of one sidecar, on a real PostgreSQL: one address, several processes, and who keeps them."""
 
+import asyncio
+import errno
 import os
 import signal
 import time
@@ -11,16 +13,18 @@ from typing import Any
 
 import jwt
 import pytest
+import uvloop
 
 from ruqsat.core.signed_note import VerifierKey
 from ruqsat.settings import Settings
 from ruqsat.stores.journal_claims import Trust
 from ruqsat.stores.journal_verification import verify_folder
-from ruqsat.supervision import Share, of_worker, read_share
+from ruqsat.supervision import UNUSABLE, Share, _Keeper, of_worker, read_share
 from tests.ground import PostgresServer
 from tests.process.checker import entries_in
 from tests.process.starter import Sidecar, run_cli, serving
 from tests.process.test_on_postgres import children
+from tests.stores.redis_ground import until
 
 WORKERS = 3
 SOON = 60
@@ -142,6 +146,48 @@ def test_what_workers_cannot_share_stops_the_start(tmp_path: Path) -> None:
         assert ended.returncode == 2
         assert said in ended.stderr
         assert "Traceback" not in ended.stderr
+
+
+@pytest.fixture
+def failures(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """What befalls the next starts of workers, one each."""
+    befalls: list[Exception] = []
+    start = asyncio.create_subprocess_exec
+
+    async def may_fail(*words: str, **how: Any) -> asyncio.subprocess.Process:
+        if befalls:
+            raise befalls.pop()
+        return await start(*words, **how)
+
+    monkeypatch.setattr("ruqsat.supervision.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", may_fail)
+    return befalls
+
+
+def test_a_worker_that_cannot_be_started_is_started_later(failures: list[Exception]) -> None:
+    """No process or no memory at that moment: the keeper goes on, has all its workers again, and ends well."""
+
+    async def story() -> int:
+        keeper = _Keeper(lambda _number: ("sleep", "600"), (), ())
+        keeping = asyncio.create_task(keeper.keep(2, 1.0))
+        for failure in (BlockingIOError(errno.EAGAIN, "no process"), OSError(errno.ENOMEM, "no memory")):
+            failures.extend([failure] * 3)
+            for worker in keeper._running.values():
+                worker.kill()
+            await until(lambda: not failures and len(keeper._running) == 2)
+        keeper._end(signal.SIGTERM)
+        return await keeping
+
+    assert uvloop.run(story()) == 0
+
+
+def test_a_setting_that_workers_refuse_stops_even_a_start_that_did_not_succeed_at_once(
+    failures: list[Exception],
+) -> None:
+    """A process that the system did not give has said nothing: the first one that runs is heard."""
+    failures.append(BlockingIOError(errno.EAGAIN, "no process"))
+    keeper = _Keeper(lambda _number: ("sh", "-c", f"exit {UNUSABLE}"), (), ())
+    assert uvloop.run(asyncio.wait_for(keeper.keep(1, 1.0), SOON)) == UNUSABLE
 
 
 def test_workers_listen_apart_where_each_must_be_found() -> None:

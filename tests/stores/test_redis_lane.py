@@ -3,17 +3,22 @@
 import asyncio
 import random
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
+from typing import Any
 
 import pytest
 from tests.ground import Server, running_sentinel
 from tests.mutants import plant
-from tests.stores.redis_ground import url_of
+from tests.stores.redis_ground import TOKEN_KEY, until, url_of
 
 import ruqsat.stores.redis_lane as product
+from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
 from ruqsat.errors import SettingsError
+from ruqsat.stores.redis import RedisSharing
 from ruqsat.stores.redis_lane import open_server
 
 GUARDS = (
@@ -191,3 +196,70 @@ def test_the_master_is_found_through_a_sentinel(valkey: Server) -> None:
         Path(name).chmod(0o755)
         with running_sentinel(Path(name, "sentinel"), "main", valkey.port) as sentinel:
             asyncio.run(story(sentinel.port))
+
+
+STRANGE = {
+    "a slot that moved nowhere": b"-MOVED x\r\n", "no slot at all": b"-ASK\r\n", "a port that is none": b"-ASK 1 host:x\r\n",
+    "no protocol": b"HTTP/1.1 400 Bad Request\r\n\r\n", "a number that is none": b":x\r\n",
+    "arrays without end": b"*1\r\n" * 100_000,
+}  # fmt: skip
+
+
+@asynccontextmanager
+async def strange_server(answer: bytes) -> AsyncIterator[str]:
+    """The URL of a server that gives every question this answer."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        with suppress(ConnectionError, asyncio.CancelledError):
+            while await reader.read(1 << 16):
+                writer.write(answer * 2)
+                await writer.drain()
+        writer.close()
+
+    serving: set[Any] = set()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for each in serving:
+            each.cancel()
+        await asyncio.gather(*serving)
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_whatever_a_server_answers_is_a_failure_of_redis_and_nothing_else(what: str) -> None:
+    """The library's own mistakes too: its words for some answers are plain ValueErrors.  Nobody else reads on there."""
+
+    async def story() -> None:
+        async with strange_server(STRANGE[what]) as url:
+            lane = product.RedisLane(open_server(url), 0.5)
+            for question in (("PING",), ("GET", "x")):
+                with pytest.raises(product.RedisFailure):
+                    await lane.ask(*question)
+            await lane.aclose()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_a_server_that_answers_strangely_is_done_without(what: str) -> None:
+    """Facts, packs and hints: nothing is found, nothing is raised, nobody who works ends, and the breaker opens."""
+
+    async def story() -> None:
+        async with strange_server(STRANGE[what]) as url:
+            side = RedisSharing(url, "strange", TOKEN_KEY, copy_seconds=0.5).start(lambda _position, _keys: None)
+            at = Position("5eed", 1)
+            for _ in range(5):
+                assert await side.copy.look("s", "p") == (None, None)
+            assert side.copy.breaker.is_open
+            assert await side.packs.look("a") is None
+            await side.packs.keep("a", b"x")
+            side.hints.send(at, ("patient:p",))
+            side.copy.offer("s", "p", Facts(SubjectFacts("s"), PatientFacts("p"), at))
+            await until(lambda: side.hints.send_failed == 1 and side.copy.put_lost == 2)
+            assert not any(task.done() for task in side._tasks)
+            await side.aclose()
+
+    asyncio.run(story())

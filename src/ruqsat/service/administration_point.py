@@ -8,6 +8,7 @@ Whatever goes wrong, the set in force stays, and the reason is told.
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
@@ -17,10 +18,13 @@ from msgspec.structs import replace
 
 from ruqsat import __version__
 from ruqsat.core.admission import Changes, Kept, Pack, build_pack, changes_between
-from ruqsat.core.diagnostics import Severity, render
+from ruqsat.core.diagnostics import render
 from ruqsat.core.policy_release import Released
 from ruqsat.core.verdict import Verdict
 from ruqsat.errors import PolicyError, RuqsatError
+
+AGAIN_SECONDS = 30.0
+"""After which a pack is examined again that something passing kept from being in force: an examination is dear."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,13 +76,13 @@ class InForce(Struct, frozen=True):
 
 
 class RefusedError(PolicyError):
-    """A pack was examined and refused; ``reasons`` says why, a line each."""
+    """A pack was examined and refused; ``reasons`` says why, a line each, ``is_final`` whether it would be again."""
 
     def __init__(self, verdict: Verdict) -> None:
-        findings = [render(finding) for finding in verdict.findings if finding.severity is Severity.ERROR]
-        lines = findings or verdict.reasons()
+        lines = [render(finding) for finding in verdict.findings_against()] or verdict.reasons()
         super().__init__("the policy set is refused:\n" + "\n".join(lines))
         self.reasons = tuple(verdict.reasons())
+        self.is_final = verdict.is_final
 
 
 class AdministrationPoint:
@@ -100,6 +104,7 @@ class AdministrationPoint:
         self.adopt: Callable[[InForce, Changes], None] = lambda _found, _changes: None
         self._in_force: InForce | None = None
         self._seen: object = None
+        self._again_at = math.inf
         self._busy = asyncio.Lock()
         self.refused: tuple[str, ...] = ()
         self.reloads = self.refusals = 0
@@ -119,8 +124,9 @@ class AdministrationPoint:
             PolicyError: neither can be used; the message is about the source's.
         """
         try:
-            self._seen = await self._source.state()
+            state = await self._source.state()
             texts = await self._source.read()
+            self._seen = state
             kept = await self._kept_quietly()
             found = replace(await self.admit(texts, self._source.name, kept), release=self._source.release)
             if found.compared:
@@ -129,7 +135,7 @@ class AdministrationPoint:
             kept = await self._kept_quietly()
             if kept is None:
                 raise
-            self.refuse(reasons_of(error))
+            self._take_in(error)
             found = await self.admit(kept.texts, "last-good")
         self._in_force = found
         return found
@@ -144,30 +150,34 @@ class AdministrationPoint:
         async with self._busy:
             try:
                 return await self._reload()
-            except RuqsatError as error:
-                self.refuse(reasons_of(error))
-            except Exception:  # noqa: BLE001 - whatever it was, the policy in force stays
-                _log.exception("policy_reload_failed")
+            except Exception as error:  # noqa: BLE001 - whatever it was, the policy in force stays
+                if not isinstance(error, RuqsatError):
+                    _log.exception("policy_reload_failed")
+                self._take_in(error)
             return False
 
     async def watch_forever(self, seconds: float) -> None:
-        """Look every *seconds*; a source that has changed is read once it has kept still between two looks."""
-        before: object = self._seen
+        """
+        Look every *seconds*; a source that has changed is read once it has kept still between two looks.
+
+        One that has not is read again a while after anything but a judgement kept its pack from being in force.
+        """
+        before, loop = self._seen, asyncio.get_running_loop()
         while True:
             await asyncio.sleep(seconds)
             try:
                 state = await self._source.state()
-            except RuqsatError as error:
-                self.refuse(reasons_of(error), once=True)
+            except Exception as error:  # noqa: BLE001 - a look that fails must not be the last one
+                self._take_in(error, once=True)
                 continue
-            if state == before != self._seen:
+            if state == before and (state != self._seen or loop.time() >= self._again_at):
                 await self.reload()
             before = state
 
     async def _reload(self) -> bool:
         state = await self._source.state()
         texts = await self._source.read()
-        self._seen = state
+        self._seen, self._again_at = state, math.inf
         if texts == self.in_force.texts:
             self.refused = ()
             return False
@@ -223,6 +233,12 @@ class AdministrationPoint:
             _log.error("last_good_unusable %s", error)
             return None
 
+    def _take_in(self, error: Exception, *, once: bool = False) -> None:
+        """Tell why the source's pack is not in force; unless it was judged, it is read again after a while."""
+        self.refuse(reasons_of(error), once=once)
+        if not (isinstance(error, RefusedError) and error.is_final):
+            self._again_at = asyncio.get_running_loop().time() + AGAIN_SECONDS
+
     def refuse(self, reasons: tuple[str, ...], *, once: bool = False) -> None:
         """Take in that the source's pack is not in force, and why; with *once*, the same reasons count once."""
         if once and reasons == self.refused:
@@ -241,6 +257,8 @@ class AdministrationPoint:
         }  # fmt: skip
 
 
-def reasons_of(error: RuqsatError) -> tuple[str, ...]:
+def reasons_of(error: Exception) -> tuple[str, ...]:
     """Return why something was refused, a line each."""
-    return error.reasons if isinstance(error, RefusedError) else tuple(str(error).splitlines())
+    if isinstance(error, RefusedError):
+        return error.reasons
+    return tuple(str(error).splitlines()) if isinstance(error, RuqsatError) else (f"failed: {type(error).__name__}",)

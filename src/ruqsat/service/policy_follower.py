@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from ruqsat.core.facts import Position
 from ruqsat.core.instant import Instant
 from ruqsat.core.policy_release import Report, Standing, address_of, encode_texts
-from ruqsat.errors import PolicyError, RuqsatError, StoreUnavailableError
+from ruqsat.errors import PolicyError, StoreUnavailableError
 from ruqsat.service.administration_point import AdministrationPoint, InForce, reasons_of
 from ruqsat.service.flight import land, launch
 from ruqsat.service.freshness import Freshness
@@ -30,6 +30,9 @@ from ruqsat.service.policy_packs import PackLoader, PackStore
 
 LOOK_SECONDS = 30.0
 """How often the pointer is read, and a report renewed, though nothing has happened; and a refused set tried again."""
+
+BETWEEN_SECONDS = 0.1
+"""How long the pointer is not read after a look, however often something is heard: a hint may come again and again."""
 
 _NOWHERE = Position("", -1)
 _READY = 4
@@ -104,7 +107,7 @@ class PolicyFollower:
         self._woken.set()
 
     async def forever(self) -> None:
-        """Look whenever woken, and now and then, until cancelled; failures are logged and survived."""
+        """Look when woken, but not at once after a look, and now and then, until cancelled; failures are survived."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
@@ -116,6 +119,7 @@ class PolicyFollower:
                 _log.warning("policy_not_looked_up %s", error)
             except Exception:  # noqa: BLE001 - the set in force stays, and without a look the lease ends
                 _log.exception("policy_not_followed")
+            await asyncio.sleep(BETWEEN_SECONDS)
 
     async def look(self) -> None:
         """
@@ -178,7 +182,7 @@ class PolicyFollower:
             self._ready[address] = found
             self._forget_old()
         except Exception as error:  # noqa: BLE001 - whatever it was, the release is not ready
-            reasons = reasons_of(error) if isinstance(error, RuqsatError) else (f"failed: {type(error).__name__}",)
+            reasons = reasons_of(error)
             pause = _TRY_STORE_AGAIN_SECONDS if isinstance(error, StoreUnavailableError) else LOOK_SECONDS
             self._refused[address] = (asyncio.get_running_loop().time() + pause, reasons)
             _log.error("policy_not_ready address=%s %s", address[:16], " | ".join(reasons[:5]))

@@ -43,10 +43,12 @@ class ProceedingClock:
                 return done
 
     async def forever(self, period: Instant = PERIOD) -> None:
-        """Look, and wait; a store that does not answer is asked again."""
+        """Look, and wait, until cancelled; failures are logged and survived."""
         while True:
             try:
                 await self.look()
             except StoreUnavailableError as error:
                 _log.warning("proceedings_not_looked_at code=%s", error.code)
+            except Exception:  # noqa: BLE001 - a look that fails must not be the last one
+                _log.exception("proceedings_not_looked_at")
             await asyncio.sleep(period / SECOND)

@@ -23,17 +23,22 @@ async def examine_in_child(texts: Mapping[str, bytes], seconds: float, seed: int
         seed: Of its sample.
 
     Returns:
-        The verdict; one with a ``failure`` if the child died or took too long.
+        The verdict; one with a ``failure`` if the child could not be started, died or took too long.
     """
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ruqsat.casbin.examiner", f"{seconds:g}", str(seed),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        env=_environment(),
-    )  # fmt: skip
+    try:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "ruqsat.casbin.examiner", f"{seconds:g}", str(seed),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            env=_environment(),
+        )  # fmt: skip
+    except OSError as error:
+        return Verdict(failure=f"the examination could not be started: {error.strerror}", seed=seed)
     try:
         said, _ = await asyncio.wait_for(child.communicate(encode_texts(texts)), seconds + GRACE_SECONDS)
     except TimeoutError:
         return Verdict(failure=f"the examination took longer than {seconds + GRACE_SECONDS:g} s", seed=seed)
+    except RuntimeError:
+        said = b""  # uvloop, of a child that was gone before it was given anything: how it ended is told below
     finally:
         if child.returncode is None:
             child.kill()

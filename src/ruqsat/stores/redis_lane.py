@@ -16,7 +16,7 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_u
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from ruqsat.errors import RuqsatError, SettingsError
 
@@ -152,7 +152,8 @@ class RedisLane:
             if not had_turn:
                 raise BusyLaneError("the lane is in use") from error
             raise RedisFailure(f"no reply within {self._seconds:g} s") from error
-        except (RedisError, OSError) as error:
+        except Exception as error:
+            # The library's errors and the system's are not all: it reads some answers with a plain ValueError.
             raise RedisFailure(f"no reply: {type(error).__name__}") from error
 
     async def _exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
