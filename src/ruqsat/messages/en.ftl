@@ -82,6 +82,7 @@ deny-delegation-subject_deceased = the patient has died; the right that was hand
 deny-destroy-no_ground = nothing is destroyed without a demand
 deny-emergency-btg_required = the patient refused, or the record is very restricted: the glass must be broken
 deny-emergency-no_context = no emergency is open at the subject's organisation
+deny-emergency-subject_deceased = the patient has died; no emergency opens the record
 deny-error-facts = the facts are of somebody else
 deny-error-time = the time is not certain enough
 deny-linking-forbidden = databases are not linked

@@ -82,6 +82,7 @@ deny-delegation-subject_deceased = пациент қайтыс болған
 deny-destroy-no_ground = талапсыз ештеңе жойылмайды
 deny-emergency-btg_required = пациент бас тартқан немесе жазба аса құпия: ерекше қол жеткізу қажет
 deny-emergency-no_context = ұйымда ашық шұғыл жағдай жоқ
+deny-emergency-subject_deceased = пациент қайтыс болған; шұғыл жағдай жазбаны ашпайды
 deny-error-facts = мәліметтер басқа адамға қатысты
 deny-error-time = уақыт жеткілікті дәл емес
 deny-linking-forbidden = дерекқорлар байланыстырылмайды

@@ -82,6 +82,7 @@ deny-delegation-subject_deceased = пациент умер; переданное
 deny-destroy-no_ground = без требования ничего не уничтожается
 deny-emergency-btg_required = пациент отказал либо запись особо закрыта: нужно экстренное вскрытие
 deny-emergency-no_context = в организации нет открытого экстренного случая
+deny-emergency-subject_deceased = пациент умер; экстренный случай не открывает запись
 deny-error-facts = сведения относятся к другому лицу
 deny-error-time = время известно недостаточно точно
 deny-linking-forbidden = базы данных не связывают
