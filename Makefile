@@ -62,7 +62,7 @@ bench-gate: $(VENV)/.bench ## a minute: has a call become dearer, or an answer w
 	PYTHONPATH=. $(BIN)/python bench/gate.py
 
 bench-gate-trial: $(VENV)/.bench ## is the gate any good? five planted delays, ten clean runs (a quarter of an hour)
-	PYTHONPATH=. $(BIN)/python bench/gate_trial.py --clean 10
+	PYTHONPATH=. $(BIN)/python bench/gate_trial.py --clean 10 --results bench/results/gate_trial.json
 
 bench-quick: $(VENV)/.run ## measure the hot path against a no-op in the same run (needs wrk)
 	$(BIN)/python bench/quick.py
