@@ -969,8 +969,9 @@ def _apply(node: Any, case: Case) -> tuple[str | None, str]:
 
 
 def _spoken(exception: Any, parent: Any, case: Case) -> Any:
-    """An exception to a refusal states what it states; of the rest it is about all that the refusal is about."""
-    if parent.effect == "permit" or exception.effect == "deny":
+    """An exception to a refusal that states something; of the rest it is about all that the refusal is about."""
+    said = exception.purposes or exception.grantees or exception.categories
+    if parent.effect == "permit" or exception.effect == "deny" or not said:
         return exception
     return structs.replace(
         exception,

@@ -76,12 +76,13 @@ def test_an_exception_inside_a_refusal_is_no_consent(policy_set: PolicySet) -> N
 
 
 @pytest.mark.parametrize("row", [
-    ({}, ""), ({"grantees": (Grantee(org="h1"),)}, ""), ({"grantees": (Grantee(org="h9"),)}, "deny"),
+    ({}, "deny"), ({"purposes": ("TREAT",)}, ""), ({"grantees": (Grantee(org="h1"),)}, ""), ({"grantees": (Grantee(org="h9"),)}, "deny"),
     ({"categories": ("labs",)}, ""), ({"categories": ("documents",)}, "deny"), ({"purposes": ("COC",)}, "deny"),
-    ({"actions": ("create",)}, "deny"), ({"end": BEGIN}, "deny"), ({"exceptions": (Provision("deny"),)}, "deny"),
+    ({"categories": ("labs",), "actions": ("create",)}, "deny"), ({"categories": ("labs",), "end": BEGIN}, "deny"),
+    ({"categories": ("labs",), "exceptions": (Provision("deny"),)}, "deny"), ({"labels": ("PSY",)}, "deny"),
 ])  # fmt: skip
 def test_an_exception_to_a_refusal_is_about_whatever_it_leaves_out(policy_set: PolicySet, row: Any) -> None:
-    """As the refusal is; what it states bounds it, and it opens nothing by itself."""
+    """As the refusal is; what it states bounds it, it opens nothing by itself, and one that says nothing is none."""
     stated, effect = row
     refusal = document("c2", root=Provision("deny", exceptions=(Provision("permit", **stated),)))
 
@@ -91,7 +92,7 @@ def test_an_exception_to_a_refusal_is_about_whatever_it_leaves_out(policy_set: P
 
 def test_an_exception_to_an_exception_is_no_wider_than_what_stands_above(policy_set: PolicySet) -> None:
     """A permit in a refusal in a consent: the consent's own terms bound all of it."""
-    back = Provision("deny", exceptions=(Provision("permit"),))
+    back = Provision("deny", exceptions=(Provision("permit", categories=("labs",)),))
     for narrower in ({"categories": ("documents",)}, {"purposes": ("COC",)}, {"grantees": (Grantee(org="h9"),)}):
         assert weighed(policy_set, document(root=permit(exceptions=(back,), **narrower))).permits == ()
     assert weighed(policy_set, document(root=permit(exceptions=(back,)))).permits == ("c1",)

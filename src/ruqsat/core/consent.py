@@ -265,7 +265,13 @@ def _apply(node: Provision, case: Case, cover: Cover) -> tuple[str | None, str]:
 
 
 def _spoken(exception: Provision, case: Case) -> Provision:
-    """Return an exception as it is meant: in what it leaves out about all that is asked, within what stands above."""
+    """
+    Return an exception as it is meant: in what it leaves out about all that is asked, within what stands above.
+
+    One that leaves out all three says nothing: "nobody, but for everybody" stays a refusal.
+    """
+    if not (exception.purposes or exception.grantees or exception.categories):
+        return exception
     return msgspec.structs.replace(
         exception,
         purposes=exception.purposes or case.ctx.purpose,
