@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from ruqsat.casbin.comparison import compare
 from ruqsat.casbin.examiner import examine
+from ruqsat.casbin.oracle import Oracle
 from ruqsat.core.admission import Changes, build_pack, changes_between
 from ruqsat.core.evaluate import evaluate
+from ruqsat.core.pack import load_pack
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.sampling import situations
 from ruqsat.core.verdict import Verdict
@@ -296,6 +299,22 @@ def test_a_pack_of_which_nothing_could_be_compared_is_refused(pack_texts: dict[s
     assert verdict.compared == 0
     assert verdict.findings == ()
     assert not verdict.admitted
+
+
+def test_what_a_comparison_is_made_with_is_not_of_its_time(
+    pack_texts: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine it takes longer to make stock pycasbin ready than to ask it: the budget is for asking."""
+    passed = [0.0]
+
+    def slow(texts: Mapping[str, bytes], policy_set: PolicySet) -> Oracle:
+        passed[0] += 60.0
+        return Oracle(texts, policy_set)
+
+    monkeypatch.setattr("ruqsat.casbin.comparison.Oracle", slow)
+    policy_set, _ = load_pack(pack_texts)
+
+    assert compare(pack_texts, policy_set, 7, 10.0, lambda: passed[0]).compared > 200
 
 
 @pytest.mark.slow

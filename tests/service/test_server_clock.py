@@ -75,6 +75,18 @@ def test_a_clock_turned_back_is_told_and_not_followed(caplog: pytest.LogCaptureF
     assert clock.now().lo == START + HOUR
 
 
+def test_a_clock_that_is_adjusted_by_less_than_a_second_warns(caplog: pytest.LogCaptureFixture) -> None:
+    """One warning for a step as time servers make them; if it becomes a second, it is told as the error that it is."""
+    clock = Tuned()
+    clock.observe(START, 0, 100)
+
+    with caplog.at_level(logging.WARNING):
+        for back in (8_000, 9_000, SECOND, 2 * SECOND):
+            clock.observe(START + MINUTE - back, MINUTE, MINUTE + 100)
+
+    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
+
+
 @given(
     one=st.tuples(st.integers(0, SECOND), st.integers(0, SECOND)),
     other=st.tuples(st.integers(0, SECOND), st.integers(0, SECOND)),

@@ -37,12 +37,12 @@ def compare(
 
     Args:
         seed: Of the sample.
-        seconds: The budget; what was not asked by then is not compared.
+        seconds: The budget, from when both engines are ready; what was not asked by then is not compared.
         clock: Monotonic, in seconds.
     """
+    oracle = Oracle(texts, policy_set)
     began, compared = clock(), 0
     differences: list[str] = []
-    oracle = Oracle(texts, policy_set)
     sample = islice(situations(policy_set, seed), SAMPLE)
     for number, each in enumerate(chain(_cases(texts, policy_set), sample)):
         if clock() - began > seconds or len(differences) >= SHOWN:

@@ -45,7 +45,7 @@ class ServerClock(SystemClock):
     def __init__(self) -> None:
         """Know no time: until a first reading there are no decisions."""
         self._server = self._sent = self._received = 0
-        self._is_known = self._is_behind = False
+        self._is_known, self._told = False, logging.NOTSET
         self._lo = self._hi = 0
         self._ahead: Instant = 0
 
@@ -53,16 +53,18 @@ class ServerClock(SystemClock):
         """
         Take in that the server's clock said *server* at some moment between these two times since boot.
 
-        A clock that was turned back is told as an error and not followed.
+        A clock that was turned back is not followed.  It is told as an error; by less than a second, as where it is
+        adjusted in steps, as a warning.
         """
         if self._is_known and server + (received - sent) < self._estimate(received)[0]:
             self._ahead = self._estimate(received)[0] - server
-            if not self._is_behind:
-                _log.error("database_clock_went_back seconds=%.3f", self._ahead / SECOND)
-            self._is_behind = True
+            level = logging.ERROR if self._ahead >= SECOND else logging.WARNING
+            if level > self._told:
+                self._told = level
+                _log.log(level, "database_clock_went_back seconds=%.3f", self._ahead / SECOND)
             return
         self._server, self._sent, self._received = server, sent, received
-        self._is_known, self._is_behind, self._ahead = True, False, 0
+        self._is_known, self._told, self._ahead = True, logging.NOTSET, 0
 
     def now(self) -> Now:
         """
