@@ -339,7 +339,7 @@ def test_a_line_with_its_personal_parts_beside_reads_as_one() -> None:
         {"SUPPRESSIBLE": frozenset({"kz273_4_9", "consent"})},
         {"DEFERRABLE": frozenset({"kz273_4_3", "consent"})},
         {"_representatives": lambda facts, *_, is_kept: [each.subject for each in facts.representations]},
-        {"_audiences": lambda entry, facts, *_: (True, [each.subject for each in facts.representations])},
+        {"_audiences": lambda facts, *_, shielded: (True, [each.subject for each in facts.representations])},
     ],
 )
 def test_a_mistake_in_who_is_told_is_seen(mistake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
