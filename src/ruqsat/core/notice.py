@@ -123,9 +123,7 @@ def told_from(entry: Journaled, patient: Told | None) -> Instant | None:
     """Return from when on the patient may learn of an access that was allowed; None is never (reading A-16)."""
     if entry.basis in SUPPRESSIBLE:
         return None
-    duties = {*entry.duties, *entry.untold}
-    is_deferred = "notify_subject_deferred" in duties and "notify_subject" not in duties
-    return max(entry.moment, deferral(entry, patient).until or 0) if is_deferred else entry.moment
+    return max(entry.moment, deferral(entry, patient).until or 0)
 
 
 def is_shielded(
@@ -165,11 +163,10 @@ def notice_key(*parts: str) -> str:
 def _to_patients(entry: Journaled, patients: Mapping[str, Told], switches: Switches) -> list[Notice]:
     duties = {*entry.duties, *entry.untold}
     if not duties.isdisjoint(("notify_subject", "notify_subject_deferred")):
-        is_deferred = "notify_subject" not in duties
         told: list[Notice] = []
         for who in entry.patients:
             facts = patients.get(who)
-            notice = _notice(entry, "patient", who, None, deferral(entry, facts) if is_deferred else AT_ONCE)
+            notice = _notice(entry, "patient", who, None, deferral(entry, facts))
             told += addressed(notice, facts, switches, shielded=entry.shielded)
         return told or [_notice(entry, "patient", None, skipped="nobody_named")]
     if entry.basis in SUPPRESSIBLE:
@@ -179,7 +176,11 @@ def _to_patients(entry: Journaled, patients: Mapping[str, Told], switches: Switc
 
 
 def deferral(entry: Journaled, patient: Told | None) -> Wait:
-    """Return until when the patient is not told of a use, and on which ground; without a ground at once."""
+    """
+    Return until when the patient is not told of a use, and on which ground; without a ground at once.
+
+    What is on record in the request counts, whether or not whoever asked said that there is such a ground.
+    """
     if entry.basis not in DEFERRABLE:
         return AT_ONCE
     stated = [
@@ -187,6 +188,10 @@ def deferral(entry: Journaled, patient: Told | None) -> Wait:
         for request in (patient.requests if patient is not None else ())
         if request.id in entry.applied and request.deferred_until is not None
     ]
+    duties = {*entry.duties, *entry.untold}
+    is_said = "notify_subject_deferred" in duties and "notify_subject" not in duties
+    if not is_said and max(stated, default=0) <= entry.moment:
+        return AT_ONCE
     return Wait(max(stated, default=entry.moment + DEFERRED_HOURS * HOUR), _provision(entry))
 
 
