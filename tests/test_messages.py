@@ -71,6 +71,25 @@ def test_the_three_catalogues_say_the_same_things_in_three_languages() -> None:
     assert not any(re.search("[әңғүұқөһ]", text) for text in texts["ru"].values())
 
 
+@pytest.mark.parametrize(
+    ("name", "said", "unsaid"),
+    [
+        ("word-basis-kz273_4_6", ("sexual", "жыныстық", "сексуальному"), ()),
+        ("word-basis-emergency_override", (), ("refus", "бас тарт", "отказ")),
+        ("word-purpose-BTG", (), ("refus", "бас тарт", "отказ")),
+        ("source-medical_documentation", (), ("device", "құрылғы", "устройств")),
+        ("deny-collect-id_document", ("identity", "жеке басты", "удостоверяющих личность"), ()),
+        ("page-until", (), ("until", "дейін", "до ")),
+        ("log-title-ward", ("data", "деректеріне", "данным"), ()),
+    ],
+)
+def test_a_text_says_what_is_so_in_each_language(name: str, said: tuple[str, ...], unsaid: tuple[str, ...]) -> None:
+    """The law's own limits, no refusal that perhaps nobody made, an end by its last day."""
+    texts = [catalogue(language)[name].lower() for language in ("en", "kk", "ru")]
+    assert all(word in text for word, text in zip(said, texts, strict=False))
+    assert not any(word in text for word, text in zip(unsaid, texts, strict=False))
+
+
 def test_a_reason_that_nobody_wrote_has_no_text() -> None:
     """Nothing is made up."""
     assert text_of("deny.nothing.like.it", "en") is None

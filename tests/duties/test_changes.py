@@ -3,12 +3,14 @@
 from datetime import UTC, date, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import Connection, delete, func, select
 
 from ruqsat.core.break_glass import Found, Made, Opening, Wanted
 from ruqsat.core.facts import PatientFacts, Representation
 from ruqsat.core.instant import HOUR
+from ruqsat.core.journaled import Journaled
 from ruqsat.core.proceeding import Hour, ProceedingChange, first_row
 from ruqsat.core.proceeding import Opening as Begun
 from ruqsat.core.proceeding_kinds import PROCEEDING_KINDS
@@ -21,8 +23,9 @@ from ruqsat.service.notice_bodies import NoticeBodies
 from ruqsat.stores.proceeding_store import ProceedingStore
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_duties import SqlDuties
+from ruqsat.stores.sql_outbox import add_notices
 from ruqsat.stores.sql_schema import break_glass, outbox
-from tests.duties.ground import MOMENT, rows, run
+from tests.duties.ground import AT, MOMENT, close, make, rows, run
 
 SESSION = Opening("s1", "dr_aida", "p1", "h1", None, MOMENT, MOMENT + 72 * HOUR, ())
 
@@ -102,6 +105,43 @@ def test_a_session_is_told_to_the_office_and_to_the_patient(url: str) -> None:
         assert sorted(await rows(store, "kind", "audience", "patient")) == [
             ("alert", "privacy_officer", "p1"), ("supplement", "patient", "p1"),
         ]  # fmt: skip
+
+    run(url, work)
+
+
+POWERS = tuple(Representation(who, who, "parent", verified=True) for who in ("dr_aida", "mother"))
+
+
+@pytest.mark.parametrize(
+    ("patient", "expected"),
+    [
+        (PatientFacts("p1", date(2020, 1, 1), representations=POWERS), {"mother": "pending", "dr_aida": "skipped"}),
+        (PatientFacts("p1", date(2009, 1, 1), representations=POWERS),
+         {"patient": "pending", "mother": "pending", "dr_aida": "skipped"}),
+        (PatientFacts("p1", date(1980, 1, 1), representations=POWERS), {"patient": "pending"}),
+        (PatientFacts("p1", date(1980, 1, 1), deceased_at=MOMENT - HOUR), {"patient": "skipped"}),
+    ],
+    ids=["a child", "an adolescent", "an adult", "who died"],
+)  # fmt: skip
+def test_of_a_session_are_told_whom_its_decision_has_told_and_each_once(
+    url: str, patient: PatientFacts, expected: dict[str, str]
+) -> None:
+    """A child's mother and not the child, no parent of the own act, nobody who died; the decision adds none to them."""
+    decided = msgspec.convert(
+        {"n": 1, "hash": "00", "kind": "decision", "id": "d-1", "at": AT, "allowed": True, "action": "create",
+         "subject": "dr_aida", "org": "h1", "patient": "p1", "duties": ["notify_subject"]}, Journaled,
+    )  # fmt: skip
+
+    async def work(store: SqlStore, _: SqlDuties) -> None:
+        await ready(store)
+        await store.record_facts((), (patient,))
+        await open_session(store)
+        shipped = make(decided, {"p1": patient})
+        for _time in range(2):
+            found = await rows(store, "audience", "recipient", "state")
+            told = {recipient or audience: state for audience, recipient, state in found}
+            assert told == expected | {"privacy_officer": "pending"} and len(found) == len(told)
+            await store.run_writing(lambda connection: add_notices(connection, shipped, close, MOMENT))
 
     run(url, work)
 

@@ -280,6 +280,16 @@ def test_the_facts_are_sealed_and_open_for_their_own_notice_alone() -> None:
     assert BODIES.open(msgspec.structs.replace(claimed, body=plain.close(notice()))) == {"by": "dr_aida"}
 
 
+@pytest.mark.parametrize("level", ["INFO", "WARNING", "ERROR"])
+def test_a_notice_to_the_log_is_written_however_few_lines_are(level: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What is on record as delivered stands there: an alert of the privacy office is no detail."""
+    caplog.set_level(level)
+    assert asyncio.run(
+        LogChannel().send(Message("k1", "alert", "privacy_officer", "p-dana", None, "h1", {}))
+    ) == Outcome("delivered")
+    assert "k1" in caplog.text
+
+
 def test_the_log_names_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """Key, kind and audience; no patient, no subject, no organisation."""
     caplog.set_level(logging.INFO)

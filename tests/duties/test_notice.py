@@ -98,6 +98,25 @@ def test_waiting_needs_a_ground_that_lets_it_wait() -> None:
     assert (found.deferred_until, found.due, found.ground) == (None, MOMENT, None)
 
 
+def test_what_is_on_record_in_the_request_waits_whether_or_not_the_caller_says_so() -> None:
+    """A court's clerk who forgets the ground tells nobody early; a request without one, or another one's, is told at once."""
+    until = MOMENT + 90 * 24 * HOUR
+    waiting, plain = (
+        StatutoryRequest(name, "investigation", ("labs",), until, deferred_until=deferred)
+        for name, deferred in (("q1", until), ("q2", None))
+    )
+    patient = PatientFacts("p1", date(1980, 1, 1), requests=(waiting, plain))
+
+    for applied, due in (("q1", until), ("q2", MOMENT), ("q3", MOMENT)):
+        said = entry(basis="kz273_4_3", applied=(applied,))
+        (found,) = told(said, patient)
+        assert found.due == notices.told_from(said, patient) == due
+        assert found.ground == ("H273.4.3" if due > MOMENT else None)
+    ended = msgspec.structs.replace(waiting, deferred_until=MOMENT)
+    over = msgspec.structs.replace(patient, requests=(ended,))
+    assert told(entry(basis="kz273_4_3", applied=("q1",)), over)[0].deferred_until is None
+
+
 def test_only_counter_intelligence_is_left_out_and_that_is_recorded() -> None:
     """Code 273(4)(9) without a duty to tell: a notice that says it was suppressed, on which ground; no other basis."""
     (found,) = told(entry(basis="kz273_4_9", duties=("human_approval",)))[1:]
@@ -339,7 +358,7 @@ def test_a_line_with_its_personal_parts_beside_reads_as_one() -> None:
         {"SUPPRESSIBLE": frozenset({"kz273_4_9", "consent"})},
         {"DEFERRABLE": frozenset({"kz273_4_3", "consent"})},
         {"_representatives": lambda facts, *_, is_kept: [each.subject for each in facts.representations]},
-        {"_audiences": lambda entry, facts, *_: (True, [each.subject for each in facts.representations])},
+        {"_audiences": lambda facts, *_, shielded: (True, [each.subject for each in facts.representations])},
     ],
 )
 def test_a_mistake_in_who_is_told_is_seen(mistake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -275,6 +275,22 @@ def test_what_was_never_sent_is_not_told_unless_it_is_too_late(url: str) -> None
     run(url, work)
 
 
+@pytest.mark.parametrize(("result", "reason"), [("skipped", "not_registered"), ("dead", "http_500")])
+def test_what_was_never_sent_is_not_told_by_trying_again(url: str, result: Any, reason: str) -> None:
+    """The word that it was not comes last: what ended before, and might be tried again, stays untold for good."""
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        await add(store, notice(1))
+        claimed = await duties.claim(MOMENT, 1, "c")
+        await duties.settle([Attempt(each, Outcome(result, reason), "egov", 0) for each in claimed], MOMENT)
+        await store.run_writing(lambda connection: withdraw_notices(connection, {claimed[0].entry}, MOMENT))
+        await duties.retry(None, None, MOMENT)
+        assert await rows(store, "state", "reason") == [("skipped", "not_sent")]
+        assert await duties.claim(MOMENT + LEASE, 1, "c") == []
+
+    run(url, work)
+
+
 def test_a_deliverer_learns_of_cabinet_and_channel_of_the_patient_alone(url: str) -> None:
     """What is known of the patient says nothing of a representative."""
 

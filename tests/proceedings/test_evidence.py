@@ -16,15 +16,23 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from ruqsat.core.evidence import ENTRIES, INCLUSION, MANIFEST, SIGNATURE, manifest_of, read_manifest
+from ruqsat.core.instant import parse_instant
+from ruqsat.core.journaled import read_line
 from ruqsat.core.line import build_line
+from ruqsat.core.notice import Notice
+from ruqsat.core.outgoing import Listed
 from ruqsat.core.personal import lifted
+from ruqsat.core.proceeding import Hour
 from ruqsat.core.signed_note import VerifierKey
-from ruqsat.service.evidence import faults
+from ruqsat.core.working_days import WorkingDays
+from ruqsat.service.evidence import Extent, Found, build_package, faults
 from ruqsat.stores.evidence_file import read_archive, write_archive
 from ruqsat.stores.journal_folder import list_segments
 from ruqsat.stores.journal_key import make_signing_key
+from tests.duties.ground import make
 from tests.process.starter import run_cli
 from tests.registry.record_documents import CHECK, whole
+from tests.views.ground import AT, NOW, written
 from tests.web.test_consents import KEY, etag
 from tests.web.test_proceedings import ASKED, DEMANDED, RECORD, begin, step
 from tests.web.test_records import serving
@@ -106,6 +114,9 @@ def test_a_package_holds_what_was_done_with_one_persons_data(made: Made) -> None
     assert {each.get("patient") for each in entries} == {"p-dana", None}
     assert all(each["kind"] == "policy" for each in entries if "patient" not in each)
     assert any(each.get("action") == "delete" for each in entries)
+    told = lines(files, "notices.jsonl")
+    assert {each["patient"] for each in told} == {"p-dana"}
+    assert {"proceeding.block", "proceeding.destroy"} <= {each["kind"] for each in told}
     assert not any(trace in text for text in files.values() for trace in (b"CANARY", b"880808100", b"p-marat"))
 
     shown = made.export("personal.zip", "--personal", record_key=KEY)
@@ -207,6 +218,29 @@ def test_what_must_not_be_handed_on_is_left_out_and_counted(made: Made) -> None:
     assert b"court" in files["records.jsonl"]
     manifest = read_manifest(files[MANIFEST])
     assert manifest is not None and manifest.left_out >= 1
+
+
+def test_of_what_is_left_out_no_notice_is_handed_on_either() -> None:
+    """Neither that the patient was not told, nor that a person had to approve; of what is told, who was and who was not."""
+    entries = [written(1), written(2, basis="kz273_4_9", purpose="HLEGAL", duties=["human_approval"])]
+    read = [entry for line in entries if (entry := read_line(line)) is not None]
+    other = Notice("k", "d-9", "use", "patient", "p-anna", None, "h1", {}, NOW)
+    told = [*(notice for entry in read for notice in make(entry, {})), other]
+    rows = [
+        Listed(
+            each.key, "pending", each.kind, each.audience, each.patient, each.recipient, each.org, each.entry, None,
+            each.skipped, each.ground, each.due, each.deferred_until, 0, each.due, each.due, None,
+        )
+        for each in told
+    ]  # fmt: skip
+    extent = Extent("p-anna", parse_instant("2026-11-01T00:00:00Z"), parse_instant("2026-12-01T00:00:00Z"))
+    found = Found((), (), (), {}, (), tuple(rows))
+    files = build_package(found, entries, extent, Hour(NOW, WorkingDays(), 5), None)
+
+    assert len(rows) == 4
+    assert [(each["entry"], each["audience"], each["due"]) for each in lines(files, "notices.jsonl")] == [
+        ("d-1", "patient", AT)
+    ]
 
 
 def test_a_signed_package_is_known_by_its_key(made: Made) -> None:

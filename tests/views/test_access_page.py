@@ -119,6 +119,16 @@ def test_emergencies_are_marked_by_words(policy_set: PolicySet) -> None:
     assert "Emergency" not in page(policy_set, ROWS[:1])
 
 
+def test_on_a_telephone_nothing_stands_beside_anything_else(policy_set: PolicySet) -> None:
+    """Neither rows nor the head above them; which language it is can be seen."""
+    (style,) = re.findall(r"<style>(.*?)</style>", page(policy_set), re.DOTALL)
+    (narrow,) = re.findall(r"@media screen and \(max-width: \d+rem\) \{(.*?)\n\}", style, re.DOTALL)
+
+    (stacked,) = re.findall(r"\n  ([a-z, ]+) \{ display: block; \}", narrow)
+    assert {"dl", "table", "tr", "th", "td"} <= set(stacked.split(", "))
+    assert "a[aria-current]" in style
+
+
 def test_the_page_lets_nothing_in(policy_set: PolicySet) -> None:
     """No script, no link to elsewhere; the style sheet is the one whose digest the policy of the page names."""
     text, policy = page(policy_set), HEADERS["Content-Security-Policy"]

@@ -212,6 +212,48 @@ def test_a_parent_has_no_part_in_what_an_adolescent_hands_in(views: Views) -> No
     assert views.get("parent", "proceedings?patient=p-child").status_code == 200
 
 
+def test_a_parent_reads_nothing_of_what_an_adolescent_consented_to_alone(views: Views) -> None:
+    """Code 78(2): neither the list nor the document nor who was let in, nor that a desk wrote it down; what the parent gave is."""
+    made = views.post("reg1", "consents", consent(patient="p-teen"))
+    assert made.status_code == 201, made.text
+    alone = made.json()["consent"]
+    by_parent = {"given_by": {"type": "legal_rep", "id": "parent", "kind": "parent"}}
+    own = views.post("parent", "consents", consent(patient="p-teen", **by_parent)).json()["consent"]
+
+    for path in (f"consents/{alone}", "consents?patient=p-teen", "delegations?patient=p-teen"):
+        assert views.get("teen", path).status_code == 200, path
+        assert refusal(views.get("parent", path)) == refusal(views.get("parent", "consents/none")), path
+    assert views.get("reg1", f"consents/{alone}").status_code == 200
+    assert views.get("parent", f"consents/{own}").status_code == 200
+    (entry,) = [
+        each
+        for each in entries_in(views.journal)
+        if (each.get("subject"), each.get("patient"), each.get("action")) == ("reg1", "p-teen", "create")
+        and (each["kind"], each.get("allowed")) == ("decision", True)
+    ]
+    assert entry["shielded"] is True and "held" not in entry
+    # Of a child the parent reads all of it.
+    young = views.post("reg1", "consents", consent(patient="p-child")).json()["consent"]
+    for path in (f"consents/{young}", "consents?patient=p-child", "delegations?patient=p-child"):
+        assert views.get("parent", path).status_code == 200, path
+
+
+def test_a_parent_reads_no_number_and_no_address_of_the_other_parent(views: Views) -> None:
+    """Of an application, as of consents and powers: the name alone; whoever handed it in reads all of it."""
+    applicant = {"kind": "legal_representative", "iin": IIN, "surname": "Ким", "reply_to": "CANARY street 1"}
+    said = {"patient": "p-child", "kind": "objection", "decision": "d-1", "statement": "no", "applicant": applicant}
+    theirs = views.post("dpo1", "proceedings", said | {"channel": "office", "form": "paper"}).json()["id"]
+    own = views.post("parent", "proceedings", said).json()["id"]
+
+    shown = views.get("parent", f"proceedings/{theirs}")
+    name = {"surname": "Ким", "given": None, "patronymic": None}
+    assert shown.json()["opened"]["applicant"] == name | {"kind": "legal_representative"}
+    assert IIN not in shown.text and "CANARY" not in shown.text
+    assert all(
+        IIN in views.get(*each).text for each in (("parent", f"proceedings/{own}"), ("dpo1", f"proceedings/{theirs}"))
+    )
+
+
 def test_no_parent_lifts_what_an_adolescent_refused(views: Views) -> None:
     """Code 78(2), reading A-2: not withdrawn, not replaced, not outdone in its thread, at a desk either; the giver may."""
     refusal = {"patient": "p-teen", "effect": "deny", "operator": {"org": "h1"}}

@@ -99,6 +99,7 @@ def test_a_published_key_verifies_tokens_of_its_own_kind(kind: str, key: Any, al
     (jwk("RSA", RSA_KEY), token("", "none")),
     (jwk("RSA", RSA_KEY, use="enc"), token(RSA_KEY, "RS256")),
     (jwk("RSA", RSA_KEY, key_ops=["encrypt"]), token(RSA_KEY, "RS256")),
+    (jwk("RSA", RSA_KEY, key_ops=7), token(RSA_KEY, "RS256")),
     (jwk("RSA", SMALL_RSA), weak_token()),
     (jwk("EC", P384), token(P384, "ES384")),
     ({"kty": "oct", "k": "cyBzIHMgcyBzIHMgcyBzIHMgcyBzIHMgcyBzIHMgcyA", "kid": "k1"}, token("s " * 16, "HS256")),
@@ -107,6 +108,20 @@ def test_a_published_key_verifies_tokens_of_its_own_kind(kind: str, key: Any, al
 def test_a_key_of_another_kind_use_or_size_verifies_nothing(published: dict[str, Any], forged: list[bytes]) -> None:
     """No secret from a set, no weak key, no private one, no algorithm that a key or the list does not name."""
     assert not Issuer(published).accepts(forged)
+
+
+@pytest.mark.parametrize("odd", [{"key_ops": None, "use": None, "alg": None}, {"key_ops": 7}])
+def test_a_strange_key_keeps_no_other_out_and_none_in(odd: dict[str, Any]) -> None:
+    """What is null is left out; a set that were not read for one key's sake would keep alive the key withdrawn from it."""
+    listed = {"keys": [jwk("EC", EC_KEY, "k1") | odd, jwk("EC", EC_KEY, "k2")]}
+
+    assert set(read_key_set(listed, ALL)) == ({"k2"} if odd["key_ops"] else {"k1", "k2"})
+    issuer = Issuer(jwk("RSA", RSA_KEY))
+    assert issuer.accepts(token(RSA_KEY, "RS256"))
+    issuer.document = listed
+    issuer.now += AGAIN_SECONDS
+    asyncio.run(issuer.keys.refresh())
+    assert not issuer.accepts(token(RSA_KEY, "RS256")) and issuer.accepts(token(EC_KEY, "ES256", "k2"))
 
 
 def test_the_list_of_algorithms_narrows() -> None:

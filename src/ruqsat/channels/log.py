@@ -12,6 +12,7 @@ class LogChannel:
     """Writes that there is a notice, and its key, by which the office finds it."""
 
     async def send(self, message: Message) -> Outcome:
-        """Write one line; the log has acknowledged it."""
-        _log.info("notice key=%s kind=%s audience=%s", message.id, message.kind, message.audience)
+        """Write one line, however few others are written; the log has acknowledged it."""
+        level = max(logging.INFO, _log.getEffectiveLevel())
+        _log.log(level, "notice key=%s kind=%s audience=%s", message.id, message.kind, message.audience)
         return Outcome("delivered")

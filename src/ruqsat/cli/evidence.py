@@ -21,6 +21,7 @@ from ruqsat.service.evidence import Extent, Found, build_package, faults, sign, 
 from ruqsat.settings import Settings, load_settings
 from ruqsat.stores.evidence_file import (
     find_consents,
+    find_notices,
     find_others,
     find_proceedings,
     find_releases,
@@ -131,7 +132,7 @@ async def _find(url: str, patient: str) -> Found:
         proceedings, clock = await find_proceedings(store, patient)
         return Found(
             await find_consents(store, patient), await find_others(store, patient), proceedings, clock,
-            await find_releases(store),
+            await find_releases(store), await find_notices(store, patient),
         )  # fmt: skip
     finally:
         await store.aclose()

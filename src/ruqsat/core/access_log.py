@@ -47,7 +47,7 @@ class Access(Struct, frozen=True, omit_defaults=True):
         erased: Who it was is not there any more (order §24).
         person: The opaque id of who asked; None where it holds a number that may identify.
         organisation: Whose people or machines asked.
-        emergency: In an emergency, by default or over a refusal.
+        emergency: In an emergency, by default or by a break-glass session.
         degraded: Decided by the last known facts, while the store was away.
     """
 

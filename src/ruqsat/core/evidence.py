@@ -22,6 +22,7 @@ FORMAT = 1
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 ENTRIES, INCLUSION = "journal/entries.jsonl", "journal/inclusion.json"
 CONSENTS, RECORDS, PROCEEDINGS = "consents.jsonl", "records.jsonl", "proceedings.jsonl"
+NOTICES = "notices.jsonl"
 OF_THE_PATIENT = (CONSENTS, RECORDS, PROCEEDINGS)
 POLICY_LINE = b'"kind":"policy"'
 UNTOLD_BASIS = "kz273_4_9"

@@ -123,9 +123,7 @@ def told_from(entry: Journaled, patient: Told | None) -> Instant | None:
     """Return from when on the patient may learn of an access that was allowed; None is never (reading A-16)."""
     if entry.basis in SUPPRESSIBLE:
         return None
-    duties = {*entry.duties, *entry.untold}
-    is_deferred = "notify_subject_deferred" in duties and "notify_subject" not in duties
-    return max(entry.moment, deferral(entry, patient).until or 0) if is_deferred else entry.moment
+    return max(entry.moment, deferral(entry, patient).until or 0)
 
 
 def is_shielded(
@@ -165,11 +163,11 @@ def notice_key(*parts: str) -> str:
 def _to_patients(entry: Journaled, patients: Mapping[str, Told], switches: Switches) -> list[Notice]:
     duties = {*entry.duties, *entry.untold}
     if not duties.isdisjoint(("notify_subject", "notify_subject_deferred")):
-        is_deferred = "notify_subject" not in duties
         told: list[Notice] = []
         for who in entry.patients:
             facts = patients.get(who)
-            told += _to_one(entry, who, facts, switches, deferral(entry, facts) if is_deferred else AT_ONCE)
+            notice = _notice(entry, "patient", who, None, deferral(entry, facts))
+            told += addressed(notice, facts, switches, shielded=entry.shielded)
         return told or [_notice(entry, "patient", None, skipped="nobody_named")]
     if entry.basis in SUPPRESSIBLE:
         left_out = Wait(None, _provision(entry))
@@ -178,7 +176,11 @@ def _to_patients(entry: Journaled, patients: Mapping[str, Told], switches: Switc
 
 
 def deferral(entry: Journaled, patient: Told | None) -> Wait:
-    """Return until when the patient is not told of a use, and on which ground; without a ground at once."""
+    """
+    Return until when the patient is not told of a use, and on which ground; without a ground at once.
+
+    What is on record in the request counts, whether or not whoever asked said that there is such a ground.
+    """
     if entry.basis not in DEFERRABLE:
         return AT_ONCE
     stated = [
@@ -186,20 +188,25 @@ def deferral(entry: Journaled, patient: Told | None) -> Wait:
         for request in (patient.requests if patient is not None else ())
         if request.id in entry.applied and request.deferred_until is not None
     ]
+    duties = {*entry.duties, *entry.untold}
+    is_said = "notify_subject_deferred" in duties and "notify_subject" not in duties
+    if not is_said and max(stated, default=0) <= entry.moment:
+        return AT_ONCE
     return Wait(max(stated, default=entry.moment + DEFERRED_HOURS * HOUR), _provision(entry))
 
 
-def _to_one(entry: Journaled, who: str, facts: Told | None, switches: Switches, wait: Wait) -> list[Notice]:
-    """Return the notices of one patient: to the patient, or to whoever stands for a child or ward (order §20)."""
+def addressed(notice: Notice, facts: Told | None, switches: Switches, *, shielded: bool = False) -> list[Notice]:
+    """Return a patient's notice of a use as it goes out: to the patient, or to who stands for a child or ward (§20)."""
     if facts is None:
-        return [_notice(entry, "patient", who, None, wait)]
-    if facts.deceased_at is not None and facts.deceased_at <= entry.moment:
-        return [_notice(entry, "patient", who, skipped="deceased")]
-    own, theirs = _audiences(entry, facts, max(entry.moment, wait.until or 0), switches)
-    told = [_notice(entry, "patient", who, None, wait)] if own else []
+        return [notice]
+    if facts.deceased_at is not None and facts.deceased_at <= notice.due:
+        return [replace(notice, skipped="deceased")]
+    own, theirs = _audiences(facts, notice.due, switches, shielded=shielded)
+    told = [notice] if own else []
     for each in theirs:
-        skipped = "own_act" if each == entry.subject else None
-        told.append(_notice(entry, "representatives", who, each, wait, skipped))
+        skipped = "own_act" if each == notice.facts.get("by") else None
+        key = _key(notice.entry, notice.kind, "representatives", notice.patient, each)
+        told.append(replace(notice, key=key, audience="representatives", recipient=each, skipped=skipped))
     return told
 
 
@@ -215,7 +222,7 @@ def stand_in_for(facts: Told, moment: Instant, switches: Switches) -> list[str]:
     return [] if is_heard and not facts.incapacitated else _representatives(facts, moment, switches, is_kept=False)
 
 
-def _audiences(entry: Journaled, facts: Told, moment: Instant, switches: Switches) -> tuple[bool, list[str]]:
+def _audiences(facts: Told, moment: Instant, switches: Switches, *, shielded: bool) -> tuple[bool, list[str]]:
     """
     Tell whether the patient is told, and which representatives are, by who stands for whom as they are told.
 
@@ -227,7 +234,7 @@ def _audiences(entry: Journaled, facts: Told, moment: Instant, switches: Switche
         return True, []
     born, shield = facts.birth_date, switches.adolescent_shield
     is_heard = _has_come(born, switches.minor_self_from_age, moment, switches)
-    is_kept = entry.shielded and (is_heard or (shield.enabled and _has_come(born, shield.from_age, moment, switches)))
+    is_kept = shielded and (is_heard or (shield.enabled and _has_come(born, shield.from_age, moment, switches)))
     theirs = _representatives(facts, moment, switches, is_kept=is_kept)
     return not theirs or (is_heard and not facts.incapacitated), theirs
 
@@ -280,12 +287,16 @@ def _provision(entry: Journaled) -> str:
     return (entry.basis or "").replace("kz", "H").replace("_", ".")
 
 
+def _key(entry: str, kind: str, audience: Audience, patient: str | None, recipient: str | None = None) -> str:
+    return notice_key(entry, kind, audience, patient or "", recipient or "")
+
+
 def _notice(
     entry: Journaled, audience: Audience, patient: str | None, recipient: str | None = None,
     wait: Wait = AT_ONCE, skipped: str | None = None,
 ) -> Notice:  # fmt: skip
     kind = _KINDS.get(entry.action or "", "use")
-    key = notice_key(entry.id, kind, audience, patient or "", recipient or "")
+    key = _key(entry.id, kind, audience, patient, recipient)
     said = {
         "at": entry.at, "action": entry.action, "by": entry.subject, "role": " ".join(entry.roles or ()),
         "basis": entry.basis, "law": " ".join(entry.law),

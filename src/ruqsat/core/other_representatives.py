@@ -28,3 +28,19 @@ def shown_to_representative(content: Mapping[str, Any], subject: str) -> dict[st
     if (signature := document.get("signature")) is not None:
         shown["signature"] = {name: signature[name] for name in ("kind", "at")}
     return {"document": shown}
+
+
+def application_shown(content: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return what is opened of a proceeding that a representative reads and did not begin.
+
+    Examples:
+        >>> applicant = {"kind": "legal_representative", "iin": "1", "surname": "A", "reply_to": "C"}
+        >>> said = [{"event": "answer", "identity": {"method": "seen", "document_ref": "D"}}]
+        >>> application_shown({"opened": {"applicant": applicant}, "said": said})
+        {'opened': {'applicant': {'kind': 'legal_representative', 'surname': 'A'}}, 'said': [{'event': 'answer'}]}
+    """
+    opened, said = dict(content["opened"]), content["said"]
+    if (applicant := opened.get("applicant")) is not None:
+        opened["applicant"] = {name: applicant[name] for name in ("kind", *_NAME) if name in applicant}
+    return {"opened": opened, "said": [{k: v for k, v in each.items() if k != "identity"} for each in said]}

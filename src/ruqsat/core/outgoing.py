@@ -1,10 +1,11 @@
 """A notice on its way: what a deliverer takes in hand, and how that may end."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
-from ruqsat.core.instant import Instant
+from ruqsat.core.instant import Instant, render_instant
 
 PENDING, DELIVERED, SKIPPED, DEAD = "pending", "delivered", "skipped", "dead"
 IN_HAND = 64
@@ -93,6 +94,15 @@ class Listed(Struct, frozen=True):
     next_at: Instant
     created_at: Instant
     settled_at: Instant | None
+
+
+_MOMENTS = ("due", "deferred_until", "next_at", "created_at", "settled_at")
+
+
+def describe(notice: Listed) -> dict[str, Any]:
+    """Return a notice as it is shown, with its moments in words."""
+    said = asdict(notice)
+    return said | {name: render_instant(at) for name in _MOMENTS if (at := said[name]) is not None}
 
 
 class Standing(Struct, frozen=True):

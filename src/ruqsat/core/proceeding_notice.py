@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from ruqsat.core.addressee import Told
 from ruqsat.core.instant import Instant
-from ruqsat.core.notice import Audience, Notice, notice_key, stand_in_for
+from ruqsat.core.notice import Audience, Notice, addressed, notice_key, stand_in_for
 from ruqsat.core.proceeding import CLOCK, ProceedingRow
 from ruqsat.core.proceeding_kinds import AUTHORITY, CONSENT_REQUEST
 from ruqsat.core.vocabulary import Switches
@@ -41,9 +41,15 @@ def events_of(
 
 
 def for_whom(notice: Notice, patient: Told | None, switches: Switches) -> tuple[Notice, ...]:
-    """Return a notice of a proceeding as it goes out: to who stands for a child or ward in its place (order §20)."""
-    if patient is None or notice.audience != "patient" or not notice.kind.startswith(_KIND):
+    """
+    Return a notice of a change as it goes out: to who stands for a child or ward in its place (order §20).
+
+    That of a break-glass session has the addressees, and the keys, that the decision to let it be opened gives.
+    """
+    if patient is None or notice.audience != "patient":
         return (notice,)
+    if not notice.kind.startswith(_KIND):
+        return tuple(addressed(notice, patient, switches))
     theirs = stand_in_for(patient, notice.due, switches)
     return tuple(
         replace(notice, key=notice_key(notice.key, who), audience="representatives", recipient=who) for who in theirs

@@ -25,6 +25,7 @@ from ruqsat.core.evidence import (
     ENTRIES,
     INCLUSION,
     MANIFEST,
+    NOTICES,
     PROCEEDINGS,
     RECORDS,
     SIGNATURE,
@@ -36,6 +37,8 @@ from ruqsat.core.information_answer import SECRET_AUTHORITIES
 from ruqsat.core.instant import Instant, parse_instant, render_instant
 from ruqsat.core.journal_proof import Inclusion
 from ruqsat.core.kept_facts import FACTS
+from ruqsat.core.outgoing import Listed
+from ruqsat.core.outgoing import describe as describe_notice
 from ruqsat.core.personal import lifted, of_one
 from ruqsat.core.policy_release import Step
 from ruqsat.core.proceeding import Hour, ProceedingRow
@@ -58,6 +61,7 @@ class Found(Struct, frozen=True):
     proceedings: tuple[ProceedingRow, ...]
     clock: Clock
     releases: tuple[Step, ...]
+    notices: tuple[Listed, ...] = ()
 
 
 class _Signature(Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,15 +94,15 @@ def build_package(
         RecordUnreadableError: what is to be opened does not open: nothing is put together by halves.
     """
     told = [row for row in found.records if not _is_secret(row)]
-    lines, secret = _entries(journal, extent, frozenset(row.id for row in found.records if _is_secret(row)))
+    begun = [row for row in found.proceedings if row.created_at < extent.until and row.updated_at >= extent.since]
+    lines, shown, secret = _entries(journal, extent, frozenset(row.id for row in found.records if _is_secret(row)))
+    shown |= {row.id for row in told if row.created_at < extent.until} | {row.id for row in begun}
     files = {
         CONSENTS: _lines(_consent(row, seal) for row in found.consents if row.created_at < extent.until),
         RECORDS: _lines(_record(row, seal) for row in told if row.created_at < extent.until),
-        PROCEEDINGS: _lines(
-            _proceeding(row, found.clock.get(row.id, []), hour, seal)
-            for row in found.proceedings
-            if row.created_at < extent.until and row.updated_at >= extent.since
-        ),
+        PROCEEDINGS: _lines(_proceeding(row, found.clock.get(row.id, []), hour, seal) for row in begun),
+        # Who was told of what is in the package, and of nothing else: a notice would give away what is left out.
+        NOTICES: _lines(describe_notice(each) for each in found.notices if each.entry in shown),
         "policy.jsonl": _lines(msgspec.to_builtins(step) for step in found.releases if step.at < extent.until),
         ENTRIES: b"".join(lines),
         INCLUSION: msgspec.json.encode(prove(lines)),
@@ -111,14 +115,15 @@ def build_package(
     return files | {MANIFEST: manifest_of(files, about)}
 
 
-def _entries(journal: Iterable[bytes], extent: Extent, untold: frozenset[str]) -> tuple[list[bytes], int]:
+def _entries(journal: Iterable[bytes], extent: Extent, untold: frozenset[str]) -> tuple[list[bytes], set[str], int]:
     """
-    Return the lines about the person, and those that say which policy decided; and how many must not be handed on.
+    Return the lines about the person, and those that say which policy decided; the ids of these entries; and how many
+    must not be handed on.
 
     Raises:
         JournalError: a line cannot be read: part of a journal is no evidence.
     """
-    lines, secret, sign = [], 0, msgspec.json.encode(extent.patient)
+    lines, ids, secret, sign = [], set(), 0, msgspec.json.encode(extent.patient)
     for line in journal:
         if sign not in line and b'"kind":"policy"' not in line:
             continue
@@ -135,7 +140,8 @@ def _entries(journal: Iterable[bytes], extent: Extent, untold: frozenset[str]) -
                 secret += 1
                 continue
         lines.append(of_one(line, extent.patient))
-    return lines, secret
+        ids.add(str(entry.get("id")))
+    return lines, ids, secret
 
 
 def _is_about(entry: Mapping[str, Any], extent: Extent) -> bool:

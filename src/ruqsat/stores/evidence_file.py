@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ruqsat.core.consent_record import ConsentRow
+from ruqsat.core.outgoing import Listed
 from ruqsat.core.policy_release import Step
 from ruqsat.core.proceeding import ProceedingRow, Wanted
 from ruqsat.core.registered import KINDS, RecordRow
@@ -12,6 +13,7 @@ from ruqsat.errors import SettingsError
 from ruqsat.stores.policy_store import PolicyStore
 from ruqsat.stores.proceeding_store import ProceedingStore
 from ruqsat.stores.sql import SqlStore
+from ruqsat.stores.sql_duties import SqlDuties
 
 MOST_BYTES = 1 << 30
 MOST_FILES = 100
@@ -85,6 +87,16 @@ async def find_proceedings(
         rows += page
         after = page[-1].due, page[-1].id
     return tuple(rows), {row.id: await kept.events(row.id) for row in rows}
+
+
+async def find_notices(store: SqlStore, patient: str) -> tuple[Listed, ...]:
+    """Return every notice about one person: who was told of what, who was not, and why."""
+    rows: list[Listed] = []
+    after = (-1, "")
+    while page := await SqlDuties(store.background()).list_notices((), patient, after, PAGE):
+        rows += page
+        after = page[-1].created_at, page[-1].key
+    return tuple(rows)
 
 
 async def find_releases(store: SqlStore) -> tuple[Step, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, Row, bindparam, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select, true, update
 
 from ruqsat.core.addressee import Told
 from ruqsat.core.instant import Instant
@@ -54,8 +54,9 @@ _END: dict[str, dict[str, Any]] = {
 _LISTED = [outbox.c[name] for name in Listed.__struct_fields__]
 _OF_CLAIM = ("claim", "channel", "egov")
 _CLAIMED = [outbox.c[name] for name in Claimed.__struct_fields__ if name not in _OF_CLAIM]
-_IS_OPEN = outbox.c.state.concat("") == PENDING
+_STATE = outbox.c.state.concat("")
 """No word that an index begins with: SQLite would look through all that is open, rather than go by the keys."""
+_IS_OPEN = _STATE == PENDING
 
 _DUE = (
     select(*_CLAIMED)
@@ -93,8 +94,8 @@ def withdraw_notices(connection: Connection, entries: Collection[str], now: Inst
     """Leave out what is to be told of decisions that were never sent; return how many it was not too late for."""
     if not entries:
         return 0
-    waiting = among(outbox.c.entry, "entries") & _IS_OPEN
-    question = update(outbox).where(waiting).values(state=SKIPPED, reason=NOT_SENT, settled_at=now)
+    untold = among(outbox.c.entry, "entries") & (_IS_OPEN | _may_be_tried_again(_STATE))
+    question = update(outbox).where(untold).values(state=SKIPPED, reason=NOT_SENT, settled_at=now)
     return connection.execute(question, {"entries": entries}).rowcount
 
 
@@ -193,8 +194,7 @@ def retry_notices(connection: Connection, keys: Collection[str] | None, reason: 
         keys: These; None is all of them.
         reason: Only those that ended for it; None is any.
     """
-    again = (outbox.c.state == DEAD) | ((outbox.c.state == SKIPPED) & outbox.c.reason.in_(RETRIABLE))
-    question = update(outbox).where(again)
+    question = update(outbox).where(_may_be_tried_again(outbox.c.state))
     if keys is not None:
         question = question.where(outbox.c.key.in_(keys))
     if reason is not None:
@@ -213,6 +213,10 @@ def set_channel(connection: Connection, patient: str, channel: str | None, now: 
         connection.execute(
             patient_channel.insert(), {"patient": patient, "channel": channel, "changed_at": now}
         )  # fmt: skip
+
+
+def _may_be_tried_again(state: ColumnElement[str]) -> ColumnElement[bool]:
+    return (state == DEAD) | ((state == SKIPPED) & outbox.c.reason.in_(RETRIABLE))
 
 
 def _row(notice: Notice, close: Close, now: Instant, settle: Instant) -> dict[str, Any]:

@@ -35,8 +35,10 @@ strong.mark { display: inline-block; border: 2px solid #111; padding: 0 .25rem; 
 .id { display: inline-block; max-width: 100%; overflow-wrap: anywhere; }
 nav { margin: .8rem 0; }
 a { color: #003d99; }
+a[aria-current] { color: #111; font-weight: bold; text-decoration: none; }
 @media screen and (max-width: 48rem) {
-  table, caption, tbody, tr, th, td { display: block; }
+  dl, table, caption, tbody, tr, th, td { display: block; }
+  dd { margin: 0 0 .3rem; }
   thead { display: none; }
   tr { border: 1px solid #767676; margin: 0 0 .8rem; }
   th, td { border: 0; padding: .15rem .5rem; }

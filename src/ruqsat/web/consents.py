@@ -21,6 +21,7 @@ from ruqsat.web.calls import (
     version_of,
     written,
 )
+from ruqsat.web.claims import Identity
 from ruqsat.web.consent_models import ConsentIn, Verification, read_model
 from ruqsat.web.gate import Admitted, Asked, Gate, is_desk, own_org
 from ruqsat.web.problems import FieldProblem, Refusal
@@ -55,9 +56,9 @@ def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
     async def found(request: Request, consent: str, owner: str, desk: str) -> tuple[Admitted, str, ConsentRow | None]:
         identity = await gate.identify(request)
         patient, row = await registry.find(consent)
-        admitted = await gate.admit(
-            request, identity, Asked(owner, desk, patient, consent, row.org if row is not None else None)
-        )
+        by = "patient" if row is None else row.body.record.given_by.type
+        org = row.org if row is not None else None
+        admitted = await gate.admit(request, identity, _asked(identity, owner, desk, (patient, consent, org), by))
         return admitted, admitted.patient, row
 
     @router.post(
@@ -71,7 +72,8 @@ def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
         identity = await gate.identify(request)
         call = await call_of(request, idempotency_key, prefer)
         data = read_model(ConsentIn, call.content)
-        asked = Asked("consent_manage", "create", data["patient"], "new", at(data, "operator.org"))
+        about = (data["patient"], "new", at(data, "operator.org"))
+        asked = _asked(identity, "consent_manage", "create", about, at(data, "given_by.type"))
         admitted = await gate.admit(request, identity, asked)
         told = await registry.create(caller_of(admitted), data, call)
         return written(told, 201, {"Location": f"/v1/consents/{told['consent']}"})
@@ -85,7 +87,7 @@ def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
     ) -> Page:
         identity = await gate.identify(request)
         org = own_org(identity) if is_desk(identity) else None
-        await gate.admit(request, identity, Asked("search", "search", patient, "all", org))
+        await gate.admit(request, identity, Asked("search", "search", patient, "all", org, alone=True))
         rows = await registry.page(patient, org, cursor, limit + 1)
         return Page(consents=rows[:limit], next=rows[limit - 1]["consent"] if len(rows) > limit else None)
 
@@ -145,3 +147,16 @@ def build_consents(registry: ConsentRegistry, gate: Gate) -> APIRouter:
         return written(await registry.enter_in_error(caller_of(admitted), full(row), version_of(if_match)))
 
     return router
+
+
+def _asked(
+    identity: Identity, owner: str, desk: str, about: tuple[str | None, str, str | None], by: str | None
+) -> Asked:
+    """
+    Return what the policy is asked of a document, by whom it was given.
+
+    A parent of an adolescent neither reads what the adolescent gave alone, nor is told that a desk wrote it down
+    (Code 78(2)): it says where the adolescent seeks care, and what for.
+    """
+    alone = by != "legal_rep" and (owner != "consent_manage" or is_desk(identity))
+    return Asked(owner, desk, *about, alone=alone)

@@ -55,6 +55,7 @@ class Asked(Struct, frozen=True):
             no patient is asked about.
         demanded: The patient or the representative demands it (order §24).
         tells_all: The answer tells of every visit and record, one that an adolescent consented to alone among them.
+        alone: It is what the patient gave in person, or a list that may hold it: an adolescent's own affair.
     """
 
     owner: str
@@ -66,6 +67,7 @@ class Asked(Struct, frozen=True):
     data_class: str = "consent"
     demanded: bool = False
     tells_all: bool = False
+    alone: bool = False
 
 
 class Admitted(Struct, frozen=True):
@@ -143,7 +145,7 @@ class Gate:
         desk = is_desk(identity)
         properties = ResourceProperties(
             patient=asked.patient, data_class=asked.data_class, labels=None if asked.tells_all else (),
-            author_org=asked.org, self_consented=asked.tells_all,
+            author_org=asked.org, self_consented=asked.tells_all or asked.alone,
         )  # fmt: skip
         question = EvaluationRequest(
             identity.subject,

@@ -5,23 +5,20 @@ They are those of its own organisation's uses and changes, as its journal is.
 """
 
 from collections.abc import Collection
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
-import msgspec
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
-from ruqsat.core.instant import Instant, render_instant
-from ruqsat.core.outgoing import Listed
+from ruqsat.core.instant import Instant
+from ruqsat.core.outgoing import Listed, describe
 from ruqsat.web.calls import problems
 from ruqsat.web.gate import AUDIT, Asked, Gate, own_org
 from ruqsat.web.problems import Refusal
 
 JOURNAL = "journal"
 """The data class by which notices are decided: they tell what the journal tells."""
-
-_MOMENTS = ("due", "deferred_until", "next_at", "created_at", "settled_at")
 
 
 class Notices(Protocol):
@@ -96,9 +93,3 @@ def build_notices(notices: Notices, gate: Gate) -> APIRouter:
         return JSONResponse(said, headers={"Cache-Control": "no-store"})
 
     return router
-
-
-def describe(notice: Listed) -> dict[str, Any]:
-    """Return a notice as it is shown, with its moments in words."""
-    said = msgspec.structs.asdict(notice)
-    return said | {name: render_instant(at) for name in _MOMENTS if (at := said[name]) is not None}

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
+from ruqsat.core.other_representatives import application_shown
 from ruqsat.core.proceeding import NO_TERM, ProceedingRow, Wanted
 from ruqsat.core.proceeding_kinds import APPLICANT, OFFICE, PROCEEDING_KINDS, RECEIVED
 from ruqsat.messages import Language
@@ -123,7 +124,10 @@ def build_proceedings(registry: ProceedingRegistry, gate: Gate) -> APIRouter:
     @router.get("/{id_}", summary="Read one, with what the clock said of it.")
     async def read(request: Request, id_: Id) -> Response:
         admitted, row = await found(request, id_, "read")
-        told = await registry.tell(row, _side(admitted)) | registry.unseal(row)
+        content = registry.unseal(row)
+        if admitted.basis == "legal_rep" and row.body.steps[0].by != admitted.identity.subject.id:
+            content = application_shown(content)
+        told = await registry.tell(row, _side(admitted)) | content
         return JSONResponse(told, headers={"ETag": f'"{row.version}"', "Cache-Control": "no-store"})
 
     _add_answer(router, registry, found)

@@ -92,7 +92,9 @@ def build_records(registry: RecordRegistry, gate: Gate, sessions: BreakGlass) ->
     )
 
     def asked(owner: str, desk: str, patient: str | None, id_: str, org: str | None) -> Asked:
-        return Asked(owner, desk, patient, id_, org, type=shape.resource, data_class=shape.data_class)
+        # Whom an adolescent lets in is the adolescent's own affair (Code 78(2)), and nobody else lets anybody in.
+        alone = shape.resource == "Delegation" and owner in ("read", "search")
+        return Asked(owner, desk, patient, id_, org, shape.resource, shape.data_class, alone=alone)
 
     async def found(
         request: Request, id_: str, owner: str, desk: str, *, ends: bool = False

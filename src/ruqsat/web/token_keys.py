@@ -217,11 +217,12 @@ def read_key_set(document: Any, algorithms: tuple[str, ...]) -> dict[str | None,
 
 
 def _usable(jwk: dict[str, Any], algorithms: tuple[str, ...]) -> tuple[tuple[str, ...], Any] | None:
-    kind, stated = jwk.get("kty"), jwk.get("alg")
+    jwk = {name: value for name, value in jwk.items() if value is not None}  # some write out what is left out
+    kind, stated, uses = jwk.get("kty"), jwk.get("alg"), jwk.get("key_ops", ["verify"])
     allowed = tuple(name for name in _OF_KIND.get(str(kind), ()) if name in algorithms and stated in (None, name))
     if not allowed or jwk.get("use", "sig") != "sig" or "d" in jwk:
         return None
-    if "verify" not in jwk.get("key_ops", ["verify"]) or jwk.get("crv") != _CURVES.get(str(kind), jwk.get("crv")):
+    if not isinstance(uses, list) or "verify" not in uses or jwk.get("crv") != _CURVES.get(str(kind), jwk.get("crv")):
         return None
     try:
         key = jwt.PyJWK(jwk, algorithm=allowed[0]).key
