@@ -103,6 +103,17 @@ def test_upgrade_cannot_open_what_is_denied(site: Site, upgrade: str) -> None:
     assert site.seen == []
 
 
+@pytest.mark.parametrize("upgrade", ["websocket", "h2c", "x"])
+def test_upgrade_cannot_leave_the_protocol_in_which_each_request_is_judged(site: Site, upgrade: str) -> None:
+    """Nothing behind the proxy is asked to switch: what came after, on the same connection, nobody would judge."""
+    lines = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {upgrade}", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+    key = ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+    who = bearer(site.sidecar.token("dr_aida"))
+
+    assert ask(site.front.port, "GET", O1, who, *lines, *key).status in (200, 403)
+    assert [entry for entry in site.seen if "upgrade" in entry["headers"]] == []
+
+
 def test_old_protocol_cannot_open_what_is_denied(site: Site) -> None:
     """HTTP/1.0 and HTTP/0.9 requests, with and without a host, get what the others get, or nothing."""
     token = bearer(site.sidecar.token("dr_aida"))
