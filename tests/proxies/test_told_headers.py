@@ -130,3 +130,11 @@ def test_a_harmless_preference_passes(site: Site) -> None:
     reply = ask(site.front.port, "GET", PATIENT, bearer(site.sidecar.token("dana")), "Prefer: handling=strict")
 
     assert (reply.status, site.seen[0]["headers"]["prefer"]) == (200, "handling=strict")
+
+
+def test_the_session_that_a_clinician_means_is_told(site: Site) -> None:
+    """By every dialect: one that is no session of the caller's opens nothing more, one that can be none is refused."""
+    who, session = bearer(site.sidecar.token("dana")), "X-Ruqsat-Session: s-1"
+
+    assert ask(site.front.port, "GET", PATIENT, who, session).status == 200
+    assert ask(site.front.port, "GET", PATIENT, who, session + "1" * 256).status == 403
