@@ -1,12 +1,16 @@
 """How requests share a connection: none rides through on the back of another, behind each real proxy."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tests.proxies.conftest import Site
+from tests.proxies.front import KINDS, running_front
 from tests.proxies.h2 import exchange
 from tests.proxies.raw import Connection, ask, bearer, request
+from tests.proxies.stand_in import running_stand_in, says
 
 O1, O2 = "/patients/p-dana/labs/o1", "/patients/p-dana/labs/o2"
 
@@ -90,6 +94,25 @@ def test_body_of_an_allowed_request_arrives_whole(site: Site) -> None:
     )
 
     assert [entry["body"] for entry in site.seen] == [body.decode()] * 2
+
+
+@pytest.mark.parametrize("kind", [kind for kind, entry in KINDS.items() if entry.asks == "auth"])
+def test_slow_body_cannot_keep_a_permit_for_later(kind: str, tmp_path: Path) -> None:
+    """A request goes on once it is permitted, or is asked about once it is whole: between the two its consent could end."""
+    allows = says(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    with (
+        running_stand_in() as sidecar,
+        running_stand_in() as records,
+        running_front(kind, tmp_path, sidecar.port, records.port) as front,
+        Connection(front.port) as client,
+    ):
+        sidecar.behaviour = records.behaviour = allows
+        client.send(request("GET", O1, "Authorization: Bearer x", "Content-Length: 9", body=b"a"))
+        began = time.monotonic()
+        while time.monotonic() < began + 1 or (sidecar.asked > records.asked and time.monotonic() < began + 10):
+            time.sleep(0.02)
+
+        assert records.asked == sidecar.asked
 
 
 @pytest.mark.parametrize("upgrade", ["websocket", "h2c", "TLS/1.3", "HTTP/2.0"])
