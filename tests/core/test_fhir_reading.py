@@ -395,6 +395,7 @@ ENTRIES: dict[str, Any] = {
     "an odd header": {"request": {"method": "GET", "url": "Condition?patient=p1", "method_": "DELETE"}},
     "an odd method": {"request": {"method": "get", "url": "Condition?patient=p1"}},
     "a body to read": {"request": {"method": "GET", "url": "Condition?patient=p1"}, "resource": observation()},
+    "a body to search by": {"request": {"method": "POST", "url": "Observation/_search?patient=p1"}, "resource": {"resourceType": "Parameters", "parameter": [{"name": "patient", "valueString": "p2"}]}},
     "no body to write": {"request": {"method": "POST", "url": "Observation"}},
     "a foreign name": post(observation(), fullUrl="http://host/fhir/Observation/o1"),
     "a name that would replace another": post({"resourceType": "Patient"}, fullUrl="https://our.kz/fhir/Patient/p1"),
