@@ -11,6 +11,7 @@ import yaml
 
 from ruqsat.core.fhir.reading import OVERRIDES, READ_HEADERS, REFUSED_HEADERS
 from ruqsat.proxies.configuration import KINDS
+from ruqsat.web.forward_auth.signed import SIGNATURE
 from tests.proxies.conftest import Site
 from tests.proxies.front import EXAMPLES
 from tests.proxies.raw import ask, bearer
@@ -79,6 +80,14 @@ def missing(kind: str, text: str | None = None) -> set[str]:
 def test_every_header_that_the_core_reads_is_told(kind: str) -> None:
     """Of every shipped configuration; a dialect that this test cannot read fails it."""
     assert missing(kind) == set()
+
+
+@pytest.mark.parametrize("kind", ["envoy", "envoy-grpc", "haproxy", "traefik"])
+def test_a_signature_is_told(kind: str) -> None:
+    """Of the files that list what they tell: one that is not told would reach the system behind as if it were verified."""
+    entry = KINDS[kind]
+
+    assert SIGNATURE.decode() in TOLD[kind]((EXAMPLES / entry.folder / entry.file).read_text())
 
 
 @pytest.mark.parametrize("kind", ["envoy", "envoy-grpc", "traefik", "nginx"])
