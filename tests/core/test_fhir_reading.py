@@ -360,6 +360,17 @@ def test_what_leaves_counts_or_hides_labels_is_rewritten(fhir_words: FhirWords) 
     assert ask(fhir_words, "GET", "/fhir/Observation?patient=p1&_summary=data").strip == ()
 
 
+def test_elements_cannot_hide_labels_that_stand_beside_meta(fhir_words: FhirWords) -> None:
+    """Where a type says its labels beside `meta`, that element is asked for too; of everything, what any type needs."""
+    for url, elements in {
+        "/fhir/DocumentReference?patient=p1&_elements=content": "content,meta,securityLabel,subject",
+        "/fhir/Composition?patient=p1&_elements=title": "confidentiality,meta,subject,title",
+    }.items():
+        assert ask(fhir_words, "GET", url).put == (("_elements", elements),)
+    ((_, elements),) = ask(fhir_words, "GET", "/fhir?patient=p1&_elements=code").put
+    assert {"meta", "subject", "patient", "category", "securityLabel", "confidentiality"} <= {*elements.split(",")}
+
+
 def test_a_batch_refuses_entries_and_a_transaction_itself(fhir_words: FhirWords) -> None:
     """One bad entry is refused in a batch, and refuses a transaction; each is judged as the request that it is."""
     good, bad = (
@@ -384,6 +395,7 @@ ENTRIES: dict[str, Any] = {
     "an odd header": {"request": {"method": "GET", "url": "Condition?patient=p1", "method_": "DELETE"}},
     "an odd method": {"request": {"method": "get", "url": "Condition?patient=p1"}},
     "a body to read": {"request": {"method": "GET", "url": "Condition?patient=p1"}, "resource": observation()},
+    "a body to search by": {"request": {"method": "POST", "url": "Observation/_search?patient=p1"}, "resource": {"resourceType": "Parameters", "parameter": [{"name": "patient", "valueString": "p2"}]}},
     "no body to write": {"request": {"method": "POST", "url": "Observation"}},
     "a foreign name": post(observation(), fullUrl="http://host/fhir/Observation/o1"),
     "a name that would replace another": post({"resourceType": "Patient"}, fullUrl="https://our.kz/fhir/Patient/p1"),

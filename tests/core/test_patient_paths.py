@@ -19,6 +19,23 @@ methods = ["GET"]
 path = "/open/{class}"
 action = "search"
 type = "Record"
+
+[[route]]
+id = "labs-of-everybody"
+methods = ["GET"]
+path = "/records/all/labs"
+action = "export"
+type = "Record"
+class = "labs"
+
+[[route]]
+id = "labs-of-a-patient"
+methods = ["GET", "HEAD", "DELETE"]
+path = "/records/{patient}/labs"
+action = "search"
+type = "Record"
+class = "labs"
+query = ["format"]
 """
 
 
@@ -51,3 +68,27 @@ def test_patients_record_can_be_named_by_its_class(table: RouteTable) -> None:
 
     assert mapped is not None
     assert (mapped.patient, mapped.data_class, mapped.resource_id) == ("p-dana", "labs", "o1")
+
+
+@pytest.mark.parametrize(
+    ("method", "query"), [("GET", (("format", "csv"),)), ("HEAD", ()), ("DELETE", ()), ("HEAD", (("format", "csv"),))]
+)
+def test_a_literal_cannot_be_taken_for_a_patient(
+    table: RouteTable, method: str, query: tuple[tuple[str, str], ...]
+) -> None:
+    """What the route of a literal path does not describe means nothing, though a route with a placeholder would take it."""
+    path = ("records", "all", "labs")
+    of_all = table.match("GET", path, ())
+
+    assert of_all is not None
+    assert (of_all.action, of_all.patient) == ("export", None)
+    assert table.match(method, path, query) is None
+
+
+def test_beside_a_literal_every_patient_can_be_named(table: RouteTable) -> None:
+    """The other names of that place are patients, by each method and query that their route describes."""
+    for method, query in (("GET", (("format", "csv"),)), ("HEAD", ()), ("DELETE", ())):
+        mapped = table.match(method, ("records", "p-dana", "labs"), query)
+
+        assert mapped is not None
+        assert (mapped.action, mapped.patient) == ("search", "p-dana")

@@ -312,6 +312,29 @@ def test_middleware_releases_nothing_else_of_a_part(messages: Any, scope: Any) -
     assert (head["status"], body["body"]) == (403, b"")
 
 
+@pytest.mark.parametrize(
+    ("method", "action", "status"),
+    [("POST", "search", 200), ("POST", "read", 200), ("POST", "disclose", 403), ("POST", "export", 403),
+     ("POST", None, 403), ("GET", "export", 200), ("PATCH", "search", 403)],
+)  # fmt: skip
+def test_middleware_lets_nothing_be_done_with_parts_that_are_cut_out(
+    method: str, action: str | None, status: int
+) -> None:
+    """Data that are handed on are gone before the answer is cut: of a part, the application is not reached for that."""
+    reached: list[Any] = []
+
+    async def hand_on(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope)
+        await app(start(), WHOLE)(scope, receive, send)
+
+    asks: dict[str, Any] = {"resource": {"type": "Observation", "properties": {"parts": [{"id": "o1"}, {"id": "o2"}]}}}
+    if action is not None:
+        asks["action"] = {"name": action}
+    head, _ = answered(hand_on, method=method, asks=asks)
+
+    assert (head["status"], len(reached)) == (status, status == 200)
+
+
 def test_middleware_does_not_hand_short_cuts_to_the_application() -> None:
     """Of a part, the application is asked for all, readable, without ways around the middleware."""
     seen: list[Any] = []

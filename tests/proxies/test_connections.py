@@ -1,12 +1,16 @@
 """How requests share a connection: none rides through on the back of another, behind each real proxy."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tests.proxies.conftest import Site
+from tests.proxies.front import KINDS, running_front
 from tests.proxies.h2 import exchange
 from tests.proxies.raw import Connection, ask, bearer, request
+from tests.proxies.stand_in import running_stand_in, says
 
 O1, O2 = "/patients/p-dana/labs/o1", "/patients/p-dana/labs/o2"
 
@@ -92,6 +96,25 @@ def test_body_of_an_allowed_request_arrives_whole(site: Site) -> None:
     assert [entry["body"] for entry in site.seen] == [body.decode()] * 2
 
 
+@pytest.mark.parametrize("kind", [kind for kind, entry in KINDS.items() if entry.asks == "auth"])
+def test_slow_body_cannot_keep_a_permit_for_later(kind: str, tmp_path: Path) -> None:
+    """A request goes on once it is permitted, or is asked about once it is whole: between the two its consent could end."""
+    allows = says(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    with (
+        running_stand_in() as sidecar,
+        running_stand_in() as records,
+        running_front(kind, tmp_path, sidecar.port, records.port) as front,
+        Connection(front.port) as client,
+    ):
+        sidecar.behaviour = records.behaviour = allows
+        client.send(request("GET", O1, "Authorization: Bearer x", "Content-Length: 9", body=b"a"))
+        began = time.monotonic()
+        while time.monotonic() < began + 1 or (sidecar.asked > records.asked and time.monotonic() < began + 10):
+            time.sleep(0.02)
+
+        assert records.asked == sidecar.asked
+
+
 @pytest.mark.parametrize("upgrade", ["websocket", "h2c", "TLS/1.3", "HTTP/2.0"])
 def test_upgrade_cannot_open_what_is_denied(site: Site, upgrade: str) -> None:
     """A request for another protocol is judged like any other."""
@@ -101,6 +124,17 @@ def test_upgrade_cannot_open_what_is_denied(site: Site, upgrade: str) -> None:
 
     assert 400 <= ask(site.front.port, "GET", O2, who, *lines, *key).status < 500
     assert site.seen == []
+
+
+@pytest.mark.parametrize("upgrade", ["websocket", "h2c", "x"])
+def test_upgrade_cannot_leave_the_protocol_in_which_each_request_is_judged(site: Site, upgrade: str) -> None:
+    """Nothing behind the proxy is asked to switch: what came after, on the same connection, nobody would judge."""
+    lines = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {upgrade}", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+    key = ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+    who = bearer(site.sidecar.token("dr_aida"))
+
+    assert ask(site.front.port, "GET", O1, who, *lines, *key).status in (200, 403)
+    assert [entry for entry in site.seen if "upgrade" in entry["headers"]] == []
 
 
 def test_old_protocol_cannot_open_what_is_denied(site: Site) -> None:

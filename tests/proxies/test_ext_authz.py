@@ -98,8 +98,8 @@ def test_200_names_the_subject_over_what_the_client_sent() -> None:
 
 
 @pytest.mark.parametrize("http", [
-    {"path": ""}, {"host": ""}, {"method": ""}, {"fragment": "x"}, {"method": "get"}, {"host": "a,b"}, {"path": "/\u0416"},
-    {"host": "\u0416"}, {"method": "\u0416"},
+    {"path": ""}, {"host": ""}, {"method": ""}, {"fragment": "x"}, {"query": "a=1"}, {"method": "get"}, {"host": "a,b"},
+    {"path": "/\u0416"}, {"host": "\u0416"}, {"method": "\u0416"},
 ])  # fmt: skip
 def test_attributes_that_make_no_sense_are_denied(http: dict[str, str]) -> None:
     """A question that nobody can read is never allowed, even where everything is."""

@@ -149,6 +149,8 @@ PLANTED = HOLES | {
     "Envoy fails to ask": ("envoy", instead("prefix: \"/\" }", "prefix: \"/\" }\n"
         "                          typed_per_filter_config: { envoy.filters.http.ext_authz: { \"@type\": "
         "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute, disabled: true } }")),
+    "HAProxy switches to another protocol": ("haproxy", without("del-header Upgrade")),
+    "Caddy switches to another protocol": ("caddy", without("request_header -Upgrade")),
     "Envoy keeps method overrides": ("envoy", without("- x-http-method-override")),
 }  # fmt: skip
 

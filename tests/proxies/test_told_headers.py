@@ -11,6 +11,7 @@ import yaml
 
 from ruqsat.core.fhir.reading import OVERRIDES, READ_HEADERS, REFUSED_HEADERS
 from ruqsat.proxies.configuration import KINDS
+from ruqsat.web.forward_auth.signed import SIGNATURE
 from tests.proxies.conftest import Site
 from tests.proxies.front import EXAMPLES
 from tests.proxies.raw import ask, bearer
@@ -81,6 +82,14 @@ def test_every_header_that_the_core_reads_is_told(kind: str) -> None:
     assert missing(kind) == set()
 
 
+@pytest.mark.parametrize("kind", ["envoy", "envoy-grpc", "haproxy", "traefik"])
+def test_a_signature_is_told(kind: str) -> None:
+    """Of the files that list what they tell: one that is not told would reach the system behind as if it were verified."""
+    entry = KINDS[kind]
+
+    assert SIGNATURE.decode() in TOLD[kind]((EXAMPLES / entry.folder / entry.file).read_text())
+
+
 @pytest.mark.parametrize("kind", ["envoy", "envoy-grpc", "traefik", "nginx"])
 def test_a_file_that_does_not_tell_one_is_noticed(kind: str) -> None:
     """The test above can fail."""
@@ -130,3 +139,11 @@ def test_a_harmless_preference_passes(site: Site) -> None:
     reply = ask(site.front.port, "GET", PATIENT, bearer(site.sidecar.token("dana")), "Prefer: handling=strict")
 
     assert (reply.status, site.seen[0]["headers"]["prefer"]) == (200, "handling=strict")
+
+
+def test_the_session_that_a_clinician_means_is_told(site: Site) -> None:
+    """By every dialect: one that is no session of the caller's opens nothing more, one that can be none is refused."""
+    who, session = bearer(site.sidecar.token("dana")), "X-Ruqsat-Session: s-1"
+
+    assert ask(site.front.port, "GET", PATIENT, who, session).status == 200
+    assert ask(site.front.port, "GET", PATIENT, who, session + "1" * 256).status == 403

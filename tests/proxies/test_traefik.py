@@ -7,10 +7,12 @@ for what the stand-in is not.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 import pytest
 
+from ruqsat.core.fhir.reading import OVERRIDES
 from ruqsat.proxies.configuration import Address, render
 from ruqsat.proxies.exchange import read_front
 from ruqsat.proxies.matrix import Finding, Subject, run
@@ -81,6 +83,16 @@ def test_nothing_passes_without_the_sidecar_s_word(answer: bytes) -> None:
     with site(free_port()) as (nobody, others):
         assert ask(nobody, "GET", O1).status == 500
     assert records.seen == others.seen == []
+
+
+def test_no_spelling_of_a_method_override_arrives(sidecar: Sidecar) -> None:
+    """Not with `_` for `-` either, nor half so: some backends read all of them alike."""
+    spelt = ["".join(each) for name in OVERRIDES for each in product(*["-_" if part == "-" else part for part in name])]
+    with site(sidecar.ports["auth"]) as (port, records):
+        reply = ask(port, "GET", O1, bearer(sidecar.token("dr_aida")), *[f"{name}: DELETE" for name in spelt])
+
+    assert (reply.status, len(spelt)) == (200, 16)
+    assert [name for name, value in records.seen[0]["headers"].items() if value == "DELETE"] == []
 
 
 HOLES = {

@@ -107,31 +107,38 @@ class _Described(NamedTuple):
 class RouteTable:
     """Checked routes; literal segments win over placeholders.  ``fhir`` is what FHIR servers' words mean."""
 
-    __slots__ = ("_by_shape", "fhir")
+    __slots__ = ("_by_length", "fhir")
 
     def __init__(self, routes: Iterable[Route], classes: frozenset[str], fhir: FhirWords | None = None) -> None:
         self.fhir = fhir
-        self._by_shape: dict[tuple[str, int], tuple[_Described, ...]] = {}
+        self._by_length: dict[int, tuple[_Described, ...]] = {}
         for route in sorted(routes, key=lambda route: [part.startswith("{") for part in segments_of(route.path)]):
             segments = segments_of(route.path)
             parts = tuple([(None, part[1:-1]) if part.startswith("{") else (part, "") for part in segments])
             # A path that names a patient speaks of that patient's data: its sender must not get to call them public.
             described = _Described(route, parts, classes - IMPERSONAL if "{patient}" in segments else classes)
-            for method in set(route.methods):
-                shape = method, len(segments)
-                self._by_shape[shape] = (*self._by_shape.get(shape, ()), described)
+            self._by_length[len(segments)] = (*self._by_length.get(len(segments), ()), described)
 
     def match(self, method: str, segments: tuple[str, ...], query: tuple[tuple[str, str], ...]) -> Mapped | None:
         """Return what the request means; None if no route describes it exactly, or a parameter is given twice."""
         if query and len({name for name, _ in query}) < len(query):
             return None
-        for route, parts, classes in self._by_shape.get((method, len(segments)), ()):
+        won: list[str | None] | None = None
+        for route, parts, classes in self._by_length.get(len(segments), ()):
             found = _read(parts, classes, segments)
-            if found is not None and (not query or all(name in route.query for name, _ in query)):
-                return Mapped(
-                    route.id, route.action, route.resource_type, found.get("id") or "*",
-                    found.get("class") or route.data_class or "", found.get("patient"), route.purpose,
-                )  # fmt: skip
+            literals = [literal for literal, _ in parts]
+            if found is None or (won is not None and literals != won):
+                continue
+            # By whatever method, a literal stays one in this path: it is nobody's id.
+            won = literals
+            if method not in route.methods:
+                continue
+            if query and not all(name in route.query for name, _ in query):
+                return None
+            return Mapped(
+                route.id, route.action, route.resource_type, found.get("id") or "*",
+                found.get("class") or route.data_class or "", found.get("patient"), route.purpose,
+            )  # fmt: skip
         return None
 
 

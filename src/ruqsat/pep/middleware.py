@@ -27,7 +27,9 @@ DECISION = "ruqsat.decision"
 MAX_BUNDLE_BYTES = 16 * 1024 * 1024
 _KINDS = (b"application/fhir+json", b"application/json")
 _CONDITIONS = (b"accept-encoding", b"range", b"if-range", b"if-none-match", b"if-modified-since")
-_READS = ("GET", "POST")
+_POSTED = ("read", "search")
+"""What may be asked for by POST and yet be nothing but a reading."""
+
 _log = logging.getLogger("ruqsat.pep")
 
 
@@ -69,7 +71,7 @@ class Middleware:
             await _refuse(send, decision)
         elif not must_change(decision):
             await self._app({**scope, DECISION: decision}, receive, send)
-        elif scope["method"] not in _READS:
+        elif not _is_reading(scope, question):
             await _refuse(send, decision)
         else:
             held = _Held(send, decision, asked_parts(question))
@@ -139,6 +141,12 @@ class _Held:
         headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
+
+
+def _is_reading(scope: Scope, question: Mapping[str, Any]) -> bool:
+    """Tell whether the answer is all that comes of a request: what else it does, it does with every part."""
+    action = question.get("action") or {}
+    return scope["method"] == "GET" or (scope["method"] == "POST" and action.get("name") in _POSTED)
 
 
 def _plain(scope: Scope, decision: Decision) -> Scope:

@@ -67,12 +67,13 @@ def ask(front: Front, method: str, target: str, lines: tuple[str, ...]) -> Reply
     Send one request on a connection of its own.
 
     Args:
-        lines: Whole header lines besides ``Host``.
+        lines: Whole header lines besides ``Host``, and ``Connection: close`` where they say nothing of it.
 
     Raises:
         OSError: nobody accepts there, or not with a certificate that can be believed.
     """
-    head = [f"{method} {target} HTTP/1.1", f"Host: {front.authority}", "Connection: close", *lines, "", ""]
+    close = () if any(line.startswith("Connection:") for line in lines) else ("Connection: close",)
+    head = [f"{method} {target} HTTP/1.1", f"Host: {front.authority}", *close, *lines, "", ""]
     with socket.create_connection((front.host, front.port), timeout=TIMEOUT_SECONDS) as plain:
         if not front.tls:
             return _exchange(plain, method, "\r\n".join(head).encode("utf-8"))

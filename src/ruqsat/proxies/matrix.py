@@ -108,6 +108,12 @@ def _arrivals(send: Sender, subject: Subject) -> Iterator[Finding]:
     named = None if told is None else told["headers"].get("x-ruqsat-subject")
     good = None if told is None else bool(named) and named != FORGED
     yield Finding("forgery", "the subject cannot be made to vanish", "the token's", _seen(reply, told), good)
+    # Of what is said in another protocol, on the same connection, the sidecar would be asked nothing.
+    reply = send("GET", subject.allowed, (*who, "Connection: Upgrade", f"Upgrade: {FORGED}"))
+    told = _told(reply)
+    kept = None if told is None else "upgrade" not in told["headers"]
+    good = kept if reply.status == 200 else reply.status == 0 or reply.status >= 400
+    yield Finding("forgery", "Upgrade does not arrive", "removed or refused", _seen(reply, told), good)
 
 
 def _paths(send: Sender, subject: Subject) -> Iterator[Finding]:

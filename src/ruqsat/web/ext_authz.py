@@ -84,9 +84,10 @@ def read_original(http: AttributeContext.HttpRequest) -> Original:
     Return the original request.
 
     Raises:
-        BadPepRequest: an attribute is missing or makes no sense, or there is a fragment.
+        BadPepRequest: an attribute is missing or makes no sense, there is a fragment, or a query beside the path:
+            Envoy tells it within.
     """
-    if not http.path or not http.host or http.fragment:
+    if not http.path or not http.host or http.fragment or http.query:
         raise BadPepRequest
     try:
         return original(http.method.encode("ascii"), http.path.encode("latin-1"), http.host.encode("ascii"))

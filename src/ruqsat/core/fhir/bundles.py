@@ -63,7 +63,8 @@ def _entry(entry: Any, kind: str, local: Mapping[str, str], words: FhirWords, re
         resource if resource is not None else b"", local, full if isinstance(full, str) else None,
     )  # fmt: skip
     meaning = read(call)
-    if resource is not None and call.method in ("GET", "DELETE"):
+    if resource is not None and (call.method in ("GET", "DELETE") or call.path[-1:] == ("_search",)):
+        # Of a search, it could say otherwise than the address.
         return refused(meaning, "unexpected_body")
     if kind == "transaction" and not _is_plain_name(words, full, resource, call):
         # The server would write another id into every reference that looks like this address.

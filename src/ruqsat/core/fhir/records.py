@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from ruqsat.core.fhir.bodies import classes_of_body, read_json, resource_of, whose_body
-from ruqsat.core.fhir.marks import BESIDE_META, Marks, agreed, authors_of, marks_of
+from ruqsat.core.fhir.marks import Marks, agreed, authors_of, marks_of
 from ruqsat.core.fhir.meaning import NOBODY_KNOWN, Authors, Lookup, Meaning, Refused, refused
 from ruqsat.core.fhir.search import elements_needed
 from ruqsat.core.fhir.words import FhirWords
@@ -44,9 +44,9 @@ class Seen(Struct, frozen=True):
 
 def elements_of(kind: str, words: FhirWords) -> tuple[str, ...]:
     """Return the elements that a look-up needs; nothing else of a record need leave its server."""
-    entry, beside = words.types.get(kind), (BESIDE_META[kind],) if kind in BESIDE_META else ()
+    entry = words.types.get(kind)
     wrote = (*entry.author, *entry.org) if entry is not None and words.shared_staff else ()
-    return tuple(sorted({"id", *elements_needed(words, (kind,)), *beside, *(path.partition(".")[0] for path in wrote)}))
+    return tuple(sorted({"id", *elements_needed(words, (kind,)), *(path.partition(".")[0] for path in wrote)}))
 
 
 def read_record(body: bytes, asked: Lookup, words: FhirWords) -> Seen:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from ruqsat.core.fhir.marks import BESIDE_META
 from ruqsat.core.fhir.meaning import EVERYTHING, Lookup, Refused, Whose
 from ruqsat.core.fhir.references import is_id, lookup_of_identifier, patients_of_parameter
 from ruqsat.core.fhir.words import UNREADABLE, FhirWords, is_type_name
@@ -239,11 +240,14 @@ def _included(words: FhirWords, name: str, value: str) -> tuple[set[str], set[st
 def elements_needed(words: FhirWords, types: Iterable[str]) -> set[str]:
     """Return the elements without which a record cannot be judged: labels, patient, category."""
     needed = {"meta"}
-    for name in types:
+    asked = set(types)
+    for name in words.types if EVERYTHING in asked else asked:
         if name in words.types:
             needed |= {path.partition(".")[0] for path in words.types[name].subject}
         if name in words.categories:
             needed.add(words.categories[name].element)
+        if name in BESIDE_META:
+            needed.add(BESIDE_META[name])
     return needed
 
 
