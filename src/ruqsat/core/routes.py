@@ -100,6 +100,7 @@ class _Described(NamedTuple):
     """A route, its segments (a literal, or None and the placeholder's name), and the classes its path may name."""
 
     route: Route
+    literals: list[str | None]
     parts: tuple[tuple[str | None, str], ...]
     classes: frozenset[str]
 
@@ -116,7 +117,8 @@ class RouteTable:
             segments = segments_of(route.path)
             parts = tuple([(None, part[1:-1]) if part.startswith("{") else (part, "") for part in segments])
             # A path that names a patient speaks of that patient's data: its sender must not get to call them public.
-            described = _Described(route, parts, classes - IMPERSONAL if "{patient}" in segments else classes)
+            named = classes - IMPERSONAL if "{patient}" in segments else classes
+            described = _Described(route, [literal for literal, _ in parts], parts, named)
             self._by_length[len(segments)] = (*self._by_length.get(len(segments), ()), described)
 
     def match(self, method: str, segments: tuple[str, ...], query: tuple[tuple[str, str], ...]) -> Mapped | None:
@@ -124,10 +126,11 @@ class RouteTable:
         if query and len({name for name, _ in query}) < len(query):
             return None
         won: list[str | None] | None = None
-        for route, parts, classes in self._by_length.get(len(segments), ()):
+        for route, literals, parts, classes in self._by_length.get(len(segments), ()):
+            if won is not None and literals != won:
+                continue
             found = _read(parts, classes, segments)
-            literals = [literal for literal, _ in parts]
-            if found is None or (won is not None and literals != won):
+            if found is None:
                 continue
             # By whatever method, a literal stays one in this path: it is nobody's id.
             won = literals
