@@ -17,6 +17,8 @@ from ruqsat.core.diagnostics import has_errors
 from ruqsat.core.hierarchy import Hierarchy
 from ruqsat.core.sampling import situations
 from ruqsat.core.validity import refuse_invalid
+from ruqsat.stores.policy_folder import load_texts
+from tests.conftest import ROOT
 from tests.policies.error_pages import spoilt
 
 HARD = "policies/hard-deny.csv"
@@ -115,6 +117,70 @@ def test_a_newline_cannot_smuggle_a_row() -> None:
     page = "`policies/hard-deny.csv` is changed:\n\n```diff\n- R21 H61.9\n+ R21 H61.9\n+ p, 100, hard-deny-04, *, *, *, *, True, allow, public, -, R3\n```"
 
     assert "mixed-effects" in codes(spoilt(page))
+
+
+UNGROUNDED = {
+    "consent": ("True", "is_cared_for(r.ctx)", "{} || r.ctx.own_episode", "!{}", "{} && is_cared_for(r.ctx) || r.ctx.unable"),
+    "legal_rep": ("True", "represents(r.sub, r.act, r.res, r.ctx) || is_self(r.sub, r.res)"),
+    "emergency_default": ("True", "!r.ctx.emergency", "r.ctx.emergency || r.ctx.own_episode"),
+    "deidentified": ("True", "!r.res.deidentified"),
+}  # fmt: skip
+GRANTED = "granted(r.sub, r.act, r.res, r.ctx)"
+
+
+def permit(condition: str, basis: str) -> dict[str, bytes]:
+    """Return the pack with one rule more among the consents."""
+    rule = f"p, 1300, consent-90, nurse, read, labs, TREAT, {condition}, allow, {basis}, notify_subject, R3\n"
+    texts = load_texts(ROOT)
+    return texts | {"policies/consent.csv": texts["policies/consent.csv"] + rule.encode()}
+
+
+@pytest.mark.parametrize(("basis", "condition"), [(b, c) for b, each in UNGROUNDED.items() for c in each])
+def test_a_permit_that_may_match_without_its_basis_is_refused(basis: str, condition: str) -> None:
+    """No rule says `consent` and opens a record to which nobody consented, be it by one `||` at the end."""
+    assert codes(permit(condition.format(GRANTED), basis)) == {"ungrounded-permit"}
+
+
+@pytest.mark.parametrize("condition", [GRANTED, f"(r.ctx.emergency || is_cared_for(r.ctx)) && {GRANTED}"])
+def test_a_permit_that_asks_for_its_basis_may_ask_for_more(condition: str) -> None:
+    """An `||` in brackets beside what the basis rests on only narrows the rule."""
+    assert codes(permit(condition, "consent")) == set()
+
+
+@pytest.mark.parametrize("classes", ["*", "clinical", "public labs"])
+def test_nothing_of_a_patient_is_opened_to_everybody(classes: str, pack_texts: dict[str, bytes]) -> None:
+    """The basis `public` names classes that concern nobody, and no class of a patient is a kind of one."""
+    public, links = "policies/public.csv", "policies/hierarchies.csv"
+    wider = pack_texts[public].replace(b"public directory", classes.encode())
+
+    assert codes(pack_texts | {public: wider}) == {"ungrounded-permit"}
+    assert "ungrounded-permit" in codes(pack_texts | {links: pack_texts[links] + b"g2, labs, directory\n"})
+
+
+@pytest.mark.parametrize(("matcher", "criterion"), [
+    ("m", "touches(r.res.data_class, p.class)"), ("m", "covers(r.ctx.purpose, p.purpose)"), ("m", "eval(p.when)"),
+    ("m2", "in_force(r2.ctx.now, p2.since, p2.until, p2.type)"), ("m2", "names(r2.sub, p2.grantees, p2.type)"),
+    ("m3", "labelled(r3.res.labels, p3.labels, 'delegation')"), ("m4", "is_same(r4.sub.id, p4.subject)"),
+    ("m5", "states(r5.ctx.purpose, p5.purpose)"),
+])  # fmt: skip
+def test_a_matcher_that_loses_a_criterion_is_refused(
+    matcher: str, criterion: str, pack_texts: dict[str, bytes]
+) -> None:
+    """What a row states and no matcher asks would not narrow it; an `||` between criteria would not either."""
+    model = pack_texts["model.conf"].decode()
+    assert criterion in model
+    without = "\n".join(line.replace(criterion, f"is_known(r{matcher[1:]}.ctx, 'now')") for line in model.split("\n"))
+    either = model.replace(f" && {criterion}", f" || {criterion}").replace(f"{criterion} &&", f"{criterion} ||")
+
+    assert "unread-column" in codes(pack_texts | {"model.conf": without.encode()})
+    assert codes(pack_texts | {"model.conf": either.encode()}) == {"uncountable-criterion"}
+
+
+def test_a_comment_amid_a_matcher_does_not_widen_consents(pack_texts: dict[str, bytes]) -> None:
+    """A line of the consents' matcher that is commented out would let one record's consent open every record."""
+    model = pack_texts["model.conf"].replace(b"     && within_data", b"#     && within_data")
+
+    assert codes(pack_texts | {"model.conf": model}) == {"unread-column"}
 
 
 def stock(

@@ -15,7 +15,9 @@ from ruqsat.core.diagnostics import Diagnostic, Span, nearest
 from ruqsat.core.expression import (
     Attribute,
     Call,
+    Column,
     Entity,
+    EvalCell,
     conjuncts,
     walk,
 )
@@ -35,6 +37,9 @@ _ENTITIES: dict[str, tuple[type, tuple[str, ...]]] = {
     "ctx": (ContextView, ()),
 }
 """By entity: what has its attributes, and the names that are taken on the wire."""
+
+_TOLD = frozenset({"priority", "id", "eft", "basis", "duties", "law", "document", "delegation", "grant", "node"})
+"""Columns that order, name and explain rows; all others narrow them."""
 
 
 def check_pack(
@@ -92,6 +97,7 @@ def _model(model: Model, vocabulary: Vocabulary, functions: dict[str, Function])
             if code == "unguarded-attribute":
                 continue  # a matcher hands what may be absent to functions that settle what absence means
             yield Diagnostic(where, code, f"`m{section.suffix}`: {message}", hint)
+        yield from _all_read(section)
         yield from _covering(section, functions)
         for column in section.columns if section.suffix else ():
             if column not in ROW_ATTRIBUTES.get(section.suffix, {}) and column not in ("eft", "law", "node"):
@@ -129,16 +135,29 @@ def _own_words(vocabulary: Vocabulary) -> Iterator[Diagnostic]:
             )  # fmt: skip
 
 
+def _all_read(section: Section) -> Iterator[Diagnostic]:
+    """What a row states and no matcher asks would not narrow it: a term, a class, a list of records."""
+    read = {node.name for node in walk(section.matcher) if isinstance(node, Column)}
+    read |= {node.column for node in walk(section.matcher) if isinstance(node, EvalCell)}
+    for column in section.columns:
+        if column not in read and column not in _TOLD:
+            yield Diagnostic(
+                Span("model.conf"),
+                "unread-column",
+                f"`m{section.suffix}` does not ask for `p{section.suffix}.{column}`: it would count whatever it says",
+                "ask for it in the matcher, joined by `&&`; a comment amid a matcher that goes on takes a line away",
+            )
+
+
 def _covering(section: Section, functions: dict[str, Function]) -> Iterator[Diagnostic]:
-    """A covering matcher is calls joined by `&&`, gates first; the matrix reads the index's key alone."""
-    if not section.suffix:
-        return
+    """A matcher is calls joined by `&&`; a covering one has gates first; the matrix reads the index's key alone."""
     where, name = Span("model.conf"), f"m{section.suffix}"
     gates = [
         c.function in functions and functions[c.function].gate
         for c in conjuncts(section.matcher)
         if isinstance(c, Call)
     ]
+    gates += [True for c in conjuncts(section.matcher) if isinstance(c, EvalCell) and not section.suffix]
     if len(gates) != len(conjuncts(section.matcher)):
         yield Diagnostic(
             where,
