@@ -1,6 +1,7 @@
 """Who may reach the process, and how it knows them: listeners, enforcement points, tokens, as the settings say."""
 
 import asyncio
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
@@ -161,7 +162,24 @@ def _tls(settings: Settings) -> Tls | None:
         file = getattr(settings, name)
         if file is not None and not file.is_file():
             raise SettingsError(f"RUQSAT_{name.upper()}: there is no such file")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key, _no_password)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            "RUQSAT_TLS_CERTIFICATE, RUQSAT_TLS_KEY: expected a certificate chain and its own private key, in PEM, "
+            "the key without a password"
+        ) from error
+    try:
+        context.load_verify_locations(settings.tls_client_ca or settings.tls_certificate)
+    except OSError as error:
+        raise SettingsError("RUQSAT_TLS_CLIENT_CA: expected certificates of authorities, in PEM") from error
     return Tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+
+
+def _no_password() -> str:
+    """A key that asks for a password would ask the terminal, and stop the start there."""
+    raise ValueError
 
 
 @contextmanager
