@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.routes import RouteTable
+from ruqsat.core.vocabulary import BLOCKING_DUTIES
 from ruqsat.errors import SettingsError
 from ruqsat.rehearsal import Rehearsal
 from ruqsat.service.decision_point import DecisionPoint
@@ -20,7 +21,7 @@ from ruqsat.service.record_lookup import RecordLookup
 from ruqsat.service.search import Search
 from ruqsat.service.signatures import SignatureVerifier
 from ruqsat.service.verifications import Verifications
-from ruqsat.settings import BLOCKING_DUTIES, Settings
+from ruqsat.settings import Settings
 from ruqsat.web.authzen import AuthZen, build_metadata
 from ruqsat.web.enforcement_points import App, Door, EnforcementPoints, Guarded, read_points
 from ruqsat.web.follow_ups import FollowUps

@@ -18,9 +18,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as SourceError
 
 from ruqsat.core.diagnostics import nearest
+from ruqsat.core.vocabulary import BLOCKING_DUTIES
 from ruqsat.errors import SettingsError
-
-BLOCKING_DUTIES = ("redact", "deidentify", "pseudonymize", "require_eds", "suppress_total")
 
 
 class Settings(BaseSettings):

@@ -91,6 +91,13 @@ REFUSED = {
     "is_known(r.ctx, 'art16_3') && r.ctx.destination_country == 'DE'": "unguarded-attribute",
     "is_known(r.ctx, 'destination_country') || r.ctx.destination_country == 'DE'": "unguarded-attribute",
     "!is_known(r.ctx, 'destination_country') && r.ctx.destination_country == 'DE'": "unguarded-attribute",
+    # Words that nobody ever states: the rule would look as if it did something.
+    "'registar' in r.sub.roles": "unknown-role",
+    "!('HCOMPLI' in r.ctx.purpose)": "unknown-purpose",
+    "'НIV' in r.res.labels": "unknown-word",
+    "is_known(r.res, 'labels') && !('TBO0' in r.res.labels)": "unknown-word",
+    "r.act.name == 'READ'": "unknown-action",
+    "'lab' != r.res.data_class": "unknown-class",
     # Functions asked about the wrong things.
     "is_self(r.res, r.sub)": "wrong-arguments",
     "is_known(r.sub.id, 'x')": "wrong-arguments",
@@ -181,6 +188,33 @@ def test_a_comment_amid_a_matcher_does_not_widen_consents(pack_texts: dict[str, 
     model = pack_texts["model.conf"].replace(b"     && within_data", b"#     && within_data")
 
     assert codes(pack_texts | {"model.conf": model}) == {"unread-column"}
+
+
+WIDER = {
+    'btg_required_conf           = ["V"]': 'btg_required_conf = ["v"]',
+    'adequate_countries          = ["KZ"]': 'adequate_countries = ["*"]',
+    'minor_self_classes          = ["encounters", "labs"': 'minor_self_classes = ["encounters", "lab"',
+    'labels   = ["SEX", "STD"': 'labels = ["SEX", "STI"',
+    'actions             = ["read", "search"]': 'actions = ["read", "*"]',
+    "rep_access_ends_at          = 18": "rep_access_ends_at = 81",
+    "minor_self_from_age         = 16": "minor_self_from_age = 61",
+    "max_hours           = 4": "max_hours = 400",
+    "small_cell_min              = 5": "small_cell_min = -5",
+    'the parts named", blocking = true': 'the parts named"',
+    '"deny.consent"                  = "consent_required"': '"deny.consent" = "permitted"',
+    'reason = "allow.consent"': 'reason = "deny.consent"',
+}
+"""What stands in the vocabulary, and a slip that would open more, or tell a denial as a permit."""
+
+
+@pytest.mark.parametrize("said", WIDER)
+def test_a_slip_in_the_vocabulary_that_opens_more_is_refused(said: str, pack_texts: dict[str, bytes]) -> None:
+    """A switch names words that there are, within what a reading of the law may say; what blocks stays blocking."""
+    text = pack_texts["policies/vocabulary.toml"].decode()
+    assert said in text
+    spoilt_text = text.replace(said, WIDER[said]).encode()
+
+    assert codes(pack_texts | {"policies/vocabulary.toml": spoilt_text}) == {"bad-vocabulary"}
 
 
 def stock(

@@ -14,9 +14,10 @@ import uvloop
 from rich.console import Console
 
 from ruqsat.cli.stack import with_room
+from ruqsat.core.vocabulary import BLOCKING_DUTIES
 from ruqsat.errors import SettingsError
 from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal
-from ruqsat.settings import BLOCKING_DUTIES, Settings, load_settings
+from ruqsat.settings import Settings, load_settings
 from ruqsat.supervision import Share, end_with_keeper, read_share, supervise
 from ruqsat.web.listeners import serve as serve_listeners
 from ruqsat.web.logs import configure_logs

@@ -28,7 +28,7 @@ from ruqsat.core.model_conf import Model, Section
 from ruqsat.core.request import ActionProperties, ResourceProperties, SubjectProperties
 from ruqsat.core.rows import Row
 from ruqsat.core.validity import IMPERSONAL
-from ruqsat.core.vocabulary import Vocabulary
+from ruqsat.core.vocabulary import BLOCKING_DUTIES, Switches, Vocabulary
 
 _ENTITIES: dict[str, tuple[type, tuple[str, ...]]] = {
     "sub": (SubjectView, SubjectProperties.__struct_encode_fields__),
@@ -51,7 +51,7 @@ def check_pack(
     hierarchies: Hierarchies,
 ) -> list[Diagnostic]:
     """Return every finding about rows that could be read; never raises for an author's mistake."""
-    findings = [*_model(model, vocabulary, functions), *_own_words(vocabulary)]
+    findings = [*_model(model, vocabulary, functions), *_own_words(vocabulary), *_positions(vocabulary)]
     known, sound = known_words(vocabulary), set[str]()
     for file, rows in files.items():
         findings += _one_kind(file, rows)
@@ -132,6 +132,36 @@ def _own_words(vocabulary: Vocabulary) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 where, "bad-vocabulary", f"type `{name}` is given class `{data_class}`",
                 "only types that concern nobody have a class of their own: " + ", ".join(sorted(IMPERSONAL)),
+            )  # fmt: skip
+
+
+def _positions(vocabulary: Vocabulary) -> Iterator[Diagnostic]:
+    """A switch names words that there are: a misspelt label would shield nothing; a duty that blocks says so."""
+    where, switches, usual = Span("policies/vocabulary.toml"), vocabulary.switches, Switches()
+    shield, btg = switches.adolescent_shield, switches.btg
+    for name, said, default, known in (
+        ("very_restricted_roles", switches.very_restricted_roles, usual.very_restricted_roles, vocabulary.roles),
+        ("minor_self_classes", switches.minor_self_classes, usual.minor_self_classes, vocabulary.classes),
+        ("adolescent_shield.labels", shield.labels, usual.adolescent_shield.labels, vocabulary.labels),
+        ("btg.actions", btg.actions, usual.btg.actions, vocabulary.actions),
+    ):
+        for word in said:
+            if word not in known and word not in default:
+                yield Diagnostic(
+                    where, "bad-vocabulary", f"switch `{name}` names `{word}`, which is no word of this file",
+                    nearest(word, known) or "add the word first",
+                )  # fmt: skip
+    for duty in BLOCKING_DUTIES:
+        if duty in vocabulary.duties and not vocabulary.duties[duty].blocking:
+            yield Diagnostic(
+                where, "bad-vocabulary", f"duty `{duty}` does not block",
+                "write `blocking = true`: a permit with it must not go to whoever cannot carry it out",
+            )  # fmt: skip
+    for prefix, told in vocabulary.reasons.items():
+        if (told == "permitted") != (prefix.partition(".")[0] == "allow"):
+            yield Diagnostic(
+                where, "bad-vocabulary", f"reason `{prefix}` would be told as `{told}`",
+                "permits are told as `permitted`, denials as something else",
             )  # fmt: skip
 
 
