@@ -11,15 +11,16 @@ from casbin.util import key_match, key_match2, regex_match
 import casbin
 from ruqsat.casbin.comparison import _differences
 from ruqsat.casbin.oracle import Oracle
-from ruqsat.core.admission import build_pack
+from ruqsat.cli.policy import findings_of_pack
+from ruqsat.core.admission import build_pack, read_cases
 from ruqsat.core.case import Case
-from ruqsat.core.diagnostics import has_errors
+from ruqsat.core.diagnostics import Severity, has_errors
 from ruqsat.core.hierarchy import Hierarchy
 from ruqsat.core.sampling import situations
 from ruqsat.core.validity import refuse_invalid
 from ruqsat.stores.policy_folder import load_texts
 from tests.conftest import ROOT
-from tests.policies.error_pages import spoilt
+from tests.policies.error_pages import REVIEW_DAY, spoilt
 
 HARD = "policies/hard-deny.csv"
 ADMITTED = 60 if os.environ.get("RUQSAT_TEST_LONGER", "1") != "1" else 25
@@ -94,7 +95,7 @@ REFUSED = {
     # Words that nobody ever states: the rule would look as if it did something.
     "'registar' in r.sub.roles": "unknown-role",
     "!('HCOMPLI' in r.ctx.purpose)": "unknown-purpose",
-    "'НIV' in r.res.labels": "unknown-word",
+    "'НIV' in r.res.labels": "mixed-alphabets",
     "is_known(r.res, 'labels') && !('TBO0' in r.res.labels)": "unknown-word",
     "r.act.name == 'READ'": "unknown-action",
     "'lab' != r.res.data_class": "unknown-class",
@@ -215,6 +216,62 @@ def test_a_slip_in_the_vocabulary_that_opens_more_is_refused(said: str, pack_tex
     spoilt_text = text.replace(said, WIDER[said]).encode()
 
     assert codes(pack_texts | {"policies/vocabulary.toml": spoilt_text}) == {"bad-vocabulary"}
+
+
+OTHER_FILES = (
+    "model.conf",
+    "policies/vocabulary.toml",
+    "policies/laws.toml",
+    "policies/routes.toml",
+    "policies/consent.test.toml",
+)
+
+
+@pytest.mark.parametrize("name", OTHER_FILES)
+def test_a_file_that_an_editor_saved_otherwise_is_told_as_what_it_is(name: str, pack_texts: dict[str, bytes]) -> None:
+    """A byte order mark, UTF-16, CP1251: one finding says which, and none about what follows from it."""
+    text = pack_texts[name]
+
+    def told(data: bytes) -> set[str]:
+        texts = pack_texts | {name: data}
+        return {
+            finding.code for finding in findings_of_pack(texts, REVIEW_DAY)[0] if finding.severity is Severity.ERROR
+        }
+
+    assert told(b"\xef\xbb\xbf" + text) == {"byte-order-mark"}
+    assert told(text.decode().encode("utf-16")) == {"utf-16"}
+    assert told("# Бұл ереже, правило\n".encode("cp1251", errors="replace") + b"x = 1\n") == {"cp1251"}
+
+
+def test_a_wrong_date_in_the_laws_is_one_finding_at_its_line(pack_texts: dict[str, bytes]) -> None:
+    """Not one for each rule that cites a law."""
+    laws = pack_texts["policies/laws.toml"].replace(b"2025-11-26", b"26.11.2025", 1)
+
+    findings = build_pack(pack_texts | {"policies/laws.toml": laws})[1]
+
+    assert [(each.code, each.span.line > 1) for each in findings] == [("unreadable-toml", True)]
+
+
+@pytest.mark.parametrize("other", ["hard-deny.CSV", "hard-deny.csv.txt", "Hard-Deny.Csv"])
+def test_a_layer_under_another_name_is_not_lost_in_silence(other: str, pack_texts: dict[str, bytes]) -> None:
+    """Neither it nor its cases: with them taken away a pack without hard denials would be sound."""
+    renamed = {name: data for name, data in pack_texts.items() if name != HARD}
+
+    assert codes(renamed | {f"policies/{other}": pack_texts[HARD]}) == {"unread-file"}
+    assert {each.code for each in read_cases(renamed)[1]} == {"missing-file"}
+
+
+@pytest.mark.parametrize("word", ["dеny", "hard-dеny-01", "rеad", "relіnk", "р, 100"])
+def test_a_cyrillic_letter_in_a_word_is_shown(word: str, pack_texts: dict[str, bytes]) -> None:
+    """`deny` with a Cyrillic letter looks like `deny`: the finding says which letter it is."""
+    plain = word.translate(str.maketrans("еір", "eip"))
+    rules = (
+        pack_texts[HARD].decode() + "p, 100, hard-deny-11, *, read, *, *, r.ctx.relink, deny, research.relink, -, R21\n"
+    )
+    assert rules.count(plain)
+
+    assert "mixed-alphabets" in codes(pack_texts | {HARD: rules.replace(plain, word, 1).encode()})
+    assert "mixed-alphabets" not in codes(pack_texts | {HARD: ("# дәрігер, deny\n" + rules).encode()})
 
 
 def stock(

@@ -5,6 +5,7 @@ A word that is not here is a typo until proven otherwise: the checker refuses it
 in a rule, the evaluator refuses it in a request.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -232,7 +233,12 @@ def parse_toml(text: str, file: str) -> tuple[dict[str, object] | None, list[Dia
     try:
         return tomllib.loads(text), []
     except tomllib.TOMLDecodeError as error:
-        return None, [Diagnostic(Span(file), "unreadable-toml", _sentence(error), 'TOML: `name = "value"`')]
+        found = re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
+        place = Span(file, int(found[1]), int(found[2])) if found is not None else Span(file)
+        message = _sentence(error).removesuffix(found[0] if found is not None else "")
+        source = text.splitlines()[place.line - 1] if 0 < place.line <= len(text.splitlines()) else ""
+        hint = 'TOML: `name = "value"`, texts in straight quotes, dates as 2026-03-01'
+        return None, [Diagnostic(place, "unreadable-toml", message, hint, source=source)]
 
 
 def _sentence(error: Exception) -> str:
