@@ -154,8 +154,8 @@ def _print_demo(addresses: dict[str, str], secret: str | None) -> None:
     else:
         out.print(f"Tokens for the forward-auth and control listeners ({DEMO_HOURS} hours):\n")
         for subject, claims in _demo_people().items():
-            out.print(f"  {subject:<9} {_token(secret, subject, claims)}")
-    out.print("\nStop with Ctrl-C.")
+            out.print(f"export {subject.upper()}={_token(secret, subject, claims)}")
+    out.print("\nWhat you change stays: remove the database and the journal to begin anew.  Stop with Ctrl-C.")
 
 
 def _curl(address: str, subject: str) -> str:
