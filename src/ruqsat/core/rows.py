@@ -115,7 +115,10 @@ def _row(line: str, span: Span, kinds: dict[str, tuple[str, ...]], findings: lis
                 kind.span,
                 "unknown-row-kind",
                 f"row starts with `{kind.text}`; no such kind of row",
-                nearest(kind.text, kinds) or "rows start with " + ", ".join(f"`{k}`" for k in sorted(kinds)),
+                nearest(kind.text, kinds)
+                or "rows start with "
+                + ", ".join(f"`{k}`" for k in sorted(kinds))
+                + "; cells are divided by commas, and a comment starts with `#`",
                 source=line,
             )
         )
