@@ -46,6 +46,8 @@ TOKENS = {"token_issuer": "i", "token_audience": "a", "token_key": SECRET}
         ({**TOKENS, "token_algorithm": "none"}, "RUQSAT_TOKEN_ALGORITHM"), ({**OFF, "no_such": 1}, "NO_SUCH"),
         ({**OFF, "journal_name": "clinic.example/a"}, "journal_key_file and journal_name go together"),
         ({**OFF, "journal_name": "two words", "journal_key_file": "x"}, "RUQSAT_JOURNAL_NAME"),
+        ({**OFF, "jurnal_dir": "x"}, "RUQSAT_JURNAL_DIR is no setting; did you mean `RUQSAT_JOURNAL_DIR`?"),
+        ({**OFF, "public_url": "pdp"}, "RUQSAT_PUBLIC_URL: not of the form that is expected (address under which"),
     ],
     ids=str,
 )  # fmt: skip
@@ -82,7 +84,7 @@ def test_a_misspelt_environment_variable_is_refused(monkeypatch: pytest.MonkeyPa
     """A setting that would be lost without a word stops the start."""
     monkeypatch.setenv("RUQSAT_JORNAL", "lossy")
 
-    with pytest.raises(SettingsError, match="RUQSAT_JORNAL"):
+    with pytest.raises(SettingsError, match="RUQSAT_JORNAL is no setting; did you mean `RUQSAT_JOURNAL`"):
         load_settings(**OFF)
 
 
@@ -90,7 +92,7 @@ def test_a_misspelt_environment_variable_is_refused(monkeypatch: pytest.MonkeyPa
     "settings",
     [
         {"json_listen": "0.0.0.0:0"}, {"auth_listen": "0.0.0.0:0"}, {"control_listen": "[::]:0"}, {"json_listen": "example.org:1"},
-        {"json_listen": "nowhere"}, {"token_issuer": "i"}, {"token_key": "short", "token_issuer": "i", "token_audience": "a",
+        {"tls_certificate": __file__, "tls_key": __file__}, {"json_listen": "nowhere"}, {"token_issuer": "i"}, {"token_key": "short", "token_issuer": "i", "token_audience": "a",
          "token_algorithm": "HS256"}, {"pack": "/nonexistent"}, {"journal": "x"}, {"jornal": "x"},
     ],
     ids=str,

@@ -1,6 +1,7 @@
 """Who may reach the process, and how it knows them: listeners, enforcement points, tokens, as the settings say."""
 
 import asyncio
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
@@ -11,6 +12,7 @@ from msgspec import Struct
 
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.routes import RouteTable
+from ruqsat.core.vocabulary import BLOCKING_DUTIES
 from ruqsat.errors import SettingsError
 from ruqsat.rehearsal import Rehearsal
 from ruqsat.service.decision_point import DecisionPoint
@@ -19,7 +21,7 @@ from ruqsat.service.record_lookup import RecordLookup
 from ruqsat.service.search import Search
 from ruqsat.service.signatures import SignatureVerifier
 from ruqsat.service.verifications import Verifications
-from ruqsat.settings import BLOCKING_DUTIES, Settings
+from ruqsat.settings import Settings
 from ruqsat.web.authzen import AuthZen, build_metadata
 from ruqsat.web.enforcement_points import App, Door, EnforcementPoints, Guarded, read_points
 from ruqsat.web.follow_ups import FollowUps
@@ -161,7 +163,24 @@ def _tls(settings: Settings) -> Tls | None:
         file = getattr(settings, name)
         if file is not None and not file.is_file():
             raise SettingsError(f"RUQSAT_{name.upper()}: there is no such file")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key, _no_password)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            "RUQSAT_TLS_CERTIFICATE, RUQSAT_TLS_KEY: expected a certificate chain and its own private key, in PEM, "
+            "the key without a password"
+        ) from error
+    try:
+        context.load_verify_locations(settings.tls_client_ca or settings.tls_certificate)
+    except OSError as error:
+        raise SettingsError("RUQSAT_TLS_CLIENT_CA: expected certificates of authorities, in PEM") from error
     return Tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+
+
+def _no_password() -> str:
+    """A key that asks for a password would ask the terminal, and stop the start there."""
+    raise ValueError
 
 
 @contextmanager

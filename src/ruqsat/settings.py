@@ -9,6 +9,7 @@ are refused together.  Values are never printed: some are secrets.
 import os
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +17,9 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings import SettingsError as SourceError
 
+from ruqsat.core.diagnostics import nearest
+from ruqsat.core.vocabulary import BLOCKING_DUTIES
 from ruqsat.errors import SettingsError
-
-BLOCKING_DUTIES = ("redact", "deidentify", "pseudonymize", "require_eds", "suppress_total")
 
 
 class Settings(BaseSettings):
@@ -346,7 +347,12 @@ def _refuse_unknown_environment() -> None:
     known = {"RUQSAT_" + name.upper() for name in Settings.model_fields} | {"RUQSAT_CONFIG"}
     unknown = sorted(name for name in os.environ if name.upper().startswith("RUQSAT_") and name.upper() not in known)
     if unknown:
-        raise SettingsError(f"{unknown[0]} is no setting; a misspelt one would be lost without a word")
+        raise SettingsError(f"{unknown[0]} is no setting" + _nearest(unknown[0].upper(), known))
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    hint = nearest(name, known)
+    return f"; {hint}" if hint else "; docs/operations.md lists them"
 
 
 def _refuse_missing_file() -> None:
@@ -357,12 +363,14 @@ def _refuse_missing_file() -> None:
 
 
 def _sentence(part: dict[str, Any]) -> str:
+    if part["type"] == "extra_forbidden":
+        name = f"RUQSAT_{str(part['loc'][0]).upper()}"
+        return f"{name} is no setting" + _nearest(name, ("RUQSAT_" + each.upper() for each in Settings.model_fields))
     message = str(part["msg"]).removeprefix("Value error, ")
+    if part["type"] == "string_pattern_mismatch":
+        message = "not of the form that is expected"
     message = message[:1].lower() + message[1:]
     names = [str(name) for name in part["loc"] if isinstance(name, str)]
     if not names:
         return message
-    description = (
-        Settings.model_fields[names[0]].description if names[0] in Settings.model_fields else "no such setting"
-    )
-    return f"RUQSAT_{names[0].upper()}: {message} ({description})"
+    return f"RUQSAT_{names[0].upper()}: {message} ({Settings.model_fields[names[0]].description})"

@@ -409,6 +409,20 @@ def test_what_was_admitted_by_this_version_is_not_examined_again(pack_texts: dic
     assert len(asked) == 2
 
 
+def test_what_a_spreadsheet_locks_a_file_with_is_no_rule_file_and_another_name_is(
+    tmp_path: Path, pack_texts: dict[str, bytes]
+) -> None:
+    """`~$consent.csv` and `._consent.csv` are nobody's rules; `consent.CSV` and `new.csv.txt` are read, to be refused."""
+    write_folder(tmp_path, pack_texts)
+    for name in ("~$consent.csv", "._consent.csv", "notes.md"):
+        (tmp_path / "policies" / name).write_bytes(b"\0")
+    assert load_texts(tmp_path) == pack_texts
+
+    for name in ("consent.CSV", "new.csv.txt"):
+        (tmp_path / "policies" / name).write_bytes(b"\0")
+    assert load_texts(tmp_path).keys() - pack_texts.keys() == {"policies/consent.CSV", "policies/new.csv.txt"}
+
+
 def test_a_folder_that_changes_while_it_is_read_is_not_read(
     pack_texts: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

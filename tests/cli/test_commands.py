@@ -113,3 +113,22 @@ def test_version_and_help(tmp_path: Path) -> None:
     text = run_cli(tmp_path, "--help").stdout
     for command in ("serve", "explain", "policy", "journal", "consent"):
         assert command in text
+
+
+@pytest.mark.parametrize("command", [
+    ("notices", "dead"), ("notices", "list"), ("policy", "releases"), ("policy", "status"), ("journal", "prune"),
+])  # fmt: skip
+def test_a_database_that_is_not_there_is_told_and_not_made(command: tuple[str, str], tmp_path: Path) -> None:
+    """An operator in another folder does not read `0 notices` of a database that was never served from."""
+    told = run_cli(tmp_path, *command, auth_listen="off", database_url=f"sqlite:///{tmp_path / 'other.db'}")
+
+    assert (told.returncode, told.stderr.count("\n")) == (2, 1)
+    assert "there is no database" in told.stderr
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith("other")]
+
+
+def test_a_body_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """As for every file that a command is given: no traceback."""
+    told = run_cli(tmp_path, "policy", "read", "POST", "/fhir/Observation", "--body", "nowhere.json")
+
+    assert (told.returncode, "nowhere.json" in told.stderr, "Traceback" in told.stderr) == (2, True, False)

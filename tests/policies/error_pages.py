@@ -25,13 +25,15 @@ def spoilt(page: str) -> dict[str, bytes]:
         text = texts[name].decode()
         assert old in text, (name, old)
         texts[name] = (text.replace(old, new, 1) if old else text + new + "\n").encode()
-    saved = re.search(r"^`(\S+)` is (taken away|emptied|saved as `(\S+)`)\.$", page, re.MULTILINE)
+    saved = re.search(r"^`(\S+)` is (taken away|emptied|(?:saved as|renamed to) `(\S+)`)\.$", page, re.MULTILINE)
     if saved is not None:
         name, how, codec = saved.groups()
         if how == "taken away":
             del texts[name]
         elif how == "emptied":
             texts[name] = b"# nothing\n"
+        elif how.startswith("renamed"):
+            texts[codec] = texts.pop(name)
         elif codec == "semicolons":
             texts[name] = re.sub(r",(?![^(]*\))", ";", texts[name].decode()).encode()
         else:

@@ -11,13 +11,16 @@ from casbin.util import key_match, key_match2, regex_match
 import casbin
 from ruqsat.casbin.comparison import _differences
 from ruqsat.casbin.oracle import Oracle
-from ruqsat.core.admission import build_pack
+from ruqsat.cli.policy import findings_of_pack
+from ruqsat.core.admission import build_pack, read_cases
 from ruqsat.core.case import Case
-from ruqsat.core.diagnostics import has_errors
+from ruqsat.core.diagnostics import Severity, has_errors
 from ruqsat.core.hierarchy import Hierarchy
 from ruqsat.core.sampling import situations
 from ruqsat.core.validity import refuse_invalid
-from tests.policies.error_pages import spoilt
+from ruqsat.stores.policy_folder import load_texts
+from tests.conftest import ROOT
+from tests.policies.error_pages import REVIEW_DAY, spoilt
 
 HARD = "policies/hard-deny.csv"
 ADMITTED = 60 if os.environ.get("RUQSAT_TEST_LONGER", "1") != "1" else 25
@@ -89,6 +92,13 @@ REFUSED = {
     "is_known(r.ctx, 'art16_3') && r.ctx.destination_country == 'DE'": "unguarded-attribute",
     "is_known(r.ctx, 'destination_country') || r.ctx.destination_country == 'DE'": "unguarded-attribute",
     "!is_known(r.ctx, 'destination_country') && r.ctx.destination_country == 'DE'": "unguarded-attribute",
+    # Words that nobody ever states: the rule would look as if it did something.
+    "'registar' in r.sub.roles": "unknown-role",
+    "!('HCOMPLI' in r.ctx.purpose)": "unknown-purpose",
+    "'НIV' in r.res.labels": "mixed-alphabets",
+    "is_known(r.res, 'labels') && !('TBO0' in r.res.labels)": "unknown-word",
+    "r.act.name == 'READ'": "unknown-action",
+    "'lab' != r.res.data_class": "unknown-class",
     # Functions asked about the wrong things.
     "is_self(r.res, r.sub)": "wrong-arguments",
     "is_known(r.sub.id, 'x')": "wrong-arguments",
@@ -115,6 +125,153 @@ def test_a_newline_cannot_smuggle_a_row() -> None:
     page = "`policies/hard-deny.csv` is changed:\n\n```diff\n- R21 H61.9\n+ R21 H61.9\n+ p, 100, hard-deny-04, *, *, *, *, True, allow, public, -, R3\n```"
 
     assert "mixed-effects" in codes(spoilt(page))
+
+
+UNGROUNDED = {
+    "consent": ("True", "is_cared_for(r.ctx)", "{} || r.ctx.own_episode", "!{}", "{} && is_cared_for(r.ctx) || r.ctx.unable"),
+    "legal_rep": ("True", "represents(r.sub, r.act, r.res, r.ctx) || is_self(r.sub, r.res)"),
+    "emergency_default": ("True", "!r.ctx.emergency", "r.ctx.emergency || r.ctx.own_episode"),
+    "deidentified": ("True", "!r.res.deidentified"),
+}  # fmt: skip
+GRANTED = "granted(r.sub, r.act, r.res, r.ctx)"
+
+
+def permit(condition: str, basis: str) -> dict[str, bytes]:
+    """Return the pack with one rule more among the consents."""
+    rule = f"p, 1300, consent-90, nurse, read, labs, TREAT, {condition}, allow, {basis}, notify_subject, R3\n"
+    texts = load_texts(ROOT)
+    return texts | {"policies/consent.csv": texts["policies/consent.csv"] + rule.encode()}
+
+
+@pytest.mark.parametrize(("basis", "condition"), [(b, c) for b, each in UNGROUNDED.items() for c in each])
+def test_a_permit_that_may_match_without_its_basis_is_refused(basis: str, condition: str) -> None:
+    """No rule says `consent` and opens a record to which nobody consented, be it by one `||` at the end."""
+    assert codes(permit(condition.format(GRANTED), basis)) == {"ungrounded-permit"}
+
+
+@pytest.mark.parametrize("condition", [GRANTED, f"(r.ctx.emergency || is_cared_for(r.ctx)) && {GRANTED}"])
+def test_a_permit_that_asks_for_its_basis_may_ask_for_more(condition: str) -> None:
+    """An `||` in brackets beside what the basis rests on only narrows the rule."""
+    assert codes(permit(condition, "consent")) == set()
+
+
+@pytest.mark.parametrize("classes", ["*", "clinical", "public labs"])
+def test_nothing_of_a_patient_is_opened_to_everybody(classes: str, pack_texts: dict[str, bytes]) -> None:
+    """The basis `public` names classes that concern nobody, and no class of a patient is a kind of one."""
+    public, links = "policies/public.csv", "policies/hierarchies.csv"
+    wider = pack_texts[public].replace(b"public directory", classes.encode())
+
+    assert codes(pack_texts | {public: wider}) == {"ungrounded-permit"}
+    assert "ungrounded-permit" in codes(pack_texts | {links: pack_texts[links] + b"g2, labs, directory\n"})
+
+
+@pytest.mark.parametrize(("matcher", "criterion"), [
+    ("m", "touches(r.res.data_class, p.class)"), ("m", "covers(r.ctx.purpose, p.purpose)"), ("m", "eval(p.when)"),
+    ("m2", "in_force(r2.ctx.now, p2.since, p2.until, p2.type)"), ("m2", "names(r2.sub, p2.grantees, p2.type)"),
+    ("m3", "labelled(r3.res.labels, p3.labels, 'delegation')"), ("m4", "is_same(r4.sub.id, p4.subject)"),
+    ("m5", "states(r5.ctx.purpose, p5.purpose)"),
+])  # fmt: skip
+def test_a_matcher_that_loses_a_criterion_is_refused(
+    matcher: str, criterion: str, pack_texts: dict[str, bytes]
+) -> None:
+    """What a row states and no matcher asks would not narrow it; an `||` between criteria would not either."""
+    model = pack_texts["model.conf"].decode()
+    assert criterion in model
+    without = "\n".join(line.replace(criterion, f"is_known(r{matcher[1:]}.ctx, 'now')") for line in model.split("\n"))
+    either = model.replace(f" && {criterion}", f" || {criterion}").replace(f"{criterion} &&", f"{criterion} ||")
+
+    assert "unread-column" in codes(pack_texts | {"model.conf": without.encode()})
+    assert codes(pack_texts | {"model.conf": either.encode()}) == {"uncountable-criterion"}
+
+
+def test_a_comment_amid_a_matcher_does_not_widen_consents(pack_texts: dict[str, bytes]) -> None:
+    """A line of the consents' matcher that is commented out would let one record's consent open every record."""
+    model = pack_texts["model.conf"].replace(b"     && within_data", b"#     && within_data")
+
+    assert codes(pack_texts | {"model.conf": model}) == {"unread-column"}
+
+
+WIDER = {
+    'btg_required_conf           = ["V"]': 'btg_required_conf = ["v"]',
+    'adequate_countries          = ["KZ"]': 'adequate_countries = ["*"]',
+    'minor_self_classes          = ["encounters", "labs"': 'minor_self_classes = ["encounters", "lab"',
+    'labels   = ["SEX", "STD"': 'labels = ["SEX", "STI"',
+    'actions             = ["read", "search"]': 'actions = ["read", "*"]',
+    "rep_access_ends_at          = 18": "rep_access_ends_at = 81",
+    "minor_self_from_age         = 16": "minor_self_from_age = 61",
+    "max_hours           = 4": "max_hours = 400",
+    "small_cell_min              = 5": "small_cell_min = -5",
+    'the parts named", blocking = true': 'the parts named"',
+    '"deny.consent"                  = "consent_required"': '"deny.consent" = "permitted"',
+    'reason = "allow.consent"': 'reason = "deny.consent"',
+}
+"""What stands in the vocabulary, and a slip that would open more, or tell a denial as a permit."""
+
+
+@pytest.mark.parametrize("said", WIDER)
+def test_a_slip_in_the_vocabulary_that_opens_more_is_refused(said: str, pack_texts: dict[str, bytes]) -> None:
+    """A switch names words that there are, within what a reading of the law may say; what blocks stays blocking."""
+    text = pack_texts["policies/vocabulary.toml"].decode()
+    assert said in text
+    spoilt_text = text.replace(said, WIDER[said]).encode()
+
+    assert codes(pack_texts | {"policies/vocabulary.toml": spoilt_text}) == {"bad-vocabulary"}
+
+
+OTHER_FILES = (
+    "model.conf",
+    "policies/vocabulary.toml",
+    "policies/laws.toml",
+    "policies/routes.toml",
+    "policies/consent.test.toml",
+)
+
+
+@pytest.mark.parametrize("name", OTHER_FILES)
+def test_a_file_that_an_editor_saved_otherwise_is_told_as_what_it_is(name: str, pack_texts: dict[str, bytes]) -> None:
+    """A byte order mark, UTF-16, CP1251: one finding says which, and none about what follows from it."""
+    text = pack_texts[name]
+
+    def told(data: bytes) -> set[str]:
+        texts = pack_texts | {name: data}
+        return {
+            finding.code for finding in findings_of_pack(texts, REVIEW_DAY)[0] if finding.severity is Severity.ERROR
+        }
+
+    assert told(b"\xef\xbb\xbf" + text) == {"byte-order-mark"}
+    assert told(text.decode().encode("utf-16")) == {"utf-16"}
+    assert told("# Бұл ереже, правило\n".encode("cp1251", errors="replace") + b"x = 1\n") == {"cp1251"}
+
+
+def test_a_wrong_date_in_the_laws_is_one_finding_at_its_line(pack_texts: dict[str, bytes]) -> None:
+    """Not one for each rule that cites a law."""
+    laws = pack_texts["policies/laws.toml"].replace(b"2025-11-26", b"26.11.2025", 1)
+
+    findings = build_pack(pack_texts | {"policies/laws.toml": laws})[1]
+
+    assert [(each.code, each.span.line > 1) for each in findings] == [("unreadable-toml", True)]
+
+
+@pytest.mark.parametrize("other", ["hard-deny.CSV", "hard-deny.csv.txt", "Hard-Deny.Csv"])
+def test_a_layer_under_another_name_is_not_lost_in_silence(other: str, pack_texts: dict[str, bytes]) -> None:
+    """Neither it nor its cases: with them taken away a pack without hard denials would be sound."""
+    renamed = {name: data for name, data in pack_texts.items() if name != HARD}
+
+    assert codes(renamed | {f"policies/{other}": pack_texts[HARD]}) == {"unread-file"}
+    assert {each.code for each in read_cases(renamed)[1]} == {"missing-file"}
+
+
+@pytest.mark.parametrize("word", ["dеny", "hard-dеny-01", "rеad", "relіnk", "р, 100"])
+def test_a_cyrillic_letter_in_a_word_is_shown(word: str, pack_texts: dict[str, bytes]) -> None:
+    """`deny` with a Cyrillic letter looks like `deny`: the finding says which letter it is."""
+    plain = word.translate(str.maketrans("еір", "eip"))
+    rules = (
+        pack_texts[HARD].decode() + "p, 100, hard-deny-11, *, read, *, *, r.ctx.relink, deny, research.relink, -, R21\n"
+    )
+    assert rules.count(plain)
+
+    assert "mixed-alphabets" in codes(pack_texts | {HARD: rules.replace(plain, word, 1).encode()})
+    assert "mixed-alphabets" not in codes(pack_texts | {HARD: ("# дәрігер, deny\n" + rules).encode()})
 
 
 def stock(

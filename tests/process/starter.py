@@ -27,7 +27,7 @@ STOP_SECONDS = 20
 EVALUATION = "/access/v1/evaluation"
 
 _ADDRESS = re.compile(r"^  (json|auth|control|grpc) +(\S+) ", re.MULTILINE)
-_TOKEN = re.compile(r"^  (\w+) +(eyJ\S+)$", re.MULTILINE)
+_TOKEN = re.compile(r"^export (\w+)=(eyJ\S+)$", re.MULTILINE)
 
 
 class NotStartedError(Exception):
@@ -58,7 +58,7 @@ class Sidecar:
             assert time.monotonic() < give_up, f"not serving after {START_SECONDS} s\n{self.stdout}{self.stderr}"
             time.sleep(0.01)
         self.addresses = dict(_ADDRESS.findall(self.stdout))
-        self.tokens = dict(_TOKEN.findall(self.stdout))
+        self.tokens = {name.lower(): token for name, token in _TOKEN.findall(self.stdout)}
 
     @property
     def pid(self) -> int:

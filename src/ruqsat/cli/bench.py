@@ -187,7 +187,9 @@ def _print(met: dict[str, Any], *, demo: bool) -> None:
     out.print(f"  {right:,} right, {met['wrong']} wrong, {met['failed']} failed, {met['unanswered']} unanswered, "
               f"{met['unknown']:,} of which nobody said what is right")  # fmt: skip
     if met["wrong"] and demo:
-        out.print("  The demo world's questions were asked: does this sidecar serve it (`ruqsat serve --demo`)?")
+        out.print(
+            "  The demo world's questions were asked: does this sidecar serve it (`ruqsat serve --demo`), unchanged?"
+        )
     if met["failed"] and met["scenario"] == Shape.SEARCH.value:
         out.print(
             "  A search is refused beyond RUQSAT_SEARCH_CANDIDATES_PER_MINUTE (and where RUQSAT_JSON_SEARCH is off)"

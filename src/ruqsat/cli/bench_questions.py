@@ -25,9 +25,9 @@ from ruqsat.core.facts import Facts, Position
 from ruqsat.core.instant import at
 from ruqsat.core.pack import load_pack
 from ruqsat.core.request import EvaluationRequest
+from ruqsat.core.vocabulary import BLOCKING_DUTIES
 from ruqsat.core.world import project_world
 from ruqsat.errors import SettingsError
-from ruqsat.settings import BLOCKING_DUTIES
 from ruqsat.stores.policy_folder import find_pack, load_texts
 
 EVALUATION, EVALUATIONS, SEARCH = "/access/v1/evaluation", "/access/v1/evaluations", "/access/v1/search/action"

@@ -12,6 +12,19 @@ from ruqsat.stores.sqlite_file import parse_url
 T = TypeVar("T")
 
 
+def existing_url(settings: Settings) -> str:
+    """
+    Return the URL of the database; an SQLite file is not made where it is only asked, for an empty one would answer.
+
+    Raises:
+        SettingsError: there is no such file.
+    """
+    url = settings.database_url.get_secret_value()
+    if not is_postgres(url) and not (file := parse_url(url)).is_file():
+        raise SettingsError(f"RUQSAT_DATABASE_URL: there is no database `{file}`, expected the one that is served from")
+    return url
+
+
 async def with_copies(settings: Settings, work: Callable[[SqlDuties], Awaitable[T]]) -> T:
     """
     Return what *work* makes of the database; nothing that it wrote over or deleted is left in an SQLite file.
@@ -20,10 +33,7 @@ async def with_copies(settings: Settings, work: Callable[[SqlDuties], Awaitable[
         SettingsError: there is no such database, or it is not ours at our revision.
         StoreUnavailableError: it failed.
     """
-    url = settings.database_url.get_secret_value()
-    if not is_postgres(url) and not parse_url(url).is_file():
-        raise SettingsError("there is no database where RUQSAT_DATABASE_URL says, expected the one that was shipped to")
-    database = open_database(url)
+    database = open_database(existing_url(settings))
     lane = database.writer()
     try:
         await lane.run(database.prepare, UPGRADE_SECONDS, commit=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ruqsat.cli.journal_database import existing_url
 from ruqsat.cli.output import console
 from ruqsat.core.instant import HOUR
 from ruqsat.errors import JournalError
@@ -34,7 +35,7 @@ def prune(
 
 
 async def _prune(settings: Settings, days: int) -> Pruned:
-    database = open_database(settings.database_url.get_secret_value())
+    database = open_database(existing_url(settings))
     lane = database.writer()
     before = time.time_ns() // 1000 - days * 24 * HOUR
     try:

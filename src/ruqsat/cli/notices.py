@@ -12,6 +12,7 @@ from typing import Annotated, TypeVar
 import msgspec
 import typer
 
+from ruqsat.cli.journal_database import existing_url
 from ruqsat.cli.output import console
 from ruqsat.core.instant import render_instant
 from ruqsat.core.outgoing import CHANNELS, DEAD, STATES, Listed
@@ -111,7 +112,7 @@ def _line(notice: Listed) -> str:
 
 def _asking(url: str | None, work: Callable[[SqlDuties], Awaitable[T]]) -> T:
     async def run() -> T:
-        database = open_database(load_settings(auth_listen="off", database_url=url).database_url.get_secret_value())
+        database = open_database(existing_url(load_settings(auth_listen="off", database_url=url)))
         lane = database.writer()
         try:
             await lane.run(database.prepare, UPGRADE_SECONDS, commit=True)

@@ -9,6 +9,7 @@ from typing import Annotated, NamedTuple, TypeVar
 import msgspec
 import typer
 
+from ruqsat.cli.journal_database import existing_url
 from ruqsat.cli.output import AsJson, console, plural, print_json
 from ruqsat.core.admission import Changes, Pack, build_pack, changes_between
 from ruqsat.core.instant import SECOND, Instant, render_instant
@@ -259,7 +260,9 @@ def _print_changes(changes: Changes) -> None:
 
 
 def _settings(database_url: str | None) -> Settings:
-    return load_settings(auth_listen="off", database_url=database_url)
+    settings = load_settings(auth_listen="off", database_url=database_url)
+    existing_url(settings)
+    return settings
 
 
 def _now() -> Instant:

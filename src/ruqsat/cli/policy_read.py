@@ -20,7 +20,10 @@ from ruqsat.stores.policy_folder import find_pack, load_texts
 def read(
     method: Annotated[str, typer.Argument(help="GET, POST, ….")],
     target: Annotated[str, typer.Argument(help="Path and query, as they are sent: /fhir/Observation?patient=p1.")],
-    body: Annotated[Path | None, typer.Option(help="File with the body; without it the body counts as unseen.")] = None,
+    body: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="File with the body; without it the body counts as unseen."),
+    ] = None,
     header: Annotated[list[str] | None, typer.Option(help="`Name: value`, as often as needed.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Folder with model.conf and policies/.")] = None,
     as_json: AsJson = False,
@@ -70,5 +73,8 @@ def _print(shown: dict[str, object], indent: str) -> None:
                 console().print(f"{indent}entry {number}", highlight=False)
                 _print(entry, indent + "  ")
         elif value not in (None, "", False, [], (), "*"):
+            if isinstance(value, dict):
+                value = [f"{key} {each}" for key, each in value.items() if each is not None]  # noqa: PLW2901
             text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            console().print(f"{indent}{name:<12} {text}", highlight=False)
+            if text:
+                console().print(f"{indent}{name:<13} {text}", highlight=False)

@@ -41,9 +41,10 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """
-    Examine a pack, and put it in force for every sidecar with the same RUQSAT_POLICY_SOURCE.
+    Examine a pack, and put it in force for every sidecar with the same source of it.
 
-    `store`: in force at once.  `database` (or --database-url): staged, and in force with `ruqsat policy activate`.
+    RUQSAT_POLICY_SOURCE=store: in force at once, where RUQSAT_POLICY_DIR is the same.
+    `database` (or --database-url): staged, and in force with `ruqsat policy activate`.
     """
     settings = _settings(where, database_url)
     texts = load_texts(find_pack(folder))
@@ -120,6 +121,8 @@ def _release(
         return
     out = console()
     out.print(f"release {release.number} is in force: policy set {release.digest}")
+    if settings.policy_source != "store":
+        out.print("  for sidecars with RUQSAT_POLICY_SOURCE=store, which is not set here; others go on as they were")
     out.print(f"  {verdict.cases} cases as promised, {verdict.compared} answers compared with stock pycasbin")
     for name, ids in _named(changes):
         out.print(f"  {name:<8} {' '.join(ids)}")

@@ -14,9 +14,10 @@ import uvloop
 from rich.console import Console
 
 from ruqsat.cli.stack import with_room
+from ruqsat.core.vocabulary import BLOCKING_DUTIES
 from ruqsat.errors import SettingsError
 from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal
-from ruqsat.settings import BLOCKING_DUTIES, Settings, load_settings
+from ruqsat.settings import Settings, load_settings
 from ruqsat.supervision import Share, end_with_keeper, read_share, supervise
 from ruqsat.web.listeners import serve as serve_listeners
 from ruqsat.web.logs import configure_logs
@@ -153,8 +154,8 @@ def _print_demo(addresses: dict[str, str], secret: str | None) -> None:
     else:
         out.print(f"Tokens for the forward-auth and control listeners ({DEMO_HOURS} hours):\n")
         for subject, claims in _demo_people().items():
-            out.print(f"  {subject:<9} {_token(secret, subject, claims)}")
-    out.print("\nStop with Ctrl-C.")
+            out.print(f"export {subject.upper()}={_token(secret, subject, claims)}")
+    out.print("\nWhat you change stays: remove the database and the journal to begin anew.  Stop with Ctrl-C.")
 
 
 def _curl(address: str, subject: str) -> str:

@@ -14,6 +14,7 @@ from ruqsat.core.diagnostics import Diagnostic, Span, has_errors, in_order
 from ruqsat.core.pack import ROUTES, load_pack, read_parts, variants_of
 from ruqsat.core.policy_set import PolicySet, Rule
 from ruqsat.core.routes import RouteTable, parse_routes
+from ruqsat.core.spreadsheet import read_text
 from ruqsat.core.stated import check_stored
 
 WORLD = "policies/fixtures/world.toml"
@@ -54,13 +55,13 @@ def build_pack(texts: Mapping[str, bytes]) -> tuple[Pack | None, list[Diagnostic
 
 def load_routes(texts: Mapping[str, bytes], policy_set: PolicySet) -> tuple[RouteTable | None, list[Diagnostic]]:
     """Read the routes of a pack; None with findings if there are none to use."""
-    try:
-        return parse_routes(texts[ROUTES].decode(), ROUTES, policy_set.vocabulary)
-    except KeyError:
-        finding = Diagnostic(Span(ROUTES), "missing-file", "the file is missing", "forward-auth callers need it")
-    except UnicodeDecodeError:
-        finding = Diagnostic(Span(ROUTES), "not-utf-8", "the file is not UTF-8", "save it as UTF-8")
-    return None, [finding]
+    if ROUTES not in texts:
+        return None, [Diagnostic(Span(ROUTES), "missing-file", "the file is missing", "forward-auth callers need it")]
+    text, findings = read_text(texts[ROUTES], ROUTES)
+    if text is None:
+        return None, findings
+    routes, found = parse_routes(text, ROUTES, policy_set.vocabulary)
+    return routes, [*findings, *found]
 
 
 def read_cases(texts: Mapping[str, bytes]) -> tuple[dict[str, tuple[PolicyCase, ...]], list[Diagnostic]]:
@@ -68,11 +69,17 @@ def read_cases(texts: Mapping[str, bytes]) -> tuple[dict[str, tuple[PolicyCase, 
     files: dict[str, tuple[PolicyCase, ...]] = {}
     findings: list[Diagnostic] = []
     for name in sorted(name for name in texts if name.endswith(CASES)):
-        try:
-            files[name], found = parse_cases(texts[name].decode(), name)
+        text, found = read_text(texts[name], name)
+        findings += found
+        if text is not None:
+            files[name], found = parse_cases(text, name)
             findings += found
-        except UnicodeDecodeError:
-            findings.append(Diagnostic(Span(name), "not-utf-8", "the file is not UTF-8", "save it as UTF-8"))
+        rules = name.removesuffix(CASES) + ".csv"
+        if rules not in texts:
+            findings.append(
+                Diagnostic(Span(rules), "missing-file", f"the file is missing, and `{name}` holds its cases",
+                           "bring it back under this very name, or take its cases away with it")
+            )  # fmt: skip
     return files, findings
 
 

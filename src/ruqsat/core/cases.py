@@ -19,6 +19,7 @@ from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts, entry
 from ruqsat.core.instant import Now, at, parse_instant
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
+from ruqsat.core.spreadsheet import read_text
 from ruqsat.core.vocabulary import Switches, parse_toml
 from ruqsat.core.world import World, parse_world, project_world
 
@@ -181,8 +182,10 @@ def read_world(texts: Mapping[str, bytes], file: str) -> World:
     """
     if file not in texts:
         raise ValueError(f"`{file}` is missing")
-    data, findings = parse_toml(texts[file].decode(), file)
-    if data is None:
+    text, findings = read_text(texts[file], file)
+    data, found = parse_toml(text or "", file)
+    findings += found
+    if data is None or findings:
         raise ValueError(findings[0].message)
     return parse_world(data)
 

@@ -15,7 +15,9 @@ from ruqsat.core.diagnostics import Diagnostic, Span, nearest
 from ruqsat.core.expression import (
     Attribute,
     Call,
+    Column,
     Entity,
+    EvalCell,
     conjuncts,
     walk,
 )
@@ -26,7 +28,7 @@ from ruqsat.core.model_conf import Model, Section
 from ruqsat.core.request import ActionProperties, ResourceProperties, SubjectProperties
 from ruqsat.core.rows import Row
 from ruqsat.core.validity import IMPERSONAL
-from ruqsat.core.vocabulary import Vocabulary
+from ruqsat.core.vocabulary import BLOCKING_DUTIES, Switches, Vocabulary
 
 _ENTITIES: dict[str, tuple[type, tuple[str, ...]]] = {
     "sub": (SubjectView, SubjectProperties.__struct_encode_fields__),
@@ -35,6 +37,9 @@ _ENTITIES: dict[str, tuple[type, tuple[str, ...]]] = {
     "ctx": (ContextView, ()),
 }
 """By entity: what has its attributes, and the names that are taken on the wire."""
+
+_TOLD = frozenset({"priority", "id", "eft", "basis", "duties", "law", "document", "delegation", "grant", "node"})
+"""Columns that order, name and explain rows; all others narrow them."""
 
 
 def check_pack(
@@ -46,7 +51,7 @@ def check_pack(
     hierarchies: Hierarchies,
 ) -> list[Diagnostic]:
     """Return every finding about rows that could be read; never raises for an author's mistake."""
-    findings = [*_model(model, vocabulary, functions), *_own_words(vocabulary)]
+    findings = [*_model(model, vocabulary, functions), *_own_words(vocabulary), *_positions(vocabulary)]
     known, sound = known_words(vocabulary), set[str]()
     for file, rows in files.items():
         findings += _one_kind(file, rows)
@@ -92,6 +97,7 @@ def _model(model: Model, vocabulary: Vocabulary, functions: dict[str, Function])
             if code == "unguarded-attribute":
                 continue  # a matcher hands what may be absent to functions that settle what absence means
             yield Diagnostic(where, code, f"`m{section.suffix}`: {message}", hint)
+        yield from _all_read(section)
         yield from _covering(section, functions)
         for column in section.columns if section.suffix else ():
             if column not in ROW_ATTRIBUTES.get(section.suffix, {}) and column not in ("eft", "law", "node"):
@@ -129,16 +135,59 @@ def _own_words(vocabulary: Vocabulary) -> Iterator[Diagnostic]:
             )  # fmt: skip
 
 
+def _positions(vocabulary: Vocabulary) -> Iterator[Diagnostic]:
+    """A switch names words that there are: a misspelt label would shield nothing; a duty that blocks says so."""
+    where, switches, usual = Span("policies/vocabulary.toml"), vocabulary.switches, Switches()
+    shield, btg = switches.adolescent_shield, switches.btg
+    for name, said, default, known in (
+        ("very_restricted_roles", switches.very_restricted_roles, usual.very_restricted_roles, vocabulary.roles),
+        ("minor_self_classes", switches.minor_self_classes, usual.minor_self_classes, vocabulary.classes),
+        ("adolescent_shield.labels", shield.labels, usual.adolescent_shield.labels, vocabulary.labels),
+        ("btg.actions", btg.actions, usual.btg.actions, vocabulary.actions),
+    ):
+        for word in said:
+            if word not in known and word not in default:
+                yield Diagnostic(
+                    where, "bad-vocabulary", f"switch `{name}` names `{word}`, which is no word of this file",
+                    nearest(word, known) or "add the word first",
+                )  # fmt: skip
+    for duty in BLOCKING_DUTIES:
+        if duty in vocabulary.duties and not vocabulary.duties[duty].blocking:
+            yield Diagnostic(
+                where, "bad-vocabulary", f"duty `{duty}` does not block",
+                "write `blocking = true`: a permit with it must not go to whoever cannot carry it out",
+            )  # fmt: skip
+    for prefix, told in vocabulary.reasons.items():
+        if (told == "permitted") != (prefix.partition(".")[0] == "allow"):
+            yield Diagnostic(
+                where, "bad-vocabulary", f"reason `{prefix}` would be told as `{told}`",
+                "permits are told as `permitted`, denials as something else",
+            )  # fmt: skip
+
+
+def _all_read(section: Section) -> Iterator[Diagnostic]:
+    """What a row states and no matcher asks would not narrow it: a term, a class, a list of records."""
+    read = {node.name for node in walk(section.matcher) if isinstance(node, Column)}
+    read |= {node.column for node in walk(section.matcher) if isinstance(node, EvalCell)}
+    for column in section.columns:
+        if column not in read and column not in _TOLD:
+            yield Diagnostic(
+                Span("model.conf"),
+                "unread-column",
+                f"`m{section.suffix}` does not ask for `p{section.suffix}.{column}`: it would count whatever it says",
+                "ask for it in the matcher, joined by `&&`; a comment amid a matcher that goes on takes a line away",
+            )
+
+
 def _covering(section: Section, functions: dict[str, Function]) -> Iterator[Diagnostic]:
-    """A covering matcher is calls joined by `&&`, gates first; the matrix reads the index's key alone."""
-    if not section.suffix:
-        return
+    """A matcher is calls joined by `&&`; a covering one has gates first; the matrix reads the index's key alone."""
     where, name = Span("model.conf"), f"m{section.suffix}"
     gates = [
         c.function in functions and functions[c.function].gate
         for c in conjuncts(section.matcher)
         if isinstance(c, Call)
     ]
+    gates += [True for c in conjuncts(section.matcher) if isinstance(c, EvalCell) and not section.suffix]
     if len(gates) != len(conjuncts(section.matcher)):
         yield Diagnostic(
             where,

@@ -23,6 +23,12 @@ from ruqsat.core.expression import Any as Either
 from ruqsat.core.function import Function
 from ruqsat.core.vocabulary import Vocabulary
 
+_HOLDS = {
+    ("sub", "roles"): ("role", "roles"), ("act", "name"): ("action", "actions"), ("res", "labels"): ("word", "labels"),
+    ("res", "data_class"): ("class", "classes"), ("ctx", "purpose"): ("purpose", "purposes"),
+}  # fmt: skip
+"""Attributes that hold words of the vocabulary: what a word is called, and the table that lists them."""
+
 Finding = tuple[str, str, str, Expression]
 """Code, message, hint, and the part of the expression that is meant."""
 
@@ -61,6 +67,7 @@ def check_expression(
                 yield from _call(name, arguments, functions, node)
             case Compare():
                 yield from _comparison(node, vocabulary)
+                yield from _words(node, vocabulary)
             case Column(name=name) | EvalCell(column=name) if name not in columns:
                 hint = nearest(name, columns) or "only the section's own columns are read in a matcher, none in a rule"
                 yield ("unknown-column", f"`p.{name}` is no column that may be read here", hint, node)
@@ -118,6 +125,17 @@ def _comparison(node: Compare, vocabulary: Vocabulary) -> Iterator[Finding]:
             "compare texts with texts and numbers with numbers; ask a list by `in`",
             node,
         )
+
+
+def _words(node: Compare, vocabulary: Vocabulary) -> Iterator[Finding]:
+    """A text beside an attribute that holds words of the vocabulary is one of them: another would never be met."""
+    match (node.left, node.right) if isinstance(node.left, Attribute) else (node.right, node.left):
+        case Attribute(entity=entity, name=name), Const(value=str() as word) if (entity, name) in _HOLDS:
+            concept, table = _HOLDS[entity, name]
+            known = getattr(vocabulary, table)
+            if node.op in ("==", "!=", "in") and word not in known:
+                hint = nearest(word, known) or "add the word to the vocabulary first"
+                yield (f"unknown-{concept}", f"{concept} `{word}` is not in vocabulary.toml", hint, node)
 
 
 def _kind(node: Expression, vocabulary: Vocabulary) -> str:

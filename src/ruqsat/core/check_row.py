@@ -6,16 +6,27 @@ from collections.abc import Iterable, Iterator
 from ruqsat.core.cells import words
 from ruqsat.core.check_expression import check_expression
 from ruqsat.core.diagnostics import Diagnostic, Span, nearest
-from ruqsat.core.expression import ExpressionError, parse_expression
+from ruqsat.core.expression import Attribute, Call, ExpressionError, conjuncts, parse_expression
 from ruqsat.core.function import Function
 from ruqsat.core.laws import Law
 from ruqsat.core.rows import Row
+from ruqsat.core.validity import IMPERSONAL
 from ruqsat.core.vocabulary import Vocabulary
 
 TOPICS = {
     "role": "entitled", "rep": "represents", "delegation": "delegated", "btg": "break_glass", "statutory": "requested",
 }  # fmt: skip
 """``topic.*`` in the basis cell of a denial: the section that tells the reason."""
+
+GROUNDS = {
+    "self": ("is_self",), "legal_rep": ("represents",), "delegation": ("delegated", "is_named_in"),
+    "consent": ("granted",), "research_consent": ("granted",), "deidentified": ("deidentified", "deidentify"),
+    "emergency_default": ("emergency",), "emergency_override": ("break_glass",), "care_consent": ("care_consent",),
+    "kz273_4_1": ("unable",), "kz273_4_3": ("requested",), "kz273_4_5": ("suspected_crime",),
+    "kz273_4_6": ("mental_deviation",), "kz273_4_7": ("inspected",), "kz273_4_8": ("requested",),
+    "kz273_4_9": ("requested",),
+}  # fmt: skip
+"""By basis of a permit: what the condition asks, joined by `&&`, or a duty; without it the basis would be a claim."""
 
 _PRIORITY = re.compile(r"[1-9][0-9]{0,5}")
 _DUTY = re.compile(r"([a-z_]+)(:[0-9]+)?")
@@ -45,6 +56,8 @@ def check_row(
             yield from found
             if not found:
                 sound.add(row.text("when"))
+        if row.text("when") in sound and row.text("eft") == "allow":
+            yield from _grounded(row)
     elif row.text("eft") != "allow":
         yield row.finding(
             "eft",
@@ -155,6 +168,31 @@ def _ground(row: Row, vocabulary: Vocabulary) -> Iterator[Diagnostic]:
         )
 
 
+def _grounded(row: Row) -> Iterator[Diagnostic]:
+    """A permit asks for what its basis rests on, whatever else it asks; nothing of a patient is opened to everybody."""
+    basis = row.text("basis")
+    if basis == "public" and not IMPERSONAL.issuperset(words(row.text("class"))):
+        yield row.finding(
+            "class",
+            "ungrounded-permit",
+            f"the basis `public` opens `{row.text('class')}` to everybody",
+            "name classes that concern no patient (" + ", ".join(sorted(IMPERSONAL)) + "), or another basis",
+        )
+    wanted = GROUNDS.get(basis, ())
+    parts = conjuncts(parse_expression(row.text("when")))
+    asked = {part.function for part in parts if isinstance(part, Call)}
+    asked |= {part.name for part in parts if isinstance(part, Attribute)}
+    if wanted and not {*asked, *words(row.text("duties"))}.intersection(wanted):
+        yield row.finding(
+            "when",
+            "ungrounded-permit",
+            f"the rule permits on the basis `{basis}` and may match without it",
+            "join "
+            + " or ".join(f"`{name}`" for name in wanted)
+            + " to the condition by `&&`, outside of any `||`, as other rules on this basis do",
+        )
+
+
 def _condition(row: Row, vocabulary: Vocabulary, functions: dict[str, Function]) -> Iterator[Diagnostic]:
     cell = row.cells["when"]
     try:
@@ -175,6 +213,13 @@ def _link(row: Row, vocabulary: Vocabulary) -> Iterator[Diagnostic]:
         "g4": vocabulary.purposes,
         "g5": vocabulary.labels,
     }
+    if row.kind == "g2" and row.text("group") in IMPERSONAL and row.text("member") not in IMPERSONAL:
+        yield row.finding(
+            "group",
+            "ungrounded-permit",
+            f"`{row.text('member')}` would be opened to everybody as `{row.text('group')}`",
+            "what concerns no patient has no kinds: name another group",
+        )
     for column in ("member", "group"):
         if row.text(column) not in kinds[row.kind]:
             yield row.finding(

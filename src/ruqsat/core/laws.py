@@ -34,8 +34,8 @@ class Law(Struct, frozen=True, forbid_unknown_fields=True):
     link: str = ""
 
 
-def parse_laws(text: str, file: str) -> tuple[dict[str, Law], list[Diagnostic]]:
-    """Read ``laws.toml``; the findings say what is wrong with it."""
+def parse_laws(text: str, file: str) -> tuple[dict[str, Law] | None, list[Diagnostic]]:
+    """Read ``laws.toml``; None with findings if anything is wrong: else each rule would seem to lack its law."""
     data, findings = parse_toml(text, file)
     laws: dict[str, Law] = {}
     for key, entry in (data or {}).items():
@@ -50,4 +50,4 @@ def parse_laws(text: str, file: str) -> tuple[dict[str, Law], list[Diagnostic]]:
                     "an entry has title.kk, title.ru, title.en, edition, reviewed_on and standing",
                 )
             )
-    return laws, findings
+    return (None if findings else laws), findings

@@ -75,16 +75,6 @@ def _entries(text: str, file: str) -> tuple[dict[str, _Entry], list[Diagnostic]]
     entries: dict[str, _Entry] = {}
     findings: list[Diagnostic] = []
     section, pending, start = "", "", 0
-    if text.startswith("\ufeff"):
-        findings.append(
-            Diagnostic(
-                Span(file, 1, 1),
-                "byte-order-mark",
-                "the file starts with a byte order mark",
-                "save it as UTF-8 without BOM",
-            )
-        )
-        text = text.removeprefix("\ufeff")
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
         if not stripped or stripped[0] in "#;":
@@ -191,7 +181,8 @@ def _check_effects(
                     entry.span,
                     "unsupported-effect",
                     f"effect `{entry.value}` is not supported here",
-                    f"write `{wanted}`; Casbin applies `e` to every section, whatever `e{suffix}` says",
+                    f"write `{wanted}`"
+                    + (f"; Casbin applies `e` to every section, whatever `e{suffix}` says" if suffix else ""),
                     source=entry.source,
                 )
             )

@@ -22,6 +22,7 @@ from ruqsat.core.model_conf import Model, parse_model
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.rows import Row, parse_rows
 from ruqsat.core.scopes import read_coded
+from ruqsat.core.spreadsheet import read_text
 from ruqsat.core.vocabulary import Vocabulary, parse_vocabulary, with_kinds, with_switches
 
 Parsed = TypeVar("Parsed")
@@ -56,7 +57,14 @@ def load_pack(texts: Mapping[str, bytes]) -> tuple[PolicySet | None, list[Diagno
 
 def read_parts(texts: Mapping[str, bytes]) -> tuple[Parts | None, list[Diagnostic]]:
     """Read and check a pack; None if any finding is an error."""
-    findings: list[Diagnostic] = []
+    findings = [
+        Diagnostic(
+            Span(name), "unread-file", "the name ends in neither `.csv` nor `.toml`, so nothing in it would count",
+            f"name it `{name.rpartition('/')[2].lower().removesuffix('.txt')}`, or take it out of the folder",
+        )
+        for name in texts
+        if name != MODEL and not name.endswith((".csv", ".toml"))
+    ]  # fmt: skip
     model = _read(texts, MODEL, parse_model, findings)
     vocabulary = _read(texts, VOCABULARY, parse_vocabulary, findings)
     laws = _read(texts, LAWS, parse_laws, findings)
@@ -138,16 +146,15 @@ def digest_of(texts: Mapping[str, bytes]) -> str:
 def _read(
     texts: Mapping[str, bytes],
     name: str,
-    parse: Callable[[str, str], tuple[Parsed, list[Diagnostic]]],
+    parse: Callable[[str, str], tuple[Parsed | None, list[Diagnostic]]],
     findings: list[Diagnostic],
 ) -> Parsed | None:
     if name not in texts:
         findings.append(Diagnostic(Span(name), "missing-file", "the file is missing", "a pack needs it"))
         return None
-    try:
-        text = texts[name].decode("utf-8")
-    except UnicodeDecodeError:
-        findings.append(Diagnostic(Span(name), "not-utf-8", "the file is not UTF-8", "save it as UTF-8"))
+    text, found = read_text(texts[name], name)
+    findings += found
+    if text is None:
         return None
     value, found = parse(text, name)
     findings += found

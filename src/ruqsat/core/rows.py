@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from ruqsat.core.diagnostics import Diagnostic, Span, nearest
-from ruqsat.core.spreadsheet import recognise_encoding, recognise_habits
+from ruqsat.core.spreadsheet import read_text, recognise_habits
 
 MAX_CELL = 2_000
 MAX_LINES = 250_000
@@ -54,7 +54,9 @@ def parse_rows(data: bytes, file: str, kinds: dict[str, tuple[str, ...]]) -> tup
         file: Its name, for findings.
         kinds: Columns by kind of row, such as ``{"p": ("priority", "id", …), "g": ("member", "group")}``.
     """
-    text, findings = _decode(data, file)
+    text, findings = read_text(data, file)
+    if text is None:
+        return [], findings
     lines = text.split("\n")
     habits = recognise_habits(lines, file)
     if habits or len(lines) > MAX_LINES:
@@ -95,24 +97,6 @@ def split_cells(line: str) -> list[str] | None:
     return None if cells is None else [cell.text for cell in cells]
 
 
-def _decode(data: bytes, file: str) -> tuple[str, list[Diagnostic]]:
-    findings = []
-    if data.startswith(b"\xef\xbb\xbf"):
-        findings.append(
-            Diagnostic(
-                Span(file, 1, 1),
-                "byte-order-mark",
-                "the file starts with a byte order mark",
-                "save it as UTF-8 without BOM (in a spreadsheet: not `CSV UTF-8`)",
-            )
-        )
-        data = data[3:]
-    encoding = recognise_encoding(data, file)
-    if encoding is not None:
-        return "", [encoding]
-    return data.decode("utf-8"), findings
-
-
 def _too_many(lines: list[str], file: str) -> Diagnostic:
     return Diagnostic(
         Span(file, MAX_LINES + 1, 1), "too-many-rows", f"the file has {len(lines)} lines, at most {MAX_LINES} are read",
@@ -131,7 +115,10 @@ def _row(line: str, span: Span, kinds: dict[str, tuple[str, ...]], findings: lis
                 kind.span,
                 "unknown-row-kind",
                 f"row starts with `{kind.text}`; no such kind of row",
-                nearest(kind.text, kinds) or "rows start with " + ", ".join(f"`{k}`" for k in sorted(kinds)),
+                nearest(kind.text, kinds)
+                or "rows start with "
+                + ", ".join(f"`{k}`" for k in sorted(kinds))
+                + "; cells are divided by commas, and a comment starts with `#`",
                 source=line,
             )
         )

@@ -21,13 +21,29 @@ _DATE = re.compile(r"(?<![\w.])\d{1,2}\.\d{1,2}\.(?:\d{4}|\d{2})(?![\w.])")
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)?E\+\d+(?!\w)|^(p\d*, *)\d+[.,]00?(?=,)")
 _UNSEEN = ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp")
 _CYRILLIC = re.compile("[\u0400-\u04ff]")
+_MIXED = re.compile(r"\w*(?:[A-Za-z]-?[\u0400-\u04ff]|[\u0400-\u04ff]-?[A-Za-z])\w*|^[\u0400-\u04ff]\w?(?=\s*,)")
 
 
-def recognise_encoding(data: bytes, file: str) -> Diagnostic | None:
-    """Return what is wrong with the bytes of a file, if it is not UTF-8; None if it is."""
+def read_text(data: bytes, file: str) -> tuple[str | None, list[Diagnostic]]:
+    """Return the text of a file, None if it is not UTF-8; and what is wrong with its bytes."""
+    findings = []
+    if data.startswith(b"\xef\xbb\xbf"):
+        data = data[3:]
+        findings.append(
+            Diagnostic(
+                Span(file, 1, 1), "byte-order-mark", "the file starts with a byte order mark",
+                "save it as UTF-8 without BOM (in a spreadsheet: not `CSV UTF-8`)",
+            )
+        )  # fmt: skip
+    encoding = _recognise_encoding(data, file)
+    return (data.decode(), findings) if encoding is None else (None, [*findings, encoding])
+
+
+def _recognise_encoding(data: bytes, file: str) -> Diagnostic | None:
+    save_right = SAVE_RIGHT if file.endswith(".csv") else "save it as plain text, UTF-8 without BOM"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or (data[:400].count(0) > len(data[:400]) // 4):
         return Diagnostic(
-            Span(file, 1, 1), "utf-16", "the file is UTF-16, as a spreadsheet saves `Unicode text`", SAVE_RIGHT
+            Span(file, 1, 1), "utf-16", "the file is UTF-16, as a spreadsheet saves `Unicode text`", save_right
         )
     try:
         data.decode("utf-8")
@@ -38,7 +54,7 @@ def recognise_encoding(data: bytes, file: str) -> Diagnostic | None:
         if len(_CYRILLIC.findall(as_russian)) > len(foreign) // 2:
             return Diagnostic(
                 Span(file, line, 1), "cp1251",
-                "the file is CP1251, as spreadsheets in a Russian locale save CSV", SAVE_RIGHT,
+                "the file is CP1251, as spreadsheets in a Russian locale save CSV", save_right,
             )  # fmt: skip
         return Diagnostic(Span(file, line, 1), "not-utf-8", "the file is not UTF-8", "save it as UTF-8")
     return None
@@ -54,7 +70,20 @@ def recognise_habits(lines: list[str], file: str) -> list[Diagnostic]:
         return [
             Diagnostic(Span(file, number, line.find(";") + 1), "semicolon-separated", message, SAVE_RIGHT, source=line)
         ]
-    return [*_unseen(lines, file), *_curly_quotes(rows, file), *_changed(rows, file)]
+    return [*_unseen(lines, file), *_curly_quotes(rows, file), *_mixed(rows, file), *_changed(rows, file)]
+
+
+def _mixed(rows: list[tuple[int, str]], file: str) -> Iterator[Diagnostic]:
+    """A Cyrillic letter that looks like a Latin one, in a word of a rule: two words read alike and are not."""
+    for number, line in _first(rows, _MIXED):
+        found = _MIXED.search(line)
+        if found is not None:
+            place = next(place for place in range(found.start(), found.end()) if _CYRILLIC.match(line[place]))
+            yield Diagnostic(
+                Span(file, number, place + 1), "mixed-alphabets",
+                f"`{line[place]}` of `{found[0]}` is a Cyrillic letter that looks like a Latin one",
+                "type the word anew with the Latin keyboard", source=line,
+            )  # fmt: skip
 
 
 def _curly_quotes(rows: list[tuple[int, str]], file: str) -> Iterator[Diagnostic]:

@@ -5,15 +5,22 @@ A word that is not here is a typo until proven otherwise: the checker refuses it
 in a rule, the evaluator refuses it in a request.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from ruqsat.core.diagnostics import Diagnostic, Span
 from ruqsat.core.hierarchy import Hierarchy
+
+BLOCKING_DUTIES = ("redact", "deidentify", "pseudonymize", "require_eds", "suppress_total")
+"""What an enforcement point itself must carry out: without that, a permit opens more than it says."""
+
+Count = Annotated[int, Meta(ge=0)]
+Age = Annotated[int, Meta(ge=0, le=21)]
 
 
 class AttributeWord(Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +58,7 @@ class BasisWord(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     means: str
-    reason: str
+    reason: Annotated[str, Meta(pattern="^allow\\.")]
     without_store: bool = False
     in_reserve: bool = False
 
@@ -87,26 +94,26 @@ class BreakGlassRates(Struct, frozen=True, forbid_unknown_fields=True):
         overdue_suspends: So many overdue reviews suspend the clinician's right.
     """
 
-    flag_clinician: int = 5
-    flag_ward: int = 20
-    flag_patient: int = 3
-    limit_ward: int = 200
-    limit_patient: int = 30
-    alone: int = 2
-    overdue_suspends: int = 2
+    flag_clinician: Count = 5
+    flag_ward: Count = 20
+    flag_patient: Count = 3
+    limit_ward: Count = 200
+    limit_patient: Count = 30
+    alone: Count = 2
+    overdue_suspends: Count = 2
 
 
 class BreakGlass(Struct, frozen=True, forbid_unknown_fields=True):
     """Operator's limits of break-glass."""
 
-    max_hours: int = 4
-    min_text: int = 10
+    max_hours: Annotated[int, Meta(ge=1, le=24)] = 4
+    min_text: Count = 10
     mfa: bool = True
     require_episode: bool = True
-    daily_limit: int = 10
+    daily_limit: Count = 10
     reasons: tuple[str, ...] = ()
     actions: tuple[str, ...] = ("read", "search")
-    review_within_hours: int = 72
+    review_within_hours: Annotated[int, Meta(ge=1, le=720)] = 72
     rates: BreakGlassRates = field(default_factory=BreakGlassRates)
 
 
@@ -114,7 +121,7 @@ class AdolescentShield(Struct, frozen=True, forbid_unknown_fields=True):
     """Whether representatives of adolescents see records with these labels."""
 
     enabled: bool = False
-    from_age: int = 16
+    from_age: Age = 16
     labels: tuple[str, ...] = ("SEX", "STD", "PSY", "SUD")
 
 
@@ -123,22 +130,22 @@ class Switches(Struct, frozen=True, forbid_unknown_fields=True):
 
     require_care_relationship: bool = True
     sensitive_requires_explicit: bool = True
-    delegation_max_depth: int = 1
+    delegation_max_depth: Count = 1
     rep_may_delegate: bool = False
     patient_reported_write: bool = False
-    small_cell_min: int = 5
+    small_cell_min: Count = 5
     research_identifiable_with_consent: bool = False
-    rep_consent_grace_days: int = 0
+    rep_consent_grace_days: Annotated[int, Meta(ge=0, le=366)] = 0
     very_restricted_roles: tuple[str, ...] = ("physician",)
     blocked_emergency_read: bool = True
-    rep_access_ends_at: int = 18
-    minor_self_from_age: int = 16
+    rep_access_ends_at: Age = 18
+    minor_self_from_age: Age = 16
     minor_self_classes: tuple[str, ...] = ("encounters", "labs", "imaging", "vitals", "immunizations")
     state_controller_needs_state_service: bool = True
-    btg_required_conf: tuple[str, ...] = ("V",)
-    adequate_countries: tuple[str, ...] = ("KZ",)
+    btg_required_conf: tuple[Literal["U", "L", "M", "N", "R", "V"], ...] = ("V",)
+    adequate_countries: tuple[Annotated[str, Meta(pattern="^[A-Z]{2}$")], ...] = ("KZ",)
     art16_grounds: tuple[str, ...] = ("treaty", "law", "rights")
-    home_utc_offset_hours: int = 5
+    home_utc_offset_hours: Annotated[int, Meta(ge=-12, le=14)] = 5
     requests_must_be_registered: bool = False
     adolescent_shield: AdolescentShield = field(default_factory=AdolescentShield)
     btg: BreakGlass = field(default_factory=BreakGlass)
@@ -226,7 +233,12 @@ def parse_toml(text: str, file: str) -> tuple[dict[str, object] | None, list[Dia
     try:
         return tomllib.loads(text), []
     except tomllib.TOMLDecodeError as error:
-        return None, [Diagnostic(Span(file), "unreadable-toml", _sentence(error), 'TOML: `name = "value"`')]
+        found = re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
+        place = Span(file, int(found[1]), int(found[2])) if found is not None else Span(file)
+        message = _sentence(error).removesuffix(found[0] if found is not None else "")
+        source = text.splitlines()[place.line - 1] if 0 < place.line <= len(text.splitlines()) else ""
+        hint = 'TOML: `name = "value"`, texts in straight quotes, dates as 2026-03-01'
+        return None, [Diagnostic(place, "unreadable-toml", message, hint, source=source)]
 
 
 def _sentence(error: Exception) -> str:

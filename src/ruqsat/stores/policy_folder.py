@@ -69,8 +69,14 @@ def state_of(folder: Path) -> State:
 
 def _files(folder: Path) -> list[Path]:
     policies = folder / "policies"
-    names = (*policies.glob("*.csv"), *policies.glob("*.toml"), *policies.glob("fixtures/*.toml"))
-    return sorted([folder / "model.conf", *names])
+    names = (path for path in policies.glob("*") if _is_part(path.name))
+    return sorted([folder / "model.conf", *names, *policies.glob("fixtures/*.toml")])
+
+
+def _is_part(name: str) -> bool:
+    """Tell rules and tables; `.CSV` and `.csv.txt` are read, too, and refused: they would be lost in silence."""
+    is_lock = name.startswith(("~$", "._"))  # of a spreadsheet that has the file open; of a disk of another system
+    return not is_lock and name.lower().removesuffix(".txt").endswith((".csv", ".toml"))
 
 
 def _state_of_file(folder: Path, path: Path) -> tuple[str, str, int, int, int]:

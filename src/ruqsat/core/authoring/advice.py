@@ -249,9 +249,11 @@ def _unused(parts: Parts, texts: Mapping[str, bytes]) -> Iterator[Diagnostic]:
 
 def _overdue(parts: Parts, texts: Mapping[str, bytes], today: date) -> Iterator[Diagnostic]:
     for key, law in parts.laws.items():
-        if today - law.reviewed_on > REVIEW_EVERY:
+        ago = (today - law.reviewed_on).days
+        if not -1 <= ago <= REVIEW_EVERY.days:
             place = _place(texts[LAWS].decode(), key, "reviewed_on", LAWS)
-            message = f"`{key}` was compared with the law's text on {law.reviewed_on}, more than a year ago"
+            told = "more than a year ago" if ago > 0 else "a day that is still to come"
+            message = f"`{key}` was compared with the law's text on {law.reviewed_on}, {told}"
             hint = "read the law again, mend the rules that cite it, write today's date"
             yield Diagnostic(place, "review-overdue", message, hint, Severity.WARNING)
 
