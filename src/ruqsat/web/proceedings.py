@@ -13,6 +13,7 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
+from ruqsat.core.other_representatives import proceeding_shown_to_representative
 from ruqsat.core.proceeding import NO_TERM, ProceedingRow, Wanted
 from ruqsat.core.proceeding_kinds import APPLICANT, OFFICE, PROCEEDING_KINDS, RECEIVED
 from ruqsat.messages import Language
@@ -123,7 +124,7 @@ def build_proceedings(registry: ProceedingRegistry, gate: Gate) -> APIRouter:
     @router.get("/{id_}", summary="Read one, with what the clock said of it.")
     async def read(request: Request, id_: Id) -> Response:
         admitted, row = await found(request, id_, "read")
-        told = await registry.tell(row, _side(admitted)) | registry.unseal(row)
+        told = await registry.tell(row, _side(admitted)) | _opened(admitted, row, registry.unseal(row))
         return JSONResponse(told, headers={"ETag": f'"{row.version}"', "Cache-Control": "no-store"})
 
     _add_answer(router, registry, found)
@@ -225,6 +226,13 @@ def _handed_in(data: dict[str, Any], admitted: Admitted) -> dict[str, Any]:
 
 def _side(admitted: Admitted) -> str:
     return APPLICANT if admitted.basis in OWN_BASES else OFFICE
+
+
+def _opened(admitted: Admitted, row: ProceedingRow, content: dict[str, Any]) -> dict[str, Any]:
+    """Return what was handed in and said since, as far as the caller may read it."""
+    if admitted.basis != "legal_rep":
+        return content
+    return proceeding_shown_to_representative(content, row.body.steps[0].by, admitted.identity.subject.id)
 
 
 def _caller(admitted: Admitted) -> Caller:
