@@ -41,6 +41,11 @@ and stays so; ``quarantined`` is a refusal in words that nobody knows, which clo
 everything.  What was withdrawn before it was in force is ``rejected``: it governs nothing.
 """
 
+_encode = msgspec.json.Encoder().encode
+
+MOST_SAID, MOST_TOGETHER = 32 * 1024, 1024 * 1024
+"""So many bytes decisions may have to read of one document, and of all of a patient's: each decision reads them all."""
+
 VERIFY = frozenset({"confirm", "activate", "reject"})
 """The events that a verification may be; what callers know of them is the one word."""
 
@@ -230,6 +235,20 @@ def with_rows(facts: PatientFacts, rows: Iterable[ConsentRow], switches: Switche
     projected = {row.id: project(row, switches) for row in rows}
     kept = tuple(document for document in facts.consents if document.id not in projected)
     return msgspec.structs.replace(facts, consents=kept + tuple(projected.values()))
+
+
+def has_room(facts: PatientFacts, id_: str) -> bool:
+    """
+    Tell whether these facts hold no more than decisions can read in time, for the document of this id.
+
+    What a document says above an exception is handed down to it, so that a short one may say much.  A plain
+    refusal always has room: it says little, and what is lost of it would be a permit.
+    """
+    document = next(each for each in facts.consents if each.id == id_)
+    if len(_encode(document)) > MOST_SAID:
+        return False
+    is_plain = document.root.effect == "deny" and not document.root.exceptions
+    return is_plain or len(_encode(facts.consents)) <= MOST_TOGETHER
 
 
 def may_be_adolescent(born: date | None, now: Instant, switches: Switches) -> bool:

@@ -13,6 +13,8 @@ from msgspec import Struct
 
 from ruqsat.core.consent_items import Catalogue, Failing, at, failing_items, failing_verification
 from ruqsat.core.consent_record import (
+    MOST_SAID,
+    MOST_TOGETHER,
     TRANSITIONS,
     VERIFY,
     Change,
@@ -21,6 +23,7 @@ from ruqsat.core.consent_record import (
     RecordBody,
     Step,
     first_status,
+    has_room,
     may_be_adolescent,
     read_document,
     thread_of,
@@ -180,6 +183,21 @@ def refuse_parent(by: str | None, stands: str, facts: PatientFacts, now: Instant
     touched = (each for each in facts.consents if stands in (each.id, each.thread) and each.status == "active")
     if any(each.root.effect == "deny" and each.given_by == "patient" for each in touched):
         raise RegistryError("refusal-stands", "what an adolescent refused is lifted by the adolescent alone")
+
+
+def refuse_without_room(facts: PatientFacts, id_: str) -> None:
+    """
+    Let no document make a patient's facts more than decisions can read in time.
+
+    Raises:
+        RegistryError: the document of this id does.
+    """
+    if not has_room(facts, id_):
+        raise RegistryError(
+            "too-much-said",
+            f"decisions read {MOST_SAID} bytes of a document at most, and {MOST_TOGETHER} of all that a patient has: "
+            "say it in fewer exceptions and words; to a refusal without exceptions the first bound alone applies",
+        )
 
 
 def repeated(receipt: Receipt, fingerprint: bytes) -> Change:
