@@ -20,6 +20,7 @@ from ruqsat.core.consent_record import (
     with_rows,
 )
 from ruqsat.core.facts import PatientFacts
+from ruqsat.core.instant import render_instant
 from ruqsat.core.vocabulary import Switches, parse_vocabulary
 from ruqsat.service.consent_changes import (
     Call,
@@ -175,6 +176,19 @@ def test_a_refusal_binds_on_receipt() -> None:
     assert (later.status, project(later, Switches()).root.start) == ("active", None)
     assert unread.status == "quarantined"
     assert project(unread, Switches()).is_unread
+
+
+@pytest.mark.parametrize("over", [
+    {"end": "2026-01-01T00:00:00Z"}, {"start": "2030-01-01T00:00:00Z", "end": render_instant(NOW)},
+    {"data_period": {"start": "2026-01-02", "end": "2026-01-01"}},
+    {"exceptions": [{"effect": "permit", "start": "2026-01-02T00:00:00Z", "end": "2026-01-01T00:00:00Z"}]},
+])  # fmt: skip
+def test_a_refusal_that_is_over_before_it_begins_closes_everything_until_somebody_has_looked(over: Any) -> None:
+    """It would be in force for nothing, and whoever refused believe that it is; one that ends later is in force."""
+    row = row_of({"patient": "p-dana", "effect": "deny"} | over)
+    assert row.status == "quarantined" and project(row, Switches()).is_unread
+    later = {"end": "2099-01-01T00:00:00Z", "data_period": {"start": "2026-01-01", "end": "2026-01-01"}}
+    assert row_of({"patient": "p-dana", "effect": "deny"} | later).status == "active"
 
 
 def test_what_decisions_see_names_nobody() -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from ruqsat.core.consent_items import Catalogue, Failing, at, unknown_words
+from ruqsat.core.consent_items import Catalogue, Failing, at, reversed_terms, unknown_words
 from ruqsat.core.facts import Consent, PatientFacts
 from ruqsat.core.instant import Instant, render_instant
 from ruqsat.core.representation import birthday
@@ -37,8 +37,8 @@ TRANSITIONS: Mapping[str, Mapping[Status, Status]] = {
 Which event leads from which status to which.
 
 ``draft`` is whole, but nobody has verified it yet; ``invalid`` fails an item of the order
-and stays so; ``quarantined`` is a refusal in words that nobody knows, which closes
-everything.  What was withdrawn before it was in force is ``rejected``: it governs nothing.
+and stays so; ``quarantined`` is a refusal in words that nobody knows, or over before it
+begins, which closes everything.  What was withdrawn before it was in force is ``rejected``: it governs nothing.
 """
 
 _encode = msgspec.json.Encoder().encode
@@ -199,10 +199,15 @@ def thread_of(id_: str, data: Mapping[str, Any]) -> str:
     return f"{data['patient']}|{org}|{data['kind']}"
 
 
-def first_status(data: Mapping[str, Any], items: tuple[Failing, ...], catalogue: Catalogue) -> Status:
-    """Return the status of a document on receipt, before anybody verified it."""
+def first_status(data: Mapping[str, Any], items: tuple[Failing, ...], now: Instant, catalogue: Catalogue) -> Status:
+    """
+    Return the status of a document on receipt, before anybody verified it.
+
+    A refusal begins with its receipt, whatever beginning it states.
+    """
     if data["effect"] == "deny":
-        return "quarantined" if any(unknown_words(data, catalogue)) else "active"
+        is_unclear = any(unknown_words(data, catalogue)) or any(reversed_terms(data, now))
+        return "quarantined" if is_unclear else "active"
     return "invalid" if items else "draft"
 
 

@@ -229,7 +229,7 @@ def new_row(id_: str, data: Mapping[str, Any], strict: bool, about: Circumstance
         id=id_,
         patient=patient,
         version=1,
-        status=first_status(data, items, about.catalogue),
+        status=first_status(data, items, about.now, about.catalogue),
         effect=data["effect"],
         thread=thread_of(id_, data),
         org=at(data, "operator.org"),
