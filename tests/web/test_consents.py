@@ -263,9 +263,11 @@ def test_what_has_no_shape_gets_its_problem_document(shared: Api, case: Refused)
     (b'"' + b"x" * (256 * 1024) + b'"', (413, "too-large")),
     (b"[" * 100_000, (400, "malformed-json")),
     (b'{"patient": "\\ud800", "effect": "deny"}', (400, "malformed-json")),
+    (b'{"patient": "p-dana", "effect": "permit", "effect": "deny"}', (400, "malformed-json")),
+    (b'{"patient": "p-dana", "effect": "deny", "operator": {"org": "h2", "\\u006frg": "h1"}}', (400, "malformed-json")),
 ])  # fmt: skip
 def test_what_is_no_document_is_refused(shared: Api, content: bytes, expected: tuple[int, str]) -> None:
-    """Broken JSON, another kind of value, too much of it."""
+    """Broken JSON, another kind of value, too much of it, what is read in two ways."""
     assert problem(shared.call("reg_saltanat", "POST", content=content)) == expected
 
 

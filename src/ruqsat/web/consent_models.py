@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ruqsat.core.identification import is_identification_number
+from ruqsat.errors import RequestError
 from ruqsat.web.problems import Refusal
+from ruqsat.web.wire import refuse_repeated_members
 
 _ID_DOCUMENT_IMAGES = frozenset({"image", "images", "copy", "scan", "photo", "attachment", "attachments"})
 
@@ -296,10 +298,15 @@ def read_model(model: type[BaseModel], body: bytes) -> dict[str, Any]:
     Return a body as plain data: every name there, moments and dates as text.
 
     Raises:
-        Refusal: it is no JSON (400), or not of the shape (422); places are named, values never repeated.
+        Refusal: it is no JSON, or holds a member twice (400), or is not of the shape (422); places are named, values
+            never repeated.
     """
     try:
-        return model.model_validate_json(body).model_dump(mode="json")
+        read = model.model_validate_json(body).model_dump(mode="json")
+        refuse_repeated_members(body)
+        return read
+    except RequestError:
+        raise Refusal(400, "malformed-json", "a member stands in the body twice: say each thing once") from None
     except ValidationError as error:
         found = [_field(dict(each)) for each in error.errors(include_input=False, include_url=False)]
     if found[0]["code"] == "json-invalid":
