@@ -31,6 +31,13 @@ def _is_in_range(moment: datetime) -> datetime:
     return moment
 
 
+def _is_day_written_out(day: Any) -> Any:
+    """Refuse a number as text, which pydantic would read as seconds since 1970 here as well."""
+    if not isinstance(day, str) or len(day) != len("2026-11-24"):
+        raise ValueError("no day")
+    return _is_written_out(day)
+
+
 def _is_day_in_range(day: date) -> date:
     if not date(1800, 1, 1) <= day < date(2300, 1, 1):
         raise ValueError("out of range")
@@ -49,7 +56,7 @@ Word = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[!-{}~]+$")
 Id = Annotated[Word, AfterValidator(_names_nobody)]
 Number = Annotated[str, Field(max_length=64)]
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_is_written_out), AfterValidator(_is_in_range)]
-Day = Annotated[date, AfterValidator(_is_day_in_range)]
+Day = Annotated[date, Field(strict=False), BeforeValidator(_is_day_written_out), AfterValidator(_is_day_in_range)]
 Texts = Annotated[list[Text], Field(max_length=20)]
 Words = Annotated[list[Word], Field(max_length=100)]
 Ids = Annotated[list[Id], Field(max_length=100)]
