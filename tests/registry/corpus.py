@@ -99,6 +99,9 @@ _POA = {
     "given_by.kind": "poa", "representative.authority.kind": "poa", "representative.authority.issued_on": "2026-03-01",
 }  # fmt: skip
 
+EXCLUDED = {"effect": "deny", "categories": ["labs"]}
+REVERSED = {"start": "2026-01-02", "end": "2026-01-01"}
+
 FAILS: list[Fails] = [
     *(_one(path, GONE, item, "missing") for item, paths in _MISSING.items() for path in paths),
     *(_rep(path, GONE) for path in (
@@ -154,6 +157,11 @@ FAILS: list[Fails] = [
     _one("end", "2026-04-01T09:00:00+05:00", "R9.9", "reversed"),
     _one("end", "2026-04-01T08:59:59+05:00", "R9.9", "reversed"),
     _one("end", "2026-04-01T05:00:00+01:00", "R9.9", "reversed"),
+    Fails({"exceptions": [EXCLUDED | {"start": "2030-01-01T00:00:00Z", "end": "2026-01-01T00:00:00Z"}]},
+          "/exceptions/0/end", "R9.9", "reversed"),
+    Fails({"exceptions": [EXCLUDED | {"exceptions": [EXCLUDED | {"data_period": REVERSED}]}]},
+          "/exceptions/0/exceptions/0/data_period/end", "R9.7", "reversed"),
+    Fails({"data_period": REVERSED}, "/data_period/end", "R9.7", "reversed"),
     # Closed lists.
     *(Fails({name: [word]}, f"/{name}/0", item, "not_listed") for name, item, word in (
         ("purposes", "R9.6", "*"), ("purposes", "R9.6", "ANY"), ("purposes", "R9.6", "treat"),

@@ -7,8 +7,20 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from ruqsat.core.consent_record import TRANSITIONS, VERIFY, ConsentRow, Status, allowed_events, project, with_rows
+from ruqsat.core.consent_record import (
+    MOST_SAID,
+    MOST_TOGETHER,
+    TRANSITIONS,
+    VERIFY,
+    ConsentRow,
+    Status,
+    allowed_events,
+    has_room,
+    project,
+    with_rows,
+)
 from ruqsat.core.facts import PatientFacts
+from ruqsat.core.instant import render_instant
 from ruqsat.core.vocabulary import Switches, parse_vocabulary
 from ruqsat.service.consent_changes import (
     Call,
@@ -19,6 +31,7 @@ from ruqsat.service.consent_changes import (
     in_place_of,
     moved,
     new_row,
+    refuse_without_room,
 )
 from ruqsat.service.consent_changes import verified as verified_row
 from ruqsat.service.consent_registry import ConsentRegistry
@@ -59,6 +72,29 @@ def test_an_event_happens_in_the_statuses_that_know_it_and_in_no_other(event: st
         assert (refused.value.code, refused.value.allowed) == ("wrong-status", allowed_events(status))
     if status in ("rejected", "superseded", "entered-in-error"):
         assert allowed_events(status) == ()
+
+
+def test_no_patient_has_more_than_decisions_can_read_and_each_may_still_refuse() -> None:
+    """Neither one document nor all together; what an exception inherits counts; a plain refusal is never turned away."""
+    words = {"effect": "permit", "purposes": ["TREAT"] * 100, "exceptions": [{"effect": "permit"}] * 20}
+    refusal = {"patient": "p-dana", "effect": "deny", "categories": ["genomics"]}
+    facts, many = PatientFacts("p-dana"), refusal | {"exceptions": [{"effect": "permit", "labels": ["HIV"]}] * 20}
+
+    def after(document: dict[str, Any], id_: str = "c-new") -> PatientFacts:
+        return with_rows(facts, (row_of(document, id_),), Switches())
+
+    too_long = refusal | {"exceptions": [words] * 10}
+    assert len(json.dumps(too_long)) < MOST_SAID
+    for document in (too_long, consent(exceptions=[words] * 10)):
+        with pytest.raises(RegistryError) as refused:
+            refuse_without_room(after(document), "c-new")
+        assert refused.value.code == "too-much-said"
+    while has_room(after(many, f"c{len(facts.consents)}"), f"c{len(facts.consents)}"):
+        facts = after(many, f"c{len(facts.consents)}")
+    assert 0 < MOST_TOGETHER - len(msgspec.json.encode(facts)) < MOST_SAID
+    assert not has_room(after(consent(exceptions=many["exceptions"])), "c-new")
+    facts = after(refusal)
+    assert has_room(facts, "c-new") and has_room(after(refusal, "c-next"), "c-next")
 
 
 def test_no_event_leads_to_a_permit_in_force_but_a_verification() -> None:
@@ -140,6 +176,19 @@ def test_a_refusal_binds_on_receipt() -> None:
     assert (later.status, project(later, Switches()).root.start) == ("active", None)
     assert unread.status == "quarantined"
     assert project(unread, Switches()).is_unread
+
+
+@pytest.mark.parametrize("over", [
+    {"end": "2026-01-01T00:00:00Z"}, {"start": "2030-01-01T00:00:00Z", "end": render_instant(NOW)},
+    {"data_period": {"start": "2026-01-02", "end": "2026-01-01"}},
+    {"exceptions": [{"effect": "permit", "start": "2026-01-02T00:00:00Z", "end": "2026-01-01T00:00:00Z"}]},
+])  # fmt: skip
+def test_a_refusal_that_is_over_before_it_begins_closes_everything_until_somebody_has_looked(over: Any) -> None:
+    """It would be in force for nothing, and whoever refused believe that it is; one that ends later is in force."""
+    row = row_of({"patient": "p-dana", "effect": "deny"} | over)
+    assert row.status == "quarantined" and project(row, Switches()).is_unread
+    later = {"end": "2099-01-01T00:00:00Z", "data_period": {"start": "2026-01-01", "end": "2026-01-01"}}
+    assert row_of({"patient": "p-dana", "effect": "deny"} | later).status == "active"
 
 
 def test_what_decisions_see_names_nobody() -> None:

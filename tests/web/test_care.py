@@ -1,5 +1,6 @@
 """Patients, episodes, relationships and record labels over the control API of a real process."""
 
+import json
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -412,6 +413,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("episodes/e1", encounter(**{"class": _CODE | {"code": "emer"}}), "/class/code"),
     ("episodes/e1", encounter(**{"class": {"code": "EMER"}}), "/class/code"),
     ("episodes/e1", encounter(**{"class": {"system": "urn:own", "code": "EMER"}}), "/class/code"),
+    ("patients/p-anna", STATUS | {"birth_date": "86400"}, "/birth_date"),
+    ("patients/p-anna", STATUS | {"birth_date": "1700006400"}, "/birth_date"),
+    ("patients/p-anna", STATUS | {"birth_date": "1880-03-02T00:00:00"}, "/birth_date"),
     ("episodes/e1", encounter(**{"class": []}), "/class"),
     ("episodes/e1", encounter(**{"class": [{"coding": [_CODE, _CODE | {"code": "AMB"}]}]}), "/class"),
     ("episodes/e1", encounter(subject=None), "/subject"),
@@ -458,6 +462,20 @@ def test_what_cannot_be_read_is_refused_with_its_place_and_nothing_of_it_is_said
 def test_what_is_no_document_is_refused(shared: Api, path: str, body: bytes) -> None:
     """Empty, cut off, no text, too deep, too large."""
     assert shared.call("reg1" if "patients" in path else "mis1", "PUT", path, body).status_code in (400, 413, 422)
+
+
+@pytest.mark.parametrize(("path", "said", "again"), [
+    ("patients/p-anna", STATUS, b'"unable": true}'),
+    ("episodes/e1", encounter(), b'"status": "in-progress"}'),
+])  # fmt: skip
+def test_what_says_a_thing_twice_is_refused(shared: Api, path: str, said: dict[str, Any], again: bytes) -> None:
+    """Whoever looked at the first would let pass what the second says; nothing is written."""
+    body = json.dumps(said).encode()[:-1] + b", " + again
+    answer = shared.call("mis1" if "episodes" in path else "reg1", "PUT", path, body)
+    assert (answer.status_code, answer.json()["title"]) == (400, "malformed-json") and "twice" in answer.json()[
+        "detail"
+    ]
+    assert shared.call("mis1", "GET", "patients/p-anna/episodes").json()["episodes"] == []
 
 
 def test_without_a_token_nothing_is_said(shared: Api) -> None:

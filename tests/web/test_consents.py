@@ -170,6 +170,17 @@ def test_a_refusal_binds_on_receipt_and_only_the_patient_lifts_it(api: Api) -> N
     assert not api.may_read()
 
 
+def test_what_no_decision_could_read_in_time_is_not_taken(api: Api) -> None:
+    """A few of these would keep everybody from the record for good, the patient and the privacy office among them."""
+    words = {"effect": "permit", "purposes": ["TREAT"] * 100, "exceptions": [{"effect": "permit"}] * 20}
+    long = {"patient": "p-dana", "effect": "deny", "exceptions": [words] * 20}
+    for document in (long, verified(exceptions=[words] * 20)):
+        answer = api.record(document=document | {"operator": consent()["operator"]})
+        assert problem(answer) == (422, "too-much-said") and "fewer exceptions" in answer.json()["detail"]
+    assert api.call("dana", "GET", params={"patient": "p-dana"}).json()["consents"] == []
+    assert api.record("dana", {"patient": "p-dana", "effect": "deny"}).json()["status"] == "active"
+
+
 def test_a_newer_document_takes_the_place_of_an_older(api: Api) -> None:
     """In one transaction: the older is superseded, the newer decides; an unverified one changes nothing."""
     old = api.record()
@@ -252,9 +263,11 @@ def test_what_has_no_shape_gets_its_problem_document(shared: Api, case: Refused)
     (b'"' + b"x" * (256 * 1024) + b'"', (413, "too-large")),
     (b"[" * 100_000, (400, "malformed-json")),
     (b'{"patient": "\\ud800", "effect": "deny"}', (400, "malformed-json")),
+    (b'{"patient": "p-dana", "effect": "permit", "effect": "deny"}', (400, "malformed-json")),
+    (b'{"patient": "p-dana", "effect": "deny", "operator": {"org": "h2", "\\u006frg": "h1"}}', (400, "malformed-json")),
 ])  # fmt: skip
 def test_what_is_no_document_is_refused(shared: Api, content: bytes, expected: tuple[int, str]) -> None:
-    """Broken JSON, another kind of value, too much of it."""
+    """Broken JSON, another kind of value, too much of it, what is read in two ways."""
     assert problem(shared.call("reg_saltanat", "POST", content=content)) == expected
 
 

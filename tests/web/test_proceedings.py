@@ -362,6 +362,27 @@ def test_a_stranger_learns_nothing_and_changes_nothing(shared: Api, who: str) ->
             assert problem(listed) == FORBIDDEN
 
 
+def test_a_representative_reads_of_anothers_application_who_made_it_and_no_more_of_that_person(shared: Api) -> None:
+    """The other's number, where the answer goes and how the office made sure are not shown; of the own everything is."""
+    applicant = APPLICANT | {"kind": "legal_representative"}
+    asked = ASKED | {"patient": "p-child", "applicant": applicant}
+    own = begin(shared, "saule", {"kind": "information", "patient": "p-child", "applicant": applicant})
+    other = begin(shared, "reg_saltanat", asked)
+    done = step(shared, "rec_marzhan", begin(shared, "reg_saltanat", asked), "answer", **ANSWER)
+    assert (own.status_code, other.status_code, done.status_code) == (201, 201, 200), done.text
+
+    assert read(shared, "saule", own).json()["opened"]["applicant"]["iin"] == APPLICANT["iin"]
+    for made in (other, done):
+        theirs = read(shared, "saule", made)
+        assert theirs.json()["opened"]["applicant"] == {"kind": "legal_representative", "surname": "CANARY-surname"} | {
+            "given": None, "patronymic": None,
+        }  # fmt: skip
+        assert "CANARY-statement" in theirs.text
+        for trace in (APPLICANT["iin"], "CANARY-reply", "CANARY-shown", "CANARY-ref"):
+            assert trace not in theirs.text
+        assert APPLICANT["iin"] in read(shared, "reg_saltanat", made).text
+
+
 def test_the_queue_is_in_the_order_of_what_is_due(api: Api) -> None:
     """The first due first, what has no term last; by state, day, kind and owner; in pages; each office its own."""
     days = ["2026-05-06", "2026-03-20", "2026-10-22"]

@@ -320,9 +320,19 @@ def unknown_words(data: Data, catalogue: Catalogue, base: str = "") -> Findings:
 
 def _check_term(data: Data, _moments: _Moments, __: Catalogue) -> Findings:
     yield from needed(data, "R9.9", "", "end", "withdrawal_methods")
-    start, end = data["start"], data["end"]
-    if start is not None and end is not None and parse_instant(end) <= parse_instant(start):
-        yield Failing("/end", "R9.9", "reversed")
+    yield from reversed_terms(data, None if data["start"] is None else parse_instant(data["start"]))
+
+
+def reversed_terms(data: Data, start: Instant | None, base: str = "") -> Findings:
+    """Return the terms and the periods of data, those of exceptions included, that are over before they begin."""
+    if start is not None and data["end"] is not None and parse_instant(data["end"]) <= start:
+        yield Failing(f"{base}/end", "R9.9", "reversed")
+    first, last = at(data, "data_period.start"), at(data, "data_period.end")
+    if first is not None and last is not None and date.fromisoformat(last) < date.fromisoformat(first):
+        yield Failing(f"{base}/data_period/end", "R9.7", "reversed")
+    for index, exception in enumerate(data["exceptions"]):
+        begins = None if exception["start"] is None else parse_instant(exception["start"])
+        yield from reversed_terms(exception, begins, f"{base}/exceptions/{index}")
 
 
 def _check_signature(data: Data, moments: _Moments, _: Catalogue) -> Findings:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from ruqsat.core.consent_items import Catalogue, Failing, at, unknown_words
+from ruqsat.core.consent_items import Catalogue, Failing, at, reversed_terms, unknown_words
 from ruqsat.core.facts import Consent, PatientFacts
 from ruqsat.core.instant import Instant, render_instant
 from ruqsat.core.representation import birthday
@@ -37,9 +37,14 @@ TRANSITIONS: Mapping[str, Mapping[Status, Status]] = {
 Which event leads from which status to which.
 
 ``draft`` is whole, but nobody has verified it yet; ``invalid`` fails an item of the order
-and stays so; ``quarantined`` is a refusal in words that nobody knows, which closes
-everything.  What was withdrawn before it was in force is ``rejected``: it governs nothing.
+and stays so; ``quarantined`` is a refusal in words that nobody knows, or over before it
+begins, which closes everything.  What was withdrawn before it was in force is ``rejected``: it governs nothing.
 """
+
+_encode = msgspec.json.Encoder().encode
+
+MOST_SAID, MOST_TOGETHER = 32 * 1024, 1024 * 1024
+"""So many bytes decisions may have to read of one document, and of all of a patient's: each decision reads them all."""
 
 VERIFY = frozenset({"confirm", "activate", "reject"})
 """The events that a verification may be; what callers know of them is the one word."""
@@ -194,10 +199,15 @@ def thread_of(id_: str, data: Mapping[str, Any]) -> str:
     return f"{data['patient']}|{org}|{data['kind']}"
 
 
-def first_status(data: Mapping[str, Any], items: tuple[Failing, ...], catalogue: Catalogue) -> Status:
-    """Return the status of a document on receipt, before anybody verified it."""
+def first_status(data: Mapping[str, Any], items: tuple[Failing, ...], now: Instant, catalogue: Catalogue) -> Status:
+    """
+    Return the status of a document on receipt, before anybody verified it.
+
+    A refusal begins with its receipt, whatever beginning it states.
+    """
     if data["effect"] == "deny":
-        return "quarantined" if any(unknown_words(data, catalogue)) else "active"
+        is_unclear = any(unknown_words(data, catalogue)) or any(reversed_terms(data, now))
+        return "quarantined" if is_unclear else "active"
     return "invalid" if items else "draft"
 
 
@@ -230,6 +240,20 @@ def with_rows(facts: PatientFacts, rows: Iterable[ConsentRow], switches: Switche
     projected = {row.id: project(row, switches) for row in rows}
     kept = tuple(document for document in facts.consents if document.id not in projected)
     return msgspec.structs.replace(facts, consents=kept + tuple(projected.values()))
+
+
+def has_room(facts: PatientFacts, id_: str) -> bool:
+    """
+    Tell whether these facts hold no more than decisions can read in time, for the document of this id.
+
+    What a document says above an exception is handed down to it, so that a short one may say much.  A plain
+    refusal always has room: it says little, and what is lost of it would be a permit.
+    """
+    document = next(each for each in facts.consents if each.id == id_)
+    if len(_encode(document)) > MOST_SAID:
+        return False
+    is_plain = document.root.effect == "deny" and not document.root.exceptions
+    return is_plain or len(_encode(facts.consents)) <= MOST_TOGETHER
 
 
 def may_be_adolescent(born: date | None, now: Instant, switches: Switches) -> bool:

@@ -13,6 +13,8 @@ from msgspec import Struct
 
 from ruqsat.core.consent_items import Catalogue, Failing, at, failing_items, failing_verification
 from ruqsat.core.consent_record import (
+    MOST_SAID,
+    MOST_TOGETHER,
     TRANSITIONS,
     VERIFY,
     Change,
@@ -21,6 +23,7 @@ from ruqsat.core.consent_record import (
     RecordBody,
     Step,
     first_status,
+    has_room,
     may_be_adolescent,
     read_document,
     thread_of,
@@ -182,6 +185,21 @@ def refuse_parent(by: str | None, stands: str, facts: PatientFacts, now: Instant
         raise RegistryError("refusal-stands", "what an adolescent refused is lifted by the adolescent alone")
 
 
+def refuse_without_room(facts: PatientFacts, id_: str) -> None:
+    """
+    Let no document make a patient's facts more than decisions can read in time.
+
+    Raises:
+        RegistryError: the document of this id does.
+    """
+    if not has_room(facts, id_):
+        raise RegistryError(
+            "too-much-said",
+            f"decisions read {MOST_SAID} bytes of a document at most, and {MOST_TOGETHER} of all that a patient has: "
+            "say it in fewer exceptions and words; to a refusal without exceptions the first bound alone applies",
+        )
+
+
 def repeated(receipt: Receipt, fingerprint: bytes) -> Change:
     """
     Return the answer that was given before to the same call.
@@ -211,7 +229,7 @@ def new_row(id_: str, data: Mapping[str, Any], strict: bool, about: Circumstance
         id=id_,
         patient=patient,
         version=1,
-        status=first_status(data, items, about.catalogue),
+        status=first_status(data, items, about.now, about.catalogue),
         effect=data["effect"],
         thread=thread_of(id_, data),
         org=at(data, "operator.org"),

@@ -35,6 +35,7 @@ from ruqsat.service.consent_changes import (
     refuse_other_giver,
     refuse_own_giver,
     refuse_parent,
+    refuse_without_room,
     repeated,
     unsealed,
     verified,
@@ -154,8 +155,10 @@ class ConsentRegistry:
             if old is not None:
                 changed = in_place_of(current_row(rows, old.id, version, "supersede", allowed_events), row, about)
                 row = changed[1]
+            after = with_rows(facts, changed, about.switches)
+            refuse_without_room(after, row.id)
             kept = None if key is None else Receipt(key, fingerprint, answer_of(row), about.now)
-            return Change(answer_of(row), changed, with_rows(facts, changed, about.switches), kept)
+            return Change(answer_of(row), changed, after, kept)
 
         made = await self.changes.change_records(data["patient"], (old.id,) if old else (), key, change)
         return self._told(made)

@@ -19,8 +19,8 @@ _STATUS = {
     "version-conflict": 412, "wrong-status": 409, "idempotency-key-reused": 409, "identity-conflict": 409,
     "refusal-stands": 409, "other-thread": 409, "successor-not-in-force": 409, "successor-not-newer": 409,
     "no-full-record": 404, "unknown-patient": 404, "not-the-giver": 403, "not-yours-to-verify": 403,
-    "consent-incomplete": 422, "verification-incomplete": 422, "record-incomplete": 422, "not-yours": 403,
-    "unknown-report": 404, "unknown-entry": 404, "not_permitted": 403, "reversed": 422,
+    "consent-incomplete": 422, "verification-incomplete": 422, "record-incomplete": 422, "too-much-said": 422,
+    "not-yours": 403, "unknown-report": 404, "unknown-entry": 404, "not_permitted": 403, "reversed": 422,
     "second-person-needed": 403,
     "break-glass-suspended": 403, "break-glass-rate-limited": 429,
 }  # fmt: skip

@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ruqsat.core.identification import is_identification_number
+from ruqsat.errors import RequestError
 from ruqsat.web.problems import Refusal
+from ruqsat.web.wire import refuse_repeated_members
 
 _ID_DOCUMENT_IMAGES = frozenset({"image", "images", "copy", "scan", "photo", "attachment", "attachments"})
 
@@ -27,6 +29,13 @@ def _is_in_range(moment: datetime) -> datetime:
     if not datetime(1800, 1, 1, tzinfo=UTC) <= moment < datetime(2300, 1, 1, tzinfo=UTC):
         raise ValueError("out of range")
     return moment
+
+
+def _is_day_written_out(day: Any) -> Any:
+    """Refuse a number as text, which pydantic would read as seconds since 1970 here as well."""
+    if not isinstance(day, str) or len(day) != len("2026-11-24"):
+        raise ValueError("no day")
+    return _is_written_out(day)
 
 
 def _is_day_in_range(day: date) -> date:
@@ -47,7 +56,7 @@ Word = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[!-{}~]+$")
 Id = Annotated[Word, AfterValidator(_names_nobody)]
 Number = Annotated[str, Field(max_length=64)]
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_is_written_out), AfterValidator(_is_in_range)]
-Day = Annotated[date, AfterValidator(_is_day_in_range)]
+Day = Annotated[date, Field(strict=False), BeforeValidator(_is_day_written_out), AfterValidator(_is_day_in_range)]
 Texts = Annotated[list[Text], Field(max_length=20)]
 Words = Annotated[list[Word], Field(max_length=100)]
 Ids = Annotated[list[Id], Field(max_length=100)]
@@ -296,10 +305,15 @@ def read_model(model: type[BaseModel], body: bytes) -> dict[str, Any]:
     Return a body as plain data: every name there, moments and dates as text.
 
     Raises:
-        Refusal: it is no JSON (400), or not of the shape (422); places are named, values never repeated.
+        Refusal: it is no JSON, or holds a member twice (400), or is not of the shape (422); places are named, values
+            never repeated.
     """
     try:
-        return model.model_validate_json(body).model_dump(mode="json")
+        read = model.model_validate_json(body).model_dump(mode="json")
+        refuse_repeated_members(body)
+        return read
+    except RequestError:
+        raise Refusal(400, "malformed-json", "a member stands in the body twice: say each thing once") from None
     except ValidationError as error:
         found = [_field(dict(each)) for each in error.errors(include_input=False, include_url=False)]
     if found[0]["code"] == "json-invalid":
