@@ -4,6 +4,7 @@ import random
 import re
 
 import pytest
+from msgspec.structs import replace
 
 from ruqsat.core.diagnostics import render
 from ruqsat.core.policy_set import PolicySet
@@ -60,6 +61,18 @@ def test_a_slip_is_refused_at_its_line(name: str, policy_set: PolicySet) -> None
     assert found, [render(finding) for finding in findings]
     assert line in [finding.span.line for finding in found]
     assert all(finding.hint and finding.source for finding in found)
+
+
+def test_a_type_of_a_patient_cannot_be_called_nobodys_in_the_vocabulary(policy_set: PolicySet) -> None:
+    """Both files have to agree: a type that is about nobody needs no patient, and one with a patient is no such."""
+    vocabulary = replace(policy_set.vocabulary, types={"Observation": "public", "Location": "directory"})
+
+    for types, expected in (
+        ('Observation = { classes = ["labs"], subject = ["subject"] }', ["patient-unclear"]),
+        ('Location = { classes = ["directory"] }', []),
+    ):
+        _, findings = parse_routes(f"[fhir.types]\n{types}\n", FILE, vocabulary)
+        assert [(finding.code, finding.span.line) for finding in findings] == [(code, 2) for code in expected]
 
 
 def test_the_files_own_words_are_sound(pack_texts: dict[str, bytes], policy_set: PolicySet) -> None:

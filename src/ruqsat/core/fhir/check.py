@@ -120,6 +120,11 @@ def _types(words: FhirWords, vocabulary: Vocabulary) -> Iterator[Finding]:
                 path, "patient-unclear", f"type `{name}` has a class that is about nobody, and names a patient",
                 "give it other classes, or no `subject`, `by` and `self`",
             )  # fmt: skip
+        if name in vocabulary.types and (entry.own or entry.by or entry.subject):
+            yield (
+                path, "patient-unclear", f"`[types]` of vocabulary.toml says that type `{name}` is about nobody",
+                "take it out there: a question that names no patient would be about public data",
+            )  # fmt: skip
         if len(entry.classes) > 1 and name not in words.categories:
             yield (
                 path, "class-unclear", f"type `{name}` has several classes and no category that tells which",
