@@ -104,6 +104,18 @@ def test_a_notice_reaches_the_receiver_signed_and_is_then_over(url: str) -> None
     run(url, work)
 
 
+def test_an_id_that_holds_an_identification_number_leaves_with_no_notice(tmp_path: Any) -> None:
+    """Where the issuer names people by their numbers, who acted is not told; what was done is, as in the access log."""
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        async with receiving(SECRET) as receiver, aclosing(Webhook(receiver.url, SECRET)) as hook:
+            await add(store, notice(facts={"by": "h1/880808100203", "action": "read"}))
+            await deliverer(duties, Time(), webhook=hook).deliver_some()
+        assert receiver.told["k001"]["facts"] == {"action": "read"}
+
+    run(f"sqlite:///{tmp_path}/truth.db", work)
+
+
 BAD_ANSWERS: dict[str, Misbehave] = {
     "an error": lambda number: b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n" if number < 2 else None,
     "a redirect": lambda number: b"HTTP/1.1 307 Go\r\nLocation: /\r\nContent-Length: 0\r\n\r\n" if number < 2 else None,

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from ruqsat.core.access_log import shown_id
 from ruqsat.core.instant import HOUR, SECOND, Instant
 from ruqsat.core.outgoing import (
     EGOV,
@@ -251,6 +252,8 @@ class Delivery:
 
 
 def _message(notice: Claimed, facts: dict[str, str]) -> Message:
+    if shown_id(facts.get("by")) is None:  # an id that holds an identification number, as in the access log
+        facts = {name: value for name, value in facts.items() if name != "by"}
     return Message(
         notice.key, notice.kind, notice.audience, notice.patient, notice.recipient, notice.org, facts
     )  # fmt: skip
