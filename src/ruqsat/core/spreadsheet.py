@@ -21,7 +21,8 @@ _DATE = re.compile(r"(?<![\w.])\d{1,2}\.\d{1,2}\.(?:\d{4}|\d{2})(?![\w.])")
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)?E\+\d+(?!\w)|^(p\d*, *)\d+[.,]00?(?=,)")
 _UNSEEN = ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp")
 _CYRILLIC = re.compile("[\u0400-\u04ff]")
-_MIXED = re.compile(r"\w*(?:[A-Za-z]-?[\u0400-\u04ff]|[\u0400-\u04ff]-?[A-Za-z])\w*|^[\u0400-\u04ff]\w?(?=\s*,)")
+_MIXED = re.compile(r"[A-Za-z]-?[\u0400-\u04ff]|[\u0400-\u04ff]-?[A-Za-z]|^[\u0400-\u04ff]\w?(?=\s*,)")
+_WORD_ENDS, _WORD_BEGINS = re.compile(r"\w{0,40}$"), re.compile(r"\w{0,40}")
 
 
 def read_text(data: bytes, file: str) -> tuple[str | None, list[Diagnostic]]:
@@ -78,10 +79,13 @@ def _mixed(rows: list[tuple[int, str]], file: str) -> Iterator[Diagnostic]:
     for number, line in _first(rows, _MIXED):
         found = _MIXED.search(line)
         if found is not None:
-            place = next(place for place in range(found.start(), found.end()) if _CYRILLIC.match(line[place]))
+            start, end = found.span()
+            place = next(place for place in range(start, end) if _CYRILLIC.match(line[place]))
+            ends, begins = _WORD_ENDS.search(line[max(0, start - 40) : start]), _WORD_BEGINS.match(line, end)
+            word = (ends[0] if ends else "") + found[0] + (begins[0] if begins else "")
             yield Diagnostic(
                 Span(file, number, place + 1), "mixed-alphabets",
-                f"`{line[place]}` of `{found[0]}` is a Cyrillic letter that looks like a Latin one",
+                f"`{line[place]}` of `{word}` is a Cyrillic letter that looks like a Latin one",
                 "type the word anew with the Latin keyboard", source=line,
             )  # fmt: skip
 
