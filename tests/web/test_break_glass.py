@@ -91,6 +91,16 @@ def test_sessions_wait_for_the_review_of_their_own_office(api: Api) -> None:
     }
 
 
+def test_a_page_of_an_officers_own_sessions_is_empty_and_the_next_goes_on(api: Api) -> None:
+    """What an officer is the patient of is not shown, and hides nobody else's behind it."""
+    own, other = (opened(api, patient=patient).json()["id"] for patient in ("p-marat", "p-edil"))
+    assert waiting(api) == [own, other]
+
+    first = api.call("dpo_marat", "GET", QUEUE + "&limit=1")
+    assert (first.status_code, first.json()["records"]) == (200, []), first.text
+    assert waiting(api, "dpo_marat", f"&limit=1&cursor={first.json()['next']}") == waiting(api, "dpo_marat") == [other]
+
+
 @pytest.mark.parametrize("query", [
     "", "?state=open", "?state=to_review&patient=p-marat", "?state=to_review&cursor=x-y", f"?state=to_review&cursor={10**18}-y",
     "?state=to_review&limit=0",

@@ -27,6 +27,7 @@ PEOPLE: dict[str, dict[str, Any]] = {
     "admin_timur": {"roles": ["sysadmin"], "org": "h1", "purpose_of_use": "HSYSADMIN"},
     "rec_marzhan": {"roles": ["records_officer"], "org": "h1", "purpose_of_use": "HLEGAL"},
     "dpo_assel": {"roles": ["privacy_officer"], "org": "h1", "purpose_of_use": "HCOMPL"},
+    "dpo_marat": {"roles": ["privacy_officer"], "org": "h1", "purpose_of_use": "HCOMPL"},
     "dpo_aigerim": {"roles": ["privacy_officer"], "org": "h1", "purpose_of_use": "HCOMPL"},
     "mis_h1": {"roles": ["system_mis"], "org": "h1", "purpose_of_use": "PATADMIN"},
     "ed_bolat": {"roles": ["emergency_clinician"], "org": "h1", "purpose_of_use": "BTG"},
