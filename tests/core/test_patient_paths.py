@@ -36,6 +36,21 @@ action = "search"
 type = "Record"
 class = "labs"
 query = ["format"]
+
+[[route]]
+id = "a-class-of-everybody"
+methods = ["GET"]
+path = "/files/all/{class}"
+action = "export"
+type = "Record"
+
+[[route]]
+id = "a-file-of-a-patient"
+methods = ["GET"]
+path = "/files/{patient}/{id}"
+action = "read"
+type = "Record"
+class = "labs"
 """
 
 
@@ -83,6 +98,18 @@ def test_a_literal_cannot_be_taken_for_a_patient(
     assert of_all is not None
     assert (of_all.action, of_all.patient) == ("export", None)
     assert table.match(method, path, query) is None
+
+
+def test_a_literal_cannot_be_taken_for_a_patient_by_what_stands_beside_it(table: RouteTable) -> None:
+    """Where the route of the literal wants a class and finds none, no other route takes the literal for an id."""
+    patients, everybodys = (
+        table.match("GET", ("files", "p-dana", "o1"), ()),
+        table.match("GET", ("files", "all", "labs"), ()),
+    )
+
+    assert patients is not None and patients.patient == "p-dana"
+    assert everybodys is not None and everybodys.action == "export"
+    assert table.match("GET", ("files", "all", "o1"), ()) is None
 
 
 def test_beside_a_literal_every_patient_can_be_named(table: RouteTable) -> None:

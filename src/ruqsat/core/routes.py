@@ -127,13 +127,14 @@ class RouteTable:
             return None
         won: list[str | None] | None = None
         for route, literals, parts, classes in self._by_length.get(len(segments), ()):
-            if won is not None and literals != won:
-                continue
+            if literals != won:
+                if won is not None or not _is_at(literals, segments):
+                    continue
+                # By whatever method, whatever stands beside it, a literal stays one in this path: it is nobody's id.
+                won = literals
             found = _read(parts, classes, segments)
             if found is None:
                 continue
-            # By whatever method, a literal stays one in this path: it is nobody's id.
-            won = literals
             if method not in route.methods:
                 continue
             if query and not all(name in route.query for name, _ in query):
@@ -145,18 +146,23 @@ class RouteTable:
         return None
 
 
+def _is_at(literals: list[str | None], segments: tuple[str, ...]) -> bool:
+    for literal, segment in zip(literals, segments, strict=True):
+        if literal is not None and literal != segment:
+            return False
+    return True
+
+
 def _read(
     parts: tuple[tuple[str | None, str], ...], classes: frozenset[str], segments: tuple[str, ...]
 ) -> dict[str, str] | None:  # fmt: skip
     found: dict[str, str] = {}
     for (literal, name), segment in zip(parts, segments, strict=True):
         if literal is not None:
-            if literal != segment:
-                return None
-        elif segment in classes if name == "class" else _is_id(segment):
-            found[name] = segment
-        else:
+            continue
+        if segment not in classes if name == "class" else not _is_id(segment):
             return None
+        found[name] = segment
     return found
 
 
