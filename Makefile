@@ -54,7 +54,7 @@ policy: $(VENV)/.run ## check the policy pack and run its cases
 	$(BIN)/ruqsat policy trace-law .
 	$(BIN)/ruqsat policy coverage --fail-under 70 .
 
-bench: $(VENV)/.bench ## measure everything (16 minutes, two quiet cores, wrk) and write bench/report.md with its plots
+bench: $(VENV)/.bench ## measure everything (20 minutes, two quiet cores, wrk) and write bench/README.md with its plots
 	PYTHONPATH=. $(BIN)/python bench/driver.py
 	PYTHONPATH=. $(BIN)/python bench/report.py
 
@@ -71,7 +71,7 @@ bench-micro: $(VENV)/.run ## one figure a question: flatness, compiling, Compile
 	@for each in evaluate_by_rules compile_rules compiled_enforcer journal_entry shipping copies; do echo "== $$each"; PYTHONPATH=. $(BIN)/python bench/micro/$$each.py || exit 1; done
 
 bench-population: $(VENV)/.test ## import 1,000, 100,000 and 1,000,000 patients and decide beside them (minutes, 6 GB of disk)
-	PYTHONPATH=. $(BIN)/python bench/population.py
+	PYTHONPATH=. $(BIN)/python bench/population.py --results bench/results/population.json
 
 bench-overload: $(VENV)/.test ## three times too much at forward-auth, open loop: goodput, p99, recovery (two cores)
 	PYTHONPATH=. $(BIN)/python bench/overload.py

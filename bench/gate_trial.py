@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.gate import HERE, run
+from bench.machine import machine
 from bench.planted_delay import PLACES
 
 SHARE = 0.30
@@ -31,6 +32,7 @@ def main() -> int:
     words.add_argument("--results", type=Path, help="file for every run, JSON")
     asked = words.parse_args()
     runs: list[dict[str, Any]] = []
+    of = machine()
 
     def once(place: str | None, micros: float = 0.0) -> dict[str, Any]:
         print(f"\n== {place or 'clean'}" + (f", {micros:.1f} µs planted" if place else "")
@@ -39,7 +41,7 @@ def main() -> int:
         code, met = run(program, asked.seconds)
         runs.append({"place": place, "planted_us": micros, "code": code} | met)
         if asked.results:
-            asked.results.write_text(json.dumps(runs, indent=1))
+            asked.results.write_text(json.dumps({"machine": of, "records": runs}, indent=1))
         return met
 
     met = once(None)

@@ -13,6 +13,7 @@ Run: ``PYTHONPATH=.:src python bench/population.py --sizes 1000,100000,1000000``
 import argparse
 import asyncio
 import gc
+import json
 import os
 import re
 import statistics
@@ -28,6 +29,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import msgspec
+from bench.machine import machine
 from tests.ground import PostgresServer, running_postgres
 
 from ruqsat.core.facts import (
@@ -223,8 +225,8 @@ def resident_mb() -> float:
     return int(found[1]) / 1024
 
 
-async def compare(small: tuple[str, int], large: tuple[str, int]) -> bool:
-    """Decide in turns over both databases; print the ratio and return whether it is within what is owed."""
+async def compare(small: tuple[str, int], large: tuple[str, int]) -> tuple[bool, dict[str, float]]:
+    """Decide in turns over both databases; print the ratio, and return whether it is within what is owed, and all."""
     async with AsyncExitStack() as stack:
         sides = [await open_side(stack, url, questions_about(size, WORKING_SET)) for url, size in (small, large)]
         misses = [side.information.misses for side in sides]
@@ -238,11 +240,12 @@ async def compare(small: tuple[str, int], large: tuple[str, int]) -> bool:
             f"{other:.1f} µs of {large[1]:,}: ratio {other / one:.2f} (owed {OWED}), {missed} not in memory",
             flush=True,
         )
-        await full_memory(stack, large, one)
-        return other / one <= OWED and missed == 0
+        found = {"small": small[1], "large": large[1], "small_us": one, "large_us": other, "missed": missed}
+        found |= await full_memory(stack, large, one)
+        return other / one <= OWED and missed == 0, found
 
 
-async def full_memory(stack: AsyncExitStack, large: tuple[str, int], base: float) -> None:
+async def full_memory(stack: AsyncExitStack, large: tuple[str, int], base: float) -> dict[str, float]:
     """Put 50,000 patients into memory: what each takes, and what a decision costs when the processor's cache misses."""
     url, size = large
     questions = questions_about(size, 50_000)
@@ -256,11 +259,12 @@ async def full_memory(stack: AsyncExitStack, large: tuple[str, int], base: float
     took = statistics.median([await ask_all(side, side.questions[:20_000]) for _ in range(3)])
     print(f"{many:,} patients in memory: {each:.1f} kB each, {took:.1f} µs a decision, "
           f"{took / base:.2f} of the small working set's", flush=True)  # fmt: skip
+    return {"in_memory": many, "kb_each": each, "in_memory_us": took}
 
 
-def measure(server: PostgresServer, folder: Path, sizes: list[int]) -> bool:
-    """Import every size into a database of its own, print, and compare the first with the last."""
-    urls = []
+def measure(server: PostgresServer, folder: Path, sizes: list[int]) -> tuple[bool, list[dict[str, float]]]:
+    """Import every size into a database of its own, print, and compare the first with the last: the last record."""
+    urls, records = [], []
     for size in sizes:
         path = folder / f"{size}.jsonl"
         began = time.monotonic()
@@ -271,14 +275,20 @@ def measure(server: PostgresServer, folder: Path, sizes: list[int]) -> bool:
         run = run_import(url, path)
         name = url.rpartition("/")[2]
         on_disk = server.execute(f"SELECT pg_database_size('{name}')")[0][0] / 2**20
-        kept = server.execute("SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relname IN"
-                              " ('patient_facts', 'subject_facts', 'document')", name)[0][0] / 2**20  # fmt: skip
+        kept = server.execute(
+            "SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class WHERE relkind = 'r' AND relname IN"
+            " ('patient_facts', 'subject_facts', 'document')", name
+        )[0][0] / 2**20  # fmt: skip
         rows = server.execute("SELECT (SELECT count(*) FROM patient_facts), (SELECT count(*) FROM document), "
                               "(SELECT count(*) FROM feed)", name)[0]  # fmt: skip
         print(f"{size:>9,} patients: file {path.stat().st_size / 2**20:,.0f} MB written in {wrote:.0f} s; import "
               f"{run.seconds:.1f} s ({size / run.seconds:,.0f}/s), peak {run.peak_mb:.0f} MB; "
               f"database {on_disk:,.0f} MB, facts {kept:,.0f} MB; rows {rows}")  # fmt: skip
         print("          " + run.said.strip().replace("\n", "\n          "), flush=True)
+        records.append({
+            "patients": size, "import_s": run.seconds, "import_mb": run.peak_mb, "database_mb": on_disk,
+            "facts_mb": kept,
+        })  # fmt: skip
         if AGAIN <= size < sizes[-1]:
             write_file(path, size, seed=2)
             run = run_import(url, path)
@@ -286,19 +296,25 @@ def measure(server: PostgresServer, folder: Path, sizes: list[int]) -> bool:
             print("          " + run.said.strip().replace("\n", "\n          "), flush=True)
         path.unlink()
         urls.append((url, size))
-    return asyncio.run(compare(urls[0], urls[-1]))
+    is_kept, found = asyncio.run(compare(urls[0], urls[-1]))
+    return is_kept, [*records, found]
 
 
 def main() -> int:
     """Measure in a temporary folder and remove it."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--sizes", default="1000,100000,1000000")
-    sizes = [int(word) for word in words.parse_args().sizes.split(",")]
+    words.add_argument("--results", type=Path, help="file for the figures, JSON")
+    asked, of = words.parse_args(), machine()
+    sizes = [int(word) for word in asked.sizes.split(",")]
     with TemporaryDirectory(prefix="ruqsat-bench-") as name:
         Path(name).chmod(0o755)
         settings = ("shared_buffers=256MB", "max_wal_size=4GB", "autovacuum_naptime=60")
         with running_postgres(Path(name, "pg"), durable=True, settings=settings) as server:
-            return 0 if measure(server, Path(name), sizes) else 1
+            is_kept, records = measure(server, Path(name), sizes)
+    if asked.results:
+        asked.results.write_text(json.dumps({"machine": of, "records": records}, indent=1))
+    return 0 if is_kept else 1
 
 
 if __name__ == "__main__":

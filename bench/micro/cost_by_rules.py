@@ -12,7 +12,7 @@ from bench.worlds import ClinicWorld
 
 from ruqsat.core.request import EvaluationRequest
 
-SCALES = (1, 10, 100, 300)
+SCALES = (1, 10, 100, 300, 3_030)
 QUESTIONS, AGAIN = 500, 4
 
 

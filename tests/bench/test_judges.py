@@ -11,7 +11,7 @@ from bench.asking import JSON, LATER, SHAPES, Asking, Call, Churn, Told, is_late
 from bench.gate import asked_of, judge
 from bench.ground import cpu_seconds
 from bench.planted_delay import PLACES
-from bench.report import read, render
+from bench.report import APART, read, render
 from bench.worlds import ClinicWorld
 
 YES, NO = Told(True, "permitted", ("notify_subject",)), Told(False, "consent_required", ())
@@ -145,6 +145,31 @@ def test_the_report_tells_machine_method_and_peers_and_every_wrong_answer(tmp_pa
     assert "| 0.50 |" in row and "1.50 ms" in row and row.endswith("| 7 |") and " * |" in row
     for name, figure in (("cerbos", "4,321"), ("cedar", "6,789")):
         assert figure in next(line for line in page.splitlines() if name in line)
+
+
+def test_what_is_run_apart_is_told_with_its_own_commit(tmp_path: Path) -> None:
+    """A clean run that the gate failed, and a planted delay that it let pass, read as such."""
+    of = {"machine": {"at": "2026", "commit": "fed"}}
+    run = {"planted_us": 50.0, "ratio": 3.3, "wrong": {"bursts": 0, "churn": 2}}
+    runs = [run | {"place": "decode", "code": 0}, run | {"place": None, "code": 1}]
+    imported = {"patients": 1_000_000, "import_s": 9.0, "import_mb": 84.0, "database_mb": 3_188.0, "facts_mb": 1_681.0}
+    found = {
+        "small": 1_000,
+        "large": 1_000_000,
+        "small_us": 40.0,
+        "large_us": 60.0,
+        "in_memory": 50_000,
+        "kb_each": 1.7,
+    }
+    for stem, records in (("gate_trial", runs), ("population", [imported, found])):
+        (tmp_path / f"{stem}.json").write_text(json.dumps(of | {"records": records}))
+    parts, others, machine = read(tmp_path, tmp_path / "none")
+
+    told = "\n".join(write(parts[name], others) for name, write in APART.items())
+
+    assert not others and not machine and told.count("commit `fed`") == 2
+    assert "| clean |  | 3.30 | fails | 2 |" in told and "| decode | 50 µs | 3.30 | passes | 2 |" in told
+    assert "1.50 × (owed at most 1.3 ×)" in told and "1.7 kB each" in told and "| 1,000,000 | 9 s | 84 MB |" in told
 
 
 def test_the_report_says_which_part_is_of_which_commit(tmp_path: Path) -> None:
