@@ -176,10 +176,11 @@ def live(url: str, policy_set: PolicySet) -> Live:
 
 
 def rows(url: str, statement: str) -> list[Any]:
-    """Ask the database itself."""
+    """Ask the database itself, or damage it."""
     engine: Engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
-    with engine.connect() as connection:
-        found = list(connection.execute(text(statement)))
+    with engine.begin() as connection:
+        done = connection.execute(text(statement))
+        found = list(done) if done.returns_rows else []
     engine.dispose()
     return found
 
@@ -503,6 +504,22 @@ def test_a_late_review_is_told_of_once_and_the_second_suspends(live: Live, url: 
         assert story == [("suspended", "overdue", None)]
 
     live(life, 2)
+
+
+def test_damaged_facts_hide_nobody_elses_late_review(live: Live, url: str) -> None:
+    """One patient's facts, or one session's record, cannot be read: the sessions due after it are found all the same."""
+
+    async def life(sidecars: list[Sidecar]) -> None:
+        (one,) = sidecars
+        ids = [await one.open(patient=id_) for id_ in ("p1", "p2")] + [await one.open("mate", "p3")]
+        damaged = "'\\x7b'" if is_postgres(url) else "x'7b'"
+        rows(url, f"UPDATE patient_facts SET body = {damaged} WHERE id = 'p1'")
+        rows(url, f"UPDATE record SET body = {damaged} WHERE id = '{ids[1]}'")
+        assert await one.sessions.look(NOW + DUE) == 1 and await one.sessions.look(NOW + DUE) == 0
+        found = rows(url, "SELECT id FROM break_glass WHERE overdue_at IS NOT NULL")
+        assert [each[0] for each in found] == ids[2:]
+
+    live(life)
 
 
 def test_a_review_that_comes_late_is_late_whether_or_not_anybody_has_looked(live: Live) -> None:

@@ -62,9 +62,13 @@ class Waiting(Protocol):
     """What is read of sessions that wait for a review."""
 
     async def list_waiting(
-        self, org: str | None, due_before: Instant | None, after: tuple[Instant, str], limit: int, *, found: bool
+        self, org: str, due_before: Instant | None, after: tuple[Instant, str], limit: int
     ) -> list[tuple[Opening, Any]]:
-        """Return them as they are due; *found* is whether those that were found overdue before are among them."""
+        """Return an organisation's, with their records, as they are due."""
+        ...
+
+    async def list_unfound(self, due_before: Instant, after: tuple[Instant, str], limit: int) -> list[Opening]:
+        """Return everybody's that were not found overdue before, as they are due."""
         ...
 
 
@@ -248,20 +252,24 @@ class BreakGlass:
     ) -> list[tuple[Opening, dict[str, Any]]]:
         """Return a page of an organisation's sessions that wait for a review, overdue or not, as they are due."""
         hours, now = self.vocabulary().switches.btg.review_within_hours, self.now()
-        found = await self.store.list_waiting(org, due_before, after, limit, found=True)
+        found = await self.store.list_waiting(org, due_before, after, limit)
         return [(each, describe_waiting(each, describe(row, hours), now)) for each, row in found]
 
     async def look(self, now: Instant) -> int:
         """
         Find the sessions whose review is overdue at *now*; return how many nobody had found before.
 
-        Each is told of once, however many processes look; the second of a clinician's suspends the right.
+        Each is told of once, however many processes look; the second of a clinician's suspends the right.  One that
+        cannot be read hides none of those that are due after it.
         """
         count, after = 0, (0, "")
-        while page := await self.store.list_waiting(None, now + 1, after, PAGE, found=False):
-            after = (page[-1][0].due, page[-1][0].id)
-            for opening, _ in page:
-                count += await self._find_overdue(opening, now)
+        while page := await self.store.list_unfound(now + 1, after, PAGE):
+            after = (page[-1].due, page[-1].id)
+            for opening in page:
+                try:
+                    count += await self._find_overdue(opening, now)
+                except Exception:  # noqa: BLE001 - nothing is told of this one; the next may be fine
+                    _log.exception("overdue_review_not_found session=%s", opening.id)
         return count
 
     async def look_forever(self) -> None:

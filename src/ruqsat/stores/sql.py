@@ -311,22 +311,32 @@ class SqlStore:
         )
 
     async def list_waiting(
-        self, org: str | None, due_before: Instant | None, after: tuple[Instant, str], limit: int, *, found: bool
+        self, org: str, due_before: Instant | None, after: tuple[Instant, str], limit: int
     ) -> list[tuple[Opening, Any]]:
         """
-        Return sessions that wait for a review, with their records, in the order in which they are due.
+        Return an organisation's sessions that wait for a review, with their records, as they are due.
 
         Args:
-            org: Of one organisation; None is of all.
             after: After this one: when it is due, and its id.
-            found: Whether those that were found overdue before are among them.
 
         Raises:
             StoreUnavailableError: no answer in time, or one that cannot be trusted.
         """
-        page = sql_break_glass.Page(org, due_before, after, limit, found)
+        page = sql_break_glass.Page(due_before, after, limit)
         return await self._desk.run(
-            lambda connection: sql_break_glass.read_waiting(connection, page), self._look_timeout
+            lambda connection: sql_break_glass.read_waiting(connection, org, page), self._look_timeout
+        )
+
+    async def list_unfound(self, due_before: Instant, after: tuple[Instant, str], limit: int) -> list[Opening]:
+        """
+        Return everybody's sessions that wait for a review and were not found overdue, as they are due.
+
+        Raises:
+            StoreUnavailableError: no answer in time.
+        """
+        page = sql_break_glass.Page(due_before, after, limit)
+        return await self._desk.run(
+            lambda connection: sql_break_glass.read_unfound(connection, page), self._look_timeout
         )
 
     async def list_rights(self, subject: str) -> list[RightEvent]:

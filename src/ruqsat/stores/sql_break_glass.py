@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
 from ruqsat.core.break_glass import Found, Made, Opening, Rates, RightEvent, SessionChange, Wanted
 from ruqsat.core.facts import Position
@@ -28,17 +28,13 @@ class Page(Struct, frozen=True):
     Which sessions that wait for a review are wanted.
 
     Attributes:
-        org: Of one organisation; None is of all.
         due_before: Due before that.
         after: After this one: when it is due, and its id.
-        found_overdue: Those too that were found overdue before.
     """
 
-    org: str | None
     due_before: Instant | None
     after: tuple[Instant, str] = (0, "")
     limit: int = 50
-    found_overdue: bool = True
 
 
 def rewrite_session(
@@ -133,25 +129,30 @@ def _write_opening(connection: Connection, opening: Opening) -> None:
         connection.execute(insert(break_glass), columns)
 
 
-def read_waiting(connection: Connection, page: Page) -> list[tuple[Opening, Any]]:
-    """Return a page of the sessions that no review has settled, with their records, as they are due."""
-    table, (due, id_) = break_glass.c, page.after
-    question = (
-        select(*break_glass.c)
-        .where(table.settled_at.is_(None), or_(table.due > due, and_(table.due == due, table.id > id_)))
-        .order_by(table.due, table.id)
-        .limit(page.limit)
-    )
-    if page.org is not None:
-        question = question.where(table.org == page.org)
-    if page.due_before is not None:
-        question = question.where(table.due < page.due_before)
-    if not page.found_overdue:
-        question = question.where(table.overdue_at.is_(None))
-    found = [_opening(dict(row)) for row in connection.execute(question).mappings()]
+def read_waiting(connection: Connection, org: str, page: Page) -> list[tuple[Opening, Any]]:
+    """Return a page of an organisation's sessions that no review has settled, with their records, as they are due."""
+    found = _waiting(connection, break_glass.c.org == org, page)
     asked = select(record).where(record.c.kind == GRANT.name, record.c.id.in_([each.id for each in found]))
     rows = {row["id"]: sql_records.row_of(record, dict(row)) for row in connection.execute(asked).mappings()}
     return [(each, rows[each.id]) for each in found if each.id in rows]
+
+
+def read_unfound(connection: Connection, page: Page) -> list[Opening]:
+    """Return a page of everybody's sessions that no review has settled, nor was found overdue, as they are due."""
+    return _waiting(connection, break_glass.c.overdue_at.is_(None), page)
+
+
+def _waiting(connection: Connection, test: ColumnElement[bool], page: Page) -> list[Opening]:
+    table, (due, id_) = break_glass.c, page.after
+    question = (
+        select(*break_glass.c)
+        .where(test, table.settled_at.is_(None), or_(table.due > due, and_(table.due == due, table.id > id_)))
+        .order_by(table.due, table.id)
+        .limit(page.limit)
+    )
+    if page.due_before is not None:
+        question = question.where(table.due < page.due_before)
+    return [_opening(dict(row)) for row in connection.execute(question).mappings()]
 
 
 def read_rights(connection: Connection, subject: str) -> list[RightEvent]:
