@@ -10,7 +10,6 @@ Run: ``PYTHONPATH=. .venv/bin/python bench/report.py``
 
 import argparse
 import json
-import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 from bench.micro.by_itself import CALIBRATION_US, RULES
 from bench.micro.copies import round_trips
 
-from bench import plots
+from bench import owed, plots
 
 HERE = Path(__file__).parent
 Record = dict[str, Any]
@@ -93,10 +92,8 @@ def who(record: Record) -> str:
 def over_no_op(record: Record, records: list[Record], what: str, *same: str) -> str:
     """Return a figure over the no-op's of the same turns: the median of the runs' own ratios."""
     base = next((r for r in records if r["name"] == "no-op" and all(r.get(k) == record.get(k) for k in same)), None)
-    if base is None or len(base.get("runs", ())) != len(record.get("runs", ())):
-        return ""
-    pairs = [(one, other) for one, other in zip(record["runs"], base["runs"], strict=True) if other.get(what)]
-    return f"{statistics.median(one[what] / other[what] for one, other in pairs):.2f}" if pairs else ""
+    found = None if base is None else owed.middle_ratio(record.get("runs", []), base.get("runs", []), what)
+    return "" if found is None else f"{found:.2f}"
 
 
 def loads(records: list[Record], first: str, key: Callable[[Record], object], what: str, *same: str) -> str:
@@ -123,6 +120,16 @@ OWED = """\
 decision is recalled, and journaled as any. *Anew*: 12,800 different questions in turn, so that each is forgotten when
 its turn comes, and all of it is read, decided and written anew. Owed, facts in memory: lossy at 16 connections 0.45 of
 the no-op's, durable at 16 0.25 and at 64 0.35."""
+
+
+def summary(parts: dict[str, list[Record]], others: list[Record]) -> str:
+    """Write what is owed beside what was measured."""
+    rows = [each.cells() for each in owed.lines(parts, others)]
+    heads = ("", "owed", "aimed at", "measured", "")
+    return (
+        "## Owed, and measured\n\nEach from the sections below, which say how. Asked again where nothing else is said; "
+        f"*as* AuthZEN is from {owed.AS:g} on, for two runs of the same differ by more.\n\n" + table(heads, rows)
+    )
 
 
 def closed(records: list[Record], _: list[Record]) -> str:
@@ -162,7 +169,7 @@ def rules(records: list[Record], _: list[Record]) -> str:
     """Write what an evaluation costs by rules."""
     base = {each["world"]: each["runs"] for each in records if each["scale"] == 1}
     rows = [(each["world"], count(each["scale"]), count(each["rules"]), f"{each['evaluate_us']:.1f} µs",
-             f"{_middle_ratio(each['runs'], base[each['world']]):.2f} ×") for each in records]  # fmt: skip
+             f"{owed.middle_ratio(each['runs'], base[each['world']]) or 0:.2f} ×") for each in records]  # fmt: skip
     return (
         "## An evaluation, by the number of rules\n\nIn process, no HTTP: `clinic` is the shipped pack and 33 n + 5 "
         "rules of hospitals, `shared` the like without patients. *Of one hospital's* is the median of the rounds' "
@@ -170,10 +177,6 @@ def rules(records: list[Record], _: list[Record]) -> str:
         + table(("world", "hospitals", "rules", "median", "of one hospital's"), rows)
         + "\n![Cost by rules and patients](results/cost.svg)\n"
     )  # fmt: skip
-
-
-def _middle_ratio(runs: list[float], base: list[float]) -> float:
-    return statistics.median(one / other for one, other in zip(runs, base, strict=True))
 
 
 def patients(records: list[Record], _: list[Record]) -> str:
@@ -226,8 +229,7 @@ def listeners(records: list[Record], _: list[Record]) -> str:
     for each in records:
         base = next(r for r in records if r["scenario"] != "forward_auth"
                     and all(r[key] == each[key] for key in ("asked", "connections")))  # fmt: skip
-        pairs = list(zip(each["runs"], base["runs"], strict=True))
-        rate, cost = [statistics.median(one[key] / other[key] for one, other in pairs) for key in ("rps", "cpu_us")]
+        rate, cost = [owed.middle_ratio(each["runs"], base["runs"], key) or 0 for key in ("rps", "cpu_us")]
         name = "an application (AuthZEN)" if each is base else "a proxy (forward-auth)"
         rows.append((
             each["connections"], each["asked"], name, count(each["rps"]), f"{rate:.2f} ×", time_of(each["cpu_us"]),
@@ -371,7 +373,7 @@ def render(parts: dict[str, list[Record]], others: list[Record], machine: dict[s
     return (
         "# Speed: what was measured\n\nWritten by `make bench` from `bench/results/*.json`; do not edit. "
         "[How it is measured](howto.md), and the benches that are not in here.\n\n"
-        f"{about}\n\n{METHOD}\n\n" + "\n".join([*sections, peers(others)])
+        f"{about}\n\n{METHOD}\n\n" + "\n".join([summary(parts, others), *sections, peers(others)])
     ).rstrip() + "\n"
 
 

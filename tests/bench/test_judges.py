@@ -10,9 +10,12 @@ import pytest
 from bench.asking import JSON, LATER, SHAPES, Asking, Call, Churn, Told, is_later
 from bench.gate import asked_of, judge
 from bench.ground import cpu_seconds
+from bench.owed import Line, lines, middle_ratio
 from bench.planted_delay import PLACES
 from bench.report import APART, read, render
 from bench.worlds import ClinicWorld
+
+from tests.conftest import ROOT
 
 YES, NO = Told(True, "permitted", ("notify_subject",)), Told(False, "consent_required", ())
 CALL = Call("read: allow", "json", "POST", "/access/v1/evaluation", b"{}", JSON, YES, "p1", NO)
@@ -145,6 +148,28 @@ def test_the_report_tells_machine_method_and_peers_and_every_wrong_answer(tmp_pa
     assert "| 0.50 |" in row and "1.50 ms" in row and row.endswith("| 7 |") and " * |" in row
     for name, figure in (("cerbos", "4,321"), ("cedar", "6,789")):
         assert figure in next(line for line in page.splitlines() if name in line)
+
+
+def test_what_is_owed_is_judged_by_the_bound_that_it_has() -> None:
+    """The least and the most, each met by the bound itself and missed just beyond; the ratio is that of the turns."""
+    assert Line("x", 0.25, 0.25, is_least=True).is_kept and not Line("x", 0.249, 0.25, is_least=True).is_kept
+    assert Line("x", 1.3, 1.3).is_kept and not Line("x", 1.301, 1.3).is_kept
+    assert Line("x", 7.1, 6, 3, " µs").cells() == ("x", "at most 6 µs", "3 µs", "7.10 µs", "**missed**")
+    assert middle_ratio([2.0, 30.0, 4.0], [1.0, 10.0, 4.0]) == 2.0
+    assert middle_ratio([1.0], [1.0, 2.0]) is None and middle_ratio([1.0], [0.0]) is None
+
+
+def test_every_line_that_is_owed_is_found_in_the_results_that_stand_here() -> None:
+    """A part renamed, or written otherwise, would only be silent."""
+    told = "\n".join(each.what for each in lines(*read(ROOT / "bench/results", ROOT / "bench/peers")[:2]))
+    for what in (
+        "lossy, 16", "durable, 16 connections, of the no-op", "durable, 64 connections, of the no-op",
+        "durable, 16 connections, of Cerbos", "durable, 64 connections, of Cerbos", "forward-auth, durable, 16",
+        "forward-auth, durable, 64", "the common one", "the dearest", "clinic, 100,", "shared, 99,", "shared copy, both",
+        "100 a call, 1 callers, again", "100 a call, 16 callers, anew", "1,000,000 patients", "cached patient",
+        "withdrawn, to deny, with hints", "granted, to allow, without hints",
+    ):  # fmt: skip
+        assert what in told
 
 
 def test_what_is_run_apart_is_told_with_its_own_commit(tmp_path: Path) -> None:
