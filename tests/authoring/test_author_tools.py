@@ -195,6 +195,103 @@ def test_a_new_allow_stops_unless_its_rule_is_accepted(pack: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_permit_with_fewer_duties_stops_as_a_new_one_does(pack: Path) -> None:
+    """Whoever was told of, or had to sign, and is no more: eased, until its rule is accepted; a further duty is no stop."""
+    edit(pack, "consent.csv", lambda text: text.replace(", notify_subject, R3", ", -, R3", 1))
+
+    eased = run("policy", "diff", ROOT, pack, "--sample", 0, "--json")
+    accepted = run("policy", "diff", ROOT, pack, "--sample", 0, "--accept", "consent-01")
+    back = run("policy", "diff", pack, ROOT, "--sample", 0, "--json")
+
+    found = json.loads(eased.stdout)["differences"]
+    assert (eased.exit_code, accepted.exit_code, back.exit_code) == (1, 0, 0)
+    assert {(each["kind"], each["after"][1]) for each in found} == {("eased", "consent-01")}
+    assert {each["besides"] for each in found} == {"duties notify_subject -> none"}
+    assert "    with duties notify_subject -> none\n" in accepted.stdout
+    assert {each["kind"] for each in json.loads(back.stdout)["differences"]} == {"moved"}
+
+
+@pytest.mark.slow
+def test_what_an_enforcement_point_must_do_itself_hides_no_permit(pack: Path) -> None:
+    """The pack's blocking duties can be carried out where it is asked: a permit that needs one is gained, and told."""
+    edit(pack, "research.csv", lambda text: text.replace("&& !is_small_cohort(r.ctx) && is_known(r.ctx, 'pep", "&& is_known(r.ctx, 'pep", 1))  # fmt: skip
+    case = """
+        [[case]]
+        name = "a cohort of two"
+        ask = "an_timur search cohort HPRGRP"
+        expect = "allow.deidentified"
+        because = "research-02"
+        resource = { patient = "p-dana", class = "labs" }
+        context = { cohort_size = 2, pep_capabilities = ["deidentify"] }
+    """
+    edit(pack, "research.test.toml", lambda text: text + case)
+
+    done = run("policy", "diff", ROOT, pack, "--sample", 0, "--json")
+
+    found = json.loads(done.stdout)["differences"]
+    assert (done.exit_code, {(each["kind"], each["after"][1]) for each in found}) == (1, {("gained", "research-02")})
+
+
+@pytest.mark.slow
+def test_the_same_documents_are_worth_what_the_switches_of_each_set_say(pack: Path) -> None:
+    """A consent that counts under the new position of a switch, and did not before, lets somebody in: gained."""
+    world = "fixtures/world.toml"
+    edit(pack, world, lambda text: text.replace("[consents.c-dana-h1]\n", "[consents.c-dana-h1]\ncontroller_is_state = true\n"))  # fmt: skip
+    before = pack.parent / "before"
+    shutil.copytree(pack, before)
+    switch = "state_controller_needs_state_service"
+    edit(pack, "vocabulary.toml", lambda text: text.replace(f"{switch} = true", f"{switch} = false"))
+
+    done = run("policy", "diff", before, pack, "--sample", 0, "--json")
+
+    said = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert ("gained", "consent-01") in {(each["kind"], each["after"][1]) for each in said["differences"]}
+    assert said["unshown"] == [f"switches.{switch}"]
+
+
+@pytest.mark.slow
+def test_what_is_written_otherwise_and_no_answer_shows_is_named_and_stops(pack: Path) -> None:
+    """A switch, a route, a wider rule, a row of the matrix, a link: named until it is accepted; an explanation is none."""
+    before = pack.parent / "before"
+    shutil.copytree(pack, before)
+    edit(pack, "vocabulary.toml", lambda text: text.replace('"medical worker"', '"works in medicine"'))
+    edit(pack, "routes.toml", lambda text: "# Nothing but a comment.\n" + text)
+    worded = run("policy", "diff", before, pack, "--sample", 0, "--json")
+
+    edit(
+        pack,
+        "vocabulary.toml",
+        lambda text: text.replace("delegation_max_depth        = 1", "delegation_max_depth = 2"),
+    )
+    edit(
+        pack,
+        "vocabulary.toml",
+        lambda text: text.replace('"allow.consent" }', '"allow.consent", without_store = true }'),
+    )
+    edit(pack, "routes.toml", lambda text: text.replace('action  = "delete"', 'action  = "read"'))
+    edit(pack, "role-matrix.csv", lambda text: text + "p5, sysadmin, HSYSADMIN, read, vitals, allow, R5\n")
+    edit(pack, "hierarchies.csv", lambda text: text.replace("g5, ETHUD, SUD\n", ""))
+    edit(
+        pack,
+        "representation.csv",
+        lambda text: re.sub(r"(representation-05, [^,]*, [^,]*, [^,]*), [^,]*,", r"\1, *,", text),
+    )
+    named = run("policy", "diff", before, pack, "--sample", 0, "--json")
+    hidden = json.loads(named.stdout)["unshown"]
+    accepting = [word for name in hidden for word in ("--accept", name)]
+    accepted = run("policy", "diff", before, pack, "--sample", 0, *accepting)
+
+    assert (worded.exit_code, json.loads(worded.stdout)["unshown"]) == (0, [])
+    assert (named.exit_code, hidden) == (1, [
+        "representation-05", "role-matrix.csv", "hierarchies.csv", "bases.consent.without_store",
+        "switches.delegation_max_depth", "routes.toml",
+    ])  # fmt: skip
+    assert accepted.exit_code == 0
+    assert "UNSHOWN (accepted) routes.toml: " in accepted.stdout
+
+
+@pytest.mark.slow
 def test_what_a_journal_recorded_is_asked_too(pack: Path, tmp_path: Path) -> None:
     """A request of the journal finds a change that nothing else was asked about."""
     folder = tmp_path / "journal"
