@@ -7,18 +7,20 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
 from ruqsat.cli.main import app
 from ruqsat.cli.policy_author import SCHEMAS, schema_of
+from ruqsat.core.admission import read_cases
 from ruqsat.core.authoring.counterfactual import smallest_changes
 from ruqsat.core.authoring.formatting import format_rules
 from ruqsat.core.authoring.law_trace import OutOfReach, trace_law
 from ruqsat.core.authoring.mutation import mutants, survives
 from ruqsat.core.authoring.tracing import Tracer
 from ruqsat.core.case import Case
-from ruqsat.core.cases import PolicyCase, read_world, situation
+from ruqsat.core.cases import PolicyCase, Stage, read_world, situation
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.pack import read_parts
 from ruqsat.core.policy_set import PolicySet
@@ -389,6 +391,32 @@ def test_explain_names_the_conjunct_and_the_way_out(tmp_path: Path) -> None:
     rules = [line for file in ROOT.glob("policies/*.csv") for line in file.read_text().splitlines() if line[:2] == "p,"]
     assert len(failed) == len(rules)
     assert every["would_allow"]
+
+
+def test_explain_decides_as_the_cases_do(pack_texts: dict[str, bytes], policy_set: PolicySet, tmp_path: Path) -> None:
+    """A recipient, the other patients of a request: whoever stands in the world is known to what is explained."""
+    stage = Stage(read_world(pack_texts, WORLD))
+    cases = [
+        case for group in read_cases(pack_texts)[0].values() for case in group
+        if case.context.get("recipient") and not (case.switches or case.without)
+    ]  # fmt: skip
+    others = PolicyCase(
+        "of two patients", "dr_aida read two TREAT", "",
+        resource={"patient": "p-dana", "class": "labs", "labels": [], "atomic": True, "parts": [
+            {"id": "o1"}, {"id": "o9", "patient": "p-zhanna", "class": "labs"},
+        ]},
+    )  # fmt: skip
+    told = set()
+    for case in (*cases, others):
+        asked = situation(policy_set, stage, case)
+        request = tmp_path / "request.json"
+        request.write_bytes(msgspec.json.encode(asked[0]))
+        shown = json.loads(run("explain", request, "--pack", ROOT, "--at", case.at.isoformat(), "--json").stdout)
+        decided = evaluate(policy_set, *asked, CAPABLE | {"suppress_total", "deidentify", "pseudonymize"})
+        assert shown["explain"] == json.loads(msgspec.json.encode(decided)), case.name
+        told.add(decided.reason)
+
+    assert {"allow.consent", "allow.statutory", "deny.recipient.no_undertaking"} <= told
 
 
 # ---- for editors and reviews ---------------------------------------------------------------------------
