@@ -332,9 +332,21 @@ def test_a_paragraph_without_its_rules_or_without_their_cases_is_missing(policy_
     assert traced["R31"].rules
 
 
-def test_a_paragraph_that_decisions_can_settle_is_no_exemption(pack: Path) -> None:
-    """Only what the order leaves to people, registers and infrastructure may be declared outside."""
-    edit(pack, "out-of-reach.toml", lambda text: text.replace("\n[outside]\n", '\n[outside]\nR14 = "too hard"\n'))
+def test_a_case_that_is_not_as_promised_holds_no_paragraph(pack: Path) -> None:
+    """Where the rule does not do what its cases say, nothing shows that the paragraph is kept."""
+    for file in (pack / "policies").glob("*.test.toml"):
+        file.write_text(re.sub(r'(?m)^expect( *)= ".*"$', r'expect\1= "deny.never"', file.read_text()))
+
+    done = run("policy", "trace-law", pack, "--json")
+
+    standing = {each["standing"] for each in json.loads(done.stdout)["paragraphs"]}
+    assert (done.exit_code, standing) == (1, {"missing", "defines", "outside"})
+
+
+@pytest.mark.parametrize("section", ["outside", "defines"])
+def test_a_paragraph_that_decisions_can_settle_is_no_exemption(pack: Path, section: str) -> None:
+    """Only what the order leaves to people, registers and infrastructure may be declared outside, only words as defined."""
+    edit(pack, "out-of-reach.toml", lambda text: text.replace(f"[{section}]\n", f'[{section}]\nR14 = "too hard"\n'))
 
     assert run("policy", "trace-law", pack).exit_code != 0
     assert "`R14` can be settled by decisions" in run("policy", "check", pack).stdout

@@ -21,9 +21,9 @@ from ruqsat.core.authoring.decision_diff import (
     unshown,
 )
 from ruqsat.core.authoring.law_trace import OUT_OF_REACH, Paragraph, read_out_of_reach, trace_law
-from ruqsat.core.cases import Stage, read_world, situation
+from ruqsat.core.cases import PolicyCase, Stage, read_world, run_cases, situation
 from ruqsat.core.diagnostics import has_errors, render
-from ruqsat.core.pack import ROUTES, Parts, compile_parts, read_parts
+from ruqsat.core.pack import ROUTES, Parts, compile_parts, read_parts, variants_of
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.vocabulary import parse_toml
 from ruqsat.errors import PolicyError
@@ -78,12 +78,16 @@ def trace(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Write it as the page docs/law.md.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the rules and cases that keep each paragraph of the order.  Exit 1 if one has none and no reason."""
-    texts, _, policy_set = _loaded(find_pack(folder))
+    """
+    Show the rules and cases that keep each paragraph of the order.  Exit 1 if one has none and no reason.
+
+    A case counts if it is as promised.
+    """
+    texts, parts, policy_set = _loaded(find_pack(folder))
     exempt, findings = read_out_of_reach(texts.get(OUT_OF_REACH, b"").decode())
     if findings:
         raise PolicyError("\n".join(map(render, findings)))
-    paragraphs = trace_law(policy_set, read_cases(texts)[0], exempt)
+    paragraphs = trace_law(policy_set, _kept(texts, parts, policy_set), exempt)
     bad = {"missing", "later"} if complete else {"missing"}
     if as_json:
         print_json({"paragraphs": paragraphs})
@@ -101,6 +105,22 @@ def trace(
         counts = Counter(each.standing for each in paragraphs)
         out.print(", ".join(f"{count} {standing}" for standing, count in counts.most_common()))
     raise typer.Exit(1 if any(each.standing in bad for each in paragraphs) else 0)
+
+
+def _kept(texts: dict[str, bytes], parts: Parts, policy_set: PolicySet) -> dict[str, list[PolicyCase]]:
+    """Return the cases that are as promised, by file."""
+    cases, _ = read_cases(texts)
+    kept: dict[str, list[PolicyCase]] = {name: [] for name in cases}
+    if not any(cases.values()):
+        return kept
+    try:
+        results = run_cases(policy_set, read_world(texts, WORLD), cases, variants_of(parts))
+    except (ValueError, msgspec.ValidationError) as error:
+        raise PolicyError(f"the cases cannot be run: {error}") from None
+    for result in results:
+        if not result.problem:
+            kept[result.file].append(result.case)
+    return kept
 
 
 def law_page(paragraphs: tuple[Paragraph, ...], policy_set: PolicySet) -> str:
