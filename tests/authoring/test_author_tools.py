@@ -119,6 +119,35 @@ def test_coverage_falls_with_the_cases_and_names_what_is_missing(pack: Path) -> 
     assert run("policy", "coverage", ROOT, "--fail-under", 70).exit_code == 0
 
 
+def test_cases_that_fail_cover_nothing(pack: Path) -> None:
+    """Neither coverage nor mutation has a score of cases that are not as promised."""
+    edit(pack, "consent.test.toml", lambda text: text.replace('because = "consent-01"', 'because = "consent-02"', 1))
+
+    for command in ("coverage", "mutate"):
+        done = run("policy", command, pack)
+        assert (done.exit_code != 0, done.stdout) == (True, "")
+        assert "the cases fail already" in str(done.exception)
+
+
+def test_a_row_of_the_matrix_is_needed_by_cases_that_come_as_far(pack: Path) -> None:
+    """What nobody may do needs no row: with that case alone every row is unused."""
+    for file in (pack / "policies").glob("*.test.toml"):
+        file.unlink()
+    case = """
+        [[case]]
+        name = "nobody reads what is blocked"
+        ask = "dr_aida read o1 TREAT"
+        expect = "deny.resource.blocked"
+        because = "hard-deny-03"
+        resource = { patient = "p-dana", class = "labs", labels = [], blocked = true }
+    """
+    (pack / "policies/hard-deny.test.toml").write_text(case)
+
+    covered = json.loads(run("policy", "coverage", pack, "--json").stdout)["coverage"]
+
+    assert len(covered["matrix_unused"]) == covered["matrix_rows"] > 30
+
+
 def test_a_mutant_is_noticed_by_the_case_that_holds_its_rule_and_by_no_other(
     pack_texts: dict[str, bytes], policy_set: PolicySet
 ) -> None:
@@ -150,6 +179,30 @@ def test_mutants_are_of_every_kind(pack_texts: dict[str, bytes]) -> None:
     ):
         assert kind in changes
     assert {mutant.place.file for mutant in mutants(parts, "refusals.csv")} == {"policies/refusals.csv"}
+
+
+def test_a_denial_that_lets_one_word_go_is_a_mutant_of_its_own(
+    pack_texts: dict[str, bytes], policy_set: PolicySet
+) -> None:
+    """Each action, class, purpose and alternative that a rule closes is held by a case, or listed."""
+    rows = b"p, 100, hard-deny-90, *, update delete, labs, *, r.sub.active || r.res.destroyed, deny, record.closed, -, R24\n"
+    parts, _ = read_parts(pack_texts | {"policies/hard-deny.csv": pack_texts["policies/hard-deny.csv"] + rows})
+    assert parts is not None
+    spoilt = {each.change: each for each in mutants(parts, "hard-deny.csv") if each.name == "hard-deny-90"}
+
+    narrowed = spoilt["`delete` taken out of act"].rows
+    assert {row.text("act") for row in narrowed if row.kind == "p" and row.text("id") == "hard-deny-90"} == {"update"}
+    assert {"`update` taken out of act", "`r.sub.active` dropped of the alternatives"} <= set(spoilt)
+    assert not any("taken out" in each.change for each in mutants(parts, "consent.csv"))
+    stage = Stage(read_world(pack_texts, WORLD))
+    changes = {"resource": {"patient": "p-dana", "class": "labs", "labels": []}}
+    updates, deletes = (
+        PolicyCase(verb, f"dr_aida {verb} o1 TREAT", "deny.record.closed", "hard-deny-90", **changes)
+        for verb in ("update", "delete")
+    )
+    assert survives(spoilt["`delete` taken out of act"], parts, stage, {"": (updates,)})
+    assert not survives(spoilt["`delete` taken out of act"], parts, stage, {"": (updates, deletes)})
+    assert not survives(spoilt["`r.sub.active` dropped of the alternatives"], parts, stage, {"": (updates,)})
 
 
 @pytest.mark.slow
