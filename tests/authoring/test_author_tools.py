@@ -27,6 +27,7 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.rows import split_cells
 from ruqsat.core.sampling import situations
 from ruqsat.core.validity import refuse_invalid
+from ruqsat.errors import JournalError
 from tests.conftest import ROOT
 
 WORLD = "policies/fixtures/world.toml"
@@ -359,6 +360,7 @@ def test_what_a_journal_recorded_is_asked_too(pack: Path, tmp_path: Path) -> Non
     without = json.loads(run("policy", "diff", ROOT, pack, "--sample", 0, "--json").stdout)
 
     assert with_it["asked"] == without["asked"] + 6
+    assert isinstance(run("policy", "diff", ROOT, pack, "--sample", 0, "--journal", tmp_path).exception, JournalError)
 
 
 # ---- trace-law -----------------------------------------------------------------------------------------

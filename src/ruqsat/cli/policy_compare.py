@@ -27,7 +27,7 @@ from ruqsat.core.pack import ROUTES, Parts, compile_parts, read_parts, variants_
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.vocabulary import parse_toml
 from ruqsat.errors import PolicyError
-from ruqsat.stores.journal_folder import read_entries
+from ruqsat.stores.journal_folder import read_entries, refuse_empty
 from ruqsat.stores.policy_folder import find_pack, load_texts
 
 _MARKS = {"gained": "GAINED", "eased": "EASED ", "lost": "lost  ", "moved": "moved "}
@@ -54,6 +54,8 @@ def diff(
     losses and moves apart.
     """
     before, after = (_loaded(folder) for folder in (old, new))
+    if journal is not None:
+        refuse_empty(journal)
     asked = _asked((before, after), sample, seed, journal)
     compared = compare_decisions(before[2], after[2], asked)
     accepted = accept or []
