@@ -7,24 +7,27 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
 from ruqsat.cli.main import app
 from ruqsat.cli.policy_author import SCHEMAS, schema_of
+from ruqsat.core.admission import read_cases
 from ruqsat.core.authoring.counterfactual import smallest_changes
 from ruqsat.core.authoring.formatting import format_rules
 from ruqsat.core.authoring.law_trace import OutOfReach, trace_law
 from ruqsat.core.authoring.mutation import mutants, survives
 from ruqsat.core.authoring.tracing import Tracer
 from ruqsat.core.case import Case
-from ruqsat.core.cases import PolicyCase, read_world, situation
+from ruqsat.core.cases import PolicyCase, Stage, read_world, situation
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.pack import read_parts
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.rows import split_cells
 from ruqsat.core.sampling import situations
 from ruqsat.core.validity import refuse_invalid
+from ruqsat.errors import JournalError
 from tests.conftest import ROOT
 
 WORLD = "policies/fixtures/world.toml"
@@ -117,6 +120,35 @@ def test_coverage_falls_with_the_cases_and_names_what_is_missing(pack: Path) -> 
     assert run("policy", "coverage", ROOT, "--fail-under", 70).exit_code == 0
 
 
+def test_cases_that_fail_cover_nothing(pack: Path) -> None:
+    """Neither coverage nor mutation has a score of cases that are not as promised."""
+    edit(pack, "consent.test.toml", lambda text: text.replace('because = "consent-01"', 'because = "consent-02"', 1))
+
+    for command in ("coverage", "mutate"):
+        done = run("policy", command, pack)
+        assert (done.exit_code != 0, done.stdout) == (True, "")
+        assert "the cases fail already" in str(done.exception)
+
+
+def test_a_row_of_the_matrix_is_needed_by_cases_that_come_as_far(pack: Path) -> None:
+    """What nobody may do needs no row: with that case alone every row is unused."""
+    for file in (pack / "policies").glob("*.test.toml"):
+        file.unlink()
+    case = """
+        [[case]]
+        name = "nobody reads what is blocked"
+        ask = "dr_aida read o1 TREAT"
+        expect = "deny.resource.blocked"
+        because = "hard-deny-03"
+        resource = { patient = "p-dana", class = "labs", labels = [], blocked = true }
+    """
+    (pack / "policies/hard-deny.test.toml").write_text(case)
+
+    covered = json.loads(run("policy", "coverage", pack, "--json").stdout)["coverage"]
+
+    assert len(covered["matrix_unused"]) == covered["matrix_rows"] > 30
+
+
 def test_a_mutant_is_noticed_by_the_case_that_holds_its_rule_and_by_no_other(
     pack_texts: dict[str, bytes], policy_set: PolicySet
 ) -> None:
@@ -148,6 +180,30 @@ def test_mutants_are_of_every_kind(pack_texts: dict[str, bytes]) -> None:
     ):
         assert kind in changes
     assert {mutant.place.file for mutant in mutants(parts, "refusals.csv")} == {"policies/refusals.csv"}
+
+
+def test_a_denial_that_lets_one_word_go_is_a_mutant_of_its_own(
+    pack_texts: dict[str, bytes], policy_set: PolicySet
+) -> None:
+    """Each action, class, purpose and alternative that a rule closes is held by a case, or listed."""
+    rows = b"p, 100, hard-deny-90, *, update delete, labs, *, r.sub.active || r.res.destroyed, deny, record.closed, -, R24\n"
+    parts, _ = read_parts(pack_texts | {"policies/hard-deny.csv": pack_texts["policies/hard-deny.csv"] + rows})
+    assert parts is not None
+    spoilt = {each.change: each for each in mutants(parts, "hard-deny.csv") if each.name == "hard-deny-90"}
+
+    narrowed = spoilt["`delete` taken out of act"].rows
+    assert {row.text("act") for row in narrowed if row.kind == "p" and row.text("id") == "hard-deny-90"} == {"update"}
+    assert {"`update` taken out of act", "`r.sub.active` dropped of the alternatives"} <= set(spoilt)
+    assert not any("taken out" in each.change for each in mutants(parts, "consent.csv"))
+    stage = Stage(read_world(pack_texts, WORLD))
+    changes = {"resource": {"patient": "p-dana", "class": "labs", "labels": []}}
+    updates, deletes = (
+        PolicyCase(verb, f"dr_aida {verb} o1 TREAT", "deny.record.closed", "hard-deny-90", **changes)
+        for verb in ("update", "delete")
+    )
+    assert survives(spoilt["`delete` taken out of act"], parts, stage, {"": (updates,)})
+    assert not survives(spoilt["`delete` taken out of act"], parts, stage, {"": (updates, deletes)})
+    assert not survives(spoilt["`r.sub.active` dropped of the alternatives"], parts, stage, {"": (updates,)})
 
 
 @pytest.mark.slow
@@ -195,6 +251,103 @@ def test_a_new_allow_stops_unless_its_rule_is_accepted(pack: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_permit_with_fewer_duties_stops_as_a_new_one_does(pack: Path) -> None:
+    """Whoever was told of, or had to sign, and is no more: eased, until its rule is accepted; a further duty is no stop."""
+    edit(pack, "consent.csv", lambda text: text.replace(", notify_subject, R3", ", -, R3", 1))
+
+    eased = run("policy", "diff", ROOT, pack, "--sample", 0, "--json")
+    accepted = run("policy", "diff", ROOT, pack, "--sample", 0, "--accept", "consent-01")
+    back = run("policy", "diff", pack, ROOT, "--sample", 0, "--json")
+
+    found = json.loads(eased.stdout)["differences"]
+    assert (eased.exit_code, accepted.exit_code, back.exit_code) == (1, 0, 0)
+    assert {(each["kind"], each["after"][1]) for each in found} == {("eased", "consent-01")}
+    assert {each["besides"] for each in found} == {"duties notify_subject -> none"}
+    assert "    with duties notify_subject -> none\n" in accepted.stdout
+    assert {each["kind"] for each in json.loads(back.stdout)["differences"]} == {"moved"}
+
+
+@pytest.mark.slow
+def test_what_an_enforcement_point_must_do_itself_hides_no_permit(pack: Path) -> None:
+    """The pack's blocking duties can be carried out where it is asked: a permit that needs one is gained, and told."""
+    edit(pack, "research.csv", lambda text: text.replace("&& !is_small_cohort(r.ctx) && is_known(r.ctx, 'pep", "&& is_known(r.ctx, 'pep", 1))  # fmt: skip
+    case = """
+        [[case]]
+        name = "a cohort of two"
+        ask = "an_timur search cohort HPRGRP"
+        expect = "allow.deidentified"
+        because = "research-02"
+        resource = { patient = "p-dana", class = "labs" }
+        context = { cohort_size = 2, pep_capabilities = ["deidentify"] }
+    """
+    edit(pack, "research.test.toml", lambda text: text + case)
+
+    done = run("policy", "diff", ROOT, pack, "--sample", 0, "--json")
+
+    found = json.loads(done.stdout)["differences"]
+    assert (done.exit_code, {(each["kind"], each["after"][1]) for each in found}) == (1, {("gained", "research-02")})
+
+
+@pytest.mark.slow
+def test_the_same_documents_are_worth_what_the_switches_of_each_set_say(pack: Path) -> None:
+    """A consent that counts under the new position of a switch, and did not before, lets somebody in: gained."""
+    world = "fixtures/world.toml"
+    edit(pack, world, lambda text: text.replace("[consents.c-dana-h1]\n", "[consents.c-dana-h1]\ncontroller_is_state = true\n"))  # fmt: skip
+    before = pack.parent / "before"
+    shutil.copytree(pack, before)
+    switch = "state_controller_needs_state_service"
+    edit(pack, "vocabulary.toml", lambda text: text.replace(f"{switch} = true", f"{switch} = false"))
+
+    done = run("policy", "diff", before, pack, "--sample", 0, "--json")
+
+    said = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert ("gained", "consent-01") in {(each["kind"], each["after"][1]) for each in said["differences"]}
+    assert said["unshown"] == [f"switches.{switch}"]
+
+
+@pytest.mark.slow
+def test_what_is_written_otherwise_and_no_answer_shows_is_named_and_stops(pack: Path) -> None:
+    """A switch, a route, a wider rule, a row of the matrix, a link: named until it is accepted; an explanation is none."""
+    before = pack.parent / "before"
+    shutil.copytree(pack, before)
+    edit(pack, "vocabulary.toml", lambda text: text.replace('"medical worker"', '"works in medicine"'))
+    edit(pack, "routes.toml", lambda text: "# Nothing but a comment.\n" + text)
+    worded = run("policy", "diff", before, pack, "--sample", 0, "--json")
+
+    edit(
+        pack,
+        "vocabulary.toml",
+        lambda text: text.replace("delegation_max_depth        = 1", "delegation_max_depth = 2"),
+    )
+    edit(
+        pack,
+        "vocabulary.toml",
+        lambda text: text.replace('"allow.consent" }', '"allow.consent", without_store = true }'),
+    )
+    edit(pack, "routes.toml", lambda text: text.replace('action  = "delete"', 'action  = "read"'))
+    edit(pack, "role-matrix.csv", lambda text: text + "p5, sysadmin, HSYSADMIN, read, vitals, allow, R5\n")
+    edit(pack, "hierarchies.csv", lambda text: text.replace("g5, ETHUD, SUD\n", ""))
+    edit(
+        pack,
+        "representation.csv",
+        lambda text: re.sub(r"(representation-05, [^,]*, [^,]*, [^,]*), [^,]*,", r"\1, *,", text),
+    )
+    named = run("policy", "diff", before, pack, "--sample", 0, "--json")
+    hidden = json.loads(named.stdout)["unshown"]
+    accepting = [word for name in hidden for word in ("--accept", name)]
+    accepted = run("policy", "diff", before, pack, "--sample", 0, *accepting)
+
+    assert (worded.exit_code, json.loads(worded.stdout)["unshown"]) == (0, [])
+    assert (named.exit_code, hidden) == (1, [
+        "representation-05", "role-matrix.csv", "hierarchies.csv", "bases.consent.without_store",
+        "switches.delegation_max_depth", "routes.toml",
+    ])  # fmt: skip
+    assert accepted.exit_code == 0
+    assert "UNSHOWN (accepted) routes.toml: " in accepted.stdout
+
+
+@pytest.mark.slow
 def test_what_a_journal_recorded_is_asked_too(pack: Path, tmp_path: Path) -> None:
     """A request of the journal finds a change that nothing else was asked about."""
     folder = tmp_path / "journal"
@@ -207,6 +360,7 @@ def test_what_a_journal_recorded_is_asked_too(pack: Path, tmp_path: Path) -> Non
     without = json.loads(run("policy", "diff", ROOT, pack, "--sample", 0, "--json").stdout)
 
     assert with_it["asked"] == without["asked"] + 6
+    assert isinstance(run("policy", "diff", ROOT, pack, "--sample", 0, "--journal", tmp_path).exception, JournalError)
 
 
 # ---- trace-law -----------------------------------------------------------------------------------------
@@ -233,9 +387,21 @@ def test_a_paragraph_without_its_rules_or_without_their_cases_is_missing(policy_
     assert traced["R31"].rules
 
 
-def test_a_paragraph_that_decisions_can_settle_is_no_exemption(pack: Path) -> None:
-    """Only what the order leaves to people, registers and infrastructure may be declared outside."""
-    edit(pack, "out-of-reach.toml", lambda text: text.replace("\n[outside]\n", '\n[outside]\nR14 = "too hard"\n'))
+def test_a_case_that_is_not_as_promised_holds_no_paragraph(pack: Path) -> None:
+    """Where the rule does not do what its cases say, nothing shows that the paragraph is kept."""
+    for file in (pack / "policies").glob("*.test.toml"):
+        file.write_text(re.sub(r'(?m)^expect( *)= ".*"$', r'expect\1= "deny.never"', file.read_text()))
+
+    done = run("policy", "trace-law", pack, "--json")
+
+    standing = {each["standing"] for each in json.loads(done.stdout)["paragraphs"]}
+    assert (done.exit_code, standing) == (1, {"missing", "defines", "outside"})
+
+
+@pytest.mark.parametrize("section", ["outside", "defines"])
+def test_a_paragraph_that_decisions_can_settle_is_no_exemption(pack: Path, section: str) -> None:
+    """Only what the order leaves to people, registers and infrastructure may be declared outside, only words as defined."""
+    edit(pack, "out-of-reach.toml", lambda text: text.replace(f"[{section}]\n", f'[{section}]\nR14 = "too hard"\n'))
 
     assert run("policy", "trace-law", pack).exit_code != 0
     assert "`R14` can be settled by decisions" in run("policy", "check", pack).stdout
@@ -292,6 +458,32 @@ def test_explain_names_the_conjunct_and_the_way_out(tmp_path: Path) -> None:
     rules = [line for file in ROOT.glob("policies/*.csv") for line in file.read_text().splitlines() if line[:2] == "p,"]
     assert len(failed) == len(rules)
     assert every["would_allow"]
+
+
+def test_explain_decides_as_the_cases_do(pack_texts: dict[str, bytes], policy_set: PolicySet, tmp_path: Path) -> None:
+    """A recipient, the other patients of a request: whoever stands in the world is known to what is explained."""
+    stage = Stage(read_world(pack_texts, WORLD))
+    cases = [
+        case for group in read_cases(pack_texts)[0].values() for case in group
+        if case.context.get("recipient") and not (case.switches or case.without)
+    ]  # fmt: skip
+    others = PolicyCase(
+        "of two patients", "dr_aida read two TREAT", "",
+        resource={"patient": "p-dana", "class": "labs", "labels": [], "atomic": True, "parts": [
+            {"id": "o1"}, {"id": "o9", "patient": "p-zhanna", "class": "labs"},
+        ]},
+    )  # fmt: skip
+    told = set()
+    for case in (*cases, others):
+        asked = situation(policy_set, stage, case)
+        request = tmp_path / "request.json"
+        request.write_bytes(msgspec.json.encode(asked[0]))
+        shown = json.loads(run("explain", request, "--pack", ROOT, "--at", case.at.isoformat(), "--json").stdout)
+        decided = evaluate(policy_set, *asked, CAPABLE | {"suppress_total", "deidentify", "pseudonymize"})
+        assert shown["explain"] == json.loads(msgspec.json.encode(decided)), case.name
+        told.add(decided.reason)
+
+    assert {"allow.consent", "allow.statutory", "deny.recipient.no_undertaking"} <= told
 
 
 # ---- for editors and reviews ---------------------------------------------------------------------------

@@ -15,8 +15,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from ruqsat.core.chain import NO_HASH, SegmentHeader
 from ruqsat.core.evidence import ENTRIES, INCLUSION, MANIFEST, SIGNATURE, manifest_of, read_manifest
-from ruqsat.core.instant import parse_instant
+from ruqsat.core.instant import parse_instant, render_instant
 from ruqsat.core.journaled import read_line
 from ruqsat.core.line import build_line
 from ruqsat.core.notice import Notice
@@ -192,6 +193,46 @@ def test_a_line_that_nobody_signed_is_a_fault_where_a_key_is_named(made: Made) -
     assert list(faults(empty | {MANIFEST: manifest_of(empty, about)}, None, (key,))) == []
 
 
+def test_entries_of_a_journal_that_was_not_named_are_told_of(made: Made, tmp_path: Path) -> None:
+    """Of the sidecar whose folder is not among them the package has nothing: it says so, and not where all are named."""
+    word = "are in none of these journals"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    at = parse_instant(f"{datetime.now(UTC):%Y-%m-%d}T00:00:00Z")
+    header, end = build_line(NO_HASH, 0, msgspec.json.encode(SegmentHeader(segment=1, writer="another")))
+    about = {"kind": "decision", "id": "d-else", "at": render_instant(at), "allowed": False}
+    line, _ = build_line(end, 1, msgspec.json.encode(about), [b'{"salt":"00","patient":"p-dana"}'])
+    (elsewhere / "segment-00000001.jsonl").write_bytes(header + line)
+
+    one, other = str(made.folder / "journal"), str(elsewhere)
+    assert word not in made.export("named.zip", "--journal-dir", one, "--journal-dir", other).stdout
+    partly = made.export("partly.zip", journal_dir=other)
+    assert (partly.returncode, word in partly.stdout.replace("\n", " ")) == (0, True)
+    assert word not in made.export("nobodys.zip", patient="p-nobody", journal_dir=other).stdout
+
+
+def test_a_line_stands_in_a_package_once(made: Made) -> None:
+    """One access is no two, by whichever proof; a folder that is named twice is read once."""
+    folder = str(made.folder / "journal")
+    assert made.export("once.zip", "--journal-dir", folder, "--journal-dir", f"{folder}/../journal").returncode == 0
+    assert made.verify("once.zip").returncode == 0
+    files = read_archive(made.folder / "once.zip")
+    about = {name: value for name, value in json.loads(files[MANIFEST]).items() if name not in ("files", "format")}
+    first = files[ENTRIES].splitlines(keepends=True)[0]
+    held = len(lines(files, ENTRIES))
+    inclusion = json.loads(files[INCLUSION])
+    proof = next(each for each in inclusion["proofs"] if each["line"] == 1)
+    inclusion["proofs"].append(proof | {"line": held + 1})
+    twice = {name: text for name, text in files.items() if name != MANIFEST} | {
+        ENTRIES: files[ENTRIES] + first, INCLUSION: json.dumps(inclusion).encode(),
+    }  # fmt: skip
+    key = VerifierKey.read((made.folder / "journal.key").read_text().strip())
+
+    assert list(faults(twice | {MANIFEST: manifest_of(twice, about)}, None, (key,))) == [
+        f"`{ENTRIES}`, line {held + 1}: it stands here before, and was written once"
+    ]
+
+
 def test_no_package_is_made_of_a_journal_that_is_not_whole(made: Made, tmp_path: Path) -> None:
     """Nor of a folder that holds none, as that above the folders of several workers: it would tell that nothing was."""
     whole, broken = made.folder / "journal", tmp_path / "broken"
@@ -323,8 +364,12 @@ def test_what_is_no_package_is_refused_with_one_line(made: Made, tmp_path: Path)
     with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("a", b"1")
         archive.writestr("a", b"2")
+    write_archive(tmp_path / "bent.zip", {"a": bytes(range(256)) * 9})
+    bent = bytearray((tmp_path / "bent.zip").read_bytes())
+    bent[31:35] = b"\xff\xff\xff\xff"  # the first bytes that are compressed
+    (tmp_path / "bent.zip").write_bytes(bent)
     write_archive(tmp_path / "strange.zip", {"a": b"1", SIGNATURE: b"3"})
-    for name, code in (("no.zip", 2), ("twice.zip", 2), ("strange.zip", 1), ("nowhere.zip", 2)):
+    for name, code in (("no.zip", 2), ("twice.zip", 2), ("bent.zip", 2), ("strange.zip", 1), ("nowhere.zip", 2)):
         done = made.verify(str(tmp_path / name))
         assert (done.returncode, "Traceback" in done.stderr) == (code, False), (name, done.stderr)
     assert msgspec.json.decode(b"{}") == {}

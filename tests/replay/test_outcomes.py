@@ -215,3 +215,6 @@ def test_the_command_lists_what_is_owed(tmp_path: Path) -> None:
     assert run(*both).output == "1 done\n"
     assert run(*one).output == "no outcome was reported\n"
     assert json.loads(run(*both, "--json").output) == {"done": 1}
+    for none in (tmp_path, tmp_path / "nowhere"):  # nothing is owed by whoever was not looked at
+        refused = run(*both, str(none), "--missing")
+        assert (isinstance(refused.exception, JournalError), refused.output) == (True, "")

@@ -196,6 +196,8 @@ PLANTED: dict[str, tuple[Change, str]] = {
     "documents left out": (_unsaid, DIFFERENT),
     "degraded, and not said": (_in_good_times, DIFFERENT),
     "a question that is none": (lambda each: each.update(asked="{}") if "asked" in each else None, UNREADABLE),
+    "a rule that is no text": (lambda each: each.update(rule=[1]) if "allowed" in each else None, UNREADABLE),
+    "a moment that is none": (lambda each: each.update(at="yesterday") if "allowed" in each else None, UNREADABLE),
     "no question": (lambda each: each.pop("asked", None), NOT_KEPT),
     "another policy set": (lambda each: each.update(policy="f" * 16) if "policy" in each else None, POLICY_MISSING),
     "another version": (lambda each: each.update(product="0.0.1") if "product" in each else None, OTHER_VERSION),
@@ -211,6 +213,7 @@ def test_a_planted_change_is_told(some: list[bytes], policy_set: PolicySet, what
 
     print(counts)
     assert counts.get(expected, 0) > 0
+    assert sum(counts.values()) == sum(b'"kind":"decision"' in line for line in some)
     if expected not in (DIFFERENT, FACTS_MISSING):
         assert SAME not in counts
 

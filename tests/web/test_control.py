@@ -3,8 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from typer.testing import CliRunner
 
+from ruqsat.cli.consent import app
+from ruqsat.errors import OutcomeUnknownError
 from tests.process.checker import entries_in
 from tests.process.starter import Sidecar, question, run_cli, serving
 
@@ -59,6 +63,19 @@ def test_the_command_line_withdraws_through_the_control_api(sidecar: Sidecar, tm
     done = run_cli(tmp_path, *words, control, "--token", sidecar.tokens["dana"])
     assert (done.returncode, done.stderr) == (0, "")
     assert sidecar.evaluate().json()["decision"] is False
+
+
+@pytest.mark.parametrize("body", [b"<html>please sign in</html>", b'{"consent":"another","token":"t"}', b"{}"])
+def test_what_is_no_control_api_withdraws_nothing(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    """A page that answers 200, such as a proxy's to sign in at, is no withdrawal: the command fails and says so."""
+    answer = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    monkeypatch.setattr(
+        "ruqsat.cli.consent.open_client", lambda address: httpx.Client(base_url=address, transport=answer)
+    )
+
+    done = CliRunner().invoke(app, ["withdraw", "c-dana-h1", "--control", "http://127.0.0.1:1", "--token", "t"])
+
+    assert (done.exit_code, isinstance(done.exception, OutcomeUnknownError), done.output) == (1, True, "")
 
 
 def test_a_withdrawal_outlives_a_restart(tmp_path: Path) -> None:

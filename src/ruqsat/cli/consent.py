@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from ruqsat.cli.client import open_client
-from ruqsat.errors import RuqsatError, SettingsError, StoreUnavailableError
+from ruqsat.errors import OutcomeUnknownError, RuqsatError, SettingsError, StoreUnavailableError
 
 app = typer.Typer(no_args_is_help=True, help="Withdraw consents, through the control API.")
 
@@ -46,6 +46,8 @@ def withdraw(
     said = _object(answer)
     if answer.status_code != httpx.codes.OK:
         raise RefusedError(str(said.get("detail", f"status {answer.status_code}")))
+    if said.get("consent") != consent or not isinstance(said.get("token"), str):
+        raise OutcomeUnknownError(f"`{control}` does not answer as the control API does: the consent may be in force")
     Console(highlight=False).print(f"withdrawn; consistency token {said.get('token')}")
 
 

@@ -25,10 +25,11 @@ from ruqsat.stores.evidence_file import (
     find_others,
     find_proceedings,
     find_releases,
+    find_writers,
     read_archive,
     write_archive,
 )
-from ruqsat.stores.journal_folder import list_segments, read_lines
+from ruqsat.stores.journal_folder import list_segments, read_lines, writers_of
 from ruqsat.stores.journal_key import read_verifier_key
 from ruqsat.stores.journal_proofs import prove_lines
 from ruqsat.stores.journal_prune import refuse_pruned
@@ -66,8 +67,8 @@ def export(
     midnight = f"T00:00:00{hour.utc_offset_hours:+03d}:00"
     extent = Extent(patient, *(parse_instant(f"{day:%Y-%m-%d}{midnight}") for day in (since, until)))
     key = None if sign_key is None else _bytes(sign_key)
-    found = asyncio.run(_find(settings.database_url.get_secret_value(), patient))
-    folders = journal_dir or [settings.journal_dir]
+    found, writers = asyncio.run(_find(settings.database_url.get_secret_value(), extent))
+    folders = list(dict.fromkeys(each.resolve() for each in journal_dir or [settings.journal_dir]))
     for folder in folders:
         refuse_pruned(folder, extent.since)
         _refuse_broken(folder)
@@ -78,6 +79,11 @@ def export(
     write_archive(output, files)
     signed = "signed" if key is not None else "not signed: digests alone show an alteration only beside another copy"
     console().print(f"{plural(len(files), 'file')} in `{output}`, {signed}")
+    if not writers.issubset(chain.from_iterable(map(writers_of, folders))):
+        console().print(
+            "the database holds entries about this patient that are in none of these journals, and so not in it: name "
+            "the folder of each sidecar with --journal-dir"
+        )
     if tells_nothing(files):
         console().print("nothing about this patient is in it: see that id, days and journals are the right ones")
 
@@ -126,14 +132,15 @@ def _refuse_broken(folder: Path) -> None:
         )
 
 
-async def _find(url: str, patient: str) -> Found:
-    store = await SqlStore.open(url, read_timeout_seconds=30)
+async def _find(url: str, extent: Extent) -> tuple[Found, frozenset[str]]:
+    store, patient = await SqlStore.open(url, read_timeout_seconds=30), extent.patient
     try:
         proceedings, clock = await find_proceedings(store, patient)
-        return Found(
+        found = Found(
             await find_consents(store, patient), await find_others(store, patient), proceedings, clock,
             await find_releases(store), await find_notices(store, patient),
         )  # fmt: skip
+        return found, await find_writers(store, patient, extent.since, extent.until)
     finally:
         await store.aclose()
 

@@ -123,10 +123,13 @@ def _facts(policy_set: PolicySet, world: World, asked: EvaluationRequest) -> Fac
     subjects, patients = project_world(world, policy_set.vocabulary.switches)
     properties = asked.resource.properties
     patient = properties.patient if properties is not None else None
+    recipient = asked.context.recipient if asked.context is not None else None
     return Facts(
         next((who for who in subjects if who.id == asked.subject.id), None),
         next((who for who in patients if who.id == patient), None),
         Position("world", 0),
+        others=patients,
+        recipient=next((each for each in subjects if each.id == recipient), None),
         resource=next((each for each in subjects if each.id == entry_id(asked.resource.type, asked.resource.id)), None),
     )
 

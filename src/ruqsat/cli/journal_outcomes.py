@@ -10,7 +10,7 @@ import typer
 from ruqsat.cli.output import AsJson, console, plural, print_json
 from ruqsat.core.instant import MINUTE
 from ruqsat.core.outcomes import count_outcomes, missing_outcomes
-from ruqsat.stores.journal_folder import read_lines
+from ruqsat.stores.journal_folder import read_lines, refuse_empty
 
 
 def outcomes(
@@ -27,6 +27,8 @@ def outcomes(
     A report may stand in another sidecar's journal than the decision: name all their folders.
     Exit 1 with --missing if something is missing.
     """
+    for folder in folders:
+        refuse_empty(folder)
     lines = chain.from_iterable(map(read_lines, folders))
     if not missing:
         counts = count_outcomes(lines)

@@ -87,8 +87,6 @@ def mutate(
 ) -> None:
     """Spoil each rule in turn and run the cases; list what no case notices.  Exit 1 if anything is."""
     parts, world, cases = _tested(folder)
-    if any(result.problem for result in run_cases(compile_parts(parts), world, cases, variants_of(parts))):
-        raise PolicyError("the cases fail already; `ruqsat policy test` lists them")
     tried, survivors, stage = 0, [], Stage(world)
     for mutant in mutants(parts, file):
         tried += 1
@@ -129,4 +127,7 @@ def _tested(folder: Path | None) -> tuple[Parts, World, dict[str, tuple[PolicyCa
         raise PolicyError("the pack has errors; `ruqsat policy check` lists them")
     if not any(cases.values()):
         raise PolicyError("the pack has no cases")
-    return parts, read_world(texts, WORLD), cases
+    world = read_world(texts, WORLD)
+    if any(result.problem for result in run_cases(compile_parts(parts), world, cases, variants_of(parts))):
+        raise PolicyError("the cases fail already; `ruqsat policy test` lists them")
+    return parts, world, cases

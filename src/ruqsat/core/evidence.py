@@ -84,9 +84,14 @@ def faults_of(files: Mapping[str, bytes], keys: Sequence[VerifierKey] = ()) -> I
             yield f"`{name}` is missing"
         elif hashlib.sha256(files[name]).hexdigest() != listed.sha256 or len(files[name]) != listed.bytes:
             yield f"`{name}` was altered"
+    seen: set[bytes] = set()
     for number, line in enumerate(files.get(ENTRIES, b"").splitlines(keepends=True), 1):
         if (read := read_line(line)) is None or read.flaw is not None:
             yield f"`{ENTRIES}`, line {number}: the line and its hash disagree"
+        elif read.hash in seen:
+            yield f"`{ENTRIES}`, line {number}: it stands here before, and was written once"
+        else:
+            seen.add(read.hash)
     yield from _faults_of_acts(files.get(PROCEEDINGS, b""))
     yield from _faults_of_proofs(files, keys)
 

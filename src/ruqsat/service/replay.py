@@ -41,13 +41,15 @@ MEANINGS = {
     POLICY_MISSING: "the policy set is not at hand",
     FACTS_MISSING: "the facts are not in the journal, or are not what their digest says",
     OTHER_VERSION: "another version of the product decided it (--any-version tries all the same)",
-    UNREADABLE: "the question or the facts cannot be read by this version",
+    UNREADABLE: "the entry, the question or the facts cannot be read by this version",
 }
 
 WITHOUT_RULES = frozenset(
     {"deny.store.unavailable", "deny.not_fresh", "deny.stale", "deny.audit_unavailable", "deny.refused"},
 )
 """Reasons of denials that come from the circumstances and from no rule."""
+
+_DECISION = b'"kind":"%b"' % DECISION.encode()
 
 SEGMENTS_BACK = 4
 """Facts of so many segments are at hand; each segment holds its own, but for what went into the reserve."""
@@ -61,7 +63,7 @@ class Replayed(Struct, frozen=True, omit_defaults=True):
     What became of one entry.
 
     Attributes:
-        place: Segment and number of its line.
+        place: Segment and number of its line; the segment alone of an entry that cannot be read, which has no id.
         result: ``same``, ``different``, or why it was not made again (``MEANINGS``).
         told: What the journal says was decided; only where that differs.
         again: What is decided now.
@@ -154,8 +156,11 @@ class Replayer:
             if entry.kind != DECISION or not self._is_asked_for(entry):
                 return None
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            return None  # what is no line of a journal, its verification tells
-        replayed = self._replay(entry, line)
+            if _DECISION not in line:
+                return None  # what is no line of a journal, its verification tells
+            replayed = Replayed("", "", str(self._segment), UNREADABLE)
+        else:
+            replayed = self._replay(entry, line)
         self.counts[replayed.result] = self.counts.get(replayed.result, 0) + 1
         return replayed
 

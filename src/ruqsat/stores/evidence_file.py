@@ -1,10 +1,12 @@
 """An evidence package as a ZIP archive, and what the store holds of one person for it."""
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from ruqsat.core.consent_record import ConsentRow
+from ruqsat.core.instant import Instant
 from ruqsat.core.outgoing import Listed
 from ruqsat.core.policy_release import Step
 from ruqsat.core.proceeding import ProceedingRow, Wanted
@@ -54,7 +56,7 @@ def read_archive(path: Path) -> dict[str, bytes]:
             if sum(each.file_size for each in listed) > MOST_BYTES:
                 raise SettingsError(f"`{path}` is no evidence package: it is too large")
             return {each.filename: archive.read(each) for each in listed}
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError, zlib.error) as error:
         raise SettingsError(f"`{path}` cannot be read as a package") from error
 
 
@@ -97,6 +99,11 @@ async def find_notices(store: SqlStore, patient: str) -> tuple[Listed, ...]:
         rows += page
         after = page[-1].created_at, page[-1].key
     return tuple(rows)
+
+
+async def find_writers(store: SqlStore, patient: str, since: Instant, until: Instant) -> frozenset[str]:
+    """Return which processes wrote the entries about one person of this time that were shipped."""
+    return await SqlDuties(store.background()).writers_about(patient, since, until)
 
 
 async def find_releases(store: SqlStore) -> tuple[Step, ...]:

@@ -159,6 +159,19 @@ def read_segment(
         return None
 
 
+def refuse_empty(folder: Path) -> None:
+    """
+    Refuse a folder that holds no line of a journal, such as that above the folders of several workers.
+
+    Raises:
+        JournalError: there is none, or the folder cannot be read.
+    """
+    if next(read_lines(folder), None) is None:
+        raise JournalError(
+            f"`{folder}` holds no line of a journal: expected the folder of each sidecar, or each worker"
+        )
+
+
 def read_entries(folder: Path) -> Iterator[bytes]:
     """
     Yield every whole line of a journal, oldest first, with what its personal parts say, without verifying it.

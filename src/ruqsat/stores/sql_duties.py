@@ -67,6 +67,12 @@ class SqlDuties:
         """Return how many lines of a segment are here."""
         return await self._lane.run(lambda connection: sql_journal.count_lines(connection, writer, segment), _SECONDS)
 
+    async def writers_about(self, patient: str, since: Instant, until: Instant) -> frozenset[str]:
+        """Return who wrote the lines about a patient of this time that are here."""
+        return await self._lane.run(
+            lambda connection: sql_journal.writers_about(connection, patient, since, until), _MANY_SECONDS
+        )
+
     async def first_unlike(self, writer: str, segment: int, lines: Sequence[bytes]) -> tuple[int, bytes] | None:
         """
         Return which of the *lines* of a segment, counted from 0, is the first that is not here byte for byte.

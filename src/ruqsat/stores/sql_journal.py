@@ -14,7 +14,7 @@ As in ``sql_facts``, each function takes a Connection inside a transaction.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, union
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ruqsat.core.addressee import Told
@@ -64,6 +64,18 @@ def count_lines(connection: Connection, writer: str, segment: int) -> int:
     """Return how many lines of a segment are here."""
     where = (journal_entry.c.writer == writer) & (journal_entry.c.segment == segment)
     return int(connection.execute(select(func.count()).select_from(journal_entry).where(where)).scalar_one())
+
+
+def writers_about(connection: Connection, patient: str, since: Instant, until: Instant) -> frozenset[str]:
+    """Return who wrote the lines about a patient of this time that are here, those beside others among them."""
+    line, beside = journal_entry.c, journal_beside.c
+    same = (beside.writer == line.writer) & (beside.segment == line.segment) & (beside.number == line.number)
+    when = (line.at >= since) & (line.at < until)
+    found = union(
+        select(line.writer).where(line.patient == patient, when),
+        select(line.writer).where(beside.patient == patient, same, when),
+    )
+    return frozenset(connection.execute(found).scalars())
 
 
 def _follow(lines: Lines, place: Place) -> bool:

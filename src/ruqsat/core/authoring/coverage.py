@@ -59,8 +59,10 @@ def measure_coverage(policy_set: PolicySet, cases: Iterable[tuple[PolicySet, Sit
         case, tracer = Case.of(*each), Tracer(deciding)
         if refuse_invalid(case, deciding.vocabulary) is not None:
             continue
-        used.update(row for row in policy_set.matrix if not deciding.covers.test("5", case, row)[0])
-        for trace in tracer.settled_by(case):
+        traces = list(tracer.settled_by(case))
+        if any("entitled" in trace.rule.asks for trace in traces):  # what is denied before asks no row
+            used.update(row for row in policy_set.matrix if not deciding.covers.test("5", case, row)[0])
+        for trace in traces:
             seen[trace.rule.id].update((step.test, step.held) for step in trace.steps)
             decided[trace.rule.id] += trace.matched
     rules = []

@@ -24,6 +24,7 @@ from ruqsat.core.facts import (
     SubjectFacts,
 )
 from ruqsat.core.instant import HOUR, at
+from ruqsat.core.pack import Parts
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import Action, EvaluationRequest, RequestContext, Resource, ResourceProperties, Subject
 from ruqsat.core.sampling import NOON, Situation, situations
@@ -34,14 +35,30 @@ LATTICE = 8_000
 
 _CELLS = {"roles": "role", "purposes": "purpose", "actions": "act", "classes": "data_class"}
 
-EVERYTHING = frozenset({"require_eds", "audit", "provenance", "redact"})
+_DECIDE = (
+    "labels",
+    "bases",
+    "duties",
+    "reasons",
+    "types",
+    "organisation_categories",
+    "sources",
+    "attributes",
+    "switches",
+)
+"""The parts of a vocabulary that decide by more than the words that they hold, which the lattice asks for."""
 
 
 class Asked(Struct, frozen=True):
-    """A situation, and where it comes from: a case's name, "lattice", "sample" or "recorded"."""
+    """
+    A situation, and where it comes from: a case's name, "lattice", "sample" or "recorded".
+
+    ``after`` is what the new set knows in it, where its switches make other facts of the same documents.
+    """
 
     source: str
     situation: Situation
+    after: Facts | None = None
 
 
 class Difference(Struct, frozen=True):
@@ -49,9 +66,11 @@ class Difference(Struct, frozen=True):
     One kind of change: the same role, action and class move the same way, by the same rules.
 
     Attributes:
-        kind: ``gained`` (was denied, is allowed), ``lost``, or ``moved`` (same answer, other rule or reason).
+        kind: ``gained`` (was denied, is allowed), ``eased`` (is allowed with fewer duties), ``lost``, or ``moved``
+            (same answer, something else of it is another).
         before: Reason and rule of the old set.
         after: Reason and rule of the new set.
+        besides: What else of the answer is another, in words, where it is allowed or denied as before.
         count: How many of the asked situations changed so.
         example: One of them, in words.
         source: Where the example comes from.
@@ -66,6 +85,7 @@ class Difference(Struct, frozen=True):
     count: int
     example: str
     source: str
+    besides: str = ""
 
 
 class Comparison(Struct, frozen=True):
@@ -82,15 +102,18 @@ class Comparison(Struct, frozen=True):
 def compare_decisions(old: PolicySet, new: PolicySet, asked: Iterable[Asked]) -> Comparison:
     """Ask both sets the same; collect what changed by role, class and action."""
     found: dict[tuple[str, ...], Difference] = {}
+    able = [_blocking(policy_set) for policy_set in (old, new)]
     number = 0
     for number, each in enumerate(asked, 1):  # noqa: B007 - the last number is the count
-        before, after = (_decide(policy_set, each.situation) for policy_set in (old, new))
-        if (before.allowed, before.rule, before.reason) == (after.allowed, after.rule, after.reason):
+        request, facts, now = each.situation
+        before = evaluate(old, request, facts, now, able[0])
+        after = evaluate(new, request, facts if each.after is None else each.after, now, able[1])
+        if before == after and old.coarse(before.reason) == new.coarse(after.reason):
             continue
-        kind = "moved" if before.allowed == after.allowed else "gained" if after.allowed else "lost"
-        request = each.situation[0]
-        role, data_class = _role(request, each.situation[1]), _class(request)
-        moved = (before.reason, after.reason, before.rule or "", after.rule or "")
+        kind = _kind(before, after)
+        role, data_class = _role(request, facts), _class(request)
+        besides = _besides((old, before), (new, after)) if before.allowed == after.allowed else ""
+        moved = (before.reason, after.reason, before.rule or "", after.rule or "", besides)
         key = (kind, role, data_class, request.action.name, *moved)
         known = found.get(key)
         if known is not None:
@@ -98,11 +121,81 @@ def compare_decisions(old: PolicySet, new: PolicySet, asked: Iterable[Asked]) ->
             continue
         found[key] = Difference(
             kind, role, data_class, request.action.name, (before.reason, before.rule or "silence"),
-            (after.reason, after.rule or "silence"), 1, _said(each), each.source,
+            (after.reason, after.rule or "silence"), 1, _said(each), each.source, besides,
         )  # fmt: skip
-    order = {"gained": 0, "lost": 1, "moved": 2}
+    order = {"gained": 0, "eased": 1, "lost": 2, "moved": 3}
     ranked = sorted(found.values(), key=lambda each: (order[each.kind], each.role, each.data_class, each.action))
     return Comparison(number, tuple(ranked))
+
+
+def _blocking(policy_set: PolicySet) -> frozenset[str]:
+    return frozenset(name for name, duty in policy_set.vocabulary.duties.items() if duty.blocking)
+
+
+def _kind(before: Decision, after: Decision) -> str:
+    if before.allowed != after.allowed:
+        return "gained" if after.allowed else "lost"
+    had, has = {*before.duties, *before.untold}, {*after.duties, *after.untold}
+    return "eased" if after.allowed and not had <= has else "moved"
+
+
+def _besides(old: tuple[PolicySet, Decision], new: tuple[PolicySet, Decision]) -> str:
+    """Say what else of an answer is another: its basis, duties, law, documents, what the client learns."""
+    before, after = (
+        {
+            "basis": decision.basis, "duties": " ".join((*decision.duties, *decision.untold)),
+            "law": " ".join(decision.law), "documents": " ".join(decision.applied),
+            "client": policy_set.coarse(decision.reason),
+        }
+        for policy_set, decision in (old, new)
+    )  # fmt: skip
+    return "; ".join(
+        f"{name} {was or 'none'} -> {after[name] or 'none'}" for name, was in before.items() if was != after[name]
+    )
+
+
+def unshown(old: tuple[Parts, PolicySet], new: tuple[Parts, PolicySet], compared: Comparison) -> tuple[str, ...]:
+    """
+    Return what is written otherwise, could allow more, and no difference tells of: asking shows what was asked.
+
+    A rule by its id, which an answer that is another names; a switch or an entry of the vocabulary by name; the role
+    matrix, the hierarchies and the model by their files, since no answer names them.
+    """
+    told = {name for each in compared.differences for name in (each.before[1], each.after[1])}
+    changes = changes_between(old[1], new[1])
+    allows = {rule.id for rule in new[1].rules if rule.allows}
+    denied = {rule.id for rule in old[1].rules if not rule.allows}
+    could = {*(allows & {*changes.added, *changes.changed}), *(denied & {*changes.removed, *changes.changed})}
+    found = sorted(could - told)
+    matrix, links = ([_rows(parts, kind) for parts, _ in (old, new)] for kind in ("p5", "g"))
+    # A row of the matrix that is gone lets nobody do more; a link that is gone may have closed something.
+    found += ["role-matrix.csv"] if matrix[1] - matrix[0] else []
+    found += ["hierarchies.csv"] if links[1] != links[0] else []
+    entries = [_flat(parts) for parts, _ in (old, new)]
+    names = dict.fromkeys((*entries[0], *entries[1]))
+    found += [name for name in names if entries[0].get(name) != entries[1].get(name)]
+    if old[0].model != new[0].model:
+        found.append("model.conf")
+    return tuple(found)
+
+
+def _rows(parts: Parts, kind: str) -> set[tuple[str, ...]]:
+    rows = (row for row in parts.rows if row.kind.startswith(kind))
+    return {(row.kind, *(cell.text for name, cell in row.cells.items() if name != "law")) for row in rows}
+
+
+def _flat(parts: Parts) -> dict[str, object]:
+    """Return what a vocabulary decides by, each entry under its name: ``labels.HIV.conf``, ``switches.btg.mfa``."""
+    said = msgspec.to_builtins(parts.vocabulary)
+    found: dict[str, object] = {}
+    waiting: list[tuple[str, object]] = [(name, said[name]) for name in reversed(_DECIDE)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(f"{name}.{key}", value[key]) for key in reversed(value) if key not in ("means", "law")]
+        else:
+            found[name] = value
+    return found
 
 
 def lattice(old: PolicySet, new: PolicySet) -> Iterator[Asked]:
@@ -260,10 +353,6 @@ def permit_of_all(policy_set: PolicySet, grantee: Grantee) -> Provision:
         tuple(words) for words in (vocabulary.purposes, vocabulary.actions, vocabulary.classes)
     )
     return Provision("permit", (grantee,), purposes, actions, classes)
-
-
-def _decide(policy_set: PolicySet, situation: Situation) -> Decision:
-    return evaluate(policy_set, *situation, EVERYTHING)
 
 
 def _role(request: EvaluationRequest, facts: Facts) -> str:

@@ -16,6 +16,9 @@ PARAGRAPHS = tuple(f"R{number}" for number in range(1, 32))
 
 OUT_OF_REACH = "policies/out-of-reach.toml"
 
+DEFINING = frozenset({"R1", "R2"})
+"""Paragraphs that say what words mean and which other law holds."""
+
 BEYOND_REACH = frozenset(
     {"R6", "R7", "R8", "R9", "R10", "R11", "R13", "R15", "R19", "R20", "R21", "R22", "R23", "R24", "R25", "R29"}
 )
@@ -29,7 +32,7 @@ class OutOfReach(Struct, frozen=True, forbid_unknown_fields=True):
     Why a paragraph has no rule or no case.
 
     Attributes:
-        defines: It defines words or refers to other law, and asks for nothing by itself.
+        defines: It defines words or refers to other law, and asks for nothing by itself; only for `DEFINING`.
         outside: No decision of the sidecar settles it; only for paragraphs of `BEYOND_REACH`.
         later: It will be kept by something that is not built yet.
     """
@@ -53,7 +56,14 @@ class Paragraph(Struct, frozen=True):
 def trace_law(
     policy_set: PolicySet, cases: Mapping[str, Iterable[PolicyCase]], exempt: OutOfReach
 ) -> tuple[Paragraph, ...]:
-    """Return all paragraphs; one without a rule, or whose rules no case names, and that is not exempt, is missing."""
+    """
+    Return all paragraphs; one without a rule, or whose rules no case names, and that is not exempt, is missing.
+
+    Args:
+        policy_set: The rules.
+        cases: Those that are as promised: others hold nothing.
+        exempt: What needs no rule or no case.
+    """
     by_rule: dict[str, list[str]] = {}
     for each in cases.values():
         for case in each:
@@ -85,8 +95,9 @@ def read_out_of_reach(text: str) -> tuple[OutOfReach, list[Diagnostic]]:
         Diagnostic(
             Span(OUT_OF_REACH), "bad-exemption", f"`{key}` can be settled by decisions", "write the rule and its cases"
         )
-        for key in exempt.outside
-        if key not in BEYOND_REACH
+        for section, allowed in ((exempt.defines, DEFINING), (exempt.outside, BEYOND_REACH))
+        for key in section
+        if key in PARAGRAPHS and key not in allowed
     ]
     return exempt, findings
 

@@ -9,6 +9,7 @@ from ruqsat.core.authoring.tracing import written
 from ruqsat.core.cases import PolicyCase, Stage, run_case
 from ruqsat.core.diagnostics import Span
 from ruqsat.core.expression import All, conjuncts, parse_expression
+from ruqsat.core.expression import Any as Either
 from ruqsat.core.pack import Parts, compile_parts, variants_of
 from ruqsat.core.rows import Cell, Row
 from ruqsat.core.world import World
@@ -29,7 +30,8 @@ def mutants(parts: Parts, file: str = "") -> Iterator[Mutant]:
     """
     Yield the mutants of a pack, or of one file of it.
 
-    Rows are taken away, effects flipped, conditions and duties dropped, cells and hierarchies widened.
+    Rows are taken away, effects flipped, conditions, their alternatives and duties dropped, cells and hierarchies
+    widened, denials narrowed by a word.
 
     Args:
         file: Name of a rule file without its folder; empty for all.
@@ -69,11 +71,21 @@ def _changes(row: Row, parts: Parts) -> Iterator[tuple[str, tuple[Row, ...]]]:
             rest = condition[:place] + condition[place + 1 :]
             if written(part) != "True":
                 yield f"`{written(part)}` dropped", (_with(row, when=written(All(rest)) if rest else "True"),)
+            if isinstance(part, Either):
+                for choice in part.operands:
+                    kept = Either(tuple(each for each in part.operands if each is not choice))
+                    when = written(All((*condition[:place], kept, *condition[place + 1 :])))
+                    yield f"`{written(choice)}` dropped of the alternatives", (_with(row, when=when),)
         if row.text("duties") != "-":
             yield "duties dropped", (_with(row, duties="-"),)
     for column in _CELLS.get(row.kind, ()):
         if row.text(column) != "*":
             yield f"{column} widened to any", (_with(row, **{column: "*"}),)
+        named = row.text(column).split()
+        if row.kind == "p" and row.text("eft") == "deny" and len(named) > 1:
+            for word in named:
+                fewer = " ".join(each for each in named if each != word)
+                yield f"`{word}` taken out of {column}", (_with(row, **{column: fewer}),)
 
 
 def _members(row: Row, parts: Parts) -> list[str]:
