@@ -942,15 +942,16 @@ def _age_defect(document: Any, case: Case) -> str:  # noqa: PLR0911 - a line for
         if whom.birth_date is None:
             return "rep_age_unknown"
         return "rep_majority" if now >= _birthday(whom.birth_date, SWITCHES["rep_access_ends_at"]) else ""
-    if document.cosigned:
-        return ""
-    if whom.incapacitated:
+    if whom.incapacitated and not document.cosigned:
         return "incapacity"
     if whom.birth_date is None:
         return ""
+    majority = _birthday(whom.birth_date, SWITCHES["rep_access_ends_at"])
     if min(now, document.granted_at) < _birthday(whom.birth_date, SWITCHES["minor_self_from_age"]):
-        return "minor"
-    if now >= _birthday(whom.birth_date, SWITCHES["rep_access_ends_at"]):
+        if not document.cosigned:
+            return "minor"
+        return "rep_majority" if now >= majority else ""
+    if document.cosigned or now >= majority:
         return ""
     return "" if case.data_class in SWITCHES["minor_self_classes"] else "minor_scope"
 
