@@ -651,6 +651,7 @@ def _goes_to_care(case: Case) -> bool:
     )
     return (
         case.context.art137_1 in grounds
+        and not _is_dead(case)
         and listed
         and entry.organisation.category == "provider_medical"
         and entry.organisation.undertaking
@@ -762,7 +763,12 @@ def _incapable(case: Case) -> tuple[str, str, str] | None:
         (p.end is None or case.now < p.end) and (p.revoked_at is None or case.now < p.revoked_at)
         for p in case.whom.representations
     )
-    if represented or case.action not in ("read", "search") or not case.is_in("demographics", "clinical"):
+    if (
+        _is_dead(case)
+        or represented
+        or case.action not in ("read", "search")
+        or not case.is_in("demographics", "clinical")
+    ):
         return None
     return "statutory", "kz273_4_1", "notify_subject"
 
