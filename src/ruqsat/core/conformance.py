@@ -190,7 +190,7 @@ def _facts(file: ScenarioFile, scenario: Scenario, context: Mapping[str, Any], s
         world["organisations"] = {org: {"category": category or "provider_medical", "undertaking": True}}
     if patient and org:
         world["episodes"] = _episodes(patient, org, context)
-    if context.get("relationship", "none") != "none" and patient:
+    if context.get("relationship") not in (None, "none") and patient:
         world["relationships"] = {"tie": {"patient": patient, "kind": context["relationship"], "subject": subject}}
     subjects, patients = project_world(parse_world(world), switches)
     who = next((each for each in subjects if each.id == subject), None)
