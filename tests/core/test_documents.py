@@ -228,6 +228,14 @@ def test_what_a_child_signed_under_a_representatives_signature_ends_at_majority(
     assert answer.miss == (f"consent.{defect}" if defect else "consent.none")
 
 
+def test_who_is_incapacitated_consents_with_a_representative_and_not_alone(policy_set: PolicySet) -> None:
+    """Order §3, §11."""
+    signed = {"incapacitated": True, "birth_date": ADULT}
+
+    assert weighed(policy_set, document(granted_at=BEGIN - 1), **signed).miss == "consent.incapacity"
+    assert weighed(policy_set, document(granted_at=BEGIN - 1, cosigned=True), **signed).permits == ("c1",)
+
+
 def test_an_attorneys_consent_does_not_end_at_majority(policy_set: PolicySet) -> None:
     """A parent's does."""
     given = {"given_by": "legal_rep", "giver": "s9"}
