@@ -651,6 +651,7 @@ def _goes_to_care(case: Case) -> bool:
     )
     return (
         case.context.art137_1 in grounds
+        and not _is_dead(case)
         and listed
         and entry.organisation.category == "provider_medical"
         and entry.organisation.undertaking
@@ -762,7 +763,12 @@ def _incapable(case: Case) -> tuple[str, str, str] | None:
         (p.end is None or case.now < p.end) and (p.revoked_at is None or case.now < p.revoked_at)
         for p in case.whom.representations
     )
-    if represented or case.action not in ("read", "search") or not case.is_in("demographics", "clinical"):
+    if (
+        _is_dead(case)
+        or represented
+        or case.action not in ("read", "search")
+        or not case.is_in("demographics", "clinical")
+    ):
         return None
     return "statutory", "kz273_4_1", "notify_subject"
 
@@ -942,15 +948,16 @@ def _age_defect(document: Any, case: Case) -> str:  # noqa: PLR0911 - a line for
         if whom.birth_date is None:
             return "rep_age_unknown"
         return "rep_majority" if now >= _birthday(whom.birth_date, SWITCHES["rep_access_ends_at"]) else ""
-    if document.cosigned:
-        return ""
-    if whom.incapacitated:
+    if whom.incapacitated and not document.cosigned:
         return "incapacity"
     if whom.birth_date is None:
         return ""
+    majority = _birthday(whom.birth_date, SWITCHES["rep_access_ends_at"])
     if min(now, document.granted_at) < _birthday(whom.birth_date, SWITCHES["minor_self_from_age"]):
-        return "minor"
-    if now >= _birthday(whom.birth_date, SWITCHES["rep_access_ends_at"]):
+        if not document.cosigned:
+            return "minor"
+        return "rep_majority" if now >= majority else ""
+    if document.cosigned or now >= majority:
         return ""
     return "" if case.data_class in SWITCHES["minor_self_classes"] else "minor_scope"
 

@@ -23,7 +23,7 @@ from ruqsat.core.facts import (
     Representation,
     SubjectFacts,
 )
-from ruqsat.core.instant import Now, parse_instant
+from ruqsat.core.instant import DAY, Now, parse_instant
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.representation import representation_answer
 from ruqsat.core.request import Action, EvaluationRequest, RequestContext, Resource, ResourceProperties, Subject
@@ -34,6 +34,8 @@ WHO = SubjectFacts("s1", org="h1")
 SURE, UNSURE = Now(BEGIN, BEGIN), Now(BEGIN - 1, BEGIN)
 ADULT, CHILD = date(1940, 1, 1), date(2020, 1, 1)
 SIXTEEN, EIGHTEEN = date(2010, 11, 24), date(2008, 11, 24)
+BIRTHDAY = parse_instant("2024-11-24T00:00:00+05:00")
+"""The sixteenth of who is eighteen."""
 
 
 def permit(**changes: Any) -> Provision:
@@ -206,6 +208,32 @@ def test_what_a_minor_consents_to_alone(policy_set: PolicySet, row: Any) -> None
 
     assert answer.permits == (() if defect else ("c1",))
     assert answer.miss == (f"consent.{defect}" if defect else "consent.none")
+
+
+@pytest.mark.parametrize("row", [
+    (BIRTHDAY - 1, BEGIN - 1, 0, ""), (BIRTHDAY - 1, BEGIN, 0, "rep_majority"), (BIRTHDAY, BEGIN, 0, ""),
+    (BIRTHDAY - 1, BEGIN + 20 * DAY - 1, 20, ""), (BIRTHDAY - 1, BEGIN + 20 * DAY, 20, "rep_majority"),
+])  # fmt: skip
+def test_what_a_child_signed_under_a_representatives_signature_ends_at_majority(
+    policy_set: PolicySet, row: Any
+) -> None:
+    """As the representative's own consent does; what was signed at sixteen or later does not."""
+    granted, moment, grace, defect = row
+    signed = document(granted_at=granted, cosigned=True)
+    patient = PatientFacts("p1", birth_date=EIGHTEEN, consents=(signed,))
+    switches = msgspec.structs.replace(policy_set.vocabulary.switches, rep_consent_grace_days=grace)
+    answer = consent_answer(case(patient, Now(moment, moment)), policy_set.covers, switches)
+
+    assert answer.permits == (() if defect else ("c1",))
+    assert answer.miss == (f"consent.{defect}" if defect else "consent.none")
+
+
+def test_who_is_incapacitated_consents_with_a_representative_and_not_alone(policy_set: PolicySet) -> None:
+    """Order §3, §11."""
+    signed = {"incapacitated": True, "birth_date": ADULT}
+
+    assert weighed(policy_set, document(granted_at=BEGIN - 1), **signed).miss == "consent.incapacity"
+    assert weighed(policy_set, document(granted_at=BEGIN - 1, cosigned=True), **signed).permits == ("c1",)
 
 
 def test_an_attorneys_consent_does_not_end_at_majority(policy_set: PolicySet) -> None:

@@ -105,7 +105,8 @@ LEGAL = LegalRequest("r1", "court", "p1", ("labs",), "c-1", True)
     ({"ref": " \t"}, "no_request"), ({"case_no": " "}, "no_request"), ({"case_no": ""}, "no_request"),
     ({"case_no": None}, "no_request"), ({"authority": "special_state_body", "case_no": None}, ""),
     ({"patient": "p2"}, "scope"), ({"categories": ("documents",)}, "scope"), ({"categories": ("clinical",)}, ""),
-    ({"categories": ()}, "scope"),
+    ({"categories": ()}, "scope"), ({"ref": None}, "no_request"), ({"authority": None}, "no_request"),
+    ({"patient": None}, "scope"),
 ])  # fmt: skip
 def test_what_a_request_of_an_authority_covers(policy_set: PolicySet, row: Any) -> None:
     """Code 273(4)(3): verified, with its case's number where it belongs to a case, for this patient and class."""
@@ -168,7 +169,7 @@ def test_who_a_delegation_lets_in_and_whose_a_session_is(policy_set: PolicySet, 
 
 @pytest.mark.parametrize("row", [
     (Inspection("a1", ("p1",), ("labs",)), ""), (None, "no_act"), (Inspection("", ("p1",), ("labs",)), "no_act"),
-    (Inspection(" ", ("p1",), ("labs",)), "no_act"),
+    (Inspection(" ", ("p1",), ("labs",)), "no_act"), (Inspection(None, ("p1",), ("labs",)), "no_act"),
     (Inspection("a1", ("p2",), ("labs",)), "scope"), (Inspection("a1", ("p1",), ("documents",)), "scope"),
 ])  # fmt: skip
 def test_what_an_act_of_inspection_covers(policy_set: PolicySet, row: Any) -> None:

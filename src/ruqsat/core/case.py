@@ -354,8 +354,8 @@ class ContextView(_View):
 
     @property
     def inspection(self) -> str | None:
-        """Number of the act of inspection, if one is stated."""
-        return None if self._said.inspection is None else self._said.inspection.act_no
+        """Number of the act of inspection, if one is stated; empty if it has none."""
+        return None if self._said.inspection is None else self._said.inspection.act_no or ""
 
     @property
     def recipient(self) -> str | None:

@@ -188,10 +188,12 @@ def _facts(file: ScenarioFile, scenario: Scenario, context: Mapping[str, Any], s
         categories = [_CATEGORIES.get(role) for role in who_asks.get("roles", ())]
         category = categories[0] if categories and None not in categories else None
         world["organisations"] = {org: {"category": category or "provider_medical", "undertaking": True}}
-    if patient and org:
-        world["episodes"] = _episodes(patient, org, context)
-    if context.get("relationship", "none") != "none" and patient:
-        world["relationships"] = {"tie": {"patient": patient, "kind": context["relationship"], "subject": subject}}
+    named = {each for each in (patient, *(part.get("patient") for part in asked.get("parts", ()))) if each}
+    if org:
+        world["episodes"] = {key: each for name in named for key, each in _episodes(name, org, context).items()}
+    if context.get("relationship") not in (None, "none"):
+        tie = {"kind": context["relationship"], "subject": subject}
+        world["relationships"] = {name: {"patient": name, **tie} for name in named}
     subjects, patients = project_world(parse_world(world), switches)
     who = next((each for each in subjects if each.id == subject), None)
     if who is not None:
@@ -214,7 +216,8 @@ def _episodes(patient: str, org: str, context: Mapping[str, Any]) -> dict[str, A
     common = {"patient": patient, "org": org, "opened_at": _LONG_AGO}
     episodes: dict[str, Any] = {}
     if context.get("emergency"):
-        episodes["emergency"] = {**common, "form_of_care": "emergency"}
+        episodes[f"{patient}-emergency"] = {**common, "form_of_care": "emergency"}
     if context.get("own_episode"):
-        episodes["own"] = {**common, "form_of_care": "planned", "care_consent": bool(context.get("care_consent"))}
+        consented = bool(context.get("care_consent"))
+        episodes[f"{patient}-own"] = {**common, "form_of_care": "planned", "care_consent": consented}
     return episodes

@@ -20,7 +20,7 @@ from msgspec import Struct
 from ruqsat.core.case import Case, SubjectView
 from ruqsat.core.covers import Cover, Covers
 from ruqsat.core.facts import Consent, Grantee, PatientFacts, Provision
-from ruqsat.core.instant import HOUR, Now
+from ruqsat.core.instant import HOUR, Instant, Now
 from ruqsat.core.representation import birthday, birthdays
 from ruqsat.core.vocabulary import Switches
 
@@ -206,13 +206,12 @@ def age_defect(document: Consent, patient: PatientFacts, case: Case, switches: S
     A parent's consent ends at majority, whatever the child's capacity, and with the
     parent's power; an attorney's with the capacity of who gave the power (Civil Code
     168, 170); a child's own begins at sixteen, for preventive and diagnostic care unless
-    a representative signed too.  Who is incapacitated gives none alone.
+    a representative signed too.  What a child signed before stands by that other signature
+    alone, and ends at majority as well.  Who is incapacitated gives none alone.
     """
     if document.given_by == "legal_rep":
         return _power_defect(document, patient, case, switches)
-    if document.cosigned:
-        return ""
-    if patient.incapacitated:
+    if patient.incapacitated and not document.cosigned:
         return "incapacity"
     born, now = patient.birth_date, case.now
     if born is None:
@@ -221,8 +220,10 @@ def age_defect(document: Consent, patient: PatientFacts, case: Case, switches: S
         born, switches.minor_self_from_age, switches.rep_access_ends_at, switches.home_utc_offset_hours
     )
     if now.lo < own or document.granted_at < own:
-        return "minor"
-    return "" if of_age <= now.lo or case.res.data_class in switches.minor_self_classes else "minor_scope"
+        return _majority_defect(of_age, case.now, switches) if document.cosigned else "minor"
+    if document.cosigned or of_age <= now.lo or case.res.data_class in switches.minor_self_classes:
+        return ""
+    return "minor_scope"
 
 
 def _power_defect(document: Consent, patient: PatientFacts, case: Case, switches: Switches) -> str:
@@ -235,7 +236,11 @@ def _power_defect(document: Consent, patient: PatientFacts, case: Case, switches
     if patient.birth_date is None:
         return "rep_age_unknown"
     of_age = birthday(patient.birth_date, switches.rep_access_ends_at, switches.home_utc_offset_hours)
-    return "rep_majority" if of_age + switches.rep_consent_grace_days * 24 * HOUR <= case.now.hi else ""
+    return _majority_defect(of_age, case.now, switches)
+
+
+def _majority_defect(of_age: Instant, now: Now, switches: Switches) -> str:
+    return "rep_majority" if of_age + switches.rep_consent_grace_days * 24 * HOUR <= now.hi else ""
 
 
 def _power_has_ended(document: Consent, patient: PatientFacts, now: Now) -> bool:

@@ -82,11 +82,15 @@ class Resource(Struct, frozen=True, omit_defaults=True):
 
 
 class LegalRequest(Struct, frozen=True, omit_defaults=True):
-    """A request of an authority for data of one patient (Code 273(4)(3), (8), (9)), checked by a person."""
+    """
+    A request of an authority for data of one patient (Code 273(4)(3), (8), (9)), checked by a person.
 
-    ref: str
-    authority: str
-    patient: str
+    What it does not say is no malformed question: it is no request, and opens nothing.
+    """
+
+    ref: str | None = None
+    authority: str | None = None
+    patient: str | None = None
     categories: tuple[str, ...] = ()
     case_no: str | None = None
     verified: bool = False
@@ -96,7 +100,7 @@ class LegalRequest(Struct, frozen=True, omit_defaults=True):
 class Inspection(Struct, frozen=True, omit_defaults=True):
     """An act of state control of quality, or of monitoring a contract (Code 273(4)(7))."""
 
-    act_no: str
+    act_no: str | None = None
     patients: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
 

@@ -33,7 +33,9 @@ def request_answer(case: Case, hierarchies: Hierarchies, switches: Switches) -> 
     reference is that of a request on record, the record must bear out what the caller says.
     """
     said = case.ctx.said().legal_request
-    if said is None or not said.verified or not said.ref.strip() or said.authority not in AUTHORITIES:
+    if said is None or not said.verified or said.authority not in AUTHORITIES:
+        return _NO_REQUEST
+    if said.ref is None or not said.ref.strip():
         return _NO_REQUEST
     if said.authority in CASE_AUTHORITIES and not (said.case_no or "").strip():
         return _NO_REQUEST
@@ -63,13 +65,15 @@ def _is_in_force(request: StatutoryRequest, case: Case) -> bool:
 def inspection_answer(case: Case, hierarchies: Hierarchies) -> StatutoryAnswer:
     """Tell whether the act of inspection names this patient and this class."""
     said = case.ctx.said().inspection
-    if said is None or not said.act_no.strip():
+    if said is None or said.act_no is None or not said.act_no.strip():
         return StatutoryAnswer(False, (), "statutory.no_act")
     if not _covers(case, said.patients, said.categories, hierarchies):
         return _OUT_OF_SCOPE
     return StatutoryAnswer(True, (said.act_no,))
 
 
-def _covers(case: Case, patients: tuple[str, ...], categories: tuple[str, ...], hierarchies: Hierarchies) -> bool:
+def _covers(
+    case: Case, patients: tuple[str | None, ...], categories: tuple[str, ...], hierarchies: Hierarchies
+) -> bool:
     patient, data_class = case.res.patient, case.res.data_class
     return patient in patients and data_class is not None and hierarchies.classes.meets(data_class, categories)
