@@ -184,6 +184,20 @@ def test_a_matcher_that_loses_a_criterion_is_refused(
     assert codes(pack_texts | {"model.conf": either.encode()}) == {"uncountable-criterion"}
 
 
+@pytest.mark.parametrize(("matcher", "criterion"), [
+    ("m2", "is_known(r2.res, 'labels')"), ("m3", "is_self(r3.sub, r3.res)"), ("m4", "within_function(r4.sub, r4.ctx)"),
+    ("m4", "granted(r4.sub, r4.act, r4.res, r4.ctx)"), ("m5", "is_same(p5.role, 'nurse') && is_known(r5.sub, 'org')"),
+])  # fmt: skip
+def test_a_criterion_without_a_word_for_its_miss_is_refused(
+    matcher: str, criterion: str, pack_texts: dict[str, bytes]
+) -> None:
+    """A row that misses it would count as covering: a session narrowed so would open all that it opened before."""
+    model = re.sub(rf"(?m)^({matcher} = .*)$", rf"{matcher} = MORE && \1", pack_texts["model.conf"].decode())
+    model = model.replace(f"MORE && {matcher} =", criterion + " &&")
+
+    assert "uncountable-criterion" in codes(pack_texts | {"model.conf": model.encode()})
+
+
 def test_a_comment_amid_a_matcher_does_not_widen_consents(pack_texts: dict[str, bytes]) -> None:
     """A line of the consents' matcher that is commented out would let one record's consent open every record."""
     model = pack_texts["model.conf"].replace(b"     && within_data", b"#     && within_data")

@@ -202,6 +202,14 @@ def _covering(section: Section, functions: dict[str, Function]) -> Iterator[Diag
             f"`{name}` tests a gate behind another criterion",
             "term and purpose come first: they bind what hangs beneath a provision",
         )
+    for criterion in conjuncts(section.matcher) if section.suffix else ():
+        if isinstance(criterion, Call) and not (criterion.function in functions and functions[criterion.function].miss):
+            yield Diagnostic(
+                where,
+                "uncountable-criterion",
+                f"`{name}` asks `{criterion.function}`, which has no word for what it misses: it would count as met",
+                "ask it in the condition of a rule",
+            )
     reads = {(a.entity, a.name) for a in walk(section.matcher) if isinstance(a, Attribute)}
     if section.suffix == "5" and (not reads <= KEY or any(isinstance(n, Entity) for n in walk(section.matcher))):
         yield Diagnostic(
