@@ -198,6 +198,35 @@ def test_a_criterion_without_a_word_for_its_miss_is_refused(
     assert "uncountable-criterion" in codes(pack_texts | {"model.conf": model.encode()})
 
 
+SHAPES = {
+    "eval(p.when)": ("eval(p.when) && eval(p.id)", "uncountable-criterion"),
+    "p5 = role,": ("p5 = rolle,", "missing-column"),
+    "priority, id, role,": ("priority, id, rolle,", "missing-column"),
+    "g2 = _, _": ("g2 = _, _, _", "wrong-column-count"),
+    "g5 = _, _": ("g5 = _", "wrong-column-count"),
+    "m  = holds": ("# old\u2028m  = holds", "invisible-character"),
+    "[matchers]": ("# the matchers\x0b\n[matchers]", "invisible-character"),
+}
+"""What stands in the model, what an editor makes of it, and what is said; none of it is for Casbin to find out."""
+
+
+@pytest.mark.parametrize("said", SHAPES)
+def test_a_model_of_another_shape_is_told_at_once(said: str, pack_texts: dict[str, bytes]) -> None:
+    """A condition in a column that holds none, a column or link of another name or number, lines that nobody sees."""
+    instead, code = SHAPES[said]
+    model = pack_texts["model.conf"].decode()
+    assert said in model
+
+    assert code in codes(pack_texts | {"model.conf": model.replace(said, instead, 1).encode()})
+
+
+def test_a_model_with_windows_line_ends_and_comments_behind_links_is_read(pack_texts: dict[str, bytes]) -> None:
+    """Neither changes what Casbin reads."""
+    model = pack_texts["model.conf"].replace(b"g2 = _, _", b"g2 = _, _ # classes").replace(b"\n", b"\r\n")
+
+    assert codes(pack_texts | {"model.conf": model}) == set()
+
+
 def test_a_comment_amid_a_matcher_does_not_widen_consents(pack_texts: dict[str, bytes]) -> None:
     """A line of the consents' matcher that is commented out would let one record's consent open every record."""
     model = pack_texts["model.conf"].replace(b"     && within_data", b"#     && within_data")

@@ -187,7 +187,11 @@ def _covering(section: Section, functions: dict[str, Function]) -> Iterator[Diag
         for c in conjuncts(section.matcher)
         if isinstance(c, Call)
     ]
-    gates += [True for c in conjuncts(section.matcher) if isinstance(c, EvalCell) and not section.suffix]
+    gates += [
+        True
+        for c in conjuncts(section.matcher)
+        if isinstance(c, EvalCell) and c.column == "when" and not section.suffix
+    ]
     if len(gates) != len(conjuncts(section.matcher)):
         yield Diagnostic(
             where,
