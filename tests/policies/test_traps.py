@@ -78,6 +78,8 @@ REFUSED = {
     "r.res.id == '!'": "operator-in-literal",
     "r.res.id == 'a\\'b'": "backslash-in-condition",
     "r.res.id == 'a\\x62'": "backslash-in-condition",
+    "r.res.id == '''a'&&'b'''": "refused-construct",
+    'r.res.id == """a"!"b"""': "refused-construct",
     # Traps 14, 15, 16, 23: functions that match more than they show, or ask the machine's clock.
     "keyMatch(r.res.id, '/p/*')": "unknown-function",
     "keyMatch2(r.res.id, '/p/:id')": "unknown-function",
