@@ -202,6 +202,8 @@ def test_a_criterion_without_a_word_for_its_miss_is_refused(
 
 SHAPES = {
     "eval(p.when)": ("eval(p.when) && eval(p.id)", "uncountable-criterion"),
+    "is_same(r4.sub.id, p4.subject)": ("is_same(r4.sub.id, p4.subject) && is_same(p4.eft, 'allow')", "unknown-column"),
+    "coded(r2.res.codes, p2.codes, p2.type)": ("coded(r2.res.codes, p2.document, p2.type)", "unknown-column"),
     "p5 = role,": ("p5 = rolle,", "missing-column"),
     "priority, id, role,": ("priority, id, rolle,", "missing-column"),
     "g2 = _, _": ("g2 = _, _, _", "wrong-column-count"),

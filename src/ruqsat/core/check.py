@@ -93,20 +93,21 @@ def _model(model: Model, vocabulary: Vocabulary, functions: dict[str, Function])
                 f"define p{suffix}, e{suffix} and m{suffix}",
             )
     for section in model.sections.values():
-        for code, message, hint, _ in check_expression(section.matcher, vocabulary, functions, set(section.columns)):
+        known, columns = ROW_ATTRIBUTES.get(section.suffix, {}), set(section.columns)
+        readable = columns.intersection(known) if section.suffix else columns
+        for code, message, hint, _ in check_expression(section.matcher, vocabulary, functions, readable):
             if code == "unguarded-attribute":
                 continue  # a matcher hands what may be absent to functions that settle what absence means
             yield Diagnostic(where, code, f"`m{section.suffix}`: {message}", hint)
         yield from _all_read(section)
         yield from _covering(section, functions)
         for column in section.columns if section.suffix else ():
-            if column not in ROW_ATTRIBUTES.get(section.suffix, {}) and column not in ("eft", "law", "node"):
+            if column not in known and column not in ("eft", "law", "node", "document"):
                 yield Diagnostic(
                     where,
                     "unknown-column",
                     f"`p{section.suffix}.{column}` is no column that facts have",
-                    nearest(column, ROW_ATTRIBUTES.get(section.suffix, ()))
-                    or "columns of facts are: " + ", ".join(ROW_ATTRIBUTES.get(section.suffix, ())),
+                    nearest(column, known) or "columns of facts are: " + ", ".join(known),
                 )
 
 

@@ -57,7 +57,6 @@ SECTION_FUNCTIONS = (
 
 ROW_ATTRIBUTES = {
     "2": {
-        "document": "id",
         "type": "effect",
         "since": "start",
         "until": "end",
