@@ -16,6 +16,7 @@ from ruqsat.core.admission import build_pack, read_cases
 from ruqsat.core.case import Case
 from ruqsat.core.diagnostics import Severity, has_errors
 from ruqsat.core.hierarchy import Hierarchy
+from ruqsat.core.pack import load_pack
 from ruqsat.core.sampling import situations
 from ruqsat.core.validity import refuse_invalid
 from ruqsat.stores.policy_folder import load_texts
@@ -198,6 +199,29 @@ def test_a_criterion_without_a_word_for_its_miss_is_refused(
     model = model.replace(f"MORE && {matcher} =", criterion + " &&")
 
     assert "uncountable-criterion" in codes(pack_texts | {"model.conf": model.encode()})
+
+
+@pytest.mark.parametrize(
+    "criterion", ["concerning(r5.res.data_class, p5.class, 'permit')", "is_same(r5.act.name, p5.act)"]
+)
+def test_a_role_matrix_that_asks_for_more_decides(criterion: str, pack_texts: dict[str, bytes]) -> None:
+    """A row that misses what only this model asks for covers nothing, and no question fails by it."""
+    model = (
+        pack_texts["model.conf"]
+        .decode()
+        .replace("touches(r5.res.data_class", criterion + " && touches(r5.res.data_class")
+    )
+    pack, findings = build_pack(pack_texts | {"model.conf": model.encode()})
+    assert pack is not None, findings
+    entitled, entitling = pack.policy_set.answers["entitled"], load_pack(pack_texts)[0]
+    narrowed = 0
+    for _, each in zip(range(200), situations(pack.policy_set, 7), strict=False):
+        case = Case.of(*each)
+        answer, wider = entitled(case), entitling.answers["entitled"](case)
+        assert answer.holds or answer.miss in ("role.purpose", "role.action")
+        assert wider.holds or not answer.holds
+        narrowed += wider.holds and not answer.holds
+    assert narrowed or "concerning" in criterion
 
 
 SHAPES = {
