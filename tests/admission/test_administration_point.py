@@ -292,6 +292,20 @@ def test_a_difference_from_stock_pycasbin_refuses_the_pack(
     assert "stock pycasbin differs: question" in verdict.reasons()[0]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("matcher", ["m2", "m3", "m4", "m5"])
+def test_a_difference_in_what_a_row_covers_is_seen(matcher: str, pack_texts: dict[str, bytes]) -> None:
+    """Planted: a set whose consents, delegations, sessions or role matrix lack a criterion that pycasbin reads."""
+    policy_set, _ = load_pack(pack_texts)
+    more = f"{matcher} = is_known(r{matcher[1:]}.ctx, 'no such thing') && "
+    model = pack_texts["model.conf"].replace(f"{matcher} = ".encode(), more.encode(), 1)
+
+    compared = compare(pack_texts | {"model.conf": model}, policy_set, 7, 60.0, lambda: 0.0)
+
+    assert compared.differences
+    assert all(f"a row of p{matcher[1:]} covers" in each for each in compared.differences)
+
+
 def test_a_pack_of_which_nothing_could_be_compared_is_refused(pack_texts: dict[str, bytes]) -> None:
     """No time, no comparison, no admission."""
     verdict = examine(pack_texts, 0.0, 7)

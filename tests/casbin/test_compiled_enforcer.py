@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from casbin.persist.adapter import Adapter, load_policy_line
+from casbin.rbac.default_role_manager import RoleManager
 
 import casbin
 from ruqsat import CompiledEnforcer
@@ -111,6 +112,47 @@ def test_a_planted_bug_of_the_compiler_is_caught(bug: str, monkeypatch: pytest.M
 
     with pytest.raises(AssertionError, match="world"):
         compared(1, PAIRS)
+
+
+def both(matcher: str, rows: list[list[str]], change=lambda enforcer: None):
+    """Return the compiled enforcer and stock pycasbin over one small model."""
+    made = []
+    for kind in (CompiledEnforcer, casbin.Enforcer):
+        model = kind.new_model(
+            text="[request_definition]\nr = sub, obj\n[policy_definition]\np = sub, obj\n[role_definition]\ng = _, _\n"
+            f"[policy_effect]\ne = some(where (p.eft == allow))\n[matchers]\nm = {matcher}"
+        )
+        enforcer = kind(model)
+        change(enforcer)
+        enforcer.add_policies(rows)
+        made.append(enforcer)
+    return made
+
+
+@pytest.mark.parametrize("matcher", [
+    "r.sub != 'eval(p.obj)'", "r.sub == p.sub && eval(r.obj)", "r.sub == p.sub && eval( p.obj )",
+    "r.sub == p.sub && r.obj != 'eval(p.obj)' && eval(p.obj)",
+])  # fmt: skip
+def test_what_only_looks_like_a_condition_of_a_row_is_left_to_pycasbin(matcher: str) -> None:
+    """In a literal pycasbin puts the row's text there all the same; of what is no column it says so."""
+    ours, stock = both(matcher, [["aida", "1 == 1"], ["dana", "'x' == 'y'"], ["root", "r.sub =="]])
+
+    for request in [("aida", "1 == 1"), ("dana", "a"), ("eval(p.obj)", "a"), ("nobody", "a"), ("aida",)]:
+        assert outcome(ours, request) == outcome(stock, request)
+    assert not any(report.compiled for report in ours.compilation_report())
+
+
+def test_a_role_manager_that_follows_no_link_at_all_links_nobody_to_itself() -> None:
+    """Such is pycasbin's answer under a depth of nought; under one a name is linked to itself alone."""
+
+    def give(enforcer, depth):
+        enforcer.set_role_manager(RoleManager(depth))
+        enforcer.build_role_links()
+
+    for depth, expected in ((0, False), (1, True)):
+        ours, stock = both("g(r.sub, p.sub)", [["aida", "x"]], lambda each, depth=depth: give(each, depth))
+
+        assert (ours.enforce("aida", "x"), stock.enforce("aida", "x")) == (expected, expected)
 
 
 def variants(number: int):

@@ -7,11 +7,13 @@ from hypothesis import given, settings
 
 from ruqsat.casbin.fact_rows import delegation_row, matrix_cells, provision_row, session_cells
 from ruqsat.casbin.oracle import Oracle
+from ruqsat.core.admission import build_pack
 from ruqsat.core.case import Case
 from ruqsat.core.cases import parse_cases, situation
 from ruqsat.core.emergency import session_row
 from ruqsat.core.facts import Provision
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.sampling import situations
 from ruqsat.core.validity import refuse_invalid
 from ruqsat.core.world import World
 from tests.core.strategies import worlds
@@ -66,6 +68,31 @@ def test_stock_pycasbin_agrees_on_every_row_of_facts(oracle: Oracle, policy_set:
         rows.append(("4", row, session_cells(row)))
     for suffix, row, cells in rows:
         assert (policy_set.covers.test(suffix, case, row)[0] == "") == oracle.covers(suffix, case, cells), (suffix, row)
+
+
+STATED = (
+    "coded(r2.res.codes, 'ICD|B20', p2.type)", "within_confidentiality(r2.res, 'R', p2.type)",
+    "within_data(r2.res, 'o1', p2.authors, p2.encounters, p2.data_from, p2.data_until, p2.type)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("stated", STATED)
+def test_what_the_matcher_itself_states_narrows_a_row_that_states_nothing(
+    stated: str, pack_texts: dict[str, bytes], policy_set: PolicySet
+) -> None:
+    """A criterion is passed over where all that it asks for is left out, and not where the model says a part of it."""
+    model = pack_texts["model.conf"].replace(b"&& labelled(r2", f"&& {stated} && labelled(r2".encode())
+    pack, findings = build_pack(pack_texts | {"model.conf": model})
+    assert pack is not None, findings
+    narrower, read = pack.policy_set.covers, Oracle(pack_texts | {"model.conf": model}, policy_set)
+    covering = 0
+    for _, each in zip(range(150), situations(policy_set, 7), strict=False):
+        case = Case.of(*each)
+        for node in (d.root for d in case.facts.patient.consents) if case.facts.patient is not None else ():
+            covers = narrower.test("2", case, node)[0] == ""
+            assert covers == read.covers("2", case, provision_row("c", node))
+            covering += policy_set.covers.test("2", case, node)[0] == "" and not covers
+    assert covering
 
 
 @settings(max_examples=30, deadline=None)

@@ -16,6 +16,7 @@ from ruqsat.core.admission import build_pack, read_cases
 from ruqsat.core.case import Case
 from ruqsat.core.diagnostics import Severity, has_errors
 from ruqsat.core.hierarchy import Hierarchy
+from ruqsat.core.pack import load_pack
 from ruqsat.core.sampling import situations
 from ruqsat.core.validity import refuse_invalid
 from ruqsat.stores.policy_folder import load_texts
@@ -78,6 +79,8 @@ REFUSED = {
     "r.res.id == '!'": "operator-in-literal",
     "r.res.id == 'a\\'b'": "backslash-in-condition",
     "r.res.id == 'a\\x62'": "backslash-in-condition",
+    "r.res.id == '''a'&&'b'''": "refused-construct",
+    'r.res.id == """a"!"b"""': "refused-construct",
     # Traps 14, 15, 16, 23: functions that match more than they show, or ask the machine's clock.
     "keyMatch(r.res.id, '/p/*')": "unknown-function",
     "keyMatch2(r.res.id, '/p/:id')": "unknown-function",
@@ -182,6 +185,74 @@ def test_a_matcher_that_loses_a_criterion_is_refused(
 
     assert "unread-column" in codes(pack_texts | {"model.conf": without.encode()})
     assert codes(pack_texts | {"model.conf": either.encode()}) == {"uncountable-criterion"}
+
+
+@pytest.mark.parametrize(("matcher", "criterion"), [
+    ("m2", "is_known(r2.res, 'labels')"), ("m3", "is_self(r3.sub, r3.res)"), ("m4", "within_function(r4.sub, r4.ctx)"),
+    ("m4", "granted(r4.sub, r4.act, r4.res, r4.ctx)"), ("m5", "is_same(p5.role, 'nurse') && is_known(r5.sub, 'org')"),
+])  # fmt: skip
+def test_a_criterion_without_a_word_for_its_miss_is_refused(
+    matcher: str, criterion: str, pack_texts: dict[str, bytes]
+) -> None:
+    """A row that misses it would count as covering: a session narrowed so would open all that it opened before."""
+    model = re.sub(rf"(?m)^({matcher} = .*)$", rf"{matcher} = MORE && \1", pack_texts["model.conf"].decode())
+    model = model.replace(f"MORE && {matcher} =", criterion + " &&")
+
+    assert "uncountable-criterion" in codes(pack_texts | {"model.conf": model.encode()})
+
+
+@pytest.mark.parametrize(
+    "criterion", ["concerning(r5.res.data_class, p5.class, 'permit')", "is_same(r5.act.name, p5.act)"]
+)
+def test_a_role_matrix_that_asks_for_more_decides(criterion: str, pack_texts: dict[str, bytes]) -> None:
+    """A row that misses what only this model asks for covers nothing, and no question fails by it."""
+    model = (
+        pack_texts["model.conf"]
+        .decode()
+        .replace("touches(r5.res.data_class", criterion + " && touches(r5.res.data_class")
+    )
+    pack, findings = build_pack(pack_texts | {"model.conf": model.encode()})
+    assert pack is not None, findings
+    entitled, entitling = pack.policy_set.answers["entitled"], load_pack(pack_texts)[0]
+    narrowed = 0
+    for _, each in zip(range(200), situations(pack.policy_set, 7), strict=False):
+        case = Case.of(*each)
+        answer, wider = entitled(case), entitling.answers["entitled"](case)
+        assert answer.holds or answer.miss in ("role.purpose", "role.action")
+        assert wider.holds or not answer.holds
+        narrowed += wider.holds and not answer.holds
+    assert narrowed or "concerning" in criterion
+
+
+SHAPES = {
+    "eval(p.when)": ("eval(p.when) && eval(p.id)", "uncountable-criterion"),
+    "is_same(r4.sub.id, p4.subject)": ("is_same(r4.sub.id, p4.subject) && is_same(p4.eft, 'allow')", "unknown-column"),
+    "coded(r2.res.codes, p2.codes, p2.type)": ("coded(r2.res.codes, p2.document, p2.type)", "unknown-column"),
+    "p5 = role,": ("p5 = rolle,", "missing-column"),
+    "priority, id, role,": ("priority, id, rolle,", "missing-column"),
+    "g2 = _, _": ("g2 = _, _, _", "wrong-column-count"),
+    "g5 = _, _": ("g5 = _", "wrong-column-count"),
+    "m  = holds": ("# old\u2028m  = holds", "invisible-character"),
+    "[matchers]": ("# the matchers\x0b\n[matchers]", "invisible-character"),
+}
+"""What stands in the model, what an editor makes of it, and what is said; none of it is for Casbin to find out."""
+
+
+@pytest.mark.parametrize("said", SHAPES)
+def test_a_model_of_another_shape_is_told_at_once(said: str, pack_texts: dict[str, bytes]) -> None:
+    """A condition in a column that holds none, a column or link of another name or number, lines that nobody sees."""
+    instead, code = SHAPES[said]
+    model = pack_texts["model.conf"].decode()
+    assert said in model
+
+    assert code in codes(pack_texts | {"model.conf": model.replace(said, instead, 1).encode()})
+
+
+def test_a_model_with_windows_line_ends_and_comments_behind_links_is_read(pack_texts: dict[str, bytes]) -> None:
+    """Neither changes what Casbin reads."""
+    model = pack_texts["model.conf"].replace(b"g2 = _, _", b"g2 = _, _ # classes").replace(b"\n", b"\r\n")
+
+    assert codes(pack_texts | {"model.conf": model}) == set()
 
 
 def test_a_comment_amid_a_matcher_does_not_widen_consents(pack_texts: dict[str, bytes]) -> None:

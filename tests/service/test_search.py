@@ -186,6 +186,21 @@ def test_a_token_is_good_for_its_search_alone(tmp_path: Path, policy_set: Policy
     in_place(tmp_path, policy_set, story)
 
 
+def test_the_length_of_a_token_tells_nothing_of_the_id_in_it(tmp_path: Path, policy_set: PolicySet) -> None:
+    """Where a page ended at somebody who was not found, nobody learns how long that id is; the next page begins there."""
+    question = a_question(policy_set)
+
+    async def story(place: Place) -> None:
+        ids = ("x", "x" * 256, "ы" * 256)
+        tokens = [place.search._token(question, "finder", each, 100) for each in ids]
+        assert len({len(token) for token in tokens}) == 1
+        for each, token in zip(ids, tokens, strict=True):
+            assert len(token) <= 4096
+            assert place.search._resume(msgspec.structs.replace(question, token=token), "finder") == (each, 100)
+
+    in_place(tmp_path, policy_set, story)
+
+
 def test_a_token_of_another_epoch_has_expired(tmp_path: Path, policy_set: PolicySet) -> None:
     """After a restore nothing from before is gone on with."""
     question = a_question(policy_set, limit=1)

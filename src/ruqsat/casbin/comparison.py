@@ -5,11 +5,12 @@ from itertools import chain, islice
 
 from msgspec import Struct
 
-from ruqsat.casbin.fact_rows import delegation_row, provision_row
+from ruqsat.casbin.fact_rows import delegation_row, matrix_cells, provision_row, session_cells
 from ruqsat.casbin.oracle import Oracle
 from ruqsat.core.admission import WORLD, read_cases
 from ruqsat.core.case import Case
 from ruqsat.core.cases import Stage, read_world, situation
+from ruqsat.core.emergency import session_row
 from ruqsat.core.facts import PatientFacts, Provision
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.sampling import Situation, situations
@@ -73,14 +74,22 @@ def _differences(number: int, case: Case, policy_set: PolicySet, oracle: Oracle)
         return
     if ours != theirs:
         yield f"question {number}: compiled {_said(ours)}, pycasbin {_said(theirs)}"
-    patient = case.facts.patient
-    for suffix, row, cells in _rows(patient) if patient is not None else ():
+    for suffix, row, cells in _rows(number, case.facts.patient, policy_set):
         covered = policy_set.covers.test(suffix, case, row)[0] == ""
         if covered != oracle.covers(suffix, case, cells):
             yield f"question {number}: a row of p{suffix} covers in one engine and not in the other"
 
 
-def _rows(patient: PatientFacts) -> Iterator[tuple[str, object, list[str]]]:
+def _rows(
+    number: int, patient: PatientFacts | None, policy_set: PolicySet
+) -> Iterator[tuple[str, object, list[str]]]:  # fmt: skip
+    for row in policy_set.matrix[number % len(policy_set.matrix) :][:1] if policy_set.matrix else ():
+        yield "5", row, matrix_cells(row)
+    if patient is None:
+        return
+    for grant in patient.grants:
+        session = session_row(grant, policy_set.vocabulary.switches)
+        yield "4", session, session_cells(session)
     for document in patient.consents:
         for node in _nodes(document.root):
             yield "2", node, provision_row(document.id, node)

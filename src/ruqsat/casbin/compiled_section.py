@@ -70,7 +70,7 @@ class CompiledSection:
         columns = {token: place for place, token in enumerate(source.row_tokens)}
         code = MatcherCode(request, columns, source.functions)
         tree = parse(source.matcher)
-        names = util.get_eval_value(source.matcher)
+        names = _texts_asked(source.matcher, tree, columns)
         self._rules = _RuleTexts(code, [columns[name] for name in names]) if names else None
         found = Reader(request, columns, source.functions).alternatives(tree)
         if self._rules is not None and not self._rules.are_sound(source.rows):
@@ -193,6 +193,20 @@ class _Replaced(ast.NodeTransformer):
                 return _tree_of(self._row[self._code.column(name)])
             case _:
                 return self.generic_visit(node)
+
+
+def _texts_asked(matcher: str, tree: ast.expr, columns: Mapping[str, int]) -> list[str]:
+    """Return the columns in calls of ``eval``; pycasbin looks for them in the text, where a literal looks alike."""
+    names: list[str] = util.get_eval_value(matcher)
+    called = [
+        node.args[0].id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == _EVAL
+        and len(node.args) == 1 and isinstance(node.args[0], ast.Name)
+    ]  # fmt: skip
+    if sorted(names) != sorted(called) or not columns.keys() >= set(names):
+        raise Untranslatable("it hands `eval` something else than a field of the policy")
+    return names
 
 
 def _tree_of(text: str) -> ast.expr:

@@ -62,6 +62,8 @@ class RoleLinks:
 
 def copy_of(manager: Any) -> RoleLinks | None:
     """Return the links of a role manager, or None when it does more than follow links between equal names."""
+    if type(manager) in (RoleManager, DomainManager) and manager.max_hierarchy_level < 1:
+        return None  # then nobody is linked even to itself
     if type(manager) is RoleManager and manager.matching_func is None:
         return RoleLinks(manager.max_hierarchy_level - 1, {"": _links_of(manager)}, has_domains=False)
     if type(manager) is DomainManager and _is_exact(manager.matching_func) and manager.domain_matching_func is None:

@@ -93,20 +93,21 @@ def _model(model: Model, vocabulary: Vocabulary, functions: dict[str, Function])
                 f"define p{suffix}, e{suffix} and m{suffix}",
             )
     for section in model.sections.values():
-        for code, message, hint, _ in check_expression(section.matcher, vocabulary, functions, set(section.columns)):
+        known, columns = ROW_ATTRIBUTES.get(section.suffix, {}), set(section.columns)
+        readable = columns.intersection(known) if section.suffix else columns
+        for code, message, hint, _ in check_expression(section.matcher, vocabulary, functions, readable):
             if code == "unguarded-attribute":
                 continue  # a matcher hands what may be absent to functions that settle what absence means
             yield Diagnostic(where, code, f"`m{section.suffix}`: {message}", hint)
         yield from _all_read(section)
         yield from _covering(section, functions)
         for column in section.columns if section.suffix else ():
-            if column not in ROW_ATTRIBUTES.get(section.suffix, {}) and column not in ("eft", "law", "node"):
+            if column not in known and column not in ("eft", "law", "node", "document"):
                 yield Diagnostic(
                     where,
                     "unknown-column",
                     f"`p{section.suffix}.{column}` is no column that facts have",
-                    nearest(column, ROW_ATTRIBUTES.get(section.suffix, ()))
-                    or "columns of facts are: " + ", ".join(ROW_ATTRIBUTES.get(section.suffix, ())),
+                    nearest(column, known) or "columns of facts are: " + ", ".join(known),
                 )
 
 
@@ -187,7 +188,11 @@ def _covering(section: Section, functions: dict[str, Function]) -> Iterator[Diag
         for c in conjuncts(section.matcher)
         if isinstance(c, Call)
     ]
-    gates += [True for c in conjuncts(section.matcher) if isinstance(c, EvalCell) and not section.suffix]
+    gates += [
+        True
+        for c in conjuncts(section.matcher)
+        if isinstance(c, EvalCell) and c.column == "when" and not section.suffix
+    ]
     if len(gates) != len(conjuncts(section.matcher)):
         yield Diagnostic(
             where,
@@ -202,6 +207,14 @@ def _covering(section: Section, functions: dict[str, Function]) -> Iterator[Diag
             f"`{name}` tests a gate behind another criterion",
             "term and purpose come first: they bind what hangs beneath a provision",
         )
+    for criterion in conjuncts(section.matcher) if section.suffix else ():
+        if isinstance(criterion, Call) and not (criterion.function in functions and functions[criterion.function].miss):
+            yield Diagnostic(
+                where,
+                "uncountable-criterion",
+                f"`{name}` asks `{criterion.function}`, which has no word for what it misses: it would count as met",
+                "ask it in the condition of a rule",
+            )
     reads = {(a.entity, a.name) for a in walk(section.matcher) if isinstance(a, Attribute)}
     if section.suffix == "5" and (not reads <= KEY or any(isinstance(n, Entity) for n in walk(section.matcher))):
         yield Diagnostic(

@@ -57,7 +57,6 @@ SECTION_FUNCTIONS = (
 
 ROW_ATTRIBUTES = {
     "2": {
-        "document": "id",
         "type": "effect",
         "since": "start",
         "until": "end",
@@ -252,9 +251,11 @@ def _cover(section: Section, functions: dict[str, Function]) -> Cover:
 
 
 def _unless_idle(call: Call, function: Function) -> Expression:
-    """Spare the call where the row leaves the function's columns empty, if that settles it."""
-    columns = [each for each in call.arguments if isinstance(each, Column) and each.name != "type"]
-    return Either((All(tuple(Not(column) for column in columns)), call)) if function.idle else call
+    """Spare the call where the row leaves the columns between entity and effect empty, if that settles it."""
+    columns = call.arguments[1:-1]
+    if not function.idle or not all(isinstance(each, Column) for each in columns):
+        return call
+    return Either((All(tuple(Not(column) for column in columns)), call))
 
 
 class _Condition(Struct, frozen=True):

@@ -5,7 +5,8 @@ from msgspec import Struct
 from ruqsat.core.case import Case
 from ruqsat.core.covers import Covers
 
-_FURTHER = {"role": 0, "purpose": 1, "action": 2, "": 3}
+_REACHED = {"role": 0, "purpose": 1}
+"""How far a row got, by the criterion that it missed; every other one stands behind these."""
 
 
 class MatrixRow(Struct, frozen=True):
@@ -26,20 +27,15 @@ class EntitlementAnswer(Struct, frozen=True):
 
 
 ENTITLED = EntitlementAnswer(True, (), "")
-_MISSES = {
-    "role": EntitlementAnswer(False),
-    "purpose": EntitlementAnswer(False),
-    "action": EntitlementAnswer(False, (), "role.action"),
-}
+_MISSES = (EntitlementAnswer(False), EntitlementAnswer(False), EntitlementAnswer(False, (), "role.action"))
 
 
 def entitlement_answer(case: Case, covers: Covers, matrix: tuple[MatrixRow, ...]) -> EntitlementAnswer:
     """Tell whether a row of the matrix covers the case; the miss is the furthest criterion reached."""
-    furthest = "role"
+    furthest = 0
     for row in matrix:
         miss, _ = covers.test("5", case, row)
         if not miss:
             return ENTITLED
-        if _FURTHER[miss] > _FURTHER[furthest]:
-            furthest = miss
+        furthest = max(furthest, _REACHED.get(miss, 2))
     return _MISSES[furthest]

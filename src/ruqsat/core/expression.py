@@ -103,6 +103,7 @@ class ExpressionError(Exception):
 
 
 _LITERAL = re.compile(r"'[^'\\]*'|\"[^\"\\]*\"")
+_TRIPLE = re.compile(r"'''|\"\"\"")
 _PREFIX = re.compile(r"\b([rp]\d*)\.(?=[A-Za-z_])")
 _IN_LITERAL = (
     ("operator-in-literal", re.compile(r"&&|\|\||!"), "an operator"),
@@ -177,6 +178,14 @@ def refuse_rewritten_literals(text: str) -> None:
     Raises:
         ExpressionError: the first such literal.
     """
+    if triple := _TRIPLE.search(text):
+        raise ExpressionError(
+            "refused-construct",
+            f"a text in {triple.group()} is not part of the language of conditions",
+            triple.start(),
+            3,
+            "write the text in one pair of quotation marks",
+        )
     for literal in _LITERAL.finditer(text):
         inside = literal.group()[1:-1]
         for code, pattern, what in _IN_LITERAL:

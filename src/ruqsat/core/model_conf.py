@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from ruqsat.core.diagnostics import Diagnostic, Span, nearest
 from ruqsat.core.expression import ENTITIES, Expression, ExpressionError, parse_expression
+from ruqsat.core.spreadsheet import unseen
 
 SECTIONS = {
     "request_definition": "r",
@@ -22,6 +23,12 @@ SECTIONS = {
 }
 FIRST_MATCH = "priority(p.eft) || deny"
 """The one effect of section ``p``: in order of priority the first matching row decides; silence denies."""
+
+_NEEDED = {
+    "p": ("priority", "id", "role", "act", "class", "purpose", "when", "eft", "basis", "duties", "law"),
+    "p5": ("role", "purpose", "act", "class", "eft", "law"),
+}
+"""What rows in files must say; of rows of facts any may be left out that the matcher does not ask for."""
 
 _KEY = re.compile(r"([rpgem])(\d*)")
 
@@ -55,6 +62,7 @@ def parse_model(text: str, file: str = "model.conf") -> tuple[Model | None, list
     columns = {k[1:]: _columns(e, findings) for k, e in entries.items() if k[0] == "p"}
     _check_requests(entries, columns, file, findings)
     _check_effects(entries, columns, file, findings)
+    _check_links(entries, findings)
     sections = {}
     for suffix, names in columns.items():
         matcher = entries.get("m" + suffix)
@@ -73,9 +81,10 @@ def parse_model(text: str, file: str = "model.conf") -> tuple[Model | None, list
 
 def _entries(text: str, file: str) -> tuple[dict[str, _Entry], list[Diagnostic]]:
     entries: dict[str, _Entry] = {}
-    findings: list[Diagnostic] = []
+    lines = text.split("\n")
+    findings = list(unseen(lines, file))
     section, pending, start = "", "", 0
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate((each.removesuffix("\r") for each in lines), 1):
         stripped = line.strip()
         if not stripped or stripped[0] in "#;":
             continue
@@ -133,7 +142,7 @@ def _take(
 
 def _columns(entry: _Entry, findings: list[Diagnostic]) -> tuple[str, ...]:
     names = tuple(name.strip() for name in entry.value.split(","))
-    needed = ("priority", "id", "eft", "basis", "duties", "law") if entry.key == "p" else ("eft",)
+    needed = _NEEDED.get(entry.key, ("eft",))
     for name in needed:
         if name not in names:
             findings.append(
@@ -141,7 +150,7 @@ def _columns(entry: _Entry, findings: list[Diagnostic]) -> tuple[str, ...]:
                     entry.span,
                     "missing-column",
                     f"`{entry.key}` has no column `{name}`",
-                    "rules carry their priority, id, effect, basis, duties and law",
+                    "its columns are: " + ", ".join(needed),
                     source=entry.source,
                 )
             )
@@ -186,6 +195,18 @@ def _check_effects(
                     source=entry.source,
                 )
             )
+
+
+def _check_links(entries: dict[str, _Entry], findings: list[Diagnostic]) -> None:
+    for entry in entries.values():
+        shape = [part.strip() for part in entry.value.partition("#")[0].split(",")]
+        if entry.key[0] == "g" and shape != ["_", "_"]:
+            findings.append(
+                Diagnostic(
+                    entry.span, "wrong-column-count", f"`{entry.key}` is `{entry.value}`",
+                    "a link is a member and a group: `_, _`", source=entry.source,
+                )
+            )  # fmt: skip
 
 
 def _expression(entry: _Entry, suffix: str, findings: list[Diagnostic]) -> Expression | None:

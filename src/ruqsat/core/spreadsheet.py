@@ -71,7 +71,7 @@ def recognise_habits(lines: list[str], file: str) -> list[Diagnostic]:
         return [
             Diagnostic(Span(file, number, line.find(";") + 1), "semicolon-separated", message, SAVE_RIGHT, source=line)
         ]
-    return [*_unseen(lines, file), *_curly_quotes(rows, file), *_mixed(rows, file), *_changed(rows, file)]
+    return [*unseen(lines, file), *_curly_quotes(rows, file), *_mixed(rows, file), *_changed(rows, file)]
 
 
 def _mixed(rows: list[tuple[int, str]], file: str) -> Iterator[Diagnostic]:
@@ -101,7 +101,7 @@ def _curly_quotes(rows: list[tuple[int, str]], file: str) -> Iterator[Diagnostic
             )  # fmt: skip
 
 
-def _unseen(lines: list[str], file: str) -> Iterator[Diagnostic]:
+def unseen(lines: list[str], file: str) -> Iterator[Diagnostic]:
     """What a reader cannot see, or sees as something else; in comments too, which it could reorder."""
     told = 0
     for number, whole in enumerate(lines, 1):

@@ -43,6 +43,8 @@ Found = tuple[EvaluationRequest, str, Weighed]
 _LOOKS_AGAIN = 3
 _FAILED = frozenset({"deny.store.unavailable", "deny.not_fresh", "deny.stale"})
 _NONCE = 12
+_PADDED = 1280
+"""Page tokens are filled up to as many bytes as the longest id takes: their length tells nothing of it."""
 
 Candidates = Sequence[tuple[str, str | None]]
 """Of each: where it stands in the order of the search, and its id or name; None for an entry that is none."""
@@ -249,7 +251,7 @@ class Search:
         """Seal where the page ended, for this very search; the id in it may be one that nobody may be told."""
         said = msgspec.json.encode((last, limit, self._clock.now().hi + TOKEN_LIFE, self._information.position.epoch))
         nonce = os.urandom(_NONCE)
-        sealed = nonce + self._cipher.encrypt(nonce, said, _bound_to(question, point))
+        sealed = nonce + self._cipher.encrypt(nonce, said.ljust(_PADDED), _bound_to(question, point))
         return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
     def _resume(self, question: Question, point: str) -> tuple[str, int]:
