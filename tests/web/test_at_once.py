@@ -14,7 +14,8 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.routes import RouteTable
 from ruqsat.errors import JournalError
-from ruqsat.service.decision_point import Answer, DecisionPoint
+from ruqsat.service.answer import Answer
+from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.metrics import Metrics
 from ruqsat.web import listeners

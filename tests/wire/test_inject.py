@@ -23,7 +23,7 @@ import uvloop
 from envoy.service.auth.v3.external_auth_pb2 import CheckResponse
 
 from ruqsat.core import policy_set
-from ruqsat.service import decision_point, recall
+from ruqsat.service import drafts, recall
 from ruqsat.settings import load_settings
 from ruqsat.web import forward_auth, wire
 from ruqsat.web.ext_authz import ExtAuthz
@@ -311,7 +311,7 @@ def nothing_known() -> Iterator[None]:
         patch.object(wire, "SHORT_BYTES", -1),
         patch.object(forward_auth, "SHORT_BYTES", -1),
         patch.object(recall, "LASTS", 0),
-        patch.object(decision_point, "_may_recur", lambda *_: False),
+        patch.object(drafts, "_may_recur", lambda *_: False),
     ):
         yield
 

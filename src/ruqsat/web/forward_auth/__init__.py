@@ -28,8 +28,9 @@ from ruqsat.core.request import Action as AskedAction
 from ruqsat.core.routes import Mapped, RouteTable, mapped_of
 from ruqsat.core.target import TargetRejected, parse_target
 from ruqsat.errors import RequestError, StoreUnavailableError
-from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.service.answer import Answer
 from ruqsat.service.lately import Lately
+from ruqsat.service.origin import Origin
 from ruqsat.service.record_lookup import RecordLookup
 from ruqsat.web.at_once import Asked, AtOnce, Exchange, Told
 from ruqsat.web.at_once import Decides as DecidesAtOnce
