@@ -27,7 +27,8 @@ from ruqsat.service import drafts, recall
 from ruqsat.settings import load_settings
 from ruqsat.web import forward_auth, wire
 from ruqsat.web.ext_authz import ExtAuthz
-from ruqsat.web.forward_auth import ForwardAuth, Verdict
+from ruqsat.web.forward_auth import ForwardAuth
+from ruqsat.web.forward_auth.verdict import Verdict
 from ruqsat.web.listeners import serve
 from ruqsat.wiring import Process, open_process
 from tests.sidecar import ADMITTED, PEOPLE
