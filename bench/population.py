@@ -48,10 +48,11 @@ from ruqsat.core.instant import HOUR, SECOND, parse_instant
 from ruqsat.core.pack import load_pack
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.service.clock import SystemClock
-from ruqsat.service.decision_point import DecisionPoint, Origin
+from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint, Limits
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.origin import Origin
 from ruqsat.stores.policy_folder import load_texts
 from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import upgrade_database

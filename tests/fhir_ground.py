@@ -4,15 +4,16 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 TOKEN = "the-sidecars-own-token"
 LAB = [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "laboratory"}]}]
 Reply = tuple[int, dict[str, str], bytes]
+ServerT = TypeVar("ServerT", bound=HTTPServer)
 
 
 def observation(name: str, patient: str = "p-dana", **more: Any) -> dict[str, Any]:
@@ -82,9 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running_fhir() -> Iterator[FhirServer]:
-    """Run a server on a free port of loopback; it is gone when the block is left."""
-    server = FhirServer()
+def serving(server: ServerT) -> Iterator[ServerT]:
+    """Run a server on a thread of its own; it is gone when the block is left."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -93,6 +93,11 @@ def running_fhir() -> Iterator[FhirServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def running_fhir() -> AbstractContextManager[FhirServer]:
+    """Run a server on a free port of loopback; it is gone when the block is left."""
+    return serving(FhirServer())
 
 
 def servers_file(folder: Path, url: str, more: str = "") -> Path:

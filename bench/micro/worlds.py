@@ -7,8 +7,8 @@ from ruqsat.core.cases import read_world
 from ruqsat.core.facts import Facts, Position
 from ruqsat.core.pack import load_pack
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.projection import project_world
 from ruqsat.core.request import EvaluationRequest
-from ruqsat.core.world import project_world
 from ruqsat.stores.policy_folder import load_texts
 from ruqsat.web.wire import decode_evaluation
 

@@ -17,11 +17,11 @@ from ruqsat.core.cases import read_world
 from ruqsat.core.facts import PatientFacts, SubjectFacts
 from ruqsat.core.instant import SECOND, Instant
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.projection import project_world
 from ruqsat.core.registered import KINDS
 from ruqsat.core.stated import check_stored
 from ruqsat.core.verdict import Verdict
 from ruqsat.core.working_days import WorkingDays, read_overrides
-from ruqsat.core.world import project_world
 from ruqsat.duties import begin_duties
 from ruqsat.errors import PolicyError, SettingsError, StoreUnavailableError
 from ruqsat.fhir_lookups import open_lookups

@@ -9,7 +9,7 @@ from ruqsat.core.admission import WORLD
 from ruqsat.core.cases import read_world
 from ruqsat.core.identification import control_digit
 from ruqsat.core.pack import load_pack
-from ruqsat.core.world import project_world
+from ruqsat.core.projection import project_world
 from ruqsat.stores.policy_folder import load_texts
 from ruqsat.stores.sql import SqlStore
 from tests.conftest import ROOT

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ruqsat.core.facts import Facts, Grantee, Position
 from ruqsat.core.instant import HOUR, Instant, Now, at, parse_instant, render_instant
+from ruqsat.core.projection import project_world
 from ruqsat.core.request import Action, EvaluationRequest, RequestContext, Resource, ResourceProperties, Subject
 from ruqsat.core.vocabulary import Switches
 from ruqsat.core.world import (
@@ -28,7 +29,6 @@ from ruqsat.core.world import (
     Signature,
     SubjectRecord,
     World,
-    project_world,
 )
 
 BEGIN = parse_instant("2026-11-24T10:00:00+05:00")

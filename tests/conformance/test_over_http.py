@@ -24,7 +24,7 @@ from ruqsat.core.decision import Decision
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.errors import RequestError
-from ruqsat.service.decision_point import Answer, _obligation
+from ruqsat.service.answer import Answer, obligation_of
 from ruqsat.web.fixtures import nobody, unknown
 from ruqsat.web.wire import decode_answer, encode_answer
 from tests.process.starter import (
@@ -491,7 +491,7 @@ def test_an_answer_is_read_back_as_it_was_decided(policy_set: PolicySet) -> None
     plain = tuple(duty for duty in duties if duty != "review")
     decision = Decision(True, "allow.partial", "consent", "consent-01", ("R3",), plain, ("c_h1",))
     answer = Answer(
-        "a-1", decision, "permitted", tuple(_obligation("a-1", n, duty) for n, duty in enumerate(plain, 1)), "p", "t"
+        "a-1", decision, "permitted", tuple(obligation_of("a-1", n, duty) for n, duty in enumerate(plain, 1)), "p", "t"
     )
 
     assert msgspec.structs.replace(decode_answer(encode_answer(answer, explain=True)), rule="consent-01") == decision

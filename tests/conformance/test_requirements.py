@@ -11,8 +11,9 @@ from ruqsat.core.cases import PolicyCase, run_case
 from ruqsat.core.conformance import decide_scenario
 from ruqsat.core.identification import is_identification_number
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.projection import formal_defect
 from ruqsat.core.working_days import TERMS, WorkingDays, is_refusal
-from ruqsat.core.world import World, formal_defect
+from ruqsat.core.world import World
 from tests.conformance.test_scenarios import FILE, SCENARIOS
 
 

@@ -24,8 +24,9 @@ from ruqsat.core.facts_lines import (
 from ruqsat.core.facts_schema import line_schema
 from ruqsat.core.instant import Now
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.projection import project_world
 from ruqsat.core.request import EvaluationRequest
-from ruqsat.core.world import World, project_world
+from ruqsat.core.world import World
 from tests.conftest import ROOT
 from tests.core.strategies import worlds
 

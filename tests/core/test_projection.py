@@ -7,8 +7,9 @@ import pytest
 
 from ruqsat.core.facts import Consent, Grantee, PatientFacts, Representation
 from ruqsat.core.instant import parse_instant
+from ruqsat.core.projection import project_consent, project_world
 from ruqsat.core.vocabulary import Switches
-from ruqsat.core.world import parse_world, project_consent, project_world
+from ruqsat.core.world import parse_world
 
 BEGIN, END = "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"
 CONSENT: dict[str, Any] = {

@@ -17,7 +17,7 @@ from ruqsat.core.cases import PolicyCase, situation
 from ruqsat.core.personal import lifted
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.world import World
-from ruqsat.service import decision_point
+from ruqsat.service import drafts
 from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.metrics import Metrics
@@ -32,14 +32,14 @@ BROKEN_GLASS = PolicyCase("broken glass", "ed_bolat read m1 BTG", "", context={"
 def asked_twice(policy_set: PolicySet, world: World, tmp_path: Path) -> Ask:
     """Ask about a case on a full disk, and again when it has space; tell the reasons."""
 
-    def ask(case: PolicyCase, point_class: type[DecisionPoint] = DecisionPoint, reserve: int = 1 << 16) -> list[str]:
+    def ask(case: PolicyCase, reserve: int = 1 << 16) -> list[str]:
         request, facts, now = situation(policy_set, world, case)
         disk = FullDisk()
 
         async def story() -> list[str]:
             journal = DurableJournal.open(tmp_path / "journal", disk=disk, reserve_bytes=reserve)
             clock = FixedClock(now.hi)
-            point = point_class(policy_set, Known(facts), Freshness(bytes(32)), journal, clock, Metrics())
+            point = DecisionPoint(policy_set, Known(facts), Freshness(bytes(32)), journal, clock, Metrics())
             disk.is_full = True
             answers = [await point.decide(request, ORIGIN)]
             disk.is_full = False
@@ -88,8 +88,11 @@ def test_without_a_reserve_emergencies_are_denied_too(asked_twice: Ask) -> None:
     assert told == ["deny.audit_unavailable", "allow.emergency.override"]
 
 
-def test_planted_point_that_calls_everything_an_emergency_is_noticed(asked_twice: Ask) -> None:
+def test_planted_point_that_calls_everything_an_emergency_is_noticed(
+    asked_twice: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Were planned care written into the reserve, it would be allowed on a full disk: the test above would say so."""
-    planted = plant(decision_point, "return basis is not None and basis.in_reserve", "return True")
+    planted = plant(drafts, "return basis is not None and basis.in_reserve", "return True")
+    monkeypatch.setattr("ruqsat.service.decision_point.Drafts", planted.Drafts)
 
-    assert asked_twice(ALLOWED, planted.DecisionPoint)[0] == "allow.consent"
+    assert asked_twice(ALLOWED)[0] == "allow.consent"

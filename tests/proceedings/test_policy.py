@@ -9,6 +9,7 @@ from ruqsat.core.facts import Facts, Position
 from ruqsat.core.instant import at, parse_instant
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.proceeding_kinds import PROCEEDING_KINDS
+from ruqsat.core.projection import project_world
 from ruqsat.core.request import (
     Action,
     EvaluationRequest,
@@ -18,7 +19,7 @@ from ruqsat.core.request import (
     Subject,
     SubjectProperties,
 )
-from ruqsat.core.world import World, project_world
+from ruqsat.core.world import World
 from tests.conformance import reference
 
 NOW = parse_instant("2026-11-24T10:00:00+05:00")

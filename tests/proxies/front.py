@@ -6,10 +6,9 @@ import re
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import pytest
 
+from tests.fhir_ground import serving
 from tests.ground import is_ci
 from tests.sidecar import stop
 
@@ -202,15 +202,6 @@ def _load_records_server() -> ModuleType:
 _records_server = _load_records_server()
 
 
-@contextmanager
-def running_records() -> Iterator[Any]:
+def running_records() -> AbstractContextManager[Any]:
     """Run the shipped records server on a free port; ``seen`` lists what reached it."""
-    server = _records_server.RecordsServer(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return serving(_records_server.RecordsServer(("127.0.0.1", 0)))

@@ -15,8 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ruqsat.errors import SettingsError
 from ruqsat.web.enforcement_points import Door
 from ruqsat.web.ext_authz import SERVICE, ExtAuthz, GrpcListener, build_response, read_original
-from ruqsat.web.forward_auth import Verdict
 from ruqsat.web.forward_auth.shared import BadPepRequest
+from ruqsat.web.forward_auth.verdict import Verdict
 from ruqsat.web.listeners import Listen
 from tests.sidecar import Sidecar
 

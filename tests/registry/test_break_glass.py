@@ -31,11 +31,12 @@ from ruqsat.errors import JournalError, StoreUnavailableError
 from ruqsat.service.break_glass import Ask, BreakGlass
 from ruqsat.service.clock import SystemClock
 from ruqsat.service.consent_changes import Call, Caller, RegistryError, new_id
-from ruqsat.service.decision_point import DecisionPoint, Origin
+from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.entries import Named
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.origin import Origin
 from ruqsat.service.record_registry import RecordRegistry
 from ruqsat.service.record_seal import RecordSeal
 from ruqsat.stores.sql import SqlStore

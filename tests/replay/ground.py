@@ -8,9 +8,11 @@ from ruqsat.core.instant import Now
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import StoreUnavailableError
-from ruqsat.service.decision_point import Answer, DecisionPoint, Origin
+from ruqsat.service.answer import Answer
+from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.origin import Origin
 from ruqsat.stores.journal_disk import Disk
 from ruqsat.stores.journal_segment import DurableJournal
 from tests.conformance.questions import Asked

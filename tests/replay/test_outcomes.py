@@ -17,8 +17,8 @@ from ruqsat.core.journaled import read_line
 from ruqsat.core.outcomes import Outcome, OutcomeEntry, count_outcomes, missing_outcomes, read_outcome
 from ruqsat.errors import JournalError, StoreUnavailableError
 from ruqsat.service import outcomes as module
-from ruqsat.service.decision_point import Origin
 from ruqsat.service.entries import Named
+from ruqsat.service.origin import Origin
 from ruqsat.service.outcomes import OutcomeRefusedError, Outcomes
 from ruqsat.stores.journal_segment import DurableJournal
 from tests.replay.ground import QuietDisk

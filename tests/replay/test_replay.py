@@ -22,7 +22,7 @@ from ruqsat.core.kept_facts import facts_of, known_in, read_facts_line
 from ruqsat.core.line import build_line
 from ruqsat.core.personal import erased
 from ruqsat.core.policy_set import PolicySet
-from ruqsat.service import decision_point as decision_point_module
+from ruqsat.service import decision_point, drafts
 from ruqsat.service import replay as replay_module
 from ruqsat.service.replay import (
     DIFFERENT,
@@ -300,11 +300,13 @@ def test_only_decisions_of_the_time_asked_for_are_made_again(some: list[bytes], 
 
 
 MISTAKES = {
-    "the moment after the evaluation": ("render_instant(now.hi), now.hi - now.lo)", "render_instant(now.hi), 0)"),
-    "without capabilities": ("_in_order(_capabilities(request, origin)),", "(),"),
-    "facts without those beside": ("known_in(whole)", "(whole.subject, whole.patient)"),
+    "the moment after the evaluation": (
+        decision_point, "render_instant(now.hi), now.hi - now.lo)", "render_instant(now.hi), 0)",
+    ),
+    "without capabilities": (drafts, "_in_order(capabilities_of(request, origin)),", "(),"),
+    "facts without those beside": (drafts, "known_in(whole)", "(whole.subject, whole.patient)"),
     "the capabilities of the point, not of the request": (
-        "_in_order(_capabilities(request, origin)),", "_in_order(origin.capabilities),",
+        drafts, "_in_order(capabilities_of(request, origin)),", "_in_order(origin.capabilities),",
     ),
 }  # fmt: skip
 
@@ -315,8 +317,12 @@ def test_a_decision_point_that_journals_something_else_is_found_out(
     tmp_path: Path, policy_set: PolicySet, monkeypatch: pytest.MonkeyPatch, mistake: str
 ) -> None:
     """Planted: what the journal keeps is not what the rules saw."""
-    spoilt_module = plant(decision_point_module, *MISTAKES[mistake])
-    monkeypatch.setattr("tests.replay.ground.DecisionPoint", spoilt_module.DecisionPoint)
+    module, right, wrong = MISTAKES[mistake]
+    spoilt = plant(module, right, wrong)
+    if module is drafts:
+        monkeypatch.setattr(decision_point, "Drafts", spoilt.Drafts)
+    else:
+        monkeypatch.setattr("tests.replay.ground.DecisionPoint", spoilt.DecisionPoint)
     asyncio.run(journal_all(tmp_path, policy_set, strange(policy_set, SEED, 1500)))
 
     assert replay(read_lines(tmp_path), policy_set)[1].get(DIFFERENT, 0) > 0

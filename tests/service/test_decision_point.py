@@ -21,10 +21,12 @@ from ruqsat.core.request import EvaluationRequest, SubjectProperties
 from ruqsat.core.sampling import NOON
 from ruqsat.core.world import World
 from ruqsat.errors import JournalError, RequestError, StoreUnavailableError
-from ruqsat.service.decision_point import PRESENT_LASTS, Answer, Begun, DecisionPoint, Origin
+from ruqsat.service.answer import Answer
+from ruqsat.service.decision_point import PRESENT_LASTS, Begun, DecisionPoint
 from ruqsat.service.entries import SignedBy
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.origin import Origin
 from ruqsat.service.recall import Recall
 from tests.clocks import FixedClock
 

@@ -18,11 +18,13 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.routes import parse_routes
 from ruqsat.core.world import World
 from ruqsat.service import decision_point, degraded, information_point
-from ruqsat.service.decision_point import Answer, Decide, DecisionPoint, Origin
+from ruqsat.service.answer import Answer
+from ruqsat.service.decision_point import Decide, DecisionPoint
 from ruqsat.service.degraded import YOUNG
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.origin import Origin
 from ruqsat.web.forward_auth import ForwardAuth
 from tests.clocks import FixedClock
 from tests.mutants import plant

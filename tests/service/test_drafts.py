@@ -18,10 +18,11 @@ from ruqsat.core.facts import Facts, Position
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.world import World
-from ruqsat.service.decision_point import DecisionPoint, Origin
+from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.entries import Draft, Entry, draft_of
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.origin import Origin
 from ruqsat.service.recall import Recall
 from tests.clocks import FixedClock
 from tests.service.test_decision_point import ALLOWED, Known
@@ -124,7 +125,7 @@ def test_a_question_asked_again_is_told_alike_and_made_once(
         made.append(draft_of(*given, **named))
         return made[-1]
 
-    monkeypatch.setattr("ruqsat.service.decision_point.draft_of", counted)
+    monkeypatch.setattr("ruqsat.service.drafts.draft_of", counted)
     journal = Lines()
     point = a_point(policy_set, Known(asked[1]), journal, Recall())
 

@@ -3,7 +3,6 @@
 import asyncio
 import ipaddress
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from cryptography import x509
 
 from ruqsat.errors import StoreUnavailableError
 from ruqsat.stores.fhir_server import FhirServerEntry, HttpFhirServer
-from tests.fhir_ground import FhirServer, observation
+from tests.fhir_ground import FhirServer, observation, serving
 from tests.web.test_enforcement_points import Authority
 
 HERE = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
@@ -31,14 +30,8 @@ def running(authority: Authority, pair: tuple[Path, Path]) -> Iterator[FhirServe
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     server.answer = lambda _: (200, {}, b'{"resourceType":"Observation","id":"o1"}')
     server.put(observation("o1"))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def fetch(server: FhirServer, ca: Path, pair: tuple[Path, Path], host: str = "127.0.0.1") -> bytes | None:

@@ -18,10 +18,11 @@ from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.sampling import situations
 from ruqsat.errors import JournalError, RequestError, StoreUnavailableError
 from ruqsat.service import search as search_module
-from ruqsat.service.decision_point import DecisionPoint, Origin, Weighed
+from ruqsat.service.decision_point import DecisionPoint, Weighed
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.information_point import InformationPoint
 from ruqsat.service.metrics import Metrics
+from ruqsat.service.origin import Origin
 from ruqsat.service.search import MINUTE, TOKEN_LIFE, Page, Question, Search, SearchRefusedError
 from ruqsat.stores.sql import SqlStore
 from tests.clocks import FixedClock

@@ -14,14 +14,16 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.routes import RouteTable
 from ruqsat.errors import JournalError
-from ruqsat.service.decision_point import Answer, DecisionPoint
+from ruqsat.service.answer import Answer
+from ruqsat.service.decision_point import DecisionPoint
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.metrics import Metrics
 from ruqsat.web import listeners
 from ruqsat.web.at_once import TOGETHER, Asked, AtOnce, Exchange, Told
 from ruqsat.web.authzen import AuthZen
 from ruqsat.web.enforcement_points import Door
-from ruqsat.web.forward_auth import ForwardAuth, Verdict, _written
+from ruqsat.web.forward_auth import ForwardAuth
+from ruqsat.web.forward_auth.verdict import Verdict, written
 from ruqsat.web.load import Load
 from tests.clocks import FixedClock
 from tests.process.load import Connection, Reply, connected, http
@@ -352,10 +354,10 @@ def test_a_proxy_is_answered_at_once_as_by_asgi(policy_set: PolicySet, routes: R
 
 def test_no_answer_to_a_proxy_ends_its_header_early() -> None:
     """A subject that would bring a header of its own is no answer; any other stands there as it is."""
-    assert b"x-ruqsat-subject: \xc3\xa9 b\r\n" in _written(Verdict(200, "d", "permitted", "é b")).head
+    assert b"x-ruqsat-subject: \xc3\xa9 b\r\n" in written(Verdict(200, "d", "permitted", "é b")).head
     for subject in ("a\r\nx-forged: 1", "a\n", "a\x00"):
         with pytest.raises(ValueError, match="end early"):
-            _written(Verdict(200, "d", "permitted", subject))
+            written(Verdict(200, "d", "permitted", subject))
 
 
 def test_who_is_turned_away_is_told_the_same_either_way(policy_set: PolicySet, routes: RouteTable, asked: Any) -> None:

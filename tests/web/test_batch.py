@@ -12,7 +12,8 @@ from ruqsat.core.decision import Decision, deny
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError
-from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.service.answer import Answer
+from ruqsat.service.origin import Origin
 from ruqsat.web.batch import AT_ONCE, MAX_BATCH, Batch, answer_batch, read_batch
 from ruqsat.web.wire import refuse_repeated_members
 from tests.process.starter import Sidecar, question, serving

@@ -12,7 +12,8 @@ from ruqsat.core.fhir.meaning import Authors
 from ruqsat.core.fhir.records import Seen
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.routes import RouteTable
-from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.service.answer import Answer
+from ruqsat.service.origin import Origin
 from ruqsat.service.verifications import Verifications
 from ruqsat.web.forward_auth import Aids, ForwardAuth
 from ruqsat.web.forward_auth.signed import Signatures

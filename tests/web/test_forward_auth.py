@@ -14,7 +14,8 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.routes import RouteTable, parse_routes
 from ruqsat.errors import RequestError
-from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.service.answer import Answer
+from ruqsat.service.origin import Origin
 from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.identity import TokenVerifier
 from ruqsat.web.protocol import TARGET

@@ -14,7 +14,7 @@ import pytest
 from ruqsat.core.decision import Decision
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.routes import RouteTable
-from ruqsat.service.decision_point import Answer
+from ruqsat.service.answer import Answer
 from ruqsat.web.authzen import EVALUATION, EVALUATIONS, AuthZen
 from ruqsat.web.enforcement_points import Door
 from ruqsat.web.forward_auth import ForwardAuth

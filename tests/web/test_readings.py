@@ -9,7 +9,7 @@ from ruqsat.core.admission import Pack
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.routes import RouteTable, parse_routes
-from ruqsat.service.decision_point import Origin
+from ruqsat.service.origin import Origin
 from ruqsat.web import forward_auth
 from ruqsat.web.at_once import Exchange, Told
 from ruqsat.web.enforcement_points import EnforcementPoint

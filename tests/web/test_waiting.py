@@ -20,7 +20,7 @@ from ruqsat.core.admission import Pack
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.routes import RouteTable
-from ruqsat.service.decision_point import Answer
+from ruqsat.service.answer import Answer
 from ruqsat.service.search import Page
 from ruqsat.settings import Settings
 from ruqsat.web.at_once import Told

@@ -23,11 +23,12 @@ import uvloop
 from envoy.service.auth.v3.external_auth_pb2 import CheckResponse
 
 from ruqsat.core import policy_set
-from ruqsat.service import decision_point, recall
+from ruqsat.service import drafts, recall
 from ruqsat.settings import load_settings
 from ruqsat.web import forward_auth, wire
 from ruqsat.web.ext_authz import ExtAuthz
-from ruqsat.web.forward_auth import ForwardAuth, Verdict
+from ruqsat.web.forward_auth import ForwardAuth
+from ruqsat.web.forward_auth.verdict import Verdict
 from ruqsat.web.listeners import serve
 from ruqsat.wiring import Process, open_process
 from tests.sidecar import ADMITTED, PEOPLE
@@ -311,7 +312,7 @@ def nothing_known() -> Iterator[None]:
         patch.object(wire, "SHORT_BYTES", -1),
         patch.object(forward_auth, "SHORT_BYTES", -1),
         patch.object(recall, "LASTS", 0),
-        patch.object(decision_point, "_may_recur", lambda *_: False),
+        patch.object(drafts, "_may_recur", lambda *_: False),
     ):
         yield
 

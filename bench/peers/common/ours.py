@@ -12,6 +12,7 @@ from ruqsat.core.facts import Facts, Grantee, PatientFacts, Position, SubjectFac
 from ruqsat.core.instant import SECOND, at
 from ruqsat.core.pack import load_pack
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.projection import project_world
 from ruqsat.core.world import (
     ConsentRecord,
     DelegationRecord,
@@ -23,7 +24,6 @@ from ruqsat.core.world import (
     RelationshipRecord,
     Signature,
     SubjectRecord,
-    project_world,
 )
 from ruqsat.core.world import World as OwnWorld
 from ruqsat.settings import BLOCKING_DUTIES

@@ -19,7 +19,7 @@ from bench.peers.common.plan import Plan
 from bench.peers.common.rules import reaching, read_rules
 from bench.server import no_op
 
-from ruqsat.core.world import project_world
+from ruqsat.core.projection import project_world
 from ruqsat.settings import BLOCKING_DUTIES, load_settings
 from ruqsat.web.listeners import Listener, parse_listen, serve
 from ruqsat.wiring import open_process

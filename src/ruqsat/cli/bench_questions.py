@@ -24,9 +24,9 @@ from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, Position
 from ruqsat.core.instant import at
 from ruqsat.core.pack import load_pack
+from ruqsat.core.projection import project_world
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.vocabulary import BLOCKING_DUTIES
-from ruqsat.core.world import project_world
 from ruqsat.errors import SettingsError
 from ruqsat.stores.policy_folder import find_pack, load_texts
 

@@ -21,9 +21,10 @@ from ruqsat.core.facts import Facts, Position, entry_id
 from ruqsat.core.instant import at, parse_instant
 from ruqsat.core.pack import load_pack
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.projection import project_world
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.validity import refuse_invalid
-from ruqsat.core.world import World, parse_world, project_world
+from ruqsat.core.world import World, parse_world
 from ruqsat.errors import PolicyError, RequestError
 from ruqsat.messages import LANGUAGES, Language, text_of
 from ruqsat.stores.policy_folder import find_pack, load_texts

@@ -18,10 +18,11 @@ from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts, entry_id
 from ruqsat.core.instant import Now, at, parse_instant
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.projection import project_world
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.core.spreadsheet import read_text
 from ruqsat.core.vocabulary import Switches, parse_toml
-from ruqsat.core.world import World, parse_world, project_world
+from ruqsat.core.world import World, parse_world
 
 Named = TypeVar("Named", SubjectFacts, PatientFacts)
 

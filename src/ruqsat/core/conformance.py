@@ -18,9 +18,10 @@ from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, Position
 from ruqsat.core.instant import Now, at, parse_instant
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.projection import project_world
 from ruqsat.core.request import EvaluationRequest, RequestContext
 from ruqsat.core.vocabulary import Switches
-from ruqsat.core.world import parse_world, project_world
+from ruqsat.core.world import parse_world
 
 _DOCUMENTS = ("consents", "delegations", "reps", "btg")
 _LONG_AGO = "2020-01-01T00:00:00Z"

@@ -15,9 +15,10 @@ from msgspec import Struct
 from ruqsat.core.consent_items import Catalogue, Failing, at, reversed_terms, unknown_words
 from ruqsat.core.facts import Consent, PatientFacts
 from ruqsat.core.instant import Instant, render_instant
+from ruqsat.core.projection import project_consent
 from ruqsat.core.representation import birthday
 from ruqsat.core.vocabulary import Switches
-from ruqsat.core.world import ConsentRecord, Giver, Signature, project_consent
+from ruqsat.core.world import ConsentRecord, Giver, Signature
 
 Status = Literal[
     "draft", "active", "invalid", "quarantined", "revoked", "superseded", "rejected", "entered-in-error"

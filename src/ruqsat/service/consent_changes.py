@@ -40,8 +40,8 @@ from ruqsat.core.consent_signature import (
 )
 from ruqsat.core.facts import Consent, PatientFacts
 from ruqsat.core.instant import Instant, parse_instant, render_instant
+from ruqsat.core.projection import formal_defect
 from ruqsat.core.vocabulary import Switches
-from ruqsat.core.world import formal_defect
 from ruqsat.errors import RequestError
 from ruqsat.service.record_seal import RecordSeal
 

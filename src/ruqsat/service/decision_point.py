@@ -9,45 +9,32 @@ on stable storage.  Every other event is a denial with a reason.
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from functools import lru_cache, partial
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import count
-from operator import is_
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from ruqsat.core.admission import Changes
 from ruqsat.core.boundaries import next_turn
-from ruqsat.core.care import held_among, is_held
-from ruqsat.core.case import believed_org, believed_roles
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.evaluate import evaluate
-from ruqsat.core.facts import Facts, PatientFacts, Position, entry_id
+from ruqsat.core.facts import Facts, Position
 from ruqsat.core.instant import SECOND, Instant, Now, render_instant
-from ruqsat.core.kept_facts import known_in
-from ruqsat.core.notice import is_shielded
 from ruqsat.core.policy_release import Released
 from ruqsat.core.policy_set import PolicySet
-from ruqsat.core.request import SHORT_BYTES, EvaluationRequest, SubjectProperties
+from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import JournalError, StoreUnavailableError
-from ruqsat.service.degraded import UNAVAILABLE, is_young, narrowed
-from ruqsat.service.entries import (
-    ChangeEntry,
-    Draft,
-    Entry,
-    Named,
-    PolicyEntry,
-    ReleasedBy,
-    SignedBy,
-    draft_of,
-    names_others,
-    personal_parts,
-)
-from ruqsat.service.lately import Lately
+from ruqsat.service.answer import DIGEST_SHOWN, Answer, obligation_of
+from ruqsat.service.degraded import UNAVAILABLE, is_degraded, is_young, narrowed
+from ruqsat.service.drafts import Drafts, org_of
+from ruqsat.service.entries import ChangeEntry, Draft, Entry, Named, PolicyEntry, ReleasedBy, personal_parts
+from ruqsat.service.facts_beside import NOTHING, Reading, asks_for_more, joined, named_beside
 from ruqsat.service.metrics import Metrics
-from ruqsat.service.ports import Clock, Journal
+from ruqsat.service.origin import Origin, capabilities_of
+from ruqsat.service.ports import Clock, Information, Journal, Tokens
 
 GivenT = TypeVar("GivenT")
 MadeT = TypeVar("MadeT")
@@ -55,96 +42,14 @@ MadeT = TypeVar("MadeT")
 Decide = Callable[[PolicySet, EvaluationRequest, Facts, Now, frozenset[str]], Decision]
 """What decides: a policy set, a request, the facts, the moment, what the enforcement point can do."""
 
-Reading = tuple[str | None, str | None, Facts]
-"""Facts read beside those of the subject and the patient, and for whom."""
-
-NOTHING: tuple[Reading, ...] = ()
-
 _Told = tuple[bytes, tuple[bytes, ...]]
 """An entry, and the parts of it that name people."""
-
-DRAFTS_KEPT = 1024
-"""What is told of so many decisions is kept, and of as many again, for the same question asked again."""
-
-MAX_BESIDE = 100
-"""So many other patients' facts are read for the parts of one request; what is about further ones is denied."""
 
 SETS_IN_HAND = 8
 """So many sets may be exchanged while one request is in hand; once one had to apply, nothing is sent by older ones."""
 
 PRESENT_LASTS: Instant = SECOND
 """So long a permit is sent by rules that read the present otherwise than against the terms of facts."""
-
-DIGEST_SHOWN = 16
-"""Hexadecimal digits of the policy digest in answers and entries; the whole one stands in the policy's own entry."""
-
-
-class Origin(Struct, frozen=True):
-    """
-    Who asks, and by which way.
-
-    Attributes:
-        listener: ``json``, ``control`` or the dialect of a proxy.
-        explain: The enforcement point is registered to see exact reasons.
-        capabilities: Blocking duties that it can carry out; a proxy can carry out none itself.
-        traceparent: The caller's W3C trace context, for the journal.
-        actors: Who acts for the subject by its token, the present one first; for the journal.
-        point: Name of the registered enforcement point; empty where nobody is registered.
-        issued_at: When the subject's token was issued, if a token says who asks.
-        signature: The record's, if it came with one that was verified here.
-        jti: The token's own id, for the journal: by it an entry is tied to what the issuer knows.
-        recurs: The same question may come again as the same object, from the same origin.
-    """
-
-    listener: str
-    explain: bool = False
-    capabilities: frozenset[str] = frozenset()
-    traceparent: str | None = None
-    actors: tuple[str, ...] = ()
-    point: str = ""
-    issued_at: Instant | None = None
-    signature: SignedBy | None = None
-    jti: str | None = None
-    recurs: bool = False
-
-
-class _Standing(NamedTuple):
-    """Roles and organisation that a decision went by; what was stated, where it was something else."""
-
-    roles: tuple[str, ...] | None
-    org: str | None
-    stated_roles: tuple[str, ...] | None
-    stated_org: str | None
-
-
-_NOTHING_SAID = SubjectProperties()
-
-
-class Obligation(Struct, frozen=True):
-    """A duty of the enforcement point, as the AuthZEN obligations draft writes it."""
-
-    id: str
-    type: str
-    properties: dict[str, int | list[str]]
-
-
-class Answer(Struct, frozen=True):
-    """
-    The decision point's answer.
-
-    ``reason`` is what a client may learn; the exact reason stands in ``decision``.  ``rests_on``
-    is what a permit rests on, for whoever cannot send it at once (``may_send``): the set, the facts,
-    and the latest moment that it was decided for.
-    """
-
-    id: str
-    decision: Decision
-    reason: str
-    obligations: tuple[Obligation, ...]
-    policy: str
-    token: str
-    degraded: bool = False
-    rests_on: "tuple[PolicySet, Facts | None, tuple[Reading, ...], Instant] | None" = None
 
 
 class Evaluated(Struct, frozen=True):
@@ -220,47 +125,6 @@ class Weighed(Struct, frozen=True):
     is_usable: Callable[[], bool]
 
 
-class Information(Protocol):
-    """The policy information point, as the decision point needs it."""
-
-    def facts_now(self, subject: str | None, patient: str | None) -> Facts | None:
-        """Return facts that are known and usable at this instant, without waiting."""
-        ...
-
-    async def fetch(self, subject: str | None, patient: str | None, token: Position | None = None) -> Facts:
-        """Read facts from the truth, at least as fresh as *token*; raises StoreUnavailableError."""
-        ...
-
-    def usable(self, facts: Facts, subject: str | None, patient: str | None, token: Position | None = None) -> bool:
-        """Tell whether nothing is known to have changed since the facts were read, and the lease holds."""
-        ...
-
-    def last_known(self, subject: str | None, patient: str | None, *, presumed: bool = False) -> Facts | None:
-        """Return what was known while the store was last heard, for degraded mode; None if that is not on."""
-        ...
-
-    def is_last_known(self, facts: Facts, subject: str | None, patient: str | None) -> bool:
-        """Tell whether such facts may be used at this very moment."""
-        ...
-
-    @property
-    def position(self) -> Position:
-        """How far this process knows the truth."""
-        ...
-
-
-class Tokens(Protocol):
-    """Consistency tokens: sealed positions."""
-
-    def issue_token(self, position: Position) -> str:
-        """Return the token of *position*."""
-        ...
-
-    def read_token(self, text: str) -> Position:
-        """Return the position in *text*; raises RequestError for one that is not ours."""
-        ...
-
-
 class DecisionPoint:
     """
     Decides requests; one instance serves every listener of the process.
@@ -283,7 +147,6 @@ class DecisionPoint:
         replayable: bool = False,
     ) -> None:
         self.policy_set = policy_set
-        self._replayable = replayable
         self._tokens = tokens
         self._information = information
         self._journal = journal
@@ -291,7 +154,7 @@ class DecisionPoint:
         self._metrics = metrics
         self._decide = decide
         self._process = secrets.token_hex(6)
-        self._drafts = Lately[int, tuple[Draft, tuple[Any, ...]]](DRAFTS_KEPT)
+        self._drafts = Drafts(replayable=replayable)
         self._numbers = count(1)
         self._since_must_apply: tuple[PolicySet, ...] | None = None
         self._encode = msgspec.json.Encoder().encode
@@ -357,7 +220,7 @@ class DecisionPoint:
         """Return a question that can be decided by facts in memory, with these; None where the store must be asked."""
         came, policy_set = time.perf_counter(), asked or self.policy_set
         facts = self._information.facts_now(request.subject.id, _patient_of(request))
-        if facts is None or request.resource.type in policy_set.vocabulary.types or _asks_for_more(request):
+        if facts is None or request.resource.type in policy_set.vocabulary.types or asks_for_more(request):
             return None
         return Ready(request, origin, asked, facts, came)
 
@@ -376,7 +239,7 @@ class DecisionPoint:
     def _made(self, now: Now, ready: Ready) -> _Made:
         request, origin, facts = ready.request, ready.origin, ready.facts
         policy_set = ready.asked or self.policy_set
-        decision = self._decide(policy_set, request, facts, now, _capabilities(request, origin))
+        decision = self._decide(policy_set, request, facts, now, capabilities_of(request, origin))
         evaluated = Evaluated(decision, facts, NOTHING, facts, now)
         return _Made(request, origin, ready.asked, policy_set, evaluated, ready.came)
 
@@ -391,7 +254,7 @@ class DecisionPoint:
     def _drawn_up(self, made: _Made) -> _Drawn:
         request, origin, evaluated = made.request, made.origin, made.evaluated
         answer = self._answer(evaluated.decision, made.ruled, None, evaluated)
-        draft = self._draft(answer, request, origin, evaluated.facts, evaluated.whole, evaluated.now.hi)
+        draft = self._drafts.draft(answer, request, origin, evaluated.facts, evaluated.whole, evaluated.now.hi)
         return _Drawn(made, answer, draft, _entry("decision", answer, draft, evaluated.now))
 
     def _handed_over(self, drawn: _Drawn) -> Begun:
@@ -443,7 +306,7 @@ class DecisionPoint:
 
     def _noted(self, request: EvaluationRequest, origin: Origin, begun: Begun, answer: Answer) -> Answer:
         if self.on_permit is not None and answer.decision.allowed:
-            self.on_permit(answer.id, origin, _org_of(request, begun.facts))
+            self.on_permit(answer.id, origin, org_of(request, begun.facts))
         self._metrics.decided(origin.listener, answer.decision.reason, time.perf_counter() - begun.began)
         return answer
 
@@ -483,7 +346,7 @@ class DecisionPoint:
         """
         evaluated = await self._evaluate(policy_set, request, origin)
         decision, facts, beside = evaluated.decision, evaluated.facts, evaluated.beside
-        if _is_degraded(facts):
+        if is_degraded(facts):
             decision = UNAVAILABLE
         resting = policy_set, request, facts, beside, evaluated.now.hi
         return Weighed(decision, lambda: self._may_answer(policy_set) and self._still_stands(*resting))
@@ -580,8 +443,8 @@ class DecisionPoint:
             if token is not None:
                 return Evaluated(deny("deny.not_fresh"), None, NOTHING, None, self._clock.now())
             return self._evaluate_last_known(policy_set, request, origin)
-        whole, now = _joined(request, facts, beside), self._clock.now()
-        decision = self._decide(policy_set, request, whole, now, _capabilities(request, origin))
+        whole, now = joined(request, facts, beside), self._clock.now()
+        decision = self._decide(policy_set, request, whole, now, capabilities_of(request, origin))
         return Evaluated(decision, facts, beside, whole, now)
 
     def _evaluate_last_known(self, policy_set: PolicySet, request: EvaluationRequest, origin: Origin) -> Evaluated:
@@ -593,7 +456,7 @@ class DecisionPoint:
             )
         if facts is None:
             return Evaluated(UNAVAILABLE, None, NOTHING, None, now)
-        decision = self._decide(policy_set, request, facts, now, _capabilities(request, origin))
+        decision = self._decide(policy_set, request, facts, now, capabilities_of(request, origin))
         decision = narrowed(decision, policy_set.vocabulary)
         self._metrics.degraded[decision.allowed] += 1
         return Evaluated(decision, facts, NOTHING, facts, now)
@@ -616,7 +479,7 @@ class DecisionPoint:
         usable = self._information.usable
         if facts is None or self._clock.now().hi >= _until(policy_set, facts, beside, moment):
             return False
-        if _is_degraded(facts):
+        if is_degraded(facts):
             return self._information.is_last_known(facts, request.subject.id, _patient_of(request))
         return usable(facts, request.subject.id, _patient_of(request)) and all(
             usable(known, who, whom) for who, whom, known in beside
@@ -650,10 +513,10 @@ class DecisionPoint:
             identifier,
             decision,
             policy_set.coarse(decision.reason),
-            tuple([_obligation(identifier, n, duty) for n, duty in enumerate(decision.duties, 1)]),
+            tuple([obligation_of(identifier, n, duty) for n, duty in enumerate(decision.duties, 1)]),
             policy_set.digest[:DIGEST_SHOWN],
             self._tokens.issue_token(self._information.position),
-            by is not None and _is_degraded(by.facts),
+            by is not None and is_degraded(by.facts),
             (policy_set, None, NOTHING, 0) if by is None else (policy_set, by.facts, by.beside, by.now.hi),
         )
 
@@ -666,89 +529,13 @@ class DecisionPoint:
 
         Where rules decided, *whole* is what they knew: with it the entry can be decided again.
         """
-        draft = self._draft(answer, request, origin, facts, whole, now.hi)
+        draft = self._drafts.draft(answer, request, origin, facts, whole, now.hi)
         return self._keep(draft, _entry(kind, answer, draft, now))
 
     def _keep(self, draft: Draft, entry: bytes) -> Awaitable[None]:
         if not draft.known:
             return self._journal.append(entry, draft.parts, emergency=draft.is_emergency)
         return self._journal.append(entry, draft.parts, emergency=draft.is_emergency, facts=draft.known)
-
-    def _draft(
-        self, answer: Answer, request: EvaluationRequest, origin: Origin, facts: Facts | None, whole: Facts | None,
-        now: Instant,
-    ) -> Draft:  # fmt: skip
-        """Return what is told of a decision; of one that was recalled it may be made already."""
-        if facts is None or whole is not facts or answer.rests_on is None or not _may_recur(origin, facts):
-            return self._draft_anew(answer, request, origin, facts, whole)
-        by = (request, answer.decision, answer.rests_on[0], origin, facts.subject, facts.patient, facts.position)
-        kept = self._drafts[id(request)]
-        if kept is not None and all(map(is_, kept[1], by)):
-            return kept[0]
-        draft = self._draft_anew(answer, request, origin, facts, whole)
-        if len(self._encode(request)) <= SHORT_BYTES:
-            self._drafts.keep(id(request), (draft, by), now)
-        return draft
-
-    def _draft_anew(
-        self, answer: Answer, request: EvaluationRequest, origin: Origin, facts: Facts | None, whole: Facts | None
-    ) -> Draft:  # fmt: skip
-        decision, stands = answer.decision, _standing(request, facts)
-        known = known_in(whole) if whole is not None and self._replayable else None
-        resource, context = request.resource.properties, request.context
-        shielded, held, held_parts = _marks(answer, request, facts)
-        entry = Entry(
-            "",
-            "",
-            "",
-            origin.listener,
-            decision.allowed,
-            decision.reason,
-            answer.policy,
-            stands.roles,
-            stands.org,
-            request.action.name,
-            context.purpose if context is not None else None,
-            request.resource.type,
-            resource.data_class if resource is not None else None,
-            decision.basis,
-            decision.rule,
-            decision.law,
-            decision.duties,
-            facts.position if facts is not None else None,
-            origin.point,
-            _is_degraded(facts),
-            decision.untold,
-            shielded,
-            held,
-            stands.stated_roles,
-            stands.stated_org,
-            0,
-            () if known is None else _in_order(_capabilities(request, origin)),
-        )
-        named = Named(
-            request.subject.id,
-            origin.actors,
-            origin.traceparent,
-            resource.patient if resource is not None else None,
-            request.resource.id,
-            decision.applied,
-            _patients_beside(request),
-            origin.signature,
-            origin.jti,
-            asked=self._encode(request).decode() if known is not None else None,
-            knew=tuple(["" if each is None else each.digest for each in known]) if known is not None else (),
-            held_parts=held_parts,
-        )
-        parts = personal_parts(self._encode, named, apart=known is not None and names_others(request))
-        return draft_of(self._encode, entry, parts, known or (), is_emergency=self._is_emergency(answer))
-
-    def _is_emergency(self, answer: Answer) -> bool:
-        """Tell whether a permit is of those that are still given when only the reserve is left of the disk."""
-        if not answer.decision.allowed or answer.decision.basis is None or answer.rests_on is None:
-            return False
-        basis = answer.rests_on[0].vocabulary.bases.get(answer.decision.basis)
-        return basis is not None and basis.in_reserve
 
 
 def _entry(kind: str, answer: Answer, draft: Draft, now: Now) -> bytes:
@@ -773,38 +560,6 @@ async def _refused(error: JournalError) -> None:
     raise error
 
 
-def _capabilities(request: EvaluationRequest, origin: Origin) -> frozenset[str]:
-    """A request may only narrow what its enforcement point is registered for."""
-    capabilities, context = origin.capabilities, request.context
-    if context is None:
-        return capabilities
-    for said in (context.pep_capabilities, context.supported_obligations):
-        if said is not None:
-            capabilities = capabilities.intersection(said)
-    return capabilities
-
-
-@lru_cache(maxsize=256)
-def _in_order(capabilities: frozenset[str]) -> tuple[str, ...]:
-    return tuple(sorted(capabilities))
-
-
-def _org_of(request: EvaluationRequest, facts: Facts | None) -> str | None:
-    """Return the organisation that the decision took somebody to ask for; without facts nothing contradicts a word."""
-    said = request.subject.properties or _NOTHING_SAID
-    return said.org if facts is None or facts.subject is None else believed_org(said, facts.subject)
-
-
-def _standing(request: EvaluationRequest, facts: Facts | None) -> _Standing:
-    """Return as whom the decision took somebody; as for ``_org_of``."""
-    said, org = request.subject.properties or _NOTHING_SAID, _org_of(request, facts)
-    if facts is None or facts.subject is None:
-        return _Standing(said.roles, org, None, None)
-    roles = believed_roles(said, facts.subject)
-    other_roles = said.roles if said.roles != roles else None
-    return _Standing(roles or None, org, other_roles, said.org if said.org != org else None)
-
-
 def _until(policy_set: PolicySet, facts: Facts, beside: tuple[Reading, ...], moment: Instant) -> Instant:
     """Return the first moment after *moment* at which what was decided for it may be decided otherwise."""
     switches = policy_set.vocabulary.switches
@@ -814,110 +569,6 @@ def _until(policy_set: PolicySet, facts: Facts, beside: tuple[Reading, ...], mom
     return min(until, moment + PRESENT_LASTS) if policy_set.reads_present else until
 
 
-def _is_degraded(facts: Facts | None) -> bool:
-    """Tell whether these are last known facts, from before the store was away."""
-    return facts is not None and not facts.consents_known
-
-
-def _may_recur(origin: Origin, facts: Facts) -> bool:
-    """Tell whether the same object may come again, about facts that are the store's own."""
-    return origin.recurs and facts.consents_known
-
-
-def _patients_known(answer: Answer, facts: Facts | None) -> list[PatientFacts]:
-    """Return what is known of those whom a request is about, alone or in its parts."""
-    beside = answer.rests_on[2] if answer.rests_on is not None else NOTHING
-    alone = facts.patient if facts is not None else None
-    known = [alone] if alone is not None else []
-    if beside:
-        known += [each.patient for _, _, each in beside if each.patient is not None]
-    return known
-
-
-def _marks(answer: Answer, request: EvaluationRequest, facts: Facts | None) -> tuple[bool, bool, tuple[str, ...]]:
-    """
-    Tell whether representatives, and the patient, must not learn of it yet: for whoever tells or shows them.
-
-    Where parts are asked for, also which of them the patient must not learn of.
-    """
-    resource, record = request.resource.properties, request.resource.id
-    if resource is None:
-        return False, False, ()
-    patients = _patients_known(answer, facts)
-    is_withheld = is_held(resource, record, patients)
-    among = held_among(resource, record, patients) if is_withheld and resource.parts else ()
-    if answer.rests_on is None:
-        return False, is_withheld, among
-    vocabulary = answer.rests_on[0].vocabulary
-    # What is on file is not known then: it may bear a label that is kept from representatives.
-    may_bear = facts is None and vocabulary.switches.adolescent_shield.enabled
-    return may_bear or is_shielded(resource, record, patients, vocabulary), is_withheld, among
-
-
-def _asks_for_more(request: EvaluationRequest) -> bool:
-    """Tell whether facts of somebody beside the subject and the patient, or a certain freshness, are asked for."""
-    context, properties = request.context, request.resource.properties
-    return (properties is not None and properties.parts is not None) or (
-        context is not None and (context.recipient is not None or context.consistency_token is not None)
-    )
-
-
-def named_beside(request: EvaluationRequest, types: Collection[str] = ()) -> Iterator[tuple[str | None, str | None]]:
-    """
-    Yield whose facts the request needs beside its own.
-
-    They are the recipient's, those of patients that parts name, and the directory's entry
-    of the resource if it is of one of *types*, which concern nobody.
-    """
-    if request.context is not None and request.context.recipient is not None:
-        yield request.context.recipient, None
-    if request.resource.type in types:
-        yield entry_id(request.resource.type, request.resource.id), None
-    for patient in _patients_beside(request):
-        yield None, patient
-
-
-def _patients_beside(request: EvaluationRequest) -> tuple[str, ...]:
-    properties = request.resource.properties
-    if properties is None or properties.parts is None:
-        return ()
-    named = dict.fromkeys(part["patient"] for part in properties.parts if isinstance(part.get("patient"), str))
-    named.pop(properties.patient, None)
-    return tuple(named)[:MAX_BESIDE]
-
-
-def _joined(request: EvaluationRequest, facts: Facts, beside: tuple[Reading, ...]) -> Facts:
-    """Put what was read beside into the facts; each reading is tested for itself before a permit is sent."""
-    if not beside:
-        return facts
-    entries = {who: known.subject for who, _, known in beside if who is not None}
-    recipient = None if request.context is None else entries.get(request.context.recipient or "")
-    resource = entries.get(entry_id(request.resource.type, request.resource.id))
-    others = tuple([known.patient for _, _, known in beside if known.patient is not None])
-    return msgspec.structs.replace(facts, others=others, recipient=recipient, resource=resource)
-
-
 def _patient_of(request: EvaluationRequest) -> str | None:
     properties = request.resource.properties
     return properties.patient if properties is not None else None
-
-
-def _obligation(decision: str, number: int, duty: str) -> Obligation:
-    """
-    Write a duty as an obligation.
-
-    Examples:
-        >>> _obligation("a-1", 2, "review:72")
-        Obligation(id='a-1.2', type='review', properties={'within_hours': 72})
-    """
-    kind, properties = _read_duty(duty)
-    return Obligation(f"{decision}.{number}", kind, properties)
-
-
-@lru_cache(maxsize=1024)
-def _read_duty(duty: str) -> tuple[str, dict[str, int | list[str]]]:
-    """Return a duty's kind and its properties, which obligations share and nobody changes."""
-    kind, _, parameter = duty.partition(":")
-    if kind == "review":
-        return kind, {"within_hours": int(parameter)}
-    return kind, {"parts": [parameter]} if parameter else {}

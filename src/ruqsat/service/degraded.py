@@ -11,6 +11,7 @@ as they were last known still deny.  Every permit is flagged and reviewed.
 import msgspec
 
 from ruqsat.core.decision import Decision, deny
+from ruqsat.core.facts import Facts
 from ruqsat.core.instant import SECOND, Instant, Now
 from ruqsat.core.vocabulary import Vocabulary
 
@@ -41,3 +42,8 @@ def narrowed(decision: Decision, vocabulary: Vocabulary) -> Decision:
 def is_young(issued_at: Instant | None, now: Now) -> bool:
     """Tell whether a token was issued so lately that its subject need not be known; without an instant it was not."""
     return issued_at is not None and now.hi - YOUNG < issued_at < now.hi + _LEEWAY
+
+
+def is_degraded(facts: Facts | None) -> bool:
+    """Tell whether these are last known facts, from before the store was away."""
+    return facts is not None and not facts.consents_known

@@ -18,8 +18,8 @@ from ruqsat.core.journal_filter import Found
 from ruqsat.core.journaled import DECISION, NOT_SENT
 from ruqsat.core.outcomes import OUTCOME, Outcome, OutcomeEntry, read_outcome
 from ruqsat.errors import RequestError
-from ruqsat.service.decision_point import Origin
 from ruqsat.service.entries import Named
+from ruqsat.service.origin import Origin
 
 REMEMBERED = 32_768
 """So many permits, and so many reports, are remembered (about 10 MiB); shipping is far less behind."""

@@ -7,7 +7,7 @@ Stores match these by shape and never import this module.
 from collections.abc import Awaitable, Iterable
 from typing import Protocol
 
-from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
+from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
 from ruqsat.core.instant import Instant, Now
 from ruqsat.core.kept_facts import Known
 
@@ -94,4 +94,45 @@ class Journal(Protocol):
 
     async def aclose(self) -> None:
         """Make everything accepted durable, then close."""
+        ...
+
+
+class Information(Protocol):
+    """The policy information point, as the decision point needs it."""
+
+    def facts_now(self, subject: str | None, patient: str | None) -> Facts | None:
+        """Return facts that are known and usable at this instant, without waiting."""
+        ...
+
+    async def fetch(self, subject: str | None, patient: str | None, token: Position | None = None) -> Facts:
+        """Read facts from the truth, at least as fresh as *token*; raises StoreUnavailableError."""
+        ...
+
+    def usable(self, facts: Facts, subject: str | None, patient: str | None, token: Position | None = None) -> bool:
+        """Tell whether nothing is known to have changed since the facts were read, and the lease holds."""
+        ...
+
+    def last_known(self, subject: str | None, patient: str | None, *, presumed: bool = False) -> Facts | None:
+        """Return what was known while the store was last heard, for degraded mode; None if that is not on."""
+        ...
+
+    def is_last_known(self, facts: Facts, subject: str | None, patient: str | None) -> bool:
+        """Tell whether such facts may be used at this very moment."""
+        ...
+
+    @property
+    def position(self) -> Position:
+        """How far this process knows the truth."""
+        ...
+
+
+class Tokens(Protocol):
+    """Consistency tokens: sealed positions."""
+
+    def issue_token(self, position: Position) -> str:
+        """Return the token of *position*."""
+        ...
+
+    def read_token(self, text: str) -> Position:
+        """Return the position in *text*; raises RequestError for one that is not ours."""
         ...

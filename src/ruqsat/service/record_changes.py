@@ -15,9 +15,10 @@ from ruqsat.core.consent_items import Failing, at, needed
 from ruqsat.core.consent_record import Step
 from ruqsat.core.instant import HOUR, Instant, parse_instant, render_instant
 from ruqsat.core.patient_status import STATUS
+from ruqsat.core.projection import project_representation
 from ruqsat.core.registered import GRANT, Body, Kind, RecordRow, moved
 from ruqsat.core.registered_items import CHECKS, DELEGATED_ACTIONS, EMERGENCY_SET, Scene
-from ruqsat.core.world import RepresentationRecord, project_representation
+from ruqsat.core.world import RepresentationRecord
 from ruqsat.service.consent_changes import Caller, RegistryError, told_items
 from ruqsat.service.record_seal import RecordSeal
 

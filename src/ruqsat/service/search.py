@@ -23,9 +23,11 @@ from ruqsat.core.instant import SECOND, Instant, render_instant
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError, RuqsatError, StoreUnavailableError
-from ruqsat.service.decision_point import DIGEST_SHOWN, DecisionPoint, Origin, Weighed
+from ruqsat.service.answer import DIGEST_SHOWN
+from ruqsat.service.decision_point import DecisionPoint, Weighed
 from ruqsat.service.entries import Named
 from ruqsat.service.information_point import InformationPoint
+from ruqsat.service.origin import Origin
 from ruqsat.service.ports import Clock
 
 Target = Literal["subject", "resource", "action"]

@@ -5,7 +5,8 @@ It may be stopped anywhere and run again: what is under the new key already is
 left alone.  Others may go on changing records meanwhile.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from ruqsat.core.proceeding import ProceedingRow
 from ruqsat.core.registered import RecordRow
 from ruqsat.errors import StoreUnavailableError
 from ruqsat.stores.sql_database import UPGRADE_SECONDS, open_database
+from ruqsat.stores.sql_lane import Lane
 from ruqsat.stores.sql_proceedings import proceedings_of
 from ruqsat.stores.sql_records import row_of
 from ruqsat.stores.sql_schema import consent_record, outbox, proceeding, record
@@ -53,18 +55,13 @@ async def reseal_records(url: str, reseal: Callable[[Any], Sealed | None], batch
         SettingsError: it is not a database of ours at our revision.
         StoreUnavailableError: the database failed; the batches before stay.
     """
-    told, database = Resealed(), open_database(url)
-    lane = database.writer()
-    try:
-        await lane.run(database.prepare, UPGRADE_SECONDS, commit=True)
+    told = Resealed()
+    async with _writing(url) as lane:
         for table, question in _BATCHES:
             after: dict[str, str] | None = {"kind": "", "id": ""}
             while after is not None:
                 work = partial(_reseal_batch, table, question.limit(batch), after, reseal, told)
                 after = await lane.run(work, UPGRADE_SECONDS, commit=True)
-    finally:
-        await lane.aclose()
-        database.release()
     return told
 
 
@@ -80,17 +77,24 @@ async def reseal_notices(url: str, reseal: ResealBody, batch: int) -> Resealed:
         SettingsError: it is not a database of ours at our revision.
         StoreUnavailableError: the database failed; the batches before stay.
     """
-    told, database = Resealed(), open_database(url)
-    lane = database.writer()
-    try:
-        await lane.run(database.prepare, UPGRADE_SECONDS, commit=True)
+    told = Resealed()
+    async with _writing(url) as lane:
         after: str | None = ""
         while after is not None:
             after = await lane.run(partial(_reseal_bodies, after, batch, reseal, told), UPGRADE_SECONDS, commit=True)
+    return told
+
+
+@asynccontextmanager
+async def _writing(url: str) -> AsyncIterator[Lane]:
+    database = open_database(url)
+    lane = database.writer()
+    try:
+        await lane.run(database.prepare, UPGRADE_SECONDS, commit=True)
+        yield lane
     finally:
         await lane.aclose()
         database.release()
-    return told
 
 
 def _reseal_bodies(

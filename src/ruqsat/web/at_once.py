@@ -20,7 +20,9 @@ from msgspec import Struct
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import JournalError
-from ruqsat.service.decision_point import Answer, Begun, Origin, Ready
+from ruqsat.service.answer import Answer
+from ruqsat.service.decision_point import Begun, Ready
+from ruqsat.service.origin import Origin
 from ruqsat.web.load import Load
 
 TOGETHER = 32

@@ -18,7 +18,8 @@ import msgspec
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest
 from ruqsat.errors import RequestError
-from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.service.answer import Answer
+from ruqsat.service.origin import Origin
 from ruqsat.service.search import Search, SearchRefusedError, Target
 from ruqsat.web.at_once import Asked, AtOnce, Exchange, Told
 from ruqsat.web.at_once import Decides as DecidesAtOnce

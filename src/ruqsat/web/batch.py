@@ -19,7 +19,8 @@ from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import SHORT_BYTES, EvaluationRequest
 from ruqsat.core.stated import entity_types
 from ruqsat.errors import RequestError
-from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.service.answer import Answer
+from ruqsat.service.origin import Origin
 from ruqsat.web.wire import (
     decode_evaluation,
     decoder_of,

@@ -24,9 +24,10 @@ from grpc_health.v1.health import aio as health
 
 from ruqsat.errors import SettingsError
 from ruqsat.web.enforcement_points import SECRET, Door, Peer
-from ruqsat.web.forward_auth import ForwardAuth, Verdict
+from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.forward_auth.shared import BadPepRequest, Headers, Original, Refused, original
 from ruqsat.web.forward_auth.signed import ENVOY, MAX_BODY_BYTES, refuse_part
+from ruqsat.web.forward_auth.verdict import Verdict
 from ruqsat.web.listeners import KEEP_ALIVE_SECONDS, Listen, Tls
 from ruqsat.web.protocol import READ_SECONDS
 

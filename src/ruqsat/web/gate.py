@@ -15,7 +15,9 @@ from ruqsat.core.request import (
     ResourceProperties,
 )
 from ruqsat.core.validity import IMPERSONAL
-from ruqsat.service.decision_point import Answer, DecisionPoint, Origin
+from ruqsat.service.answer import Answer
+from ruqsat.service.decision_point import DecisionPoint
+from ruqsat.service.origin import Origin
 from ruqsat.web.claims import Identity
 from ruqsat.web.enforcement_points import POINT
 from ruqsat.web.identity import TokenVerifier, Unauthenticated

@@ -11,7 +11,7 @@ from msgspec import Struct
 from ruqsat.core.decision import Decision
 from ruqsat.core.request import SHORT_BYTES, EvaluationRequest
 from ruqsat.errors import RequestError
-from ruqsat.service.decision_point import Answer, Obligation
+from ruqsat.service.answer import Answer, Obligation
 
 MAX_BODY_BYTES = 64 * 1024
 _decode = msgspec.json.Decoder(EvaluationRequest).decode

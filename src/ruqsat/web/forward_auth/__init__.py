@@ -14,33 +14,30 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from ruqsat.core.admission import Pack
-from ruqsat.core.fhir.meaning import Meaning
-from ruqsat.core.fhir.reading import READ_HEADERS, read_target
+from ruqsat.core.fhir.reading import READ_HEADERS
 from ruqsat.core.fhir.records import lookups_of, with_records
 from ruqsat.core.policy_set import PolicySet
-from ruqsat.core.record_signature import DUTY, WRITES, is_named_by, names_target
-from ruqsat.core.request import SHORT_BYTES, EvaluationRequest, RequestContext, Resource
-from ruqsat.core.request import Action as AskedAction
+from ruqsat.core.record_signature import DUTY, WRITES
+from ruqsat.core.request import SHORT_BYTES, EvaluationRequest
 from ruqsat.core.routes import Mapped, RouteTable, mapped_of
-from ruqsat.core.target import TargetRejected, parse_target
 from ruqsat.errors import RequestError, StoreUnavailableError
-from ruqsat.service.decision_point import Answer, Origin
+from ruqsat.service.answer import Answer
 from ruqsat.service.lately import Lately
+from ruqsat.service.origin import Origin
 from ruqsat.service.record_lookup import RecordLookup
-from ruqsat.web.at_once import Asked, AtOnce, Exchange, Told
+from ruqsat.web.at_once import Asked, AtOnce, Exchange
 from ruqsat.web.at_once import Decides as DecidesAtOnce
 from ruqsat.web.claims import Identity
 from ruqsat.web.enforcement_points import Door, EnforcementPoint
 from ruqsat.web.forward_auth import caddy, envoy, haproxy, nginx, traefik
+from ruqsat.web.forward_auth.question import SESSION, OfRecord, meaning_of, question_of, session_in, traceparent_in
 from ruqsat.web.forward_auth.shared import BadPepRequest, Dialect, Headers, Original, Receive, Refused, Scope
 from ruqsat.web.forward_auth.signed import (
     MARKS,
     METHODS,
-    PROVENANCE,
     ReadBody,
     Signatures,
     Signed,
@@ -48,15 +45,12 @@ from ruqsat.web.forward_auth.signed import (
     read_shown,
     read_signed,
 )
+from ruqsat.web.forward_auth.verdict import Verdict, head_of, told_of, verdict_of, written
 from ruqsat.web.identity import TokenVerifier, Unauthenticated
 from ruqsat.web.load import Load
 from ruqsat.web.protocol import KEPT, TARGET, once_writable
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-SESSION = b"x-ruqsat-session"
-MAX_SESSION = 256
-_MAX_TRACEPARENT = 64
 
 _PLAIN = "plain"
 
@@ -84,30 +78,6 @@ class Decides(DecidesAtOnce, Protocol):
     async def record_refusal(self, reason: str, origin: Origin, subject: str | None = None) -> str:
         """Journal a refusal that was settled before any evaluation; return its id."""
         ...
-
-
-class Verdict(Struct, frozen=True):
-    """
-    What a proxy is told: 200 lets the request through, 401 and 403 do not.
-
-    ``subject`` is whom the backend may take the request for; empty unless it is let through.
-    """
-
-    status: int = 403
-    decision: str = ""
-    reason: str = "try_later"
-    subject: str = ""
-    challenge: str = ""
-
-    @property
-    def headers(self) -> list[tuple[str, str]]:
-        """Headers of the answer; always all, even empty: one that is absent may let a client's forged one through."""
-        told = [
-            ("x-ruqsat-decision", self.decision), ("x-ruqsat-reason", self.reason), ("x-ruqsat-subject", self.subject),
-        ]  # fmt: skip
-        if self.status == 401:
-            told.append(("www-authenticate", f'Bearer realm="ruqsat", error="{self.challenge}"'))
-        return told
 
 
 class Aids(NamedTuple):
@@ -163,7 +133,7 @@ class ForwardAuth:
         self._load = load or Load()
         self._signatures, self._lookups = aids
         self._at_once = AtOnce(decision_point, self._load)
-        self.refusal = _written(Verdict())
+        self.refusal = written(Verdict())
         self._in_force = (routes, policy_set)
         self._readings = Lately[tuple[Any, ...], _Reading](READINGS_KEPT)
 
@@ -183,7 +153,7 @@ class ForwardAuth:
             read = partial(read_original, scope) if read_original is not None else _of_no_dialect
             headers, mark = scope["headers"], MARKS.get(dialect)
             body = None if mark is None else partial(read_arriving, receive, headers, mark)
-            head = _head(await self.judge(dialect, read, headers, lambda: self._door.enter(scope), body))
+            head = head_of(await self.judge(dialect, read, headers, lambda: self._door.enter(scope), body))
         except Exception:  # noqa: BLE001 - 500 would be a proxy's reason to use its failure mode
             _log.exception("forward_auth_failed")
             head = _REFUSAL
@@ -257,7 +227,7 @@ class ForwardAuth:
                 return None
             if len(scope[TARGET]) + sum(len(value) for _, value in read) <= SHORT_BYTES:
                 self._readings.keep(key, reading, 0)
-        traceparent = _traceparent(headers)
+        traceparent = traceparent_in(headers)
         if traceparent is not None:
             asked = reading.asked
             origin = replace(asked.origin, traceparent=traceparent, recurs=False)
@@ -273,14 +243,14 @@ class ForwardAuth:
         asked, headers = read_original(scope), scope["headers"]
         if asked.method in METHODS:
             return None
-        meant = _mean(asked, routes, headers, None, None)
+        meant = meaning_of(asked, routes, headers, None, None)
         if not isinstance(meant, Mapped) or meant.also:
             return None
         origin = Origin(
             dialect, point=point.name, actors=who.actors, issued_at=who.issued_at, jti=who.jti, recurs=True
         )  # fmt: skip
-        question = _question(who, meant, meant.action, _session_in(headers))
-        return _Reading(Asked(question, origin, policy_set, partial(_told, who.subject.id)), who, in_force)
+        question = question_of(who, meant, meant.action, session_in(headers))
+        return _Reading(Asked(question, origin, policy_set, partial(told_of, who.subject.id)), who, in_force)
 
     async def judge(
         self, dialect: str, read_original: Callable[[], Original], headers: Headers,
@@ -302,7 +272,7 @@ class ForwardAuth:
             name = "" if point is None else point.name
             if self._load.turns_away(name):
                 return Verdict(reason="overloaded")
-            origin = Origin(dialect, traceparent=_traceparent(headers), point=name)
+            origin = Origin(dialect, traceparent=traceparent_in(headers), point=name)
             if point is None:
                 raise Refused("bad_pep_request")
             asked, who = await self._read(read_original, headers)
@@ -333,27 +303,27 @@ class ForwardAuth:
         try:
             # Read now and not on arrival: whoever has waited for a place is answered as if it came when it got one.
             routes, policy_set = self._in_force
-            meant, session, with_duty = _mean(asked, routes, headers, signed, body), _session_in(headers), origin
+            meant, session, with_duty = meaning_of(asked, routes, headers, signed, body), session_in(headers), origin
             if signed is not None and meant.action in WRITES:
                 found = await self._signatures.verify(signed, who)
                 with_duty = replace(origin, capabilities=frozenset({DUTY}), signature=found)
             mapped = meant if isinstance(meant, Mapped) else await self._looked_up(meant, routes)
             questions = [
-                (_question(who, mapped, action, session), with_duty if action in WRITES else origin)
+                (question_of(who, mapped, action, session), with_duty if action in WRITES else origin)
                 for action in (*mapped.also, mapped.action)
             ]
             answer = await self._decide_all(questions, policy_set)
         finally:
             self._load.leave()
         if isinstance(meant, Mapped):
-            return _verdict(who.subject.id, answer)
+            return verdict_of(who.subject.id, answer)
         return self._of_record(who, meant, mapped, answer)
 
-    def _of_record(self, who: Identity, meant: "_OfRecord", mapped: Mapped, answer: Answer) -> Verdict:
+    def _of_record(self, who: Identity, meant: OfRecord, mapped: Mapped, answer: Answer) -> Verdict:
         if answer.decision.allowed is True:
             if mapped.action not in ("read", "search"):
                 self._lookups[meant.base].forget(mapped.resource_type, mapped.resource_id)
-            return _verdict(who.subject.id, answer)
+            return verdict_of(who.subject.id, answer)
         # Whoever names a record and no patient must not learn from a refusal whether it is there, and of whom.
         return Verdict(403, answer.id, "not_permitted")
 
@@ -374,7 +344,7 @@ class ForwardAuth:
             denial = await self._decision_point.take_back(*each)
         return denial if holds else answer
 
-    async def _looked_up(self, meant: "_OfRecord", routes: RouteTable) -> Mapped:
+    async def _looked_up(self, meant: OfRecord, routes: RouteTable) -> Mapped:
         """Return what a request for a record means, once its server was asked whose it is; raises Refused."""
         lookup = self._lookups.get(meant.base)
         if lookup is None or routes.fhir is None:
@@ -429,39 +399,10 @@ _DIALECTS: dict[bytes, tuple[str, Dialect]] = {
     b"/authz/haproxy": ("haproxy", haproxy.read_original),
 }
 
-
-def _head(verdict: Verdict) -> dict[str, Any]:
-    told = [(name.encode("ascii"), value.encode("utf-8")) for name, value in verdict.headers]
-    return {"type": "http.response.start", "status": verdict.status, "headers": [(b"content-length", b"0"), *told]}
-
-
-_REFUSAL = _head(Verdict())
+_REFUSAL = head_of(Verdict())
 """Made beforehand: what is sent where not even an answer could be made."""
 
-_HEADERS = b"content-length: 0\r\nx-ruqsat-decision: %b\r\nx-ruqsat-reason: %b\r\nx-ruqsat-subject: %b\r\n"
-_WRITTEN = {200: b"HTTP/1.1 200 OK\r\n" + _HEADERS, 403: b"HTTP/1.1 403 Forbidden\r\n" + _HEADERS}
-
-
-def _verdict(subject: str, answer: Answer) -> Verdict:
-    if answer.decision.allowed is True:
-        return Verdict(200, answer.id, answer.reason, subject)
-    return Verdict(403, answer.id, answer.reason)
-
-
-def _told(subject: str, answer: Answer) -> Told:
-    return _written(_verdict(subject, answer))
-
-
-def _written(verdict: Verdict) -> Told:
-    """Write an answer, but for a challenge, as ``_head`` has it written; raises ValueError for what is no header."""
-    said = (verdict.decision, verdict.reason, verdict.subject)
-    if not "".join(said).isprintable():
-        raise ValueError("a header would end early")
-    decision, reason, subject = [each.encode() for each in said]
-    return Told(_WRITTEN[verdict.status] % (decision, reason, subject))
-
-
-_OVERLOADED = _written(Verdict(reason="overloaded"))
+_OVERLOADED = written(Verdict(reason="overloaded"))
 
 
 def _dialect_of(target: bytes) -> tuple[str, Dialect | None]:
@@ -473,86 +414,3 @@ def _dialect_of(target: bytes) -> tuple[str, Dialect | None]:
 
 def _of_no_dialect() -> Original:
     raise BadPepRequest
-
-
-class _OfRecord(Struct, frozen=True):
-    """A request for one record under a FHIR base, of which its server must say whose it is."""
-
-    base: str
-    meaning: Meaning
-
-    @property
-    def action(self) -> str:
-        """What is asked for."""
-        return self.meaning.action or ""
-
-
-def _mean(
-    asked: Original, routes: RouteTable, headers: Headers, signed: Signed | None, body: bytes | None
-) -> Mapped | _OfRecord:
-    try:
-        target = parse_target(asked.target, None)
-    except TargetRejected:
-        raise Refused("bad_target") from None
-    meant: Mapped | _OfRecord | None
-    reason = "unmapped.route"
-    server = None if routes.fhir is None else routes.fhir.server_of(target.segments)
-    if server is not None and routes.fhir is not None:
-        # No proxy can filter an answer, nor what it shows no body of be read: what needs either is refused.
-        meaning = read_target(asked.method, target, _fhir_headers(headers, signed), body, routes.fhir)
-        by_record = bool(lookups_of(meaning))
-        meant = _OfRecord(server.base, meaning) if by_record else mapped_of(meaning, by_body=body is not None)
-        reason = f"fhir.{meaning.reason or 'answer_unfiltered'}"
-        is_named = is_named_by(meaning)
-    else:
-        meant = mapped = routes.match(asked.method, target.segments, target.query)
-        is_named = mapped is not None and signed is not None and names_target(signed.body, mapped)
-    if meant is None:
-        raise Refused(reason)
-    if signed is not None and meant.action in WRITES and not is_named:
-        # Signed once, it would be as good a record of another patient, or another record of this one.
-        raise Refused("signature.target_unnamed")
-    return meant
-
-
-def _fhir_headers(headers: Headers, signed: Signed | None) -> list[tuple[str, str]]:
-    """
-    Return the client's headers that change what a FHIR request means, as far as the proxy hands them on.
-
-    A Provenance that brought the signature was read: it changes no more than who has signed.
-    """
-    return [
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in headers
-        if name.replace(b"_", b"-").decode("latin-1") in READ_HEADERS and not (signed and name == PROVENANCE)
-    ]
-
-
-def _session_in(headers: Headers) -> str | None:
-    """Return the id of the break-glass session that a client means; sent twice, it means nothing."""
-    found = [value for name, value in headers if name == SESSION]
-    if not found:
-        return None
-    text = found[0].decode("latin-1")
-    if len(found) > 1 or not 0 < len(text) <= MAX_SESSION or not text.isascii() or not text.isprintable():
-        raise Refused("bad_pep_request")
-    return text
-
-
-def _question(who: Identity, mapped: Mapped, action: str, session: str | None) -> EvaluationRequest:
-    return EvaluationRequest(
-        who.subject,
-        AskedAction(action),
-        Resource(mapped.resource_type, mapped.resource_id, mapped.properties()),
-        RequestContext(
-            purpose=who.purpose if who.purpose is not None else mapped.purpose,
-            smart_scopes=who.smart_scopes,
-            launch_patient=who.launch_patient,
-            btg_session=session,
-        ),
-    )
-
-
-def _traceparent(headers: Headers) -> str | None:
-    found = next((value for name, value in headers if name == b"traceparent"), None)
-    return None if found is None else found[:_MAX_TRACEPARENT].decode("latin-1")
