@@ -34,6 +34,18 @@ def test_the_command_line_wins_over_environment_over_file_over_default(
 TOKENS = {"token_issuer": "i", "token_audience": "a", "token_key": SECRET}
 
 
+def test_a_file_of_settings_cannot_go_unread_for_the_case_of_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The points that it registers would not be asked for: a variable that names no file to us is refused."""
+    file = tmp_path / "ruqsat.toml"
+    file.write_text('auth_listen = "off"\nenforcement_points = "points.toml"\n')
+    monkeypatch.setenv("ruqsat_config", str(file))
+
+    with pytest.raises(SettingsError, match="ruqsat_config is no setting; did you mean `RUQSAT_CONFIG`"):
+        load_settings(**OFF)
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [

@@ -1,9 +1,11 @@
-"""A whole sidecar process: whose tokens it takes when it serves the demo."""
+"""A whole sidecar process: whose tokens it takes when it serves the demo, and what it does not start on."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.process.starter import run_cli
 from tests.proxies.raw import ask, bearer
 from tests.sidecar import Sidecar, running_sidecar
 
@@ -41,3 +43,35 @@ def test_subject_that_a_header_would_trim_is_nobody(tmp_path: Path) -> None:
         }
 
     assert set(told.values()) == {401}
+
+
+def test_withdrawn_consent_cannot_come_back_with_an_older_backup(tmp_path: Path) -> None:
+    """A database that lacks changes which the journal knew is not served from until its operator has said so."""
+    backup, database = tmp_path / "backup.db", tmp_path / "ruqsat.db"
+    with running_sidecar(tmp_path) as sidecar:
+        assert ask_as_nginx(sidecar, sidecar.token("dr_aida")) == 200
+    shutil.copy(database, backup)
+    with running_sidecar(tmp_path) as sidecar:
+        withdraw = ask(
+            sidecar.ports["control"], "POST", "/v1/consents/c-dana-h1/withdraw", bearer(sidecar.token("dana"))
+        )
+        assert (withdraw.status, ask_as_nginx(sidecar, sidecar.token("dr_aida"))) == (200, 403)
+    shutil.copy(backup, database)
+
+    for _ in range(2):  # an attempt to start leaves nothing by which the next one succeeds
+        with pytest.raises(AssertionError, match="restored without its last changes"), running_sidecar(tmp_path):
+            pass
+    said = run_cli(tmp_path, "db", "restored", database_url=f"sqlite:///{database}", auth_listen="off")
+    assert said.returncode == 0, said.stderr
+    with running_sidecar(tmp_path):
+        pass
+
+
+def test_process_starts_again_on_what_it_left(tmp_path: Path) -> None:
+    """A journal that knows the database as far as it reaches, or is new, is no reason not to start."""
+    with running_sidecar(tmp_path) as sidecar:
+        assert ask_as_nginx(sidecar, sidecar.token("dr_aida")) == 200
+    with running_sidecar(tmp_path):
+        pass
+    with running_sidecar(tmp_path, journal_dir=str(tmp_path / "another")) as sidecar:
+        assert ask_as_nginx(sidecar, sidecar.token("dr_aida")) == 200

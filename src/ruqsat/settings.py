@@ -345,7 +345,9 @@ def load_settings(**overrides: Any) -> Settings:
 
 def _refuse_unknown_environment() -> None:
     known = {"RUQSAT_" + name.upper() for name in Settings.model_fields} | {"RUQSAT_CONFIG"}
-    unknown = sorted(name for name in os.environ if name.upper().startswith("RUQSAT_") and name.upper() not in known)
+    names = [name for name in os.environ if name.upper().startswith("RUQSAT_")]
+    # The file's name is read as it is written here alone: in small letters it would name a file that nobody reads.
+    unknown = sorted(name for name in names if name.upper() not in known or name.upper() == "RUQSAT_CONFIG" != name)
     if unknown:
         raise SettingsError(f"{unknown[0]} is no setting" + _nearest(unknown[0].upper(), known))
 

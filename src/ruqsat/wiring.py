@@ -57,6 +57,7 @@ from ruqsat.settings import Settings
 from ruqsat.signatures.cms_verifier import CmsVerifier
 from ruqsat.signatures.plug_in import load_plug_in
 from ruqsat.signatures.trust import RevocationLists, Trust, load_trust
+from ruqsat.stores.journal_folder import refuse_lost_changes
 from ruqsat.stores.journal_key import load_signing_key
 from ruqsat.stores.journal_receipts import JournalReceipts
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
@@ -158,7 +159,7 @@ async def open_process(
             store, freshness, clock, limits=limits, sharing=sharing, max_stale=_max_stale(settings)
         )
         stack.push_async_callback(information.aclose)
-        await _begin_lease(information)
+        await _begin_lease(information, settings)
         if rehearsal is not None:
             _log.warning("test_fixtures_are_on people_on_record=%s %s", not await store.is_empty(), TEST_FIXTURES)
         if demo and await store.is_empty():
@@ -236,8 +237,14 @@ async def open_process(
         )
 
 
-async def _begin_lease(information: InformationPoint) -> None:
-    """Hear from the store before anybody asks; a machine that is busy with starting may take more than one attempt."""
+async def _begin_lease(information: InformationPoint, settings: Settings) -> None:
+    """
+    Hear from the store before anybody asks; a machine that is busy with starting may take more than one attempt.
+
+    Raises:
+        SettingsError: the store lacks changes that the journal knew of.
+        StoreUnavailableError: the store did not answer.
+    """
     for left in reversed(range(STARTING_PROBES)):
         try:
             await information.probe_once()
@@ -245,7 +252,9 @@ async def _begin_lease(information: InformationPoint) -> None:
             if not left:
                 raise
         else:
-            return
+            break
+    with naming("RUQSAT_DATABASE_URL"):
+        await asyncio.to_thread(refuse_lost_changes, settings.journal_dir, information.position)
 
 
 def _looking(stack: AsyncExitStack, sessions: BreakGlass) -> BreakGlass:

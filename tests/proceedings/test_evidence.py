@@ -2,8 +2,10 @@
 
 import base64
 import json
+import os
 import random
 import shutil
+import stat
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -26,6 +28,7 @@ from ruqsat.core.personal import lifted
 from ruqsat.core.proceeding import Hour
 from ruqsat.core.signed_note import VerifierKey
 from ruqsat.core.working_days import WorkingDays
+from ruqsat.errors import SettingsError
 from ruqsat.service.evidence import Extent, Found, build_package, faults
 from ruqsat.stores.evidence_file import read_archive, write_archive
 from ruqsat.stores.journal_folder import list_segments
@@ -356,6 +359,20 @@ def test_whoever_makes_the_manifest_anew_is_found_by_the_hashes_within(made: Mad
         in anew(proceedings, files[proceedings].replace(b"overwritten", b"overwrittes"))[0]
     )
     assert "cannot be read" in anew(proceedings, b"{")[0]
+
+
+def test_a_package_cannot_be_read_by_other_users_of_the_machine(tmp_path: Path) -> None:
+    """It holds a person's records opened: only who made it may read it, whatever the umask."""
+    before = os.umask(0)
+    try:
+        write_archive(tmp_path / "one.zip", {"a": b"1"})
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "one.zip").stat().st_mode) == 0o600
+    assert read_archive(tmp_path / "one.zip") == {"a": b"1"}
+    with pytest.raises(SettingsError, match="cannot be written"):
+        write_archive(tmp_path / "one.zip", {"a": b"2"})
 
 
 def test_what_is_no_package_is_refused_with_one_line(made: Made, tmp_path: Path) -> None:

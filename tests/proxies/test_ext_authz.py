@@ -1,7 +1,10 @@
 """Envoy's gRPC dialect: to Envoy an empty answer is permission, so there is none."""
 
 import asyncio
+import socket
+import stat
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,7 +21,7 @@ from ruqsat.web.ext_authz import SERVICE, ExtAuthz, GrpcListener, build_response
 from ruqsat.web.forward_auth.shared import BadPepRequest
 from ruqsat.web.forward_auth.verdict import Verdict
 from ruqsat.web.listeners import Listen
-from tests.sidecar import Sidecar
+from tests.sidecar import Sidecar, running_sidecar
 
 O1 = "/patients/p-dana/labs/o1"
 
@@ -160,3 +163,18 @@ def test_an_address_that_is_taken_is_an_error_of_the_settings(sidecar: Sidecar) 
 
     with pytest.raises(SettingsError, match="grpc listener"):
         asyncio.run(start())
+
+
+def test_a_unix_socket_is_for_owner_and_group_and_nobody_else_can_take_its_place(tmp_path: Path) -> None:
+    """As every listener's: 0660 whatever the umask, a stale one is replaced, one that is served stays its server's."""
+    path = tmp_path / "grpc.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    settings = {"grpc_listen": f"unix:{path}", "json_listen": "off", "auth_listen": "off"}
+
+    with running_sidecar(tmp_path / "one", **settings):
+        served = path.stat()
+        assert (stat.S_ISSOCK(served.st_mode), stat.S_IMODE(served.st_mode)) == (True, 0o660)
+        with pytest.raises(AssertionError, match="served already"), running_sidecar(tmp_path / "two", **settings):
+            pass
+        assert path.stat().st_ino == served.st_ino

@@ -1,6 +1,7 @@
 """The revisions lead to the tables that the code speaks of, on both databases; older files are taken over."""
 
 import asyncio
+import base64
 import sqlite3
 from pathlib import Path
 
@@ -244,6 +245,18 @@ def test_a_restored_database_is_another_epoch(url: str, tmp_path: Path) -> None:
     assert done.stdout == f"the database is in the new epoch {after.epoch}\n", done.stderr
     assert (after.seq, same) == (before.seq, [key, alice])
     assert after.epoch != before.epoch
+
+
+@pytest.mark.parametrize("command", ["current", "restored", "reseal"])
+def test_a_file_that_is_not_there_cannot_be_said_to_be_done(command: str, tmp_path: Path) -> None:
+    """Under a mistaken path no new database is made, restored or sealed anew: the true one was not touched."""
+    new, old = (base64.b64encode(bytes([each]) * 32).decode() for each in (1, 2))
+    url = f"sqlite:///{tmp_path}/mistaken.db"
+    done = run_cli(tmp_path, "db", command, database_url=url, record_key=new, record_key_previous=old)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no database" in done.stderr
+    assert not (tmp_path / "mistaken.db").exists()
 
 
 def test_a_database_that_is_not_there_is_one_line_without_the_password(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ruqsat.cli.journal_database import existing_url
 from ruqsat.cli.output import console
 from ruqsat.core.consent_record import ConsentRow
 from ruqsat.core.proceeding import ProceedingRow
@@ -40,7 +41,7 @@ def upgrade(database_url: Url = None) -> None:
 @app.command()
 def current(database_url: Url = None) -> None:
     """Tell at which revision the tables are; exit 1 if it is not the one that this version serves with."""
-    revision = asyncio.run(current_revision(_url(database_url)))
+    revision = asyncio.run(current_revision(_existing(database_url)))
     at = "has no tables yet" if revision is None else f"is at revision {revision}"
     if revision == HEAD:
         console().print(f"the database {at}")
@@ -52,7 +53,7 @@ def current(database_url: Url = None) -> None:
 @app.command()
 def restored(database_url: Url = None) -> None:
     """Say that the database was restored from a backup: what sidecars and tokens know of it is no longer compared."""
-    epoch = asyncio.run(renew_epoch(_url(database_url)))
+    epoch = asyncio.run(renew_epoch(_existing(database_url)))
     console().print(f"the database is in the new epoch {epoch}")
 
 
@@ -68,7 +69,7 @@ def reseal(
     seal = record_seal(settings)
     if seal is None:
         raise SettingsError("records are sealed under a key: set RUQSAT_RECORD_KEY or RUQSAT_RECORD_KEY_FILE")
-    url = settings.database_url.get_secret_value()
+    url = existing_url(settings)
     records = asyncio.run(reseal_records(url, partial(_resealed, seal=seal), batch))
     notices = asyncio.run(reseal_notices(url, NoticeBodies(seal).resealed, batch))
     for what, told in (("records", records), ("notices", notices)):
@@ -91,3 +92,7 @@ def _resealed(
 
 def _url(given: str | None) -> str:
     return load_settings(auth_listen="off", database_url=given).database_url.get_secret_value()
+
+
+def _existing(given: str | None) -> str:
+    return existing_url(load_settings(auth_listen="off", database_url=given))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
+from ruqsat.core.facts import Position
 from ruqsat.core.instant import Instant, parse_instant
 from ruqsat.core.personal import lifted, spliced
 
@@ -111,6 +112,13 @@ class Journaled(Struct, frozen=True, gc=False):
 _decode = msgspec.json.Decoder(Journaled).decode
 
 
+class _Known(Struct, gc=False):
+    as_of: Position | None = None
+
+
+_decode_known = msgspec.json.Decoder(_Known).decode
+
+
 class Place(NamedTuple):
     """Where in a writer's journal: a line of a segment, whose header is number 0."""
 
@@ -177,6 +185,21 @@ def read_line(line: bytes) -> Journaled | None:
         found = _read_whole(line) or msgspec.convert(lifted(line) | {"erased": ERASED in line}, Journaled)
         return found if found.moment >= 0 else None
     except (msgspec.MsgspecError, ValueError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def position_in(line: bytes) -> Position | None:
+    """
+    Return up to where the facts were known when *line* was written; None for a line that does not say.
+
+    Examples:
+        >>> position_in(b'{"hash":"00","n":3,"kind":"decision","as_of":["e",7]}\\n')
+        Position(epoch='e', seq=7)
+        >>> position_in(b'{"hash":"00","n":3,"kind":"deci')
+    """
+    try:
+        return _decode_known(line).as_of
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 

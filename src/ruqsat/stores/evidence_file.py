@@ -1,5 +1,6 @@
 """An evidence package as a ZIP archive, and what the store holds of one person for it."""
 
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -25,13 +26,14 @@ _DAY_ZERO = (1980, 1, 1, 0, 0, 0)
 
 def write_archive(path: Path, files: Mapping[str, bytes]) -> None:
     """
-    Write a package; the same files make the same bytes.
+    Write a package that only our user may read; the same files make the same bytes.
 
     Raises:
         SettingsError: it cannot be written, or something is there already.
     """
     try:
-        with path.open("xb") as sink, zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "w+b") as sink, zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in sorted(files.items()):
                 archive.writestr(zipfile.ZipInfo(name, _DAY_ZERO), text, zipfile.ZIP_DEFLATED)
     except OSError as error:

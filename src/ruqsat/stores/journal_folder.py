@@ -17,9 +17,10 @@ from typing import NamedTuple
 import msgspec
 
 from ruqsat.core.chain import SegmentScan, ignore, scan_segment
-from ruqsat.core.journaled import SEGMENT, read_line
+from ruqsat.core.facts import Position
+from ruqsat.core.journaled import SEGMENT, position_in, read_line
 from ruqsat.core.personal import lifted
-from ruqsat.errors import JournalError
+from ruqsat.errors import JournalError, SettingsError
 
 LOCK_NAME = "journal.lock"
 RESERVE_NAME = "journal.reserve"
@@ -170,6 +171,32 @@ def refuse_empty(folder: Path) -> None:
         raise JournalError(
             f"`{folder}` holds no line of a journal: expected the folder of each sidecar, or each worker"
         )
+
+
+def refuse_lost_changes(folder: Path, head: Position) -> None:
+    """
+    Refuse a database that ends before what the journal in *folder* knew of it: it was restored, and nobody has said so.
+
+    Read is the last segment that tells any position: a process knows more, the later it writes.
+
+    Raises:
+        SettingsError: changes are missing, withdrawals of consents perhaps among them.
+        JournalError: the folder cannot be read.
+    """
+    try:
+        for segment in reversed(list_segments(folder)):
+            with segment.path.open("rb") as lines:
+                told = [position for line in lines if (position := position_in(line)) is not None]
+            newest = max((each.seq for each in told if each.epoch == head.epoch), default=0)
+            if newest > head.seq:
+                raise SettingsError(
+                    f"it ends at position {head.seq}, and the journal at `{folder}` knew it up to {newest}: restored "
+                    "without its last changes, perhaps withdrawals; see `ruqsat db restored` in docs/operations.md"
+                )
+            if told:
+                return
+    except OSError as error:
+        raise JournalError(f"`{folder}` cannot be read: {error.strerror}") from error
 
 
 def read_entries(folder: Path) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -28,7 +29,7 @@ from ruqsat.web.forward_auth import ForwardAuth
 from ruqsat.web.forward_auth.shared import BadPepRequest, Headers, Original, Refused, original
 from ruqsat.web.forward_auth.signed import ENVOY, MAX_BODY_BYTES, refuse_part
 from ruqsat.web.forward_auth.verdict import Verdict
-from ruqsat.web.listeners import KEEP_ALIVE_SECONDS, Listen, Tls
+from ruqsat.web.listeners import KEEP_ALIVE_SECONDS, Listen, Tls, remove_stale
 from ruqsat.web.protocol import READ_SECONDS
 
 SERVICE = "envoy.service.auth.v3.Authorization"
@@ -179,6 +180,7 @@ class GrpcListener:
         Raises:
             SettingsError: the address cannot be bound.
         """
+        self._make_room()
         options = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", int(self._is_shared)),
             ("grpc.server_handshake_timeout_ms", int(READ_SECONDS * 1000)),
@@ -199,8 +201,22 @@ class GrpcListener:
         await self._server.start()
         return str(self._listen) if self._listen.path else str(Listen(self._listen.host, port))
 
+    def _make_room(self) -> None:
+        """Refuse a Unix socket that somebody serves: the library would take its place."""
+        try:
+            if self._listen.path:
+                remove_stale(Path(self._listen.path))
+        except OSError as error:
+            raise SettingsError(
+                f"the grpc listener cannot be bound to `{self._listen}`: {error.strerror or error}"
+            ) from error
+
     def _bind(self, address: str) -> int:
-        if self._tls is None or self._listen.path:
+        if self._listen.path:
+            port = int(self._server.add_insecure_port(address))
+            Path(self._listen.path).chmod(0o660)
+            return port
+        if self._tls is None:
             return int(self._server.add_insecure_port(address))
         pair = (self._tls.key.read_bytes(), self._tls.certificate.read_bytes())
         trusted = None if self._tls.client_ca is None else self._tls.client_ca.read_bytes()

@@ -298,7 +298,7 @@ def _bind_tcp(listen: Listen) -> socket.socket:
 
 
 def _bind_unix(path: Path) -> socket.socket:
-    _remove_stale(path)
+    remove_stale(path)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with contextlib.ExitStack() as stack:
         stack.callback(bound.close)
@@ -310,7 +310,7 @@ def _bind_unix(path: Path) -> socket.socket:
     return bound
 
 
-def _remove_stale(path: Path) -> None:
+def remove_stale(path: Path) -> None:
     """Remove a socket that nobody serves; raise OSError for anything else that stands there."""
     try:
         mode = path.lstat().st_mode
