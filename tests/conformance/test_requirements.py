@@ -9,10 +9,13 @@ import pytest
 
 from ruqsat.core.cases import PolicyCase, run_case
 from ruqsat.core.conformance import decide_scenario
+from ruqsat.core.consent_items import Failing
 from ruqsat.core.identification import is_identification_number
 from ruqsat.core.policy_set import PolicySet
+from ruqsat.core.proceeding import failing_move
+from ruqsat.core.proceeding_kinds import INFORMATION
 from ruqsat.core.projection import formal_defect
-from ruqsat.core.working_days import TERMS, WorkingDays, is_refusal
+from ruqsat.core.working_days import TERMS, WorkingDays
 from ruqsat.core.world import World
 from tests.conformance.test_scenarios import FILE, SCENARIOS
 
@@ -113,7 +116,10 @@ COUNTED: dict[str, Callable[[], object]] = {
     "29 information asked for on a Friday before Nauryz": lambda: (
         WorkingDays().due(date(2026, 3, 20), TERMS["information"]) == date(2026, 3, 30)
     ),
-    "30 a refusal for being too busy": lambda: not is_refusal("too busy", "there are many requests"),
+    "30 a refusal for being too busy": lambda: (
+        failing_move(INFORMATION, "refuse", {"ground": "too busy", "reasons": "there are many requests"})
+        == (Failing("/ground", "R19", "not_allowed"),)
+    ),
     "35 a number of the second pass": lambda: is_identification_number("880808100203"),
 }
 

@@ -14,8 +14,8 @@ class Hierarchy:
 
     Examples:
         >>> h = Hierarchy([("labs", "clinical"), ("clinical", "everything")])
-        >>> h.is_kind("labs", "everything"), h.is_kind("clinical", "labs"), h.is_kind("x", "x")
-        (True, False, True)
+        >>> sorted(h.above("labs")), sorted(h.above("x"))
+        (['clinical', 'everything', 'labs'], ['x'])
     """
 
     __slots__ = ("_above", "too_deep")
@@ -35,10 +35,6 @@ class Hierarchy:
     def above(self, word: str) -> frozenset[str]:
         """Return *word* and everything that it is a kind of."""
         return self._above.get(word) or frozenset((word,))
-
-    def is_kind(self, word: str, group: str) -> bool:
-        """Tell whether *word* is *group* or one of its kinds."""
-        return word == group or group in self._above.get(word, ())
 
     def meets(self, word: str, groups: Iterable[str]) -> bool:
         """Tell whether *word* is, or is a kind of, one of *groups*."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from ruqsat.core.working_days import REFUSAL_GROUNDS, TERMS
+from ruqsat.core.working_days import TERMS
 
 APPLICANT, OFFICE = "applicant", "office"
 """Who acts: the patient or the representative on the own right; whoever does it as a duty of the operator."""
@@ -92,7 +92,9 @@ RECEIVED = "received"
 _BOTH = frozenset({APPLICANT, OFFICE})
 _ABANDON = Move({RECEIVED: "abandoned"}, frozenset({APPLICANT}))
 _INFORMATION_REFUSAL = Move(
-    {RECEIVED: "refused"}, needs=("ground", "reasons"), grounds=REFUSAL_GROUNDS, law="R19"
+    {RECEIVED: "refused"}, needs=("ground", "reasons"),
+    # The closed list of order §19: either is enough, no other is one.
+    grounds=frozenset({"no_identity_document", "third_party_rights"}), law="R19",
 )  # fmt: skip
 
 

@@ -35,9 +35,6 @@ TERMS = {
 }
 """Working days by process; where the order is laxer than the law, the law's."""
 
-REFUSAL_GROUNDS = frozenset({"no_identity_document", "third_party_rights"})
-"""The closed list of order §19: either is enough, no other is one."""
-
 
 class WorkingDays(Struct, frozen=True):
     """
@@ -114,17 +111,6 @@ def home_day(moment: Instant, utc_offset_hours: int) -> date:
         (datetime.date(1970, 1, 1), datetime.date(1970, 1, 2))
     """
     return date(1970, 1, 1) + timedelta(days=(moment + utc_offset_hours * HOUR) // (24 * HOUR))
-
-
-def is_refusal(ground: str, reasons: str) -> bool:
-    """
-    Tell whether a refusal of information stands: a ground of order §19, and reasons (a person decides it).
-
-    Examples:
-        >>> is_refusal("no_identity_document", "no document was shown"), is_refusal("too busy", "we are")
-        (True, False)
-    """
-    return ground in REFUSAL_GROUNDS and bool(reasons.strip())
 
 
 @lru_cache(maxsize=64)

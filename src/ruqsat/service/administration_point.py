@@ -107,7 +107,7 @@ class AdministrationPoint:
         self._again_at = math.inf
         self._busy = asyncio.Lock()
         self.refused: tuple[str, ...] = ()
-        self.reloads = self.refusals = 0
+        self.reloads = 0
 
     @property
     def in_force(self) -> InForce:
@@ -240,11 +240,10 @@ class AdministrationPoint:
             self._again_at = asyncio.get_running_loop().time() + AGAIN_SECONDS
 
     def refuse(self, reasons: tuple[str, ...], *, once: bool = False) -> None:
-        """Take in that the source's pack is not in force, and why; with *once*, the same reasons count once."""
+        """Take in that the source's pack is not in force, and why; with *once*, the same reasons are logged once."""
         if once and reasons == self.refused:
             return
         self.refused = reasons
-        self.refusals += 1
         _log.error("policy_refused %s", " | ".join(self.refused[:5]))
 
     def status(self) -> dict[str, Any]:
