@@ -38,14 +38,13 @@ def compare(
 
     Args:
         seed: Of the sample.
-        seconds: The budget, from when both engines are ready; what was not asked by then is not compared.
+        seconds: The budget, from when both engines and the cases are ready; what was not asked by then is not compared.
         clock: Monotonic, in seconds.
     """
-    oracle = Oracle(texts, policy_set)
+    oracle, cases = Oracle(texts, policy_set), tuple(_cases(texts, policy_set))
     began, compared = clock(), 0
     differences: list[str] = []
-    sample = islice(situations(policy_set, seed), SAMPLE)
-    for number, each in enumerate(chain(_cases(texts, policy_set), sample)):
+    for number, each in enumerate(chain(cases, islice(situations(policy_set, seed), SAMPLE))):
         if clock() - began > seconds or len(differences) >= SHOWN:
             break
         case = Case.of(*each)
