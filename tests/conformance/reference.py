@@ -798,7 +798,7 @@ def _by_consent(case: Case) -> tuple[str, str, str] | None:
         (roles & {"quality_expert"}, "HQUALIMP", looks, everything, "notify_subject"),
         (roles & {"trainee"}, "TRAIN TREAT", looks, ("clinical",), "notify_subject supervise"),
         (roles & {"registrar"}, "PATADMIN", looks, ("consent", "encounters"), "notify_subject"),
-        (roles & {"registrar"}, "PATADMIN", writes, ("consent", "encounters"), "notify_subject provenance"),
+        (roles & {"registrar"}, "PATADMIN", writes, ("consent",), "notify_subject provenance"),
         (roles & (CARE | {"system_mis"}), "TREAT HPAYMT", case.action == "disclose", everything,
          "notify_subject no_redisclose"),
         (roles & {"epidemiologist"}, "PUBHLTH", looks,

@@ -2,7 +2,7 @@
 Whichever guard of the code is taken away, a promise notices; what notices nothing is argued below.
 
 The modules are those between records and an answer: what is projected to facts
-(``world``, ``facts``, ``dates``), what the facts say of a case (``case`` to ``functions``),
+(``world``, ``projection``, ``facts``, ``dates``), what the facts say of a case (``case`` to ``functions``),
 how the sections combine (``consent`` to ``statutory``), and what holds them together
 (``evaluate``, ``validity``, ``parts``, ``boundaries``, ``scopes``).  Rules, rows and criteria of
 the model are deleted in ``test_deletions``; the compiler is held by comparison with stock
@@ -29,8 +29,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ruqsat.core import consent, functions
-from ruqsat.core import world as world_module
+from ruqsat.core import consent, functions, projection
 from ruqsat.core.decision import Decision
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.pack import Parts, variants_of
@@ -55,10 +54,10 @@ from tests.core import (
 from tests.guards import Mutant, live, mutants_of, without
 
 MODULES = (
-    "world", "facts", "dates", "case", "circumstances", "functions", "consent", "delegation", "representation",
+    "world", "projection", "facts", "dates", "case", "circumstances", "functions", "consent", "delegation", "representation",
     "emergency", "statutory", "entitlement", "validity", "scopes", "boundaries", "parts", "evaluate",
 )  # fmt: skip
-PROJECTING = {"world", "dates"}
+PROJECTING = {"world", "projection", "dates"}
 """What makes facts of records: under their mutants the facts are made anew."""
 
 COMPILED = {"functions", "circumstances", "entitlement"}
@@ -121,7 +120,6 @@ ARGUED: dict[str, tuple[str, ...]] = {
     "of two that are equal either is right": (
         "dates.days_of: `local < _ONE_TIME` with `<=`",
         "facts.higher: `'ULMNRV'.index(one) >= 'ULMNRV'.index(other)` with `>`",
-        "entitlement.entitlement_answer: `_FURTHER[miss] > _FURTHER[furthest]` with `>=`",
     ),
     "for the type checker: nothing is found under no name, or it was made sure of before": (
         "case.(body): never `if not TYPE_CHECKING`",
@@ -135,7 +133,7 @@ ARGUED: dict[str, tuple[str, ...]] = {
         "parts._facts_of: never `if properties is None`",
         "representation._age_miss: without `born is not None` (2)",
         "statutory._covers: without `data_class is not None`",
-        "world._organisation: always `if name is not None`",
+        "projection._organisation: always `if name is not None`",
     ),
     "m2 and m3 test the term first: what has not begun has missed by its term": (
         "consent._weigh: without `miss == 'expired'`",
@@ -360,7 +358,7 @@ def only(mutants: list[Mutant], name: str) -> Mutant:
 def test_the_product_itself_keeps_every_promise(court: Court) -> None:
     """Otherwise the verdicts would show nothing; code exchanged for itself is not noticed."""
     assert court.broken() == []
-    for module, name in ((consent, "_weigh"), (functions, "build_functions"), (world_module, "formal_defect")):
+    for module, name in ((consent, "_weigh"), (functions, "build_functions"), (projection, "formal_defect")):
         assert court.verdict(Mutant(module, name, "nothing", live(module, name).__code__)) == ""
 
 
@@ -368,7 +366,7 @@ def test_the_product_itself_keeps_every_promise(court: Court) -> None:
 def test_a_planted_hole_is_noticed_and_the_right_code_comes_back(court: Court, mutants: list[Mutant]) -> None:
     """Of the projection, of a function that rules are bound to, and of the way documents combine."""
     for name in (
-        "world.formal_defect: never `if record.database_country != HOME_COUNTRY`",
+        "projection.formal_defect: never `if record.database_country != HOME_COUNTRY`",
         "circumstances._about_subjects: without `served.get(category, nothing).issuperset(ctx.purpose)`",
         "consent._weigh: never `if _revoked(document, case.now)`",
     ):
