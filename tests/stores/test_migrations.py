@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -257,6 +258,18 @@ def test_a_file_that_is_not_there_cannot_be_said_to_be_done(command: str, tmp_pa
     assert (done.returncode, done.stdout) == (2, "")
     assert "there is no database" in done.stderr
     assert not (tmp_path / "mistaken.db").exists()
+
+
+def test_tables_of_a_later_version_are_not_said_to_need_an_upgrade(tmp_path: Path) -> None:
+    """There is no way back: whoever went back to an earlier version is told so, and not to run what refuses it."""
+    url = f"sqlite:///{tmp_path}/truth.db"
+    asyncio.run(upgrade_database(url))
+    with closing(sqlite3.connect(tmp_path / "truth.db")) as connection, connection:
+        connection.execute("UPDATE ruqsat_revision SET version_num = '7777'")
+
+    done = run_cli(tmp_path, "db", "current", database_url=url)
+
+    assert (done.returncode, "a later version made them" in done.stdout, "upgrade" in done.stdout) == (1, True, False)
 
 
 def test_a_database_that_is_not_there_is_one_line_without_the_password(tmp_path: Path) -> None:

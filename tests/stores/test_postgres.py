@@ -522,7 +522,7 @@ def test_serving_refuses_another_revision_and_says_what_to_run(postgres: Postgre
 
         postgres.execute("UPDATE ruqsat_revision SET version_num = '7777'", url.rpartition("/")[2])
         with pytest.raises(
-            SettingsError, match=f"at revision `7777`, expected revision `{migrations.HEAD}`: run `ruqsat db upgrade`"
+            SettingsError, match=f"at revision `7777`, expected revision `{migrations.HEAD}`: a later version"
         ):
             await SqlStore.open(url)
         with pytest.raises(SettingsError, match="a revision that this version does not know"):

@@ -16,7 +16,7 @@ from ruqsat.service import consent_changes, proceeding_changes, record_changes
 from ruqsat.service.notice_bodies import NoticeBodies
 from ruqsat.service.record_seal import RecordSeal
 from ruqsat.settings import load_settings
-from ruqsat.stores.migrations import HEAD
+from ruqsat.stores.migrations import HEAD, way_on
 from ruqsat.stores.sql_database import current_revision, renew_epoch, upgrade_database
 from ruqsat.stores.sql_reseal import reseal_notices, reseal_records
 
@@ -46,7 +46,7 @@ def current(database_url: Url = None) -> None:
     if revision == HEAD:
         console().print(f"the database {at}")
     else:
-        console().print(f"the database {at}, this version serves with {HEAD}: run `ruqsat db upgrade`")
+        console().print(f"the database {at}, this version serves with {HEAD}: {way_on(revision)}")
         raise typer.Exit(1)
 
 

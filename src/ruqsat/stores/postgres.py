@@ -138,7 +138,7 @@ class Postgres:
         found = read_revision(connection)
         if found != migrations.HEAD:
             at = "has no tables yet" if found is None else f"is at revision `{found}`"
-            raise SettingsError(f"the database {at}, expected revision `{migrations.HEAD}`: run `ruqsat db upgrade`")
+            raise SettingsError(f"the database {at}, expected revision `{migrations.HEAD}`: {migrations.way_on(found)}")
         if connection.exec_driver_sql("SHOW fsync").scalar_one() != "on":
             _log.warning("postgres_does_not_sync: fsync is off, what is acknowledged may be lost with the machine")
         return read_token_key(connection)

@@ -16,6 +16,20 @@ from ruqsat.stores.sql_schema import REVISION_TABLE
 HEAD = "0013"
 
 
+def way_on(found: str | None) -> str:
+    """
+    Return what leads on from tables at the revision *found* (None: there are none), which is not ours.
+
+    Examples:
+        >>> way_on("0001")
+        'run `ruqsat db upgrade`'
+        >>> way_on("9999")
+        'a later version made them, serve with that one'
+    """
+    is_later = found is not None and found > HEAD
+    return "a later version made them, serve with that one" if is_later else "run `ruqsat db upgrade`"
+
+
 def upgrade(connection: Connection) -> None:
     """
     Bring the tables to the newest revision, inside the transaction of *connection*.
