@@ -54,7 +54,7 @@ policy: $(VENV)/.run ## check the policy pack and run its cases
 	$(BIN)/ruqsat policy trace-law .
 	$(BIN)/ruqsat policy coverage --fail-under 70 .
 
-bench: $(VENV)/.bench ## measure everything (20 minutes, two quiet cores, wrk) and write bench/README.md with its plots
+bench: $(VENV)/.bench ## measure everything (25 minutes, two quiet cores, wrk) and write bench/README.md with its plots
 	PYTHONPATH=. $(BIN)/python bench/driver.py
 	PYTHONPATH=. $(BIN)/python bench/report.py
 

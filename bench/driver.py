@@ -56,6 +56,8 @@ from bench import revocation
 RESULTS = Path(__file__).with_name("results")
 HOSPITALS, PATIENTS = 3, 1_000
 CONNECTIONS = (1, 8, 16, 64)
+JUDGED = (16, 64)
+"""What is owed is owed at these: there are twice as many runs."""
 ANEW = 12_800
 """So many different questions in turn are always asked anew: each is forgotten when its turn comes."""
 SHARES = (0.2, 0.5, 0.8)
@@ -86,7 +88,7 @@ def closed(rounds: int, seconds: float) -> list[dict[str, Any]]:
         ):
             servers = {"no-op": no_op, "lossy": lossy, "durable": durable}
             for connections in CONNECTIONS:
-                for _ in range(rounds):
+                for _ in range(2 * rounds if connections in JUDGED else rounds):
                     for kind, is_new in (("no-op", False), *product(("lossy", "durable"), asked)):
                         with alone(servers[kind], servers.values()):
                             met = _one_closed(kind, servers[kind], *asked[is_new], connections, seconds)
