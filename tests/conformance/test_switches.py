@@ -63,6 +63,15 @@ def links(length: int, by: str = ADULT) -> dict[str, Any]:
     return {"consents": {"c1": named}, "delegations": chain}
 
 
+def but_for(refused: str) -> dict[str, Any]:
+    """Return a chain of two links, of whose holders the patient refuses one since."""
+    chain = links(2)
+    refusal = document(
+        ADULT, "apart", BEGIN, TERM, {"effect": "deny", "grantees": (Grantee(subject=refused),)}, kind="dissent"
+    )
+    return {**chain, "consents": {**chain["consents"], "c2": refusal}}
+
+
 def mother(patient: str = CHILD) -> dict[str, Any]:
     """Return the mother's power."""
     return {"reps": {"q1": RepresentationRecord(subject="saule", patient=patient, kind="parent", verified=True)}}
@@ -153,6 +162,7 @@ TABLE = (
         (True, "deny.sensitivity.not_covered"), (False, CONSENT)),
     Row("delegation_max_depth", told(FRIEND, **links(1)), (1, DELEGATED), (0, "deny.delegation.depth")),
     Row("delegation_max_depth", told(FRIEND, **links(2)), (1, "deny.delegation.depth"), (2, DELEGATED)),
+    Row("delegation_max_depth", told(FRIEND, **but_for("child")), (1, "deny.delegation.depth"), (2, "deny.delegation.redelegation")),
     Row("delegation_max_depth", told(FRIEND, **links(3)), (2, "deny.delegation.depth"), (3, DELEGATED)),
     Row("rep_may_delegate", told(FRIEND, **links(1, "saule"), **mother(ADULT)),
         (False, "deny.delegation.delegator"), (True, DELEGATED)),

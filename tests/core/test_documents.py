@@ -421,6 +421,26 @@ def test_how_deep_a_chain_is_and_who_may_begin_it_is_the_operators_to_say(policy
 
 
 @pytest.mark.parametrize("row", [
+    ({"grantees": (Grantee(subject="s2"),)}, "redelegation"), ({"grantees": (Grantee(role="delegate"),)}, "redelegation"),
+    ({"grantees": (Grantee(subject="s2"),), "categories": ("labs",)}, "redelegation"),
+    ({"grantees": (Grantee(subject="s2"),), "categories": ("documents",)}, ""),
+    ({"grantees": (Grantee(subject="s2"),), "purposes": ("TREAT",)}, ""),
+    ({"grantees": (Grantee(subject="s2"),), "end": BEGIN}, ""), ({"grantees": (Grantee(subject="s4"),)}, ""),
+])  # fmt: skip
+def test_whom_the_patient_refuses_has_nothing_to_hand_on(policy_set: PolicySet, row: Any) -> None:
+    """As far as the refusal goes, and as long as it holds; however many links lie between."""
+    refused, miss = row
+    named, refusal = document(delegations=("d0",)), document("c9", Provision("deny", **refused), kind="dissent")
+    last, third = link("d1", **BELOW), link("d1", delegate="s3", may_redelegate=True, **BELOW)
+    longer = (ABOVE, third, link("d2", parent="d1", delegator="s3"))
+    withdrawn = msgspec.structs.replace(refusal, revoked_at=BEGIN, status="revoked")
+
+    assert delegated(policy_set, ABOVE, last, consents=(named, refusal)) == miss
+    assert delegated(policy_set, *longer, consents=(named, refusal)) == miss
+    assert delegated(policy_set, ABOVE, last, consents=(named, withdrawn)) == ""
+
+
+@pytest.mark.parametrize("row", [
     ({"start": BEGIN}, SURE, ""), ({"start": BEGIN}, UNSURE, "not_yet_valid"), ({"end": BEGIN}, SURE, "expired"),
     ({"start": 0, "end": BEGIN}, SURE, "expired"), ({"start": BEGIN, "end": BEGIN}, SURE, "expired"), ({"end": BEGIN + 1}, SURE, ""),
     ({"purposes": ("SUPNWK",), "start": BEGIN + 1}, SURE, "not_yet_valid"),

@@ -99,6 +99,11 @@ class SubjectView(_View):
         """Return an organisation in the subject's place: no person, no role, no group."""
         return cls(_NO_SUBJECT, _NOBODY, name, "organisation", True, (), name)
 
+    @classmethod
+    def of_delegate(cls, name: str) -> Self:
+        """Return a third person in the subject's place, of whom nothing is known but what the patient made them."""
+        return cls(_NO_SUBJECT, _NOBODY, name, "user", True, ("delegate",), None)
+
     @property
     def groups(self) -> tuple[str, ...]:
         """Groups of the directory."""

@@ -2,8 +2,9 @@
 Third persons whom the patient lets in (order §12): chains of delegation.
 
 Every link must cover the case (``m3``), so the effective right is the
-intersection along the chain.  Nothing is written when a consent ends: the
-cascade is worked out here, at each decision.
+intersection along the chain, and whom the patient refuses has nothing to hand
+on.  Nothing is written when a consent ends: the cascade is worked out here, at
+each decision.
 """
 
 from itertools import pairwise
@@ -11,8 +12,8 @@ from operator import attrgetter
 
 from msgspec import Struct
 
-from ruqsat.core.case import Case
-from ruqsat.core.consent import age_defect, governing
+from ruqsat.core.case import Case, SubjectView
+from ruqsat.core.consent import age_defect, consent_answer, governing
 from ruqsat.core.covers import Covers
 from ruqsat.core.facts import Consent, Delegation, PatientFacts
 from ruqsat.core.vocabulary import Switches
@@ -41,11 +42,14 @@ def delegation_answer(case: Case, covers: Covers, switches: Switches) -> Delegat
         chain, miss = _chain(leaf, by_id, switches)
         document, unlived = _document_of(chain[-1], patient, case, switches)
         step, miss = (0, miss) if miss else (1, unlived) if unlived else _weigh(chain, case, covers)
+        refusals = () if miss else _refusals(chain, case, covers, switches)
+        if refusals:
+            miss = "redelegation"
         if not miss:
             applied = tuple(sorted({document, *(link.id for link in chain)}))
             return DelegationAnswer(True, applied, "")
         if step > best[0]:
-            best = (step, DelegationAnswer(False, (leaf.id,), f"delegation.{miss}"))
+            best = (step, DelegationAnswer(False, (leaf.id, *refusals), f"delegation.{miss}"))
     return best[1]
 
 
@@ -83,6 +87,19 @@ def _weigh(chain: list[Delegation], case: Case, covers: Covers) -> tuple[int, st
         if miss:
             return 3, miss
     return 4, ""
+
+
+def _refusals(chain: list[Delegation], case: Case, covers: Covers, switches: Switches) -> tuple[str, ...]:
+    """
+    Return the refusals that keep somebody above the leaf from what is asked (the rules ask about the leaf's own).
+
+    A refusal beats a delegation (order §14), and nobody hands on what is not theirs.
+    """
+    found: set[str] = set()
+    for link in chain[1:]:
+        handing_on = Case(SubjectView.of_delegate(link.delegate), case.act, case.res, case.ctx, case.facts, case.now)
+        found.update(consent_answer(handing_on, covers, switches).denials)
+    return tuple(sorted(found))
 
 
 def _document_of(root: Delegation, patient: PatientFacts, case: Case, switches: Switches) -> tuple[str, str]:
