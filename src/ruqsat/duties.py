@@ -2,7 +2,7 @@
 Carrying out what decisions oblige to, beside the process that decides.
 
 Shipping and delivery run on the loop as tasks of their own, with a connection of their
-own; whatever becomes of them, no decision waits for it or is another one for it.
+own.  No decision waits for them, and whatever becomes of them changes none.
 """
 
 import asyncio

@@ -179,13 +179,13 @@ def _tls(settings: Settings) -> Tls | None:
 
 
 def _no_password() -> str:
-    """A key that asks for a password would ask the terminal, and stop the start there."""
+    """Refuse a key that needs a password: asked for on the terminal, it would stop the start there."""
     raise ValueError
 
 
 @contextmanager
 def naming(setting: str) -> Iterator[None]:
-    """Say which setting it was, where a deeper layer refuses what it was given."""
+    """Put the name of the setting before what a deeper layer says of its value."""
     try:
         yield
     except SettingsError as error:

@@ -258,7 +258,7 @@ async def _begin_lease(information: InformationPoint, settings: Settings) -> Non
 
 
 def _looking(stack: AsyncExitStack, sessions: BreakGlass) -> BreakGlass:
-    """Begin to look for reviews that are overdue."""
+    """Begin to look for overdue reviews, until *stack* is left; return *sessions*."""
     stack.push_async_callback(cancelled, started(sessions.look_forever()))
     return sessions
 

@@ -81,13 +81,17 @@ class RightEvent(Struct, frozen=True):
 
 class Wanted(Struct, frozen=True):
     """
-    What a change of a session needs; all of it is held until its end.
+    What a change of a break-glass session reads.  Three rows are locked until the change is over, in this order.
 
     Attributes:
-        org: Held first, if the directory has it: whoever counts in a ward waits for whoever counts there already.
-        subject: The clinician, whose row is held next, so that no two of its openings are counted at the same time.
-        beside: Another person whose facts are wanted, not held.
-        since: From when on openings are counted, in *ward*.
+        org: Organisation whose row is locked first, so that openings in its wards are counted one after the other.
+        subject: The clinician, whose row is locked second, so that no two of its openings are counted at once.
+        patient: The patient, whose row is locked third.
+        session: Id of a session that is there already.
+        beside: Another person, such as one who confirms; read, not locked.
+        ward: Where the clinician's openings count.
+        since: Openings count from this instant on; 0 counts none.
+        key: Idempotency key whose receipt is read.
     """
 
     subject: str
@@ -101,7 +105,7 @@ class Wanted(Struct, frozen=True):
 
 
 class Found(Struct, frozen=True):
-    """What is there; ``overdue`` counts the clinician's sessions found overdue since a suspension was last lifted."""
+    """What was read; ``overdue`` counts the clinician's sessions found overdue since a suspension was last lifted."""
 
     facts: PatientFacts
     subject: SubjectFacts | None = None
@@ -114,7 +118,7 @@ class Found(Struct, frozen=True):
 
 
 class Made(Struct, frozen=True):
-    """What is made of it; what is None stays as it is."""
+    """What a change makes of what was read; None leaves that part as it is."""
 
     answer: bytes = b""
     row: RecordRow | None = None
@@ -194,7 +198,7 @@ def with_opening(subject: SubjectFacts, id_: str, now: Instant, switches: Switch
 
 
 def with_right(subject: SubjectFacts | None, *, suspended: bool) -> SubjectFacts | None:
-    """Return a clinician's facts with the right suspended or not; None if they are so, or there are none."""
+    """Return a clinician's facts with the right suspended or not; None where nothing changes, or nobody is known."""
     if subject is None or subject.btg_suspended == suspended:
         return None
     return msgspec.structs.replace(subject, btg_suspended=suspended)
@@ -208,7 +212,7 @@ def overdue(opening: Opening | None, now: Instant) -> Opening | None:
 
 
 def settled(opening: Opening | None, verdict: str, now: Instant) -> Opening | None:
-    """Return a session whose review came to an end; what is unclear another reviews, until the same moment."""
+    """Return a session whose review is over; None after an ``unclear`` one: another person reviews by the same term."""
     if opening is None or verdict == "unclear":
         return None
     return msgspec.structs.replace(opening, settled_at=now)

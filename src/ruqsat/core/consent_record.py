@@ -245,10 +245,10 @@ def with_rows(facts: PatientFacts, rows: Iterable[ConsentRow], switches: Switche
 
 def has_room(facts: PatientFacts, id_: str) -> bool:
     """
-    Tell whether these facts hold no more than decisions can read in time, for the document of this id.
+    Tell whether the document of this id may be kept: decisions can read only so much of a patient in time.
 
-    What a document says above an exception is handed down to it, so that a short one may say much.  A plain
-    refusal always has room: it says little, and what is lost of it would be a permit.
+    What counts is the document as decisions see it, each exception with all that it inherits, so that a
+    short one may be long.  A plain refusal need only be short itself: to leave it out would permit something.
     """
     document = next(each for each in facts.consents if each.id == id_)
     if len(_encode(document)) > MOST_SAID:

@@ -113,7 +113,7 @@ class Wait:
 
     @property
     def _margin(self) -> Instant:
-        """What the clocks of two machines may differ by in a lease, a few times over."""
+        """How much longer than a lease to wait: several times what the clocks of two machines drift apart in one."""
         return self._lease // 50
 
 

@@ -259,8 +259,8 @@ class BreakGlass:
         """
         Find the sessions whose review is overdue at *now*; return how many nobody had found before.
 
-        Each is told of once, however many processes look; the second of a clinician's suspends the right.  One that
-        cannot be read hides none of those that are due after it.
+        Each is told of once, however many processes look; as many of one clinician's as ``overdue_suspends``
+        says suspend the right.  One that cannot be read is passed by, and logged.
         """
         count, after = 0, (0, "")
         while page := await self.store.list_unfound(now + 1, after, PAGE):

@@ -134,7 +134,7 @@ def answer_of(row: ConsentRow) -> bytes:
 
 
 def new_id(now: Instant) -> str:
-    """Ids of one patient's records sort by when they were made, and cannot be guessed."""
+    """Return an id for a new record: ids sort by when they were made, and cannot be guessed."""
     return f"{now // 1000:012x}{secrets.token_hex(12)}"
 
 

@@ -339,7 +339,7 @@ class DecisionPoint:
         """
         Decide one request for a search, which is journaled as a whole; a failure of the store is a denial.
 
-        What degraded mode would still answer is a failure here: a page of such permits would be nobody's to review.
+        In degraded mode everything is denied: each such permit owes a review, and a page of results has none.
 
         Raises:
             RequestError: the request carries a consistency token that was not issued here.
@@ -395,7 +395,7 @@ class DecisionPoint:
         return self._encode(msgspec.structs.replace(entry, generation=release.generation)), (self._encode(by),)
 
     def _tell(self, entry: _Told) -> None:
-        """Append an entry of the policy; after a failure of the journal it goes before the next decision, again."""
+        """Append an entry about the policy; if the journal fails, it is appended again before the next decision."""
         self._policy_told, self._untold = entry, None
         self._telling = asyncio.ensure_future(self._confirm(self._journal.append(*entry), entry))
 
@@ -491,7 +491,7 @@ class DecisionPoint:
         """
         Something changed while the entry was written: decide once more, or deny; the first entry was never sent.
 
-        A request that was read by the routes of one set is never decided by another: it may have to end here.
+        A request that was read by the routes of one policy set is decided by no other, so it may end as a denial.
         """
         policy_set = asked or self.policy_set
         evaluated = await self._evaluate(policy_set, request, origin)

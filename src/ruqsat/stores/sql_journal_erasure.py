@@ -152,7 +152,7 @@ def by_line(parts: Collection[GonePart]) -> list[tuple[GonePart, ...]]:
 
 def erase_parts(connection: Connection, lines: Collection[tuple[GonePart, ...]]) -> ErasedRows:
     """
-    Erase parts that no patient is found by: what was known of a clinician goes with the last who was asked about.
+    Erase parts that name no patient: a clinician's facts go with the last entry that was decided by them.
 
     Args:
         lines: The parts of a line each, as they were; they are marked as erased already.
@@ -186,7 +186,7 @@ def _next_rows(connection: Connection, patients: Collection[str]) -> list[Any]:
 
 
 def _erase_row(connection: Connection, row: Any, patients: Collection[str], act: str, now: Instant) -> bool:
-    """Erase a line; tell whether it could be: lines of the format before hold everything in the chain."""
+    """Erase a line; False if it could not be, as in the oldest format, where names stand in the chain itself."""
     blank, parts = blanked(bytes(row.line), erase_of(patients))
     mark_erased(connection, parts, act, now)
     said = read_line(blank)

@@ -47,7 +47,7 @@ class Connection(Protocol):
 
 
 class _Nobody:
-    """Nobody waits for messages."""
+    """In the place of uvicorn's message event: no application waits for messages here."""
 
     def set(self) -> None:
         """Wake nobody."""
@@ -55,10 +55,10 @@ class _Nobody:
 
 class Exchange:
     """
-    One such question.
+    One such question and its answer.
 
-    It stands where uvicorn keeps its own exchanges, so that what comes after it on the same connection waits for it:
-    the attributes that uvicorn reads and writes are those of its own.
+    It stands where uvicorn keeps its own request cycle, so that what comes after it on the same connection waits for
+    it; hence it has the attributes that uvicorn reads and writes there.
     """
 
     __slots__ = ("_connection", "disconnected", "keep_alive", "refusal", "response_complete")

@@ -224,7 +224,7 @@ async def _answers(
 
 
 def _told(found: Found) -> Found:
-    """Whatever went wrong with one question, the others get their answers; the log tells what it was."""
+    """Return what was found, and log it if it is a failure of ours: the other questions get their answers."""
     if not isinstance(found, Answer | RequestError):
         _log.error("evaluation_failed", exc_info=found)
     return found

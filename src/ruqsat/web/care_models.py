@@ -44,7 +44,11 @@ class PatientIn(Part):
 
 
 class SubjectIn(Part):
-    """A person or machine of the directory; what breaking the glass left there stays, and silence revives nobody."""
+    """
+    A person or machine of the directory, whole.
+
+    What is on record there of break-glass stays; ``active`` must be said, for silence makes nobody active again.
+    """
 
     roles: Words
     active: bool

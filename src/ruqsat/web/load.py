@@ -114,7 +114,7 @@ class Load:
         return greedy is not None
 
     def _last_of_the_greediest(self, who: str) -> _Waiter | None:
-        """Return who would give way: the last of whoever has most of the line, if it still has no less than *who*."""
+        """Return who would give way: the last of whoever has most of the line, if it then has no less than *who*."""
         others = Counter([name for name, _ in self._line if name != who])
         if not others:
             return None  # as a rule: nobody else is there

@@ -113,7 +113,7 @@ async def _employer(status: StatusRegistry, identity: Identity) -> str | None:
 
 
 async def _grounds(status: StatusRegistry, admitted: Admitted, patient: str) -> list[dict[str, Any]]:
-    """The patient and the privacy office see who stated what on which ground, a desk what its organisation did."""
+    """Return who stated what on which ground: all to patient and privacy office, to a desk its organisation's."""
     if admitted.basis not in ("self", "operator_duty", "role_admin"):
         return []
     grounds = await status.grounds(patient)

@@ -217,7 +217,7 @@ def _asked(kind: str, action: str, patient: str | None, id_: str, org: str | Non
 
 
 def _handed_in(data: dict[str, Any], admitted: Admitted) -> dict[str, Any]:
-    """Return an opening with what follows from handing it in here, for whoever does so on the own right."""
+    """Return an opening; where patient or representative hands it in, with channel, form and applicant filled in."""
     if admitted.basis not in OWN_BASES:
         return data
     as_what = "patient" if admitted.basis == "self" else "legal_representative"

@@ -178,7 +178,7 @@ def _read(words: FhirWords, call: Call, kind: str, name: str, interaction: str, 
 
 
 def _history(words: FhirWords, call: Call, kind: str | None) -> Meaning:
-    """Return what the history of a type or of everything means: nobody's in particular, so only of what is nobody's."""
+    """Return what a history of a type or of everything means: it names no patient, so only impersonal data pass."""
     meaning = Meaning(
         "history-system" if kind is None else "history-type", words.action(kind, "search"),
         classes=words.every if kind is None else words.classes_of.get(kind, ()), types=(kind or EVERYTHING,),
@@ -217,7 +217,7 @@ def _compartment(words: FhirWords, call: Call, kind: str, name: str, part: str) 
 
 
 def _page(words: FhirWords, call: Call) -> Meaning:
-    """Return what a page means: its token says neither type nor patient, so it is bound to the first decision."""
+    """Return what asking for a further page means: its token tells neither type nor patient, so it is deferred."""
     allowed = {"_getpages", *words.parameters.page}
     problems = {shape_problem(name, value) for name, value in call.parameters}
     problems |= {"unexpected_parameter" for name, _ in call.parameters if name not in allowed}

@@ -82,7 +82,7 @@ class Decides(DecidesAtOnce, Protocol):
 
 class Aids(NamedTuple):
     """
-    What is done here because no proxy does it.
+    What Ruqsat does itself for a request, since no proxy can.
 
     Attributes:
         signatures: Verifies the signatures of records; without a verifier none is good.
@@ -105,7 +105,7 @@ class _Reading(NamedTuple):
 
 
 class _OfHead(NamedTuple):
-    """What was read of a head that is known byte for byte, when *point* sent it; its trace is in it, too."""
+    """What a head that is known byte for byte asks if *point* sends it; its token is tried again each time."""
 
     point: EnforcementPoint
     authorization: list[bytes]
