@@ -55,7 +55,7 @@ def check_pack(
     known, sound = known_words(vocabulary), set[str]()
     for file, rows in files.items():
         findings += _one_kind(file, rows)
-        findings += _band(file, rows)
+        findings += _band(rows)
         findings += _in_order(rows)
         for row in rows:
             findings += check_row(file, row, vocabulary, laws, functions, known, sound)
@@ -253,7 +253,7 @@ def _one_kind(file: str, rows: list[Row]) -> Iterator[Diagnostic]:
         )
 
 
-def _band(file: str, rows: list[Row]) -> Iterator[Diagnostic]:
+def _band(rows: list[Row]) -> Iterator[Diagnostic]:
     """Find files of mixed priorities or effects: a file is one layer, so that no order of rows or files matters."""
     rules = [row for row in rows if row.kind == "p"]
     for column, code in (("priority", "mixed-priorities"), ("eft", "mixed-effects")):
