@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ruqsat.core.fhir.meaning import Authors, Lookup, Meaning, Refused
-from ruqsat.core.fhir.reading import FhirRequest, read_request
 from ruqsat.core.fhir.records import MAX_RECORD_BYTES, Seen, elements_of, lookups_of, read_record, with_records
 from ruqsat.core.fhir.references import is_id
 from ruqsat.core.fhir.words import FhirWords
 from ruqsat.core.record_signature import is_named_by
 from ruqsat.core.routes import mapped_of
-from tests.fhir_ground import LAB, observation
+from tests.fhir_ground import LAB, FhirRequest, observation, read_request
 
 O1 = Lookup("Observation", "o1")
 CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
