@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ruqsat.core.case import open_emergency
+from ruqsat.core.case import believed_org, open_emergency
 from ruqsat.core.consent_record import Receipt
 from ruqsat.core.emergency import opened_today
 from ruqsat.core.facts import PatientFacts, SubjectFacts
 from ruqsat.core.instant import Instant, at, local_midnight
 from ruqsat.core.notice import Notice
 from ruqsat.core.registered import RecordRow
+from ruqsat.core.request import SubjectProperties
 from ruqsat.core.vocabulary import Switches
 
 WARD = "ward:"
@@ -141,10 +142,8 @@ def ward_of(subject: SubjectFacts | None, org: str | None) -> str | None:
 
 
 def works_for(person: SubjectFacts | None, claimed: str | None) -> str | None:
-    """Return whose organisation somebody is, as decisions take it: the directory's, unless the token claims another."""
-    if person is None or person.org is None:
-        return claimed
-    return person.org if claimed in (None, person.org) else None
+    """Return the organisation that somebody works for, as decisions take it (``believed_org``); None for a stranger."""
+    return None if person is None else believed_org(SubjectProperties(org=claimed), person)
 
 
 def refusal(

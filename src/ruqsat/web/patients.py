@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from ruqsat.core.break_glass import works_for
 from ruqsat.core.care import STATUS_FACTS, shown_to_patient, with_record
 from ruqsat.core.facts import PatientFacts, RecordStatus
 from ruqsat.core.instant import parse_instant, render_instant
@@ -106,10 +107,7 @@ async def _statement(
 
 
 async def _employer(status: StatusRegistry, identity: Identity) -> str | None:
-    """Return the organisation of a caller as decisions see it: the directory's, narrowed by what the token says."""
-    entry, said = await find_entry(status.care, identity.subject.id), own_org(identity)
-    known = None if entry is None else entry.org
-    return said if known is None else known if said in (None, known) else None
+    return works_for(await find_entry(status.care, identity.subject.id), own_org(identity))
 
 
 async def _grounds(status: StatusRegistry, admitted: Admitted, patient: str) -> list[dict[str, Any]]:
