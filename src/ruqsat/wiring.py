@@ -86,7 +86,7 @@ GC_THRESHOLDS = (20_000, 20, 50)
 
 
 STARTING_PROBES = 5
-"""So often the store is asked at the start, before the start is given up."""
+"""How often the store is asked at the start, before the start is given up."""
 
 
 class Process(Struct, frozen=True):
@@ -274,7 +274,7 @@ def _follow_ups(
 
 
 def _settle_garbage() -> None:
-    """What was built lives as long as the process: the collector need not look at it again, nor often."""
+    """Keep what was built from the garbage collector, as it lives as long as the process, and have it run seldom."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)

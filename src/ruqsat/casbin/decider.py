@@ -160,7 +160,7 @@ class OracleDecider:
         return {duty for duty, word in words_of.items() if word is not None and word.blocking}
 
     def _silence(self, case: Case) -> Decision:
-        """No row matched: order §14; the nearest miss of a consent is the reason."""
+        """Return the denial where no row matched (order §14), with the nearest miss of a consent as its reason."""
         consent = self._answer("consent", case)
         if consent.permits:
             known = self._functions["is_cared_for"].call(case.ctx)

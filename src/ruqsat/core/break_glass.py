@@ -25,7 +25,7 @@ WARD = "ward:"
 """A group of the directory so named is the ward of its members."""
 
 SESSIONS_KNOWN = 50
-"""So many of a clinician's sessions decisions know by their ids, to tell the wrong patient from no session."""
+"""How many of a clinician's sessions decisions know by their ids, to tell the wrong patient from no session."""
 
 
 class Opening(Struct, frozen=True):

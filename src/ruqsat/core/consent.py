@@ -98,7 +98,7 @@ def _nearest(missed: list[tuple[str, str]]) -> tuple[str, tuple[str, ...]]:
 
 
 def _after_death(patient: PatientFacts, case: Case, cover: Cover, switches: Switches) -> ConsentAnswer:
-    """A consent ends at death; a refusal does not: secrecy has no end (order §22)."""
+    """Return the answer for a patient who died: consents have ended; refusals hold on, for secrecy has no end (§22)."""
     documents = governing(patient, case.now)
     refused = [each.id for each in documents if _weigh(each, patient, case, cover, switches)[0] == "deny"]
     ended = _sorted([each.id for each in documents])
@@ -244,7 +244,7 @@ def _majority_defect(of_age: Instant, now: Now, switches: Switches) -> str:
 
 
 def _power_has_ended(document: Consent, patient: PatientFacts, now: Now) -> bool:
-    """Order §11: the giver's powers, where any is on file, have all ended or may have."""
+    """Tell whether all powers of the giver on file have ended, or may have (order §11); no if there is none."""
     powers = [power for power in patient.representations if power.subject == document.giver]
     return bool(powers) and all(
         (power.end is not None and power.end <= now.hi) or (power.revoked_at is not None and power.revoked_at <= now.hi)

@@ -45,7 +45,7 @@ begins, which closes everything.  What was withdrawn before it was in force is `
 _encode = msgspec.json.Encoder().encode
 
 MOST_SAID, MOST_TOGETHER = 32 * 1024, 1024 * 1024
-"""So many bytes decisions may have to read of one document, and of all of a patient's: each decision reads them all."""
+"""How many bytes one document may have as decisions read it, and all of a patient's: each decision reads them all."""
 
 VERIFY = frozenset({"confirm", "activate", "reject"})
 """The events that a verification may be; what callers know of them is the one word."""

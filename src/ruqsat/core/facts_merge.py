@@ -106,7 +106,7 @@ def _merge(
 
 
 def _key(item: Document) -> tuple[str | None, str]:
-    """A record is known by its type and id, every other document by its id."""
+    """Return what a document is known by: a record by its type and id, every other by its id."""
     return item.type if isinstance(item, RecordStatus) else None, item.id
 
 

@@ -219,5 +219,5 @@ def _read_whole(line: bytes) -> Journaled | None:
 
 @lru_cache(maxsize=1024)
 def _moment(at: str) -> Instant:
-    """Each line of a batch is asked for it several times."""
+    """Read a moment; kept, for each line of a batch is asked for it several times."""
     return parse_instant(at)

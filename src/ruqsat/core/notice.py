@@ -30,10 +30,10 @@ from ruqsat.core.vocabulary import Switches, Vocabulary
 Audience = Literal["patient", "representatives", "privacy_officer", "authority", "office"]
 
 DEFERRABLE = frozenset({"kz273_4_3", "kz273_4_5", "kz273_4_6", "kz273_4_8", "kz273_4_9"})
-"""Grounds of Code 273(4) under which a written ground may have the patient told later (reading A-16)."""
+"""Legal bases of Code 273(4) on which the patient may be told later, if there is a written ground (reading A-16)."""
 
 SUPPRESSIBLE = frozenset({"kz273_4_9"})
-"""The ground under which the patient is not told at all."""
+"""The legal basis on which the patient is not told at all."""
 
 DEFERRED_HOURS = 30 * 24
 """How long a notice waits when nobody has said until when."""

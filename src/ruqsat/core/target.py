@@ -22,7 +22,6 @@ _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_
 _PATH = _UNRESERVED + b".!$&'()*+,=:@%/"
 _QUERY = _UNRESERVED + b".!$'()*,:@%/?=&|"
 _NAME = _UNRESERVED + b".:"
-"""What stands for itself in the canonical form of a value; ``|`` is taken bare, and written as an escape."""
 
 _TWO_READINGS = frozenset("%&=#;\\")
 _DIGITS = "0123456789abcdefABCDEF"

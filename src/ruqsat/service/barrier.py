@@ -68,7 +68,7 @@ class Wait:
     """
 
     def __init__(self, position: Position, committed_at: Instant, lease: Instant, known_since: Instant) -> None:
-        """Nothing has been looked at."""
+        """Begin with nothing looked at."""
         self._position, self._committed_at, self._known_since = position, committed_at, known_since
         self._lease = lease
         self._first: dict[str, int] | None = None

@@ -46,10 +46,10 @@ _Told = tuple[bytes, tuple[bytes, ...]]
 """An entry, and the parts of it that name people."""
 
 SETS_IN_HAND = 8
-"""So many sets may be exchanged while one request is in hand; once one had to apply, nothing is sent by older ones."""
+"""How many sets may come in force while one request is in hand; once one of them must apply, no older one sends."""
 
 PRESENT_LASTS: Instant = SECOND
-"""So long a permit is sent by rules that read the present otherwise than against the terms of facts."""
+"""How long after it was decided a permit may be sent, where rules read the present for more than terms of documents."""
 
 
 class Evaluated(Struct, frozen=True):
@@ -472,9 +472,9 @@ class DecisionPoint:
         moment: Instant,
     ) -> bool:  # fmt: skip
         """
-        The last test before a permit is sent: nothing changed while its entry was written, and the lease holds.
+        Tell whether a permit may still be sent: nothing changed while its entry was written, and the lease holds.
 
-        Nor has a term ended since *moment*, however long the disk or the rest of a batch took.
+        Nor has a term ended since *moment*, however long the disk or the rest of a batch took.  It is the last test.
         """
         usable = self._information.usable
         if facts is None or self._clock.now().hi >= _until(policy_set, facts, beside, moment):
@@ -489,7 +489,7 @@ class DecisionPoint:
         self, asked: PolicySet | None, request: EvaluationRequest, origin: Origin, unsent: Answer
     ) -> Answer:
         """
-        Something changed while the entry was written: decide once more, or deny; the first entry was never sent.
+        Decide once more, or deny, where something changed while the entry was written; the first answer is never sent.
 
         A request that was read by the routes of one policy set is decided by no other, so it may end as a denial.
         """

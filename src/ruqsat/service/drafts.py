@@ -26,7 +26,7 @@ from ruqsat.service.lately import Lately
 from ruqsat.service.origin import Origin, capabilities_of
 
 DRAFTS_KEPT = 1024
-"""What is told of so many decisions is kept, and of as many again, for the same question asked again."""
+"""How many drafts a generation holds (``Lately``), for questions that are asked again."""
 
 _NOTHING_SAID = SubjectProperties()
 

@@ -20,7 +20,7 @@ from ruqsat.errors import RequestError, StoreUnavailableError
 from ruqsat.service.page_cursor import PageCursors
 
 MOST_EXPORTED = 50_000
-"""So many entries leave at once; whoever wants more asks for them month by month."""
+"""How many entries may be exported at once; whoever wants more asks for them month by month."""
 
 _EXPORT_PAGE = 500
 

@@ -33,7 +33,7 @@ from ruqsat.service.ports import Clock
 Target = Literal["subject", "resource", "action"]
 
 LOOKED_AT = 100
-"""So many candidates are looked at for one page, which may therefore be short, or empty and not the last."""
+"""How many candidates are looked at for one page, which may therefore be short, or empty and not the last."""
 
 MINUTE = 60 * SECOND
 TOKEN_LIFE = 10 * MINUTE

@@ -40,13 +40,13 @@ Whoever was told a moment ago asks again in these turns.  Without them half of t
 half waits, and so it stays: twice the syncs, each with its changes of threads.
 """
 FEW = 16
-"""A group of so many lines waits for nobody: its sync costs each of them little."""
+"""A group of this many lines waits for nobody: its sync costs each of them little."""
 QUICK_SECONDS = 0.0005
 """Only for a disk that needs no longer for a sync the event loop itself may wait."""
 SLOW_SECONDS = 0.01
 """A sync that takes so long is noticed by others, if the event loop waits for it."""
 CALM_SECONDS = 10.0
-"""So long after a sync that took ``SLOW_SECONDS`` the event loop itself waits for no disk."""
+"""How long after a sync that took ``SLOW_SECONDS`` the event loop itself waits for no disk."""
 HANGING_SECONDS = 5.0
 """A disk that has had a group for so long hangs: until it answers, nothing more is begun that would wait for it."""
 

@@ -29,7 +29,7 @@ from ruqsat.stores.journal_folder import SegmentPath, checkpoint_path, list_segm
 CHECKPOINT_SECONDS = 60.0
 
 _TAIL_BYTES = 64 * 1024
-"""So much of a segment's end is read to tell its length; one whose last line is longer is read whole."""
+"""How much of a segment's end is read to tell its length; one whose last line is longer is read whole."""
 
 _log = logging.getLogger("ruqsat.journal")
 

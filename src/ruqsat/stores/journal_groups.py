@@ -20,7 +20,7 @@ from ruqsat.core.line import build_line
 from ruqsat.core.personal import SALT_DIGITS, salted
 
 MOST_FACTS = 65_536
-"""So many digests of facts are remembered for one segment; what comes after them is kept again (about 8 MiB)."""
+"""How many digests of facts are remembered for one segment; what comes after them is kept again (about 8 MiB)."""
 
 _SALTS_AT_ONCE = 256
 _TELLS_OF_CUT = ("start", "damage")

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 LEAVE_SECONDS = 1.0
 LOOKERS = 2
-"""So many look through the journal at a time; the others wait."""
+"""How many readers look through the journal at a time; the others wait."""
 
 DESKS, LOOK_TIMES = 2, 4
 """

@@ -50,10 +50,10 @@ from ruqsat.stores.sql_schema import (
 )
 
 CHUNK = 1_000
-"""So many ids are asked for at once."""
+"""How many ids are asked for at once."""
 
 LINES_TOLD = 10
-"""So many lines are named of which something was set aside."""
+"""How many lines are named of which something was set aside."""
 
 _encode = msgspec.json.Encoder().encode
 _read_subject = msgspec.json.Decoder(SubjectFacts).decode

@@ -30,10 +30,10 @@ from ruqsat.stores.sql_schema import indexed, journal_beside, journal_entry, jou
 T = TypeVar("T")
 
 AT_ONCE = 200
-"""So many lines are erased in one transaction."""
+"""How many lines are erased in one transaction."""
 
 READ_AT_ONCE = 1000
-"""So many lines are looked at in one transaction."""
+"""How many lines are looked at in one transaction."""
 
 _ASKED_AT_ONCE = 500
 _AT, _BESIDE = journal_entry.c, journal_beside.c

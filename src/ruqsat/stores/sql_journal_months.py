@@ -29,7 +29,7 @@ from ruqsat.stores.sql_lane import Lane
 _log = logging.getLogger(__name__)
 
 MOST_MOVED = 10_000
-"""So many lines are moved while somebody may wait for them; for more, ``ruqsat db upgrade``."""
+"""How many lines are moved while somebody may wait for them; for more, ``ruqsat db upgrade``."""
 
 _RETRY = 10 * MINUTE
 _SECONDS = 5.0

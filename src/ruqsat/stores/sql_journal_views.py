@@ -25,10 +25,10 @@ from ruqsat.stores.sql_schema import journal_beside, journal_entry
 T = TypeVar("T")
 
 CHUNK = 200
-"""So many entries are read at once."""
+"""How many entries are read at once."""
 
 MOST_READ = 10_000
-"""So many are read for one page, however few of them are shown."""
+"""How many entries are read for one page at most, however few of them are shown."""
 
 _SECONDS = 5.0
 _AT = journal_entry.c

@@ -13,7 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 AT_A_TIME_SECONDS = 1e-3
-"""So long is worked before others have their turn: each pause may last as long as theirs does."""
+"""How long is worked before others have their turn: each pause may last as long as theirs does."""
 
 _PAUSE_SECONDS = 1e-5
 """Long enough that the thread really sleeps: one that only lets go takes the interpreter again before others wake."""

@@ -26,7 +26,7 @@ from ruqsat.service.origin import Origin
 from ruqsat.web.load import Load
 
 TOGETHER = 32
-"""So many questions are decided together at most: the first one's entry is handed over when the last is decided."""
+"""How many questions are decided together at most: the first one's entry is handed over when the last is decided."""
 
 _log = logging.getLogger("ruqsat.at_once")
 
@@ -50,7 +50,7 @@ class _Nobody:
     """In the place of uvicorn's message event: no application waits for messages here."""
 
     def set(self) -> None:
-        """Wake nobody."""
+        """Do nothing."""
 
 
 class Exchange:

@@ -101,7 +101,7 @@ class Gate:
     """Asks the decision point with the caller's token; an answer that is no allow ends the call."""
 
     def __init__(self, decision_point: DecisionPoint, verifier: TokenVerifier | None) -> None:
-        """Without a *verifier* nobody is let in."""
+        """Ask *decision_point*, for whom *verifier* knows; without a verifier nobody is let in."""
         self._decision_point, self._verifier = decision_point, verifier
 
     async def refused(self, request: Request, identity: Identity, reason: str) -> None:

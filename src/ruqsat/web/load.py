@@ -17,7 +17,7 @@ import asyncio
 from collections import Counter, deque
 
 PATIENCE_SECONDS = 0.02
-"""So long one waits for a place; then it is turned away like any that found the line full."""
+"""How long a request waits for a place; then it is turned away like any that found the line full."""
 
 _Waiter = tuple[str, "asyncio.Future[bool]"]
 

@@ -35,7 +35,7 @@ KNOWN_BYTES, KNOWN_HEADS = 2048, 1024
 """Heads of up to so many bytes are known when they come again: the last so many that came to a listener."""
 
 MAX_AHEAD = 16
-"""So many requests may be sent ahead of their answers on one connection; more would be kept in memory."""
+"""How many requests may be sent ahead of their answers on one connection; more would be kept in memory."""
 
 READ_SECONDS = 5.0
 """How long a request may take to arrive, from its first byte to its last."""
@@ -233,7 +233,7 @@ class Protocol(HttpToolsProtocol):
         self._cancel_unread()
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, then see whether the request is whole; whoever is closed would not hear the answer."""
+        """Take bytes: answer at once what is known byte for byte, else feed the parser, within limits and deadlines."""
         if self.transport.is_closing():
             return
         known = self._recall(data)

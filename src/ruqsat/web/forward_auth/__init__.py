@@ -55,7 +55,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _PLAIN = "plain"
 
 READINGS_KEPT = 1024
-"""So many plain requests are kept as they were read, and as many again."""
+"""How many plain requests a generation holds as they were read (``Lately``)."""
 
 _log = logging.getLogger("ruqsat.auth")
 
