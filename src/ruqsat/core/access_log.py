@@ -44,7 +44,7 @@ class Access(Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         withheld: Nothing but id, moment and law is told, for the time being.
-        erased: Who it was is not there any more (order §24).
+        erased: What named people in the entry was erased (order §24).
         person: The opaque id of who asked; None where it holds a number that may identify.
         organisation: Whose people or machines asked.
         emergency: In an emergency, by default or by a break-glass session.

@@ -144,7 +144,7 @@ class Groups:
         """
         Link *urgent* into *segment*, which is the reserve, as a group of its own; what follows goes elsewhere.
 
-        Whatever does not fit into *room* bytes is passed by; nobody waits for the group then.
+        What does not fit into *room* bytes is left out; of a group that nothing fits into nobody is a waiter.
         """
         if segment != self._segment:
             self._segment, because = segment - 1, self._because

@@ -85,7 +85,7 @@ async def _statement(
     request: Request, gate: Gate, status: StatusRegistry, admitted: Admitted, patient: str, said: dict[str, Any]
 ) -> Statement | None:
     """
-    Return the ground of what is said otherwise than it stands and needs one, None for nothing of the kind.
+    Return on which ground facts that need one are changed, None if none of those is changed.
 
     Raises:
         Refusal: there is no ground (422), or the policy leaves this to others (403).
