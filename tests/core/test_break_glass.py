@@ -141,7 +141,7 @@ def test_every_switch_of_the_registry_has_a_test_on_both_sides() -> None:
 
 
 def test_a_ward_is_a_group_of_the_directory_or_the_organisation() -> None:
-    """The first group so named."""
+    """The ward is the first group so named; without one it is the organisation."""
     assert ward_of(replace(ED, groups=("night", "ward:icu", "ward:ed")), "h1") == "ward:icu"
     assert (ward_of(ED, "h1"), ward_of(None, "h1")) == ("h1", "h1")
 
@@ -176,7 +176,7 @@ def test_a_review_is_late_at_its_due_moment_and_found_so_once() -> None:
 
 
 def test_a_right_changes_only_where_it_is_another() -> None:
-    """So that nothing is told twice."""
+    """A right that stands as it should is no change, so that nothing is told twice."""
     suspended = with_right(ED, suspended=True)
     assert suspended is not None and suspended.btg_suspended
     assert with_right(suspended, suspended=True) is None and with_right(ED, suspended=False) is None

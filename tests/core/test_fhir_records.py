@@ -416,6 +416,6 @@ def test_whatever_a_server_tells_is_read_or_refused(kind: str, more: dict[str, A
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_whatever_bytes_a_server_sends_are_refused(fhir_words: FhirWords, body: bytes) -> None:
-    """Noise is no record."""
+    """Bytes that are no record of FHIR are refused, whatever they are."""
     with pytest.raises(Refused):
         read(fhir_words, body)

@@ -228,7 +228,7 @@ def test_what_cannot_be_told_does_not_open(live: Live) -> None:
 
 
 def test_without_an_outbox_nothing_opens(live: Live) -> None:
-    """Nobody could be told."""
+    """Where nobody could be told of it, no session opens."""
 
     async def life(sidecars: list[Sidecar]) -> None:
         (one,) = sidecars

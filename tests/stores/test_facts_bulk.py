@@ -610,7 +610,7 @@ def test_two_imports_at_once_are_refused(
 
 
 def test_another_revision_is_refused(tmp_path: Path) -> None:
-    """With what to run."""
+    """Bulk work on tables of another revision is refused, with what to run."""
     with pytest.raises(SettingsError, match="ruqsat db upgrade"), opened_bulk(f"sqlite:///{tmp_path}/new.db"):
         pass
 
