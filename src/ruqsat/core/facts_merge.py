@@ -145,7 +145,7 @@ def _merge_ties(before: tuple[Tie, ...], given: tuple[Tie, ...]) -> tuple[tuple[
     """
     Return the ties of care as the file states them, no end later than it was; and how many ends were later.
 
-    A tie without an id was never reported, so there is none on record to compare it with.
+    A tie without an id is nobody's report, and is compared with none on record.
     """
     ends: dict[tuple[str | None, str | None], int | None] = {
         (each.org, each.id): each.end for each in before if each.id is not None

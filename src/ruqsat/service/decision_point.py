@@ -339,7 +339,7 @@ class DecisionPoint:
         """
         Decide one request for a search, which is journaled as a whole; a failure of the store is a denial.
 
-        In degraded mode everything is denied: each such permit owes a review, and a page of results has none.
+        In degraded mode everything is denied: a permit then owes a review, which a page of results brings to nobody.
 
         Raises:
             RequestError: the request carries a consistency token that was not issued here.
