@@ -80,14 +80,14 @@ class Sidecar:
         self.journal.append(entry)
 
     async def open(
-        self, who: str = "ed", patient: str = "p0", second: str | None = None, house: str | None = "h1", **changes: Any
+        self, who: str = "ed", patient: str = "p0", second: str | None = None, org: str | None = "h1", **changes: Any
     ) -> str:
-        """Open a session and return its id; *house* is whose the second person says that it is."""
+        """Open a session and return its id; *org* is whose the second person says that it is."""
         content = json.dumps(whole("grant", patient=patient, **changes)).encode()
         data, id_ = read_model(SessionIn, content), new_id(self.time)
         call = Call(changes.get("key"), content)
         told = await self.sessions.open(
-            Caller(who), data, call, Ask(id_, f"d-{id_}", "h1", True, second and (second, house))
+            Caller(who), data, call, Ask(id_, f"d-{id_}", "h1", True, second and (second, org))
         )
         return str(told["id"])
 
@@ -104,16 +104,16 @@ class Sidecar:
         return found
 
     async def review(
-        self, id_: str, who: str = "dpo1", verdict: str = "justified", house: str | None = "h1"
+        self, id_: str, who: str = "dpo1", verdict: str = "justified", org: str | None = "h1"
     ) -> dict[str, Any]:
-        """Write a review down, as somebody of *house* by the token."""
+        """Write a review down, as somebody of *org* by the token."""
         row, said = await self.row(id_), {"verdict": verdict, "note": "CANARY of a reviewer"}
-        return await self.sessions.review(Caller(who), row, row.version, said, house)
+        return await self.sessions.review(Caller(who), row, row.version, said, org)
 
-    async def reinstate(self, id_: str, who: str = "dpo1", house: str | None = "h1") -> dict[str, Any]:
+    async def reinstate(self, id_: str, who: str = "dpo1", org: str | None = "h1") -> dict[str, Any]:
         """Give the clinician of a session the right back."""
         row = await self.row(id_)
-        return await self.sessions.reinstate(Caller(who), row, row.version, "CANARY reason of the office", house)
+        return await self.sessions.reinstate(Caller(who), row, row.version, "CANARY reason of the office", org)
 
     async def reason(self, session: str, who: str = "ed", patient: str = "p0", now: Instant | None = None) -> str:
         """Decide a reading under a session, by what this sidecar knows."""
@@ -354,9 +354,9 @@ def test_a_third_session_for_one_patient_needs_a_colleague(live: Live) -> None:
         assert await one.attempt() == "break-glass-second-person"
         roamer = SubjectFacts("roamer", roles=("emergency_clinician",))
         await one.information.record((roamer,), ())
-        for who, house in (("roamer", "h2"), ("roamer", None), ("mate", "h2"), ("stranger", "h2"), ("nobody", "h1")):
+        for who, org in (("roamer", "h2"), ("roamer", None), ("mate", "h2"), ("stranger", "h2"), ("nobody", "h1")):
             with pytest.raises(RegistryError, match="second person"):
-                await one.open(second=who, house=house)
+                await one.open(second=who, org=org)
         id_ = await one.open(second="mate")
         assert [(step.event, step.by) for step in (await one.row(id_)).body.steps] == [
             ("create", "ed"), ("confirm", "mate"),
@@ -428,16 +428,16 @@ def test_nobody_judges_a_session_of_the_own_or_of_another_organisation(live: Liv
         await one.review(id_, "dpo1", "misuse")
         await one.information.record((SubjectFacts("roamer", roles=("privacy_officer",)),), ())
         outsiders = (("ed", "own clinician", "h1"), ("stranger", "own organisation", None), ("dpo2", "own", "h2"))
-        for who, words, house in (
+        for who, words, org in (
             *outsiders,
             ("roamer", "own", "h2"),
             ("roamer", "own", None),
             ("nobody", "own", "h1"),
         ):
             with pytest.raises(RegistryError, match=words):
-                await one.review(id_, who, house=house)
+                await one.review(id_, who, org=org)
             with pytest.raises(RegistryError, match=words):
-                await one.reinstate(id_, who, house)
+                await one.reinstate(id_, who, org)
 
     live(life)
 

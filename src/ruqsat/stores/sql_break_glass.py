@@ -93,7 +93,7 @@ def _rates(connection: Connection, wanted: Wanted) -> Rates:
         return Rates()
     table = break_glass.c
     mine, theirs = table.subject == wanted.subject, table.patient == wanted.patient
-    ward = and_(table.ward == wanted.ward, table.org == wanted.org)  # another house may call one of its own the same
+    ward = and_(table.ward == wanted.ward, table.org == wanted.org)  # another organisation may have one of that name
     tests = (mine, ward, theirs, and_(mine, theirs))
     return Rates(
         *(

@@ -74,7 +74,7 @@ def _add_opening(router: APIRouter, sessions: BreakGlass, gate: Gate) -> None:
         let_in = [await gate.admit(request, identity, question)]
         try:
             let_in += await _second_person(request, sessions, gate, question)
-            second = _house_of(let_in[1].identity) if len(let_in) > 1 else None
+            second = _second_of(let_in[1].identity) if len(let_in) > 1 else None
             ask = Ask(id_, let_in[0].entry, org, mfa, second)
             told = await sessions.open(caller_of(let_in[0]), data, call, ask)
         except (Refusal, RegistryError) as error:
@@ -85,7 +85,7 @@ def _add_opening(router: APIRouter, sessions: BreakGlass, gate: Gate) -> None:
         return written(told, 201, {"Location": f"/v1/emergency-grants/{told['id']}"})
 
 
-def _house_of(identity: Identity) -> tuple[str, str | None]:
+def _second_of(identity: Identity) -> tuple[str, str | None]:
     """Return the id of a second person who confirms, and the organisation that its token states."""
     return identity.subject.id, own_org(identity)
 
