@@ -525,7 +525,7 @@ class Case(Struct, eq=False, gc=False):
 
 def believed_roles(said: SubjectProperties, known: SubjectFacts) -> tuple[str, ...]:
     """
-    Return the roles that count: those both stated and on the register; where one of the two says nothing, the other's.
+    Return the roles that count: those both stated and in the directory; where one of the two says nothing, the other's.
 
     Examples:
         >>> believed_roles(SubjectProperties(roles=("nurse", "physician")), SubjectFacts("b", roles=("nurse",)))
@@ -544,7 +544,7 @@ def _in_both(ones: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
 
 def believed_org(said: SubjectProperties, known: SubjectFacts) -> str | None:
     """
-    Return the organisation that somebody acts for: the register's; None where another is stated, or it has none.
+    Return the organisation that somebody acts for: the directory's; None where another is stated, or it has none.
 
     Examples:
         >>> believed_org(SubjectProperties(), SubjectFacts("b", org="h1"))

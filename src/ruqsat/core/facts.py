@@ -55,7 +55,7 @@ Stated = str | bool | int | float
 
 class SubjectFacts(Struct, frozen=True, omit_defaults=True, dict=True):
     """
-    The operator's register of one person, machine, organisation or thing; absent there means not active.
+    The directory's entry of one person, machine, organisation or thing; whoever has none there is not active.
 
     Attributes:
         organisation: Of a person or machine: the employer's entry; of an organisation: its own.
