@@ -16,7 +16,7 @@ whose consent is withdrawn meanwhile.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import cycle
 from random import Random
@@ -295,9 +295,3 @@ class Churn:
         acknowledged = self.acknowledged.get(patient)
         if acknowledged is not None:
             self.first_denials.setdefault(patient, max(0.0, ended - acknowledged))
-
-
-def rounds_of(calls: list[Call]) -> Iterator[Call]:
-    """Yield calls again and again."""
-    while True:
-        yield from calls

@@ -32,7 +32,6 @@ _OPEN_EMERGENCY = (
     " && !refused(r.sub, r.act, r.res, r.ctx) && !needs_broken_glass(r.res)"
 )
 _GRANTED = "granted(r.sub, r.act, r.res, r.ctx)"
-RULES_A_HOSPITAL, RULES_OF_ALL = 33, 5
 
 
 class HospitalRule(NamedTuple):

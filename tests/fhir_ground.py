@@ -1,4 +1,4 @@
-"""A small FHIR server on loopback: it tells records by id, and misbehaves as it is told to."""
+"""Requests at FHIR servers, and a small one on loopback: it tells records by id, and misbehaves as it is told to."""
 
 import json
 import threading
@@ -10,10 +10,35 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
+from msgspec import Struct
+
+from ruqsat.core.fhir.meaning import INVALID, Meaning, refused
+from ruqsat.core.fhir.reading import read_target
+from ruqsat.core.fhir.words import FhirWords
+from ruqsat.core.target import TargetRejected, parse_target
+
 TOKEN = "the-sidecars-own-token"
 LAB = [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "laboratory"}]}]
 Reply = tuple[int, dict[str, str], bytes]
 ServerT = TypeVar("ServerT", bound=HTTPServer)
+
+
+class FhirRequest(Struct, frozen=True):
+    """A request as it arrives; ``body`` is None where it cannot be seen."""
+
+    method: str
+    target: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+
+
+def read_request(request: FhirRequest, words: FhirWords) -> Meaning:
+    """Return what a request means, its target read first."""
+    try:
+        target = parse_target(request.target, None)
+    except TargetRejected:
+        return refused(INVALID, "bad_target")
+    return read_target(request.method, target, request.headers, request.body, words)
 
 
 def observation(name: str, patient: str = "p-dana", **more: Any) -> dict[str, Any]:

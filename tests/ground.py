@@ -25,6 +25,8 @@ from typing import Any, NamedTuple, NoReturn
 import psycopg
 import pytest
 
+from ruqsat.core.facts import Position
+from ruqsat.stores.sql import SqlStore
 from ruqsat.stores.sql_database import upgrade_database
 
 NOBODY = 65534
@@ -36,6 +38,11 @@ _FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=on")
 _DURABLE = ("fsync=on", "synchronous_commit=on")
 _MODEST = ("shared_buffers=32MB", "max_connections=200", "autovacuum_naptime=600", "log_min_messages=fatal")
 _numbers = itertools.count(1)
+
+
+async def position_of(store: SqlStore) -> Position:
+    """Return the newest position of a database."""
+    return (await store.fetch_facts(None, None))[2]
 
 
 class GroundMissingError(Exception):

@@ -91,7 +91,7 @@ def test_a_text_says_what_is_so_in_each_language(name: str, said: tuple[str, ...
 
 
 def test_a_reason_that_nobody_wrote_has_no_text() -> None:
-    """Nothing is made up."""
+    """Of a reason that no catalogue has, no text is made up."""
     assert text_of("deny.nothing.like.it", "en") is None
 
 

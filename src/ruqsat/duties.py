@@ -2,13 +2,12 @@
 Carrying out what decisions oblige to, beside the process that decides.
 
 Shipping and delivery run on the loop as tasks of their own, with a connection of their
-own; whatever becomes of them, no decision waits for it or is another one for it.
+own.  No decision waits for them, and whatever becomes of them changes none.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -25,6 +24,7 @@ from ruqsat.core.proceeding_notice import for_whom
 from ruqsat.core.vocabulary import Switches
 from ruqsat.errors import SettingsError
 from ruqsat.service.delivery import Channel, Delivery, Ways
+from ruqsat.service.flight import keep_running
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.notice_bodies import NoticeBodies
 from ruqsat.service.record_seal import RecordSeal
@@ -93,12 +93,12 @@ def begin_duties(
         attempts=settings.notice_attempts,
     )  # fmt: skip
     store.add_notices = keeping_notices(bodies, now, switches)
-    stack.push_async_callback(_ended, asyncio.create_task(delivery.forever()))
+    keep_running(stack, delivery.forever())
     shipper = None
     if settings.journal_ship:
         source = JournalReader(settings.journal_dir)
         shipper = Shipper(source, work, bodies, lambda: journal.lasting, switches, now)
-        stack.push_async_callback(_ended, asyncio.create_task(shipper.forever()))
+        keep_running(stack, shipper.forever())
     _warn_of_silence(settings, channels)
     return Duties(shipper, delivery)
 
@@ -114,12 +114,6 @@ def keeping_notices(
         return add_notices(connection, meant, bodies.close, now())
 
     return keep
-
-
-async def _ended(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 def _warn_of_silence(settings: Settings, channels: dict[str, Channel]) -> None:

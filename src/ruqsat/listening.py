@@ -1,9 +1,8 @@
 """Who may reach the process, and how it knows them: listeners, enforcement points, tokens, as the settings say."""
 
-import asyncio
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ruqsat.core.vocabulary import BLOCKING_DUTIES
 from ruqsat.errors import SettingsError
 from ruqsat.rehearsal import Rehearsal
 from ruqsat.service.decision_point import DecisionPoint
+from ruqsat.service.flight import keep_running
 from ruqsat.service.ports import Clock
 from ruqsat.service.record_lookup import RecordLookup
 from ruqsat.service.search import Search
@@ -50,7 +50,7 @@ class Doors(Struct, frozen=True):
     def keep_keys_fresh(self, stack: AsyncExitStack) -> None:
         """Fetch published keys now and then, until *stack* is left."""
         if self.published is not None:
-            stack.push_async_callback(cancelled, started(self.published.refresh_forever()))
+            keep_running(stack, self.published.refresh_forever())
 
     def forward_auth(
         self, decision_point: DecisionPoint, routes: RouteTable, policy_set: PolicySet,
@@ -179,26 +179,14 @@ def _tls(settings: Settings) -> Tls | None:
 
 
 def _no_password() -> str:
-    """A key that asks for a password would ask the terminal, and stop the start there."""
+    """Refuse a key that needs a password: asked for on the terminal, it would stop the start there."""
     raise ValueError
 
 
 @contextmanager
 def naming(setting: str) -> Iterator[None]:
-    """Say which setting it was, where a deeper layer refuses what it was given."""
+    """Put the name of the setting before what a deeper layer says of its value."""
     try:
         yield
     except SettingsError as error:
         raise SettingsError(f"{setting}: {error}") from error
-
-
-def started(work: Any) -> "asyncio.Task[None]":
-    """Run *work* beside everything else, on the running loop."""
-    return asyncio.get_running_loop().create_task(work)
-
-
-async def cancelled(task: "asyncio.Task[None]") -> None:
-    """End *task* and wait for its end."""
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

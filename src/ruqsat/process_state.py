@@ -40,7 +40,7 @@ class ProcessState:
         self._draining = False
 
     def begin_drain(self) -> None:
-        """Readiness turns off: the process is about to stop."""
+        """Turn readiness off, since the process is about to stop."""
         self._draining = True
 
     def not_ready_because(self) -> list[str]:

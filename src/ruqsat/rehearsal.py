@@ -34,7 +34,7 @@ class Rehearsal(Struct, frozen=True):
 
 
 def build_stage(clock: SystemClock) -> "Stage":
-    """Return the moment, the decider and the failures that a test has set."""
+    """Return the stage that fixtures set: a clock, and what decides; it begins with the machine's clock."""
     from ruqsat.web.fixtures import Stage  # noqa: PLC0415 - not in a process that serves real people
 
     return Stage(clock, evaluate)

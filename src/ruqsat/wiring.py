@@ -25,7 +25,7 @@ from ruqsat.core.working_days import WorkingDays, read_overrides
 from ruqsat.duties import begin_duties
 from ruqsat.errors import PolicyError, SettingsError, StoreUnavailableError
 from ruqsat.fhir_lookups import open_lookups
-from ruqsat.listening import cancelled, find_doors, naming, started
+from ruqsat.listening import find_doors, naming
 from ruqsat.policy_following import PolicyFromDatabase
 from ruqsat.process_state import ProcessState
 from ruqsat.rehearsal import TEST_FIXTURES, Rehearsal, build_json_for_tests, build_stage
@@ -38,6 +38,7 @@ from ruqsat.service.clock import ServerClock
 from ruqsat.service.consent_registry import ConsentRegistry
 from ruqsat.service.consent_signatures import SECONDS as CONSENT_SECONDS
 from ruqsat.service.decision_point import DecisionPoint
+from ruqsat.service.flight import keep_running
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.freshness_metrics import watch_freshness
 from ruqsat.service.information_point import InformationPoint, Limits
@@ -85,7 +86,7 @@ GC_THRESHOLDS = (20_000, 20, 50)
 
 
 STARTING_PROBES = 5
-"""So often the store is asked at the start, before the start is given up."""
+"""How often the store is asked at the start, before the start is given up."""
 
 
 class Process(Struct, frozen=True):
@@ -164,7 +165,7 @@ async def open_process(
             _log.warning("test_fixtures_are_on people_on_record=%s %s", not await store.is_empty(), TEST_FIXTURES)
         if demo and await store.is_empty():
             await information.record(*_demo_world(in_force.texts, policy_set))
-        stack.push_async_callback(cancelled, started(information.probe_forever(int(settings.probe_seconds * SECOND))))
+        keep_running(stack, information.probe_forever(int(settings.probe_seconds * SECOND)))
         stage = build_stage(clock) if rehearsal is not None else None
         decides, present = (Recall(), clock) if stage is None else (stage.decide, stage)
         decision_point = DecisionPoint(
@@ -258,8 +259,8 @@ async def _begin_lease(information: InformationPoint, settings: Settings) -> Non
 
 
 def _looking(stack: AsyncExitStack, sessions: BreakGlass) -> BreakGlass:
-    """Begin to look for reviews that are overdue."""
-    stack.push_async_callback(cancelled, started(sessions.look_forever()))
+    """Begin to look for overdue reviews, until *stack* is left; return *sessions*."""
+    keep_running(stack, sessions.look_forever())
     return sessions
 
 
@@ -273,7 +274,7 @@ def _follow_ups(
 
 
 def _settle_garbage() -> None:
-    """What was built lives as long as the process: the collector need not look at it again, nor often."""
+    """Keep what was built from the garbage collector, as it lives as long as the process, and have it run seldom."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -296,11 +297,10 @@ async def _watch_policy(
         stack.push_async_callback(follower.aclose)
         with suppress(StoreUnavailableError):
             await follower.look()  # a start without an answer has no lease; the next probe makes it look again
-        stack.push_async_callback(cancelled, started(follower.forever()))
+        keep_running(stack, follower.forever())
         return follower.look_again
     if settings.policy_poll_seconds:
-        watching = administration.watch_forever(settings.policy_poll_seconds)
-        stack.push_async_callback(cancelled, started(watching))
+        keep_running(stack, administration.watch_forever(settings.policy_poll_seconds))
     reloads: set[asyncio.Task[bool]] = set()
 
     def reload() -> None:
@@ -431,7 +431,7 @@ def keep_proceedings(
     kept = ProceedingStore(store)
     registry = ProceedingRegistry(kept, store, information, seal, calendar, **about)
     clock = ProceedingClock(kept, registry.hour, enough=BATCH)
-    stack.push_async_callback(cancelled, started(clock.forever()))
+    keep_running(stack, clock.forever())
     return registry
 
 

@@ -9,8 +9,8 @@ from urllib.parse import quote, urlencode
 import yaml
 
 from ruqsat.core.fhir.meaning import Meaning
-from ruqsat.core.fhir.reading import FhirRequest
 from ruqsat.core.fhir.words import FhirWords
+from tests.fhir_ground import FhirRequest
 
 HERE = Path(__file__).parent
 

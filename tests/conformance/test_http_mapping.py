@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from ruqsat.core.fhir.meaning import Meaning
-from ruqsat.core.fhir.reading import FhirRequest, read_request
 from ruqsat.core.fhir.words import FhirWords
 from tests.conformance.http_vectors import MORE, VECTORS, expected, request_of, shown
+from tests.fhir_ground import FhirRequest, read_request
 
 COUNT = 47
 """How many vectors there are: one that is lost is missed here."""

@@ -471,7 +471,7 @@ def test_what_is_no_test_sidecar_ends_the_run(tmp_path: Path, status: int, body:
     "url", ["http://127.0.0.1:{port}", "127.0.0.1:{port}", "unix:/no/such", "gopher://x", "http://[", "http://x:y"]
 )
 def test_nobody_at_the_url_ends_the_run(tmp_path: Path, url: str) -> None:
-    """One line, exit code 2."""
+    """Where nobody answers at the URL, the run ends with one line and exit code 2."""
     done = run_cli(tmp_path, "conformance", str(SCENARIOS), "--http", url.format(port=free_port()))
 
     assert (done.returncode, done.stdout, len(done.stderr.strip().splitlines())) == (2, "", 1), done.stderr

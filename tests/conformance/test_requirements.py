@@ -136,7 +136,7 @@ def test_a_situation_is_decided_as_the_order_asks(key: str, policy_set: PolicySe
 
 @pytest.mark.parametrize("key", AS_SCENARIOS)
 def test_a_situation_is_decided_as_its_scenario(key: str, policy_set: PolicySet) -> None:
-    """With no switch turned."""
+    """A situation is decided as its scenario expects, with no switch turned."""
     scenario, expect = AS_SCENARIOS[key]
 
     assert decide_scenario(FILE, SCENARIOS[scenario], policy_set).reason == expect

@@ -130,7 +130,7 @@ BUGS: dict[str, list[tuple[Any, str, Any]]] = {
 def test_a_planted_bug_does_not_survive_the_worlds(
     bug: str, policy_set: PolicySet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each makes some world fail."""
+    """Every planted bug makes some world fail."""
     for module, name, wrong in BUGS[bug]:
         monkeypatch.setattr(module, name, wrong)
 

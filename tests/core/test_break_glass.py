@@ -17,10 +17,13 @@ from ruqsat.core.break_glass import (
     ward_of,
     with_opening,
     with_right,
+    works_for,
 )
+from ruqsat.core.case import SubjectView
 from ruqsat.core.emergency import opened_today
 from ruqsat.core.facts import Episode, PatientFacts, SubjectFacts
 from ruqsat.core.instant import DAY, HOUR, local_midnight, parse_instant
+from ruqsat.core.request import Action, EvaluationRequest, Resource, Subject, SubjectProperties
 from ruqsat.core.session_notice import About, of_opening, to_office
 from ruqsat.core.vocabulary import Switches
 
@@ -138,9 +141,20 @@ def test_every_switch_of_the_registry_has_a_test_on_both_sides() -> None:
 
 
 def test_a_ward_is_a_group_of_the_directory_or_the_organisation() -> None:
-    """The first group so named."""
+    """The ward is the first group so named; without one it is the organisation."""
     assert ward_of(replace(ED, groups=("night", "ward:icu", "ward:ed")), "h1") == "ward:icu"
     assert (ward_of(ED, "h1"), ward_of(None, "h1")) == ("h1", "h1")
+
+
+@pytest.mark.parametrize("known", ["h1", None])
+@pytest.mark.parametrize("claimed", ["h1", "h2", None])
+def test_somebody_works_for_whom_decisions_take_it(known: str | None, claimed: str | None) -> None:
+    """What opens, queues and judges sessions knows no other organisation of a person than decisions do; of a stranger none."""
+    person = replace(ED, org=known)
+    said = SubjectProperties(roles=ED.roles, org=claimed)
+    request = EvaluationRequest(Subject("user", "ed", said), Action("read"), Resource("Record", "o1"))
+    assert works_for(person, claimed) == SubjectView.of(request, person).org
+    assert works_for(None, claimed) is None
 
 
 def test_an_opening_is_counted_and_what_is_past_is_forgotten() -> None:
@@ -162,7 +176,7 @@ def test_a_review_is_late_at_its_due_moment_and_found_so_once() -> None:
 
 
 def test_a_right_changes_only_where_it_is_another() -> None:
-    """So that nothing is told twice."""
+    """A right that stands as it should is no change, so that nothing is told twice."""
     suspended = with_right(ED, suspended=True)
     assert suspended is not None and suspended.btg_suspended
     assert with_right(suspended, suspended=True) is None and with_right(ED, suspended=False) is None

@@ -59,7 +59,7 @@ def test_a_tie_that_nobody_reported_is_not_touched() -> None:
 
 
 def test_there_is_a_most_that_a_patient_may_have() -> None:
-    """Every decision reads them all."""
+    """There is a most of episodes, since every decision reads them all; one that ends before it begins is refused as well."""
     many = tuple(replace(OPEN, id=str(n)) for n in range(care.MOST_KEPT))
     with pytest.raises(CareRefusedError, match="at most"):
         care.with_episode(replace(NOBODY, episodes=many), OPEN, NOW)

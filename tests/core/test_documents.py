@@ -101,7 +101,7 @@ def test_an_exception_to_an_exception_is_no_wider_than_what_stands_above(policy_
 
 
 def test_when_unsure_a_refusal_has_begun_and_a_permit_has_not(policy_set: PolicySet) -> None:
-    """Fail closed at both ends."""
+    """While the clock is unsure, a refusal counts as begun and a permit does not: closed at both ends."""
     late = {"start": BEGIN}
     early, miss = weighed(policy_set, document(root=permit(**late)), now=UNSURE), "consent.not_yet_valid"
 
@@ -168,7 +168,7 @@ def test_only_an_active_document_permits(policy_set: PolicySet, row: Any) -> Non
 
 
 def test_a_refusal_of_an_unknown_kind_is_unread_unless_it_was_never_in_force(policy_set: PolicySet) -> None:
-    """A draft refuses nothing."""
+    """A document of an unknown kind may be a refusal that nobody understood; a draft of one refuses nothing."""
     strange = {"root": Provision("deny"), "kind": "unheard-of"}
 
     assert weighed(policy_set, document(**strange)).unread == ("c1",)
@@ -229,7 +229,7 @@ def test_what_a_child_signed_under_a_representatives_signature_ends_at_majority(
 
 
 def test_who_is_incapacitated_consents_with_a_representative_and_not_alone(policy_set: PolicySet) -> None:
-    """Order §3, §11."""
+    """A consent of somebody incapacitated counts if a representative signed too, and else does not (order §3, §11)."""
     signed = {"incapacitated": True, "birth_date": ADULT}
 
     assert weighed(policy_set, document(granted_at=BEGIN - 1), **signed).miss == "consent.incapacity"
@@ -237,7 +237,7 @@ def test_who_is_incapacitated_consents_with_a_representative_and_not_alone(polic
 
 
 def test_an_attorneys_consent_does_not_end_at_majority(policy_set: PolicySet) -> None:
-    """A parent's does."""
+    """A parent's consent ends at majority, and that of an attorney does not."""
     given = {"given_by": "legal_rep", "giver": "s9"}
 
     assert weighed(policy_set, document(**given, giver_kind="poa")).permits == ("c1",)
@@ -412,7 +412,7 @@ def test_a_chain_holds_link_by_link(policy_set: PolicySet, row: Any) -> None:
 
 
 def test_how_deep_a_chain_is_and_who_may_begin_it_is_the_operators_to_say(policy_set: PolicySet) -> None:
-    """Switches, with both sides."""
+    """The depth of a chain and whether a representative may begin one are switches, tried in both positions."""
     chain = (ABOVE, link("d1", **BELOW))
 
     assert delegated(policy_set, *chain, switches=Switches(delegation_max_depth=2)) == ""

@@ -228,7 +228,7 @@ def test_a_file_that_does_not_name_the_format_is_refused(line: bytes) -> None:
 
 
 def test_the_first_line_is_read_back() -> None:
-    """With its counts."""
+    """The first line of a file is read as it was written, with its counts."""
     header = parse_header(render_header(3, 0))
     assert (header.subjects, header.patients) == (3, 0)
 

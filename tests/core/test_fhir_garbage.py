@@ -11,10 +11,10 @@ import pytest
 
 from ruqsat.core.fhir.bodies import MAX_BODY_BYTES
 from ruqsat.core.fhir.meaning import Answer, Meaning
-from ruqsat.core.fhir.reading import FhirRequest, read_request
 from ruqsat.core.fhir.words import FhirWords
 from ruqsat.core.routes import mapped_of
 from tests.conformance.http_vectors import VECTORS, request_of
+from tests.fhir_ground import FhirRequest, read_request
 
 REQUESTS = 20_000 * int(os.environ.get("RUQSAT_TEST_LONGER", "1"))
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "", "get"]

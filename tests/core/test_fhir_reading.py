@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from ruqsat.core.fhir.meaning import NEW_PATIENT, Lookup, Meaning
-from ruqsat.core.fhir.reading import FhirRequest, read_request
 from ruqsat.core.fhir.words import FhirWords, Server
+from tests.fhir_ground import FhirRequest, read_request
 
 SYSTEM = "http://terminology.hl7.org/CodeSystem/observation-category"
 OBSERVATIONS = ("vitals", "labs", "imaging", "social", "genomics", "patient_reported")

@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ruqsat.core.fhir.meaning import Authors, Lookup, Meaning, Refused
-from ruqsat.core.fhir.reading import FhirRequest, read_request
 from ruqsat.core.fhir.records import MAX_RECORD_BYTES, Seen, elements_of, lookups_of, read_record, with_records
 from ruqsat.core.fhir.references import is_id
 from ruqsat.core.fhir.words import FhirWords
 from ruqsat.core.record_signature import is_named_by
 from ruqsat.core.routes import mapped_of
-from tests.fhir_ground import LAB, observation
+from tests.fhir_ground import LAB, FhirRequest, observation, read_request
 
 O1 = Lookup("Observation", "o1")
 CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
@@ -417,6 +416,6 @@ def test_whatever_a_server_tells_is_read_or_refused(kind: str, more: dict[str, A
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_whatever_bytes_a_server_sends_are_refused(fhir_words: FhirWords, body: bytes) -> None:
-    """Noise is no record."""
+    """Bytes that are no record of FHIR are refused, whatever they are."""
     with pytest.raises(Refused):
         read(fhir_words, body)

@@ -38,7 +38,7 @@ def test_the_ends_and_each_boundary_and_the_moment_before_it() -> None:
 
 
 def test_a_session_ends_at_the_operators_limit_too() -> None:
-    """Its own end may lie later."""
+    """A session whose own end lies later still ends at the operator's limit."""
     session = EmergencyGrant("b1", "s1", START - 4 * HOUR, START + DAY, "unconscious", 40)
 
     assert asked(Now(START - 5, START + 5), PatientFacts("p1", grants=(session,))) == [-5, -1, 0, 5]

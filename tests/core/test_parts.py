@@ -59,7 +59,7 @@ def test_a_part_that_is_not_permitted_is_cut_out(asked: Any) -> None:
 
 
 def test_a_caller_that_cannot_cut_gets_nothing(asked: Any) -> None:
-    """Refuse instead of leaking."""
+    """A caller who cannot cut parts out is denied the whole, and nothing leaks."""
     assert asked(PLAIN, SENSITIVE, able=frozenset({"redact"})).reason == "deny.obligation.unsupported"
     assert asked(PLAIN, SENSITIVE, able=frozenset({"redact", "suppress_total"})).allowed
 
@@ -71,7 +71,7 @@ def test_nothing_permitted_is_a_denial(asked: Any) -> None:
 
 @pytest.mark.parametrize("how", [{"action": "update"}, {"atomic": True}])
 def test_a_writing_or_an_atomic_request_is_permitted_whole_or_not_at_all(asked: Any, how: dict[str, Any]) -> None:
-    """One part denied denies all."""
+    """In a writing or an atomic request one denied part denies all of it."""
     assert asked(PLAIN, {**PLAIN, "id": "o9"}, **how).allowed
     assert not asked(PLAIN, SENSITIVE, **how).allowed
 
@@ -88,7 +88,7 @@ def test_parts_that_cannot_be_read_open_nothing(asked: Any, parts: list[Any]) ->
 
 
 def test_a_thousand_parts_can_be_asked_for(asked: Any) -> None:
-    """And not one more."""
+    """A request may have as many as a thousand parts."""
     assert asked(*[PLAIN] * 1000).allowed
 
 

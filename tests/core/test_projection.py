@@ -75,7 +75,7 @@ def test_a_permit_on_paper_begins_no_sooner_than_it_was_entered() -> None:
 
 
 def test_a_state_operator_needs_the_state_service_where_counsel_says_so() -> None:
-    """A switch, with both sides."""
+    """Whether a state operator's consent must come through the state service is a switch, tried in both positions."""
     switches = Switches(state_controller_needs_state_service=False)
 
     assert consent(switches, controller_is_state=True).defect is None

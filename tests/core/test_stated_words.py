@@ -69,7 +69,7 @@ def test_stated_and_stored_words_join(policy_set: PolicySet, row: Any) -> None:
 
 
 def test_a_word_of_an_action_is_what_was_stated(policy_set: PolicySet) -> None:
-    """True, false, or not there."""
+    """A declared word of the action is read as it was stated: true, false, or not there."""
     vocabulary = declaring(policy_set)
     told = [case(vocabulary, action=each).act.soft for each in (None, {}, {"soft": True}, {"soft": False})]  # type: ignore[attr-defined]
 

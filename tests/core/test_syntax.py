@@ -76,6 +76,6 @@ def test_without_the_lock_some_would_fail() -> None:
 
 
 def test_what_cannot_be_parsed_still_fails() -> None:
-    """A slip stays a slip."""
+    """Text that is no Python still fails as it does in Python's own parser."""
     with pytest.raises(SyntaxError):
         parse_python("a ==")

@@ -111,7 +111,7 @@ def test_any_deleted_line_but_the_last_is_reported(data: st.DataObject, count: i
 @unhurried
 @given(data=st.data(), count=st.integers(1, 6))
 def test_any_two_swapped_lines_are_reported(data: st.DataObject, count: int) -> None:
-    """Lines cannot change places."""
+    """Two lines that changed places are found, whichever two they are."""
     lines = build_segment(count)
     one, other = data.draw(st.lists(st.integers(0, count), min_size=2, max_size=2, unique=True))
     lines[one], lines[other] = lines[other], lines[one]

@@ -1,15 +1,19 @@
 """What the documents show is what happens."""
 
 import doctest
+import inspect
 import json
 import re
 from pathlib import Path
+from typing import cast
 
 import pytest
 from typer.testing import CliRunner
 
 from ruqsat.cli.main import app
 from ruqsat.stores.policy_folder import load_texts
+from ruqsat.stores.sql import SqlStore
+from ruqsat.stores.sql_database import Database
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -52,6 +56,28 @@ def test_the_route_that_the_page_adds_is_sound(tmp_path: Path) -> None:
     assert (with_route.exit_code, without.exit_code) == (0, 1)
     assert "labs" in with_route.stdout
     assert "unmapped.route" in without.stdout
+
+
+def test_the_operations_page_tells_how_many_connections_a_sidecar_holds() -> None:
+    """A server's limit of connections is planned by that number: it is the sum of all seats."""
+    seats: list[int] = []
+
+    class Counting:
+        """A database that counts the seats it is asked for."""
+
+        def writer(self) -> None:
+            seats.append(1)
+
+        prober = background = writer
+
+        def readers(self, wanted: int) -> None:
+            seats.append(wanted)
+
+    usual = inspect.signature(SqlStore.open).parameters["readers"].default
+    SqlStore(cast(Database, Counting()), readers=usual, read_timeout=1, write_timeout=1).background()
+
+    assert sum(seats) == 11
+    assert "holds at most eleven connections" in (DOCS / "operations.md").read_text()
 
 
 def test_the_map_of_the_law_is_the_one_that_the_program_writes() -> None:

@@ -164,7 +164,7 @@ def test_duties_that_do_not_block_are_the_vocabulary_s() -> None:
 
 
 def test_importing_the_kit_imports_nothing_of_the_server() -> None:
-    """Nor what only the server needs."""
+    """Importing the kit loads nothing of the server, nor what only the server needs."""
     code = "import sys, ruqsat.pep; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 

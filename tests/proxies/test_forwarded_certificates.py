@@ -113,7 +113,7 @@ def issued(mesh: Mesh, name: str, *names: str) -> tuple[Path, Path]:
 
 
 def test_a_certificate_on_the_list_asks(mesh: Mesh) -> None:
-    """As this Envoy writes it."""
+    """A client whose certificate, as this Envoy writes it, is on the list may ask."""
     assert mesh.ask(issued(mesh, "records", OURS)) == 200
 
 

@@ -92,7 +92,7 @@ def test_a_signature_is_told(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["envoy", "envoy-grpc", "traefik", "nginx"])
 def test_a_file_that_does_not_tell_one_is_noticed(kind: str) -> None:
-    """The test above can fail."""
+    """A configuration that leaves out one of these headers is found: the test above can fail."""
     text = (EXAMPLES / KINDS[kind].folder / KINDS[kind].file).read_text()
     spoilt = re.sub(r" *- exact: prefer\n|Prefer, ", "", text)
     if kind == "nginx":

@@ -105,7 +105,7 @@ def test_the_corpus_is_large_and_names_each_item_and_finding() -> None:
     ("grant", {"scope": ["clinical"], "scope_confirmed": True, "minutes": 30}),
 ])  # fmt: skip
 def test_a_whole_record_fails_nothing(kind: str, changes: dict[str, Any]) -> None:
-    """In each of its forms."""
+    """A record with all its items has no finding, in each of its forms."""
     assert found(kind, changed(changes, whole(kind))) == []
 
 
@@ -187,7 +187,7 @@ def test_the_server_sets_the_term_of_a_session() -> None:
 
 
 def test_a_session_is_closed_by_its_own_clinician_and_revoked_and_reviewed_by_another() -> None:
-    """Neither the other way round."""
+    """A session is closed by its own clinician and revoked and reviewed by another, and not the other way round."""
     row, own, other = row_of("grant"), Caller("ed_bolat"), Caller("dpo_assel")
     for event, caller in (("close", own), ("revoke", other), ("review", other)):
         refuse_stranger(GRANT, row.body.said, event, caller)

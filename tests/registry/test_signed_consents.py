@@ -173,7 +173,7 @@ def test_a_signature_that_does_not_hold_makes_the_record_invalid(name: str) -> N
 
 
 def test_who_asks_for_strictness_is_refused_with_the_finding() -> None:
-    """Nothing is kept."""
+    """A strict caller whose signature fails is refused with the finding, so that nothing is kept."""
     with pytest.raises(RegistryError) as refused:
         recorded(AGAINST["another person"][0], strict=True)
 

@@ -139,7 +139,7 @@ def test_the_entry_tells_by_which_signature_a_record_was_entered(policy_set: Pol
 def test_the_entry_names_whom_the_register_knows_and_what_else_was_stated(
     policy_set: PolicySet, asked: Any, org: str | None, roles: tuple[str, ...] | None, stated: dict[str, Any]
 ) -> None:
-    """A patient never reads of a house, or a profession, that somebody only claimed; what was claimed is not lost."""
+    """A patient never reads of an organisation, or a role, that somebody only claimed; what was claimed is not lost."""
     journal, request = Paper(), asked[0]
     said = msgspec.structs.replace(request.subject.properties or SubjectProperties(), org=org, roles=roles)
     subject = msgspec.structs.replace(request.subject, properties=said)
@@ -153,7 +153,7 @@ def test_the_entry_names_whom_the_register_knows_and_what_else_was_stated(
 
 
 def test_while_no_register_can_be_read_the_entry_tells_what_was_stated(policy_set: PolicySet, asked: Any) -> None:
-    """A denial for want of the store: nothing contradicts it, and the office of that house still sees it."""
+    """A denial for want of the store: nothing contradicts it, and the office of that organisation still sees it."""
     journal, known, request = Paper(), Known(asked[1]), asked[0]
     known.facts_now = lambda *_: None  # type: ignore[method-assign]
     known.fetch = _out_of_reach  # type: ignore[method-assign]

@@ -85,7 +85,7 @@ def test_a_later_reading_takes_the_place_of_an_earlier_one_and_never_the_other_w
 
 @pytest.mark.usefixtures("one_open")
 def test_nothing_is_left_of_what_was_forgotten() -> None:
-    """Neither open nor packed."""
+    """After forgetting, no entry is left, neither open nor packed."""
     cache = patients()
     for name in ("p1", "p2", "p3"):
         cache.keep(name, born(1801), Position("e", 1))

@@ -53,11 +53,6 @@ class Memory:
             await self.gate()
         return read
 
-    async def fetch_position(self) -> Position:
-        """Return the newest position."""
-        self._refuse_if_down()
-        return Position("e", self.seq)
-
     async def fetch_changes(self, since: Position) -> Any:
         """Return the newest position and what changed since."""
         self._refuse_if_down()

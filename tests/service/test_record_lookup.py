@@ -87,7 +87,7 @@ def test_a_record_is_found(server: FhirServer, fhir_words: FhirWords, tmp_path: 
 
 
 def test_a_version_is_found(server: FhirServer, fhir_words: FhirWords, tmp_path: Path) -> None:
-    """By its own address."""
+    """A version of a record is looked up by its own address."""
     server.records["Observation/o1/_history/2"] = observation("o1", "p2", meta={"versionId": "2"})
 
     seen, _ = one(server, tmp_path, fhir_words, Lookup("Observation", "o1", version="2"))
@@ -374,7 +374,7 @@ def test_a_file_that_cannot_be_used_is_refused(text: str, tmp_path: Path) -> Non
 
 
 def test_a_file_that_can_be_used_is_read(tmp_path: Path) -> None:
-    """And no file is no servers."""
+    """A file of FHIR servers is read as it is written, and no file is no servers."""
     (tmp_path / "token").write_text("t")
     file = tmp_path / "fhir.toml"
     file.write_text('["/fhir"]\n' + SOUND.replace("{token}", str(tmp_path / "token")))

@@ -51,7 +51,7 @@ def test_a_finding_is_passed_on_and_the_loop_goes_on_meanwhile(door: threading.E
 
 
 def test_what_a_verifier_raises_is_a_negative_finding() -> None:
-    """And it takes no place for ever."""
+    """A verifier that raises gives a negative finding, and takes no place for ever."""
 
     def fail() -> Finding:
         raise MemoryError

@@ -15,7 +15,6 @@ DOCTOR, NURSE = "880808100203", "880808100309"
 """Numbers of a doctor and of somebody else; nobody has them."""
 
 RECORD = json.dumps({"patient": "p-dana", "class": "labs", "id": "o1", "value": "7.1"}).encode()
-JSON_BODY = "application/json"
 
 
 @cache

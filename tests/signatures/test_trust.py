@@ -179,7 +179,7 @@ def test_a_plug_in_decides_what_is_not_known_here_and_nothing_else() -> None:
 
 
 def test_a_plug_in_that_says_no_is_believed() -> None:
-    """With a code of the list."""
+    """A plug-in's negative finding counts, if its code is one of the list."""
     assert with_plug_in(lambda: Finding("revoked")) == Finding("revoked")
 
 

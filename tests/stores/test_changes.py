@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from tests.ground import position_of
 
 from ruqsat.core.fact_changes import Found, Made, Wanted
 from ruqsat.core.facts import Episode, Organisation, PatientFacts, SubjectFacts
@@ -95,12 +96,12 @@ def test_a_change_is_whole_or_nothing_and_one_entry_each(url: str) -> None:
             def refused(_: Found) -> Made:
                 raise RequestError("no")
 
-            before = await store.fetch_position()
+            before = await position_of(store)
             with pytest.raises(RequestError):
                 await store.change_facts(Wanted(patients=("p1",), create="p1"), refused)
             with pytest.raises(ValueError, match="creates"):
                 await store.change_facts(Wanted(patients=("p1",), create="p1"), lambda _: ((), ()))
-            assert await store.fetch_position() == before
+            assert await position_of(store) == before
             assert (await store.fetch_facts(None, "p1"))[1] is None
 
             seen: list[bool] = []

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 from tests.core.strategies import Maker
+from tests.ground import position_of
 from tests.process.starter import environment
 from tests.sidecar import Sidecar, running_sidecar
 
@@ -134,7 +135,7 @@ def rows(url: str, *questions: Any) -> list[Any]:
 
 def position(url: str) -> Position:
     """Return the position of a database."""
-    found: Position = asked(url, lambda store: store.fetch_position())
+    found: Position = asked(url, position_of)
     return found
 
 
@@ -609,7 +610,7 @@ def test_two_imports_at_once_are_refused(
 
 
 def test_another_revision_is_refused(tmp_path: Path) -> None:
-    """With what to run."""
+    """Bulk work on tables of another revision is refused, with what to run."""
     with pytest.raises(SettingsError, match="ruqsat db upgrade"), opened_bulk(f"sqlite:///{tmp_path}/new.db"):
         pass
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.ground import position_of
 
 from ruqsat.core.facts import (
     Consent,
@@ -168,7 +169,7 @@ def test_positions_are_dense_and_in_commit_order(opened: Opener) -> None:
     """Each touched key takes the next number, also when many write at once, and none is left out."""
 
     async def scenario(store: SqlStore) -> None:
-        start = await store.fetch_position()
+        start = await position_of(store)
         writes = [store.record_facts((DOCTOR,), (PatientFacts(id=f"patient-{i}"),)) for i in range(20)]
         positions = [position for position, _ in await asyncio.gather(*writes)]
 
@@ -186,7 +187,7 @@ def test_changes_are_listed_after_a_position_only(opened: Opener) -> None:
 
     async def scenario(store: SqlStore) -> None:
         await store.record_facts((DOCTOR,), ())
-        since = await store.fetch_position()
+        since = await position_of(store)
         assert await store.fetch_changes(since) == (since, ())
 
         after, _ = await store.record_facts((), (PATIENT,))
@@ -201,7 +202,7 @@ def test_a_bulk_import_takes_one_entry(opened: Opener) -> None:
     """More than a thousand keys at once are told as one change of everything."""
 
     async def scenario(store: SqlStore) -> None:
-        start = await store.fetch_position()
+        start = await position_of(store)
         crowd = tuple(PatientFacts(id=f"patient-{i}") for i in range(1_001))
 
         position, keys = await store.record_facts((), crowd)
@@ -217,7 +218,7 @@ def test_changes_too_many_to_list_leave_a_visible_gap(opened: Opener) -> None:
     """When more has changed than is listed, the listed numbers do not reach the position."""
 
     async def scenario(store: SqlStore) -> None:
-        start = await store.fetch_position()
+        start = await position_of(store)
         for part in range(2):
             crowd = tuple(PatientFacts(id=f"patient-{part}-{i}") for i in range(600))
             await store.record_facts((), crowd)
@@ -252,13 +253,13 @@ def test_change_patient_cannot_change_a_stranger(opened: Opener) -> None:
     """A patient who is not on record cannot be changed, and the position does not move."""
 
     async def scenario(store: SqlStore) -> None:
-        before = await store.fetch_position()
+        before = await position_of(store)
 
         with pytest.raises(RequestError) as caught:
             await store.change_patient("patient-1", lambda facts: facts)
 
         assert caught.value.code == "unknown-patient"
-        assert await store.fetch_position() == before
+        assert await position_of(store) == before
 
     with_store(opened, scenario)
 
@@ -403,10 +404,10 @@ def test_recording_nothing_moves_nothing(opened: Opener) -> None:
     """A change of nobody leaves the position where it is."""
 
     async def scenario(store: SqlStore) -> None:
-        before = await store.fetch_position()
+        before = await position_of(store)
 
         assert await store.record_facts((), ()) == (before, ())
-        assert await store.fetch_position() == before
+        assert await position_of(store) == before
 
     with_store(opened, scenario)
 

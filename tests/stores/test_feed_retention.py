@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from sqlalchemy import func, select
+from tests.ground import position_of
 from tests.sidecar import running_sidecar
 from tests.stores.test_facts_bulk import may_read, rows, url  # noqa: F401 - a fixture
 
@@ -41,7 +42,7 @@ def test_the_feed_is_trimmed_while_it_runs(url: str) -> None:  # noqa: F811
     async def scenario() -> list[int]:
         store = await SqlStore.open(url, read_timeout_seconds=5)
         await write_many(store, 200)
-        head = (await store.fetch_position()).seq
+        head = (await position_of(store)).seq
         await store.aclose()
         return [head]
 
@@ -87,7 +88,7 @@ def test_a_sidecar_paused_past_the_trim_answers_nothing_from_before(truth: str, 
 
     async def withdraw() -> None:
         store = await SqlStore.open(truth)
-        since = await store.fetch_position()
+        since = await position_of(store)
         await store.change_patient(
             "p-dana",
             lambda facts: msgspec.structs.replace(

@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, create_engine, insert, select
 from sqlalchemy.schema import CreateTable
-from tests.ground import PostgresServer
+from tests.ground import PostgresServer, position_of
 from tests.process.starter import run_cli
 
 from ruqsat.core.facts import PatientFacts, Position, Representation, StatutoryRequest
@@ -117,7 +117,7 @@ def test_a_file_from_before_the_revisions_is_taken_over(tmp_path: Path) -> None:
     async def scenario() -> None:
         for seq in (7, 8):
             store = await SqlStore.open(f"sqlite:///{tmp_path}/truth.db")
-            assert (await store.fetch_position(), store.token_key) == (Position("5eed", seq), bytes(32))
+            assert (await position_of(store), store.token_key) == (Position("5eed", seq), bytes(32))
             await store.record_facts((), (PatientFacts(id="alice"),))
             await store.aclose()
 
@@ -229,7 +229,7 @@ def test_a_restored_database_is_another_epoch(url: str, tmp_path: Path) -> None:
     async def look() -> tuple[Position, bytes, PatientFacts | None]:
         store = await SqlStore.open(url, read_timeout_seconds=2)
         try:
-            return await store.fetch_position(), store.token_key, (await store.fetch_facts(None, "alice"))[1]
+            return await position_of(store), store.token_key, (await store.fetch_facts(None, "alice"))[1]
         finally:
             await store.aclose()
 

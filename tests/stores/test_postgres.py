@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 import pytest
 from sqlalchemy import Connection, event
-from tests.ground import GroundMissingError, PostgresServer, free_port, missing, running_postgres
+from tests.ground import GroundMissingError, PostgresServer, free_port, missing, position_of, running_postgres
 
 from ruqsat.core.facts import Consent, PatientFacts, Position, Provision, SubjectFacts
 from ruqsat.errors import OutcomeUnknownError, RequestError, RuqsatError, SettingsError, StoreUnavailableError
@@ -95,7 +95,7 @@ def test_numbers_are_dense_and_in_commit_order_whoever_writes(truth: str) -> Non
 
     async def scenario() -> None:
         async with two_stores(truth) as stores:
-            start = await stores[0].fetch_position()
+            start = await position_of(stores[0])
             writes = [stores[n % 2].record_facts((), (PatientFacts(id=f"p{n}"), ALICE)) for n in range(60)]
             seen = dict[int, str]()
             for position, keys in await asyncio.gather(*writes):
@@ -626,6 +626,6 @@ def test_a_process_that_cannot_say_it_is_here_gets_no_answer(truth: str, postgre
             postgres.execute("ALTER TABLE sidecar RENAME TO mislaid", truth.rpartition("/")[2])
             with pytest.raises(StoreUnavailableError):
                 await store.fetch_changes(head)
-            assert await store.fetch_position() == head
+            assert await position_of(store) == head
 
     asyncio.run(scenario())

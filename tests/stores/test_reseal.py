@@ -93,7 +93,7 @@ def test_it_may_be_stopped_anywhere_and_run_again(url: str) -> None:
 
 
 def test_what_opens_under_no_key_is_counted_and_left(url: str) -> None:
-    """Nothing is lost by trying."""
+    """A record that opens under no key is counted and left as it is: nothing is lost by trying."""
     record(url, [BEFORE, RecordSeal(b"x" * 32), BEFORE])
     strange = rows(url)[1]
 

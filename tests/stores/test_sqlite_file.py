@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from tests.ground import position_of
 
 import ruqsat
 from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
@@ -263,7 +264,7 @@ def test_each_database_has_its_own_key_and_epoch(tmp_path: Path) -> None:
 
     async def scenario(store: SqlStore) -> None:
         assert len(store.token_key) == 32
-        seen.update([store.token_key, (await store.fetch_position()).epoch])
+        seen.update([store.token_key, (await position_of(store)).epoch])
 
     with_store(tmp_path / "one.db", scenario)
     with_store(tmp_path / "two.db", scenario)
@@ -352,7 +353,7 @@ def test_a_full_disk_refuses_the_change_and_keeps_the_rest(tmp_path: Path) -> No
 
     async def scenario(store: SqlStore) -> None:
         await store.record_facts((), (PatientFacts(id="patient-1"),))
-        before = await store.fetch_position()
+        before = await position_of(store)
 
         def limit(pages: int) -> Callable[..., object]:
             return lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count={pages}").scalar_one()

@@ -178,7 +178,7 @@ def test_what_is_told_later_is_a_row_later(told: str) -> None:
 
 
 def test_a_request_of_a_court_whose_patient_is_told_at_once_is_a_row_at_once() -> None:
-    """Secrecy needs a ground."""
+    """Without a ground to tell of it later, an access for a court is a row at once."""
     assert seen(basis="kz273_4_3", purpose="HLEGAL", applied=["rq-1"], duties=["notify_subject"]) is not None
 
 

@@ -92,7 +92,7 @@ def test_what_became_of_a_right_is_told() -> None:
 
 
 def test_an_erased_entry_is_told_as_erased() -> None:
-    """In each form."""
+    """An entry whose personal part was erased says so in every form in which it is taken away."""
     blank = dict.fromkeys(("subject", "patient", "resource", "applied")) | {"personal": [{"erased": "---"}]}
 
     assert told_entry(found(**blank))["erased"] is True

@@ -189,7 +189,7 @@ def test_an_answer_waits_for_its_entry_and_what_comes_after_it_waits_for_the_ans
 
 @pytest.mark.parametrize("how", ["fails", "is dropped"])
 def test_an_entry_that_never_lasts_is_a_denial(policy_set: PolicySet, asked: Any, how: str) -> None:
-    """Whatever the rules said."""
+    """A permit whose entry cannot be kept is answered as a denial, whatever the rules said."""
 
     async def story() -> tuple[Reply, int]:
         journal, load = Paper(held=True), Load()
@@ -255,7 +255,7 @@ def test_whatever_breaks_allows_nothing_and_takes_nobodys_place(
 
 
 def test_who_goes_away_takes_nobodys_place(policy_set: PolicySet, asked: Any) -> None:
-    """The entry is kept all the same."""
+    """A caller that goes away gives its place back, and its entry is kept all the same."""
 
     async def story() -> tuple[int, int]:
         journal, load = Paper(held=True), Load()

@@ -479,6 +479,6 @@ def test_what_says_a_thing_twice_is_refused(shared: Api, path: str, said: dict[s
 
 
 def test_without_a_token_nothing_is_said(shared: Api) -> None:
-    """401 before anything is read."""
+    """A call without a token is 401, before anything of it is read."""
     for method, path in [("PUT", "patients/p-anna"), ("GET", "patients/p-anna/records"), ("POST", "episodes/bulk")]:
         assert shared._control.request(method, "/v1/" + path).status_code == 401

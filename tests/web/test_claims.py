@@ -49,7 +49,7 @@ def test_two_ways_of_saying_a_thing_must_agree(change: dict[str, Any]) -> None:
     {"extensions": {"ihe_iua": {"subject_organization_id": 7}}},
 ])  # fmt: skip
 def test_a_claim_of_another_type_spoils_the_whole(claims: dict[str, Any]) -> None:
-    """Nothing of the rest is used."""
+    """One claim of a wrong type makes the token none, and nothing of the rest is used."""
     assert isinstance(read_identity({"sub": "dr_aida"}), Identity)
     with pytest.raises(BadClaimsError):
         read_identity({"sub": "dr_aida"} | claims)
@@ -79,5 +79,5 @@ def test_the_chain_of_actors_is_told_in_order_and_bounded() -> None:
 
 
 def test_the_patient_of_the_launch_is_told() -> None:
-    """It narrows `patient/` scopes."""
+    """The patient that a SMART application was started for is read, and narrows `patient/` scopes."""
     assert read_identity({"sub": "dr_aida", "patient": "p-1", "scope": "patient/*.rs"}).launch_patient == "p-1"

@@ -75,7 +75,7 @@ def test_a_file_that_cannot_be_used_is_refused_and_repeats_no_value(text: str, t
 
 
 def test_no_file_is_no_points(tmp_path: Path) -> None:
-    """A missing file is not."""
+    """Without a file there are no registered points; a file that is named and missing is an error."""
     assert not read_points(None, DUTIES).is_guarded("json")
     with pytest.raises(SettingsError):
         read_points(tmp_path / "nothing", DUTIES)

@@ -72,7 +72,7 @@ def test_one_header_and_no_more(values: list[bytes]) -> None:
 
 @given(st.text('ByHashURIDNS=;,"\\ ax:/\n\x00é', max_size=60))
 def test_no_header_breaks_the_reader(text: str) -> None:
-    """Names, or a refusal."""
+    """Whatever the header holds, it is read as names or refused, and nothing else happens."""
     for hops in ("one", "last"):
         try:
             names = read_names([text.encode()], hops)  # type: ignore[arg-type]

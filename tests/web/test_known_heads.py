@@ -136,7 +136,7 @@ def test_what_is_kept_of_a_head_is_of_that_head_alone() -> None:
          "in chunks", "in other chunks", "blank behind"],
 )  # fmt: skip
 def test_whatever_is_not_that_head_alone_is_parsed(first: bytes, then: list[bytes], bodies: list[bytes]) -> None:
-    """And read as what it is."""
+    """Bytes that are not exactly a known head are parsed, and read as what they are."""
     found, pieces, _ = play(lambda wire, *_: arrive(wire, first, *then))
 
     assert found == bodies

@@ -250,7 +250,7 @@ def test_what_comes_again_with_a_token_that_is_over_is_not_answered_at_once(
 def test_what_comes_again_once_its_key_is_withdrawn_is_not_answered_at_once(
     known: bool, tables: list[RouteTable], policy_set: PolicySet
 ) -> None:
-    """However well its head is known."""
+    """After its key is withdrawn a token is not accepted from memory, however well its head is known."""
     keys = Withdrawn("HS256", SECRET.encode())
     point, scope = Asks(), Heads(known=known).known(sent("nginx", "GET", RECORD, TOKENS[0], (), POINTS[0]))
     app = ForwardAuth(point, TokenVerifier("i", "a", keys), tables[0], policy_set, Doors())  # type: ignore[arg-type]

@@ -164,7 +164,7 @@ def test_the_budget_of_a_point_ends(sidecar: Sidecar) -> None:
 
 
 def test_search_is_of_the_json_listener_alone(tmp_path: Path) -> None:
-    """A proxy cannot search."""
+    """A point of another listener cannot be registered to search: a proxy searches nothing."""
     file = tmp_path / "points.toml"
     file.write_text('[p]\nlisteners = ["auth"]\nuid = [1]\nsearch = true\n')
 

@@ -98,7 +98,7 @@ def test_what_the_patient_signed_opens_once_the_desk_confirms_the_patient(api: A
 
 
 def test_gost_without_its_plug_in_says_which_door_it_would_come_in_by(api: Api) -> None:
-    """The item names the setting."""
+    """A signature under GOST is refused with an item that names the setting of the plug-in."""
     recorded = api.record(document=signed(signature__cms=b64encode(gost()).decode()))
     item = next(each for each in recorded.json()["items"] if each["path"] == "/signature/cms")
 
@@ -131,7 +131,7 @@ def test_nothing_of_a_signature_is_in_output_or_journal(api: Api) -> None:
     ({"signature_plugin": "no factory"}, "RUQSAT_SIGNATURE_PLUGIN"),
 ])  # fmt: skip
 def test_a_wrong_setting_stops_the_start(settings: dict[str, str], says: str, tmp_path: Path) -> None:
-    """With one line that names it."""
+    """A setting of signatures that cannot be used stops the start with one line that names it."""
     with (
         pytest.raises(AssertionError, match="did not start") as failed,
         running_sidecar(tmp_path, record_key=KEY, **settings) as sidecar,

@@ -216,7 +216,7 @@ def test_nobody_signs_for_somebody_else(claims: dict[str, Any], reason: str, rou
 
 
 def test_a_number_that_is_no_text_makes_the_token_none(routes: RouteTable) -> None:
-    """As with every claim."""
+    """An `iin` claim that is no text makes the token no token, as a wrong type of any claim does."""
     assert write(routes, line(), claims={"iin": 880808100203}).status == 401
 
 

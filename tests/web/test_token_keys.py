@@ -143,7 +143,7 @@ def test_a_set_that_cannot_be_read_is_refused_whole(document: Any) -> None:
 
 
 def test_keys_that_are_broken_or_unknown_are_passed_over() -> None:
-    """The others still work."""
+    """Of a published set the keys that cannot be used are passed over, and the others still work."""
     good = jwk("RSA", RSA_KEY)
     odd: list[Any] = [
         7,

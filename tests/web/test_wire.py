@@ -29,7 +29,7 @@ def test_the_same_bytes_are_the_same_question() -> None:
 
 @pytest.mark.parametrize("bad", [b"{}", b"[", b'{"a":1,"a":2}', body(subject={"type": "user", "id": "a\u0007"})])
 def test_what_was_refused_is_refused_again(bad: bytes) -> None:
-    """Nothing of it is kept."""
+    """A question that was refused is refused when it comes again: nothing of it is kept."""
     for _ in range(3):
         with pytest.raises(RequestError):
             decode_evaluation(bad)

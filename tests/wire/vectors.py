@@ -2,11 +2,15 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
+from ruqsat.core.target import Target
+
 FILE: dict[str, Any] = yaml.load(Path(__file__).with_name("vectors.yaml").read_text(), Loader=yaml.CSafeLoader)
 _DEEP = 100_000
+_BARE = "!$'()*,:@/?"
 
 
 def raw(text: str) -> bytes:
@@ -14,6 +18,12 @@ def raw(text: str) -> bytes:
     if max(text, default="") < "\u0100":
         return text.encode("latin-1")
     return b"".join(each.encode("latin-1") if ord(each) < 256 else each.encode() for each in text)
+
+
+def spelled(target: Target) -> bytes:
+    """Return the one spelling of an accepted target: its path and its names as they are, its values escaped."""
+    query = "&".join(f"{name}={quote(value, safe=_BARE)}" for name, value in target.query)
+    return (target.path + ("?" + query if query else "")).encode("ascii")
 
 
 def targets(path: str, kind: str = "targets") -> list[bytes]:

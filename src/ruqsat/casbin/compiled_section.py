@@ -146,11 +146,11 @@ class CompiledSection:
 
 class _RuleTexts:
     """
-    Conditions that rows carry as text, each compiled when it is first asked.
+    Conditions that rows carry as text (``eval(p.when)``), each compiled when it is first asked.
 
-    A text is put in the place of ``eval(...)`` as a tree, which is what pycasbin's
-    textual replacement means only if the text is one expression by itself: any
-    other is left to pycasbin.
+    pycasbin pastes the text of a row into the matcher; here its tree takes the place of the
+    call.  The two mean the same only if the text is one whole expression, so a section with
+    any other text is left to pycasbin.
     """
 
     def __init__(self, code: MatcherCode, columns: Sequence[int]) -> None:
@@ -196,7 +196,13 @@ class _Replaced(ast.NodeTransformer):
 
 
 def _texts_asked(matcher: str, tree: ast.expr, columns: Mapping[str, int]) -> list[str]:
-    """Return the columns in calls of ``eval``; pycasbin looks for them in the text, where a literal looks alike."""
+    """
+    Return the names of the columns that the matcher hands to ``eval``.
+
+    Raises:
+        Untranslatable: pycasbin, which searches the text and so finds calls inside literals
+            too, would find others than the tree has, or one that is no column of the policy.
+    """
     names: list[str] = util.get_eval_value(matcher)
     called = [
         node.args[0].id

@@ -149,7 +149,7 @@ class OracleDecider:
         return f"deny.{self._answer(TOLD_BY[topic], case).miss or topic + '.none'}"
 
     def _applied(self, row: Mapping[str, str], case: Case) -> tuple[str, ...]:
-        """Return the documents of every section that the rule's condition asks, whatever it answered."""
+        """Return the ids of the documents behind each section that the rule's condition asks, whatever it answered."""
         asked = [ASKED[name] for name in _CALL.findall(row["when"]) if name in ASKED]
         return tuple(sorted({each for who, _, part in asked for each in getattr(self._answer(who, case), part)}))
 
@@ -160,7 +160,7 @@ class OracleDecider:
         return {duty for duty, word in words_of.items() if word is not None and word.blocking}
 
     def _silence(self, case: Case) -> Decision:
-        """No row matched: order §14; the nearest miss of a consent is the reason."""
+        """Return the denial where no row matched (order §14), with the nearest miss of a consent as its reason."""
         consent = self._answer("consent", case)
         if consent.permits:
             known = self._functions["is_cared_for"].call(case.ctx)
@@ -204,7 +204,7 @@ class OracleDecider:
 
 
 def _duties(row: Mapping[str, str], case: Case) -> tuple[str, ...]:
-    """Return the row's duties: no notice to whom none can reach, and encryption for what goes abroad."""
+    """Return the row's duties: notices only to a patient with a cabinet, and encryption for what leaves the country."""
     patient, there = case.facts.patient, case.ctx.destination_country
     reachable = patient is not None and patient.egov
     duties = tuple(duty for duty in words(row["duties"]) if reachable or not duty.startswith("notify_subject"))

@@ -1,8 +1,9 @@
 """
 The examination of a pack, in a process of its own: ``python -m ruqsat.casbin.examiner SECONDS SEED < pack``.
 
-A pack is a stranger until it has been examined.  Whatever it holds, it can take the
-time and the memory of this process alone, and the one that serves goes on.
+A pack is not trusted before it has been examined: compiling it or deciding by it may take
+any amount of time and memory.  Here only this process suffers, whose memory is limited and
+whose parent does not wait longer than a deadline; the one that serves goes on.
 """
 
 import resource

@@ -20,7 +20,7 @@ _LAST_CALL = re.compile(r".*(?:&&|^)\s*(\w+)\(", re.DOTALL)
 
 
 def stock_covers(stock: Stock, functions: Mapping[str, Function]) -> Covers:
-    """Return the covering tests of a pack that pycasbin answers."""
+    """Return a pack's covering tests, each of which asks pycasbin."""
     return Covers({suffix: _cover(stock, suffix, functions) for suffix in ROWS})
 
 

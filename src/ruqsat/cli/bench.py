@@ -126,7 +126,7 @@ def read_target(against: str, headers: list[str], ca: Path | None) -> tuple[str,
 
 
 async def _bursts(address: str, asked: Any, rate: float, seconds: float, tls: ssl.SSLContext | None) -> Run:
-    """A tenth of the rate, and the whole of it for five seconds of every fifteen."""
+    """Ask in bursts: of every fifteen seconds the first ten at a tenth of the rate, the last five at all of it."""
     whole, left = Run(), seconds
     while left > 0:
         quiet = min(left, BURST_EVERY - BURST_OF)
@@ -142,7 +142,7 @@ async def _bursts(address: str, asked: Any, rate: float, seconds: float, tls: ss
 
 def figures(met: list[tuple[Run, float]], seconds: float) -> dict[str, Any]:
     """
-    Return what was met: of every figure the median of the runs, and the runs themselves.
+    Return the figures to print: medians over the runs, answers added up by kind, and each run by itself.
 
     Raises:
         StoreUnavailableError: nobody answered.

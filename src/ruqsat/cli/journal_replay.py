@@ -25,7 +25,7 @@ LAWFUL = frozenset({SAME, ERASED, NO_RULES})
 """What `--strict` accepts: the same answer, and what nobody could make again."""
 
 SHOWN = 100
-"""So many differences are printed; all are counted."""
+"""How many differences are printed; all are counted."""
 
 
 def replay(

@@ -79,13 +79,13 @@ class _Caller(asyncio.Protocol):
         self._kind_of: KindOf | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take part."""
+        """Count the connection in, and ask what waits for one."""
         self._transport: Any = transport
-        self._pool.took(self)
-        self._pool.is_free(self)
+        self._pool.opened(self)
+        self._pool.freed(self)
 
     def end(self) -> None:
-        """Hang up."""
+        """Close the connection at once."""
         self._transport.abort()
 
     def ask(self, asked: Asked, due: float) -> None:
@@ -109,13 +109,13 @@ class _Caller(asyncio.Protocol):
         if b"\r\nconnection: close" in lower or not length.isdigit():  # where it ends, nobody knows
             self._transport.close()
         else:
-            self._pool.is_free(self)
+            self._pool.freed(self)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """A request that is under way is not answered any more."""
+        """Count the connection out, and what is under way on it as unanswered."""
         if self._due is not None:
             self._pool.run.unanswered += 1
-        self._pool.is_gone(self)
+        self._pool.closed(self)
 
 
 class _Pool:
@@ -155,34 +155,34 @@ class _Pool:
             self._opened -= 1
             self.run.unopened += 1
 
-    def is_free(self, caller: _Caller) -> None:
+    def freed(self, caller: _Caller) -> None:
         """Give a caller what waits."""
         if self._waiting:
             caller.ask(next(self._requests), self._waiting.pop(0))
         else:
             self._free.append(caller)
 
-    def took(self, caller: _Caller) -> None:
-        """Count a connection in."""
+    def opened(self, caller: _Caller) -> None:
+        """Take note of a connection that is open."""
         self._callers.add(caller)
 
     async def aclose(self) -> None:
-        """Hang up everywhere."""
+        """Close every connection, and wait until all are closed."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for caller in list(self._callers):
             caller.end()
         while self._callers:  # noqa: ASYNC110 - a measurement is no place for more machinery
             await asyncio.sleep(0)
 
-    def is_gone(self, caller: _Caller) -> None:
-        """Count a connection out."""
+    def closed(self, caller: _Caller) -> None:
+        """Take note of a connection that is closed."""
         self._opened -= 1
         self._callers.discard(caller)
         if caller in self._free:
             self._free.remove(caller)
 
     def answered(self, due: float, kind: str) -> None:
-        """Write an answer down."""
+        """Record an answer of this kind to a request that was due at *due*."""
         self.run.answers.append((due, time.perf_counter(), kind))
 
     @property
@@ -253,7 +253,7 @@ async def in_turns(
     class Again(_Pool):
         """Asks again where there is time."""
 
-        def is_free(self, caller: _Caller) -> None:
+        def freed(self, caller: _Caller) -> None:
             """Ask, until the end."""
             now = time.perf_counter()
             if now < ends:

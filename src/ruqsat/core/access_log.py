@@ -44,7 +44,7 @@ class Access(Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         withheld: Nothing but id, moment and law is told, for the time being.
-        erased: Who it was is not there any more (order §24).
+        erased: What named people in the entry was erased (order §24).
         person: The opaque id of who asked; None where it holds a number that may identify.
         organisation: Whose people or machines asked.
         emergency: In an emergency, by default or by a break-glass session.
@@ -113,14 +113,23 @@ def _is_secret(entry: Journaled, patient: PatientFacts | None, now: Instant) -> 
 
 
 def _may_be_told(entry: Journaled, patient: PatientFacts | None, now: Instant) -> bool:
-    """Tell whether a denial was of requests on record that are nobody's secret, or not any more."""
+    """
+    Tell whether the patient may see that a request of an authority was denied.
+
+    The request must be on record and not secret, and its deferral over (``DEFERRED_HOURS`` where it states none).
+    """
     named = [each for each in (patient.requests if patient is not None else ()) if each.id in entry.applied]
     wait = entry.moment + DEFERRED_HOURS * HOUR
     return bool(named) and all(each.authority != SPECIAL and (each.deferred_until or wait) <= now for each in named)
 
 
 def _is_held(entry: Journaled, patient: PatientFacts | None) -> bool:
-    """Tell whether it is withheld now: as the record is labelled today, or else as it was when it was asked for."""
+    """
+    Tell whether what was asked for is withheld from the patient now (Code 134(4)).
+
+    The labels that are on file today decide; of a record without any, the mark that the entry
+    got when it was written.  Of an entry about parts, each withheld part is looked up.
+    """
     known = _on_file(patient, entry.resource)
     labels = [each.labels for each in known if each.type in (None, entry.resource_type) and each.labels is not None]
     if any(HOLD in each for each in labels):
@@ -140,7 +149,7 @@ def _on_file(patient: PatientFacts | None, record: str | None) -> Sequence[Recor
 
 
 def _keeps_secrets(patient: PatientFacts | None, switches: Switches, now: Instant) -> bool:
-    """Tell whether the patient is of an age to keep something from a representative; who knows no age says yes."""
+    """Tell whether the patient is of an age to keep something from a representative; of unknown age: yes."""
     if patient is None or patient.birth_date is None:
         return True
     shield, offset = switches.adolescent_shield, switches.home_utc_offset_hours

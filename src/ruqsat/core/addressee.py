@@ -1,4 +1,4 @@
-"""What is asked of a patient's facts when somebody is to be told: a small part, read far more often."""
+"""The part of a patient's facts that says who is to be told (order §20); notices are many, and need no other part."""
 
 from datetime import date
 
@@ -9,7 +9,7 @@ from ruqsat.core.instant import Instant
 
 
 class Addressee(Struct, frozen=True, gc=False):
-    """These members of ``PatientFacts``, under their names; the others are passed over unread."""
+    """The members of ``PatientFacts`` that notices need, under the same names; the decoder skips all others."""
 
     id: str
     birth_date: date | None = None

@@ -29,9 +29,9 @@ class Attribute(Struct, frozen=True):
     Where an attribute may come from.
 
     Attributes:
-        said: By whom it may be said in a request; empty: by nobody.
-        known: Who knows it beside them.
-        together: What counts where it is said and known, or said of both; empty where there is one source.
+        said: Who may state it in a request; empty: nobody may.
+        known: Who knows it without being told.
+        together: What counts where several of these give a value; empty where only one can.
     """
 
     said: tuple[Sayer, ...] = ()

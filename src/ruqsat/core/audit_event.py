@@ -121,7 +121,7 @@ def _outcome(entry: Journaled) -> str:
 
 
 def _who(entry: Journaled, kind: str | None, system: str, value: str | None) -> Json:
-    """Return a logical reference; what is not there was erased, or nobody ever said it."""
+    """Return a logical reference; a missing value is ``masked`` if the entry was erased, else ``unknown``."""
     said: Json = {} if kind is None else {"type": kind}
     if value is None:
         return said | _absent("masked" if entry.erased else "unknown")

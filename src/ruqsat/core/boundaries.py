@@ -37,19 +37,20 @@ def moments(facts: Facts, now: Now, switches: Switches) -> list[Instant]:
 
 def stands_still(facts: Facts, now: Now, switches: Switches) -> bool:
     """
-    Tell whether every moment of *now* is alike to whoever compares it with the facts' own instants and local days.
+    Tell whether nothing in the facts begins or ends within *now*: a decision at one of its moments holds at all.
 
-    No boundary lies after the first moment up to the last, no local midnight, and there is nobody beside.
+    No boundary of the patient's facts and no local midnight lies behind its first moment.  Facts of
+    other patients are not looked at: with any, the answer is no.
     """
     return not facts.others and now.hi < next_turn(facts.patient, now.lo, switches)
 
 
 def next_turn(patient: PatientFacts | None, moment: Instant, switches: Switches) -> Instant:
     """
-    Return the first boundary of these facts after *moment*, or local midnight if that comes before.
+    Return the first boundary of these facts after *moment*, or the next local midnight if that comes first.
 
-    The present moves within one gap between two turns for hours; so the gap is kept with
-    the facts, which never change, and the walk over them is spared.
+    The gap between two boundaries in which *moment* lies is kept with the facts, which never
+    change: while the present stays within it, for hours as a rule, nothing is worked out anew.
     """
     if patient is None:
         return local_midnight(moment, switches.home_utc_offset_hours) + DAY
@@ -65,10 +66,11 @@ def next_turn(patient: PatientFacts | None, moment: Instant, switches: Switches)
 
 def _instants(patient: PatientFacts | None, switches: Switches) -> list[Instant]:
     """
-    Return every whole number of the facts, and what is worked out from them and from their days.
+    Return every instant at which something in these facts may begin or end to count.
 
-    Numbers that are no instants are far from any present moment and do no harm;
-    a new field with an instant can therefore not be forgotten here.
+    These are all whole numbers of the facts, the latest ends of sessions counted from them,
+    and the terms of age counted from their days.  Taking every number means that no field can
+    be forgotten here; one that is no instant lies far from the present and does no harm.
     """
     found: list[Instant] = []
     days: list[date] = []
@@ -84,7 +86,7 @@ def _instants(patient: PatientFacts | None, switches: Switches) -> list[Instant]
 
 
 def _gather(facts: Struct, found: list[Instant], days: list[date]) -> None:
-    """Add the numbers and the days of *facts* to what was found; what can hold neither is not looked at."""
+    """Add the numbers and the days of *facts*, nested ones included, to *found* and *days*."""
     for name in _fields_that_turn(type(facts)):
         value = getattr(facts, name)
         if value is None or value == ():
@@ -100,7 +102,7 @@ def _gather(facts: Struct, found: list[Instant], days: list[date]) -> None:
 
 @cache
 def _fields_that_turn(kind: type[Struct]) -> tuple[str, ...]:
-    """Return the fields of a kind of facts that may hold a number, a day, or facts with one; what is unknown may."""
+    """Return the fields in which a number or a day may stand, nested or not; a type that is unknown here counts."""
 
     def turns(annotation: object) -> bool:
         if isinstance(annotation, type) and issubclass(annotation, Struct):

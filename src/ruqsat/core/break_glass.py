@@ -11,20 +11,21 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ruqsat.core.case import open_emergency
+from ruqsat.core.case import believed_org, open_emergency
 from ruqsat.core.consent_record import Receipt
 from ruqsat.core.emergency import opened_today
 from ruqsat.core.facts import PatientFacts, SubjectFacts
 from ruqsat.core.instant import Instant, at, local_midnight
 from ruqsat.core.notice import Notice
 from ruqsat.core.registered import RecordRow
+from ruqsat.core.request import SubjectProperties
 from ruqsat.core.vocabulary import Switches
 
 WARD = "ward:"
 """A group of the directory so named is the ward of its members."""
 
 SESSIONS_KNOWN = 50
-"""So many of a clinician's sessions decisions know by their ids, to tell the wrong patient from no session."""
+"""How many of a clinician's sessions decisions know by their ids, to tell the wrong patient from no session."""
 
 
 class Opening(Struct, frozen=True):
@@ -81,13 +82,17 @@ class RightEvent(Struct, frozen=True):
 
 class Wanted(Struct, frozen=True):
     """
-    What a change of a session needs; all of it is held until its end.
+    What a change of a break-glass session reads.  Three rows are locked until the change is over, in this order.
 
     Attributes:
-        org: Held first, if the directory has it: whoever counts in a ward waits for whoever counts there already.
-        subject: The clinician, whose row is held next, so that no two of its openings are counted at the same time.
-        beside: Another person whose facts are wanted, not held.
-        since: From when on openings are counted, in *ward*.
+        org: Organisation whose row is locked first, so that openings in its wards are counted one after the other.
+        subject: The clinician, whose row is locked second, so that no two of its openings are counted at once.
+        patient: The patient, whose row is locked third.
+        session: Id of a session that is there already.
+        beside: Another person, such as one who confirms; read, not locked.
+        ward: Where the clinician's openings count.
+        since: Openings count from this instant on; 0 counts none.
+        key: Idempotency key whose receipt is read.
     """
 
     subject: str
@@ -101,7 +106,7 @@ class Wanted(Struct, frozen=True):
 
 
 class Found(Struct, frozen=True):
-    """What is there; ``overdue`` counts the clinician's sessions found overdue since a suspension was last lifted."""
+    """What was read; ``overdue`` counts the clinician's sessions found overdue since a suspension was last lifted."""
 
     facts: PatientFacts
     subject: SubjectFacts | None = None
@@ -114,7 +119,7 @@ class Found(Struct, frozen=True):
 
 
 class Made(Struct, frozen=True):
-    """What is made of it; what is None stays as it is."""
+    """What a change makes of what was read; None leaves that part as it is."""
 
     answer: bytes = b""
     row: RecordRow | None = None
@@ -137,10 +142,8 @@ def ward_of(subject: SubjectFacts | None, org: str | None) -> str | None:
 
 
 def works_for(person: SubjectFacts | None, claimed: str | None) -> str | None:
-    """Return whose organisation somebody is, as decisions take it: the directory's, unless the token claims another."""
-    if person is None or person.org is None:
-        return claimed
-    return person.org if claimed in (None, person.org) else None
+    """Return the organisation that somebody works for, as decisions take it (``believed_org``); None for a stranger."""
+    return None if person is None else believed_org(SubjectProperties(org=claimed), person)
 
 
 def refusal(
@@ -194,7 +197,7 @@ def with_opening(subject: SubjectFacts, id_: str, now: Instant, switches: Switch
 
 
 def with_right(subject: SubjectFacts | None, *, suspended: bool) -> SubjectFacts | None:
-    """Return a clinician's facts with the right suspended or not; None if they are so, or there are none."""
+    """Return a clinician's facts with the right suspended or not; None where nothing changes, or nobody is known."""
     if subject is None or subject.btg_suspended == suspended:
         return None
     return msgspec.structs.replace(subject, btg_suspended=suspended)
@@ -208,7 +211,7 @@ def overdue(opening: Opening | None, now: Instant) -> Opening | None:
 
 
 def settled(opening: Opening | None, verdict: str, now: Instant) -> Opening | None:
-    """Return a session whose review came to an end; what is unclear another reviews, until the same moment."""
+    """Return a session whose review is over; None after an ``unclear`` one: another person reviews by the same term."""
     if opening is None or verdict == "unclear":
         return None
     return msgspec.structs.replace(opening, settled_at=now)

@@ -81,7 +81,8 @@ def with_record(facts: PatientFacts, new: RecordStatus) -> PatientFacts:
     """
     Return the facts with the class, labels and confidentiality of a record; a block stays what it is.
 
-    One that nobody described yet, such as one that a block made known, is whose that describes it.
+    One that nobody has described yet, such as one known by a block alone, becomes that of the
+    organisation which describes it.
 
     Raises:
         CareRefusedError: the record is not on record as this organisation's, was destroyed, or there are too many.
@@ -131,9 +132,10 @@ def is_held(properties: ResourceProperties | None, record: str, patients: Collec
 
 def held_among(properties: ResourceProperties, record: str, patients: Collection[PatientFacts]) -> tuple[str, ...]:
     """
-    Return the ids of what is withheld (``is_held``), be it the record or parts of it: by them one sees when that ends.
+    Return the ids of what is withheld among what is asked for: the record, or parts of it (see ``is_held``).
 
-    Of a part that has no id, or is another patient's, it is ``""``: nobody can tell when that ends.
+    They serve to see later whether it is withheld still.  A part that has no id, or is another
+    patient's, is told as ``""``: of that nobody can see it.
     """
     own, (stated, _) = properties.patient, labels_of(properties, record, ())
     asked = [{"id": record}, *(properties.parts or ())]
@@ -151,9 +153,10 @@ def labels_of(
     properties: ResourceProperties, record: str, patients: Collection[PatientFacts]
 ) -> tuple[list[tuple[str, ...] | None], set[str]]:
     """
-    Return what labels are stated of what is asked for and of each part of it, and those that are on file.
+    Return the labels that are stated, of the record and then of each part, and all that are on file of any of them.
 
-    None stands where nobody states them, or in no form that can be read: a part may be anything.
+    None stands for a statement that is missing or cannot be read: that part may bear any label.
+    A part that states none has none, if the whole is stated to have none.
 
     Args:
         patients: Those whom it is about, as far as anything is known of them.

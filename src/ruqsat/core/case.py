@@ -30,22 +30,23 @@ _NO_DEMAND = frozenset({"", "false"})
 
 class _View(Struct, eq=False, gc=False):
     """
-    What the entities that a pack may give words share.
+    The base of the four entities that rules see.
 
-    None of them points at what points at it, so that the collector need not look after them.
+    They never form a cycle of references, which is why they can be kept from the garbage collector (``gc=False``).
     """
 
     def _kept(self) -> Mapping[str, Stated] | None:
-        """Return what the directory holds of such words."""
+        """Return the values that the directory holds of words which the pack declares."""
         return None
 
 
 class _WithWords(_View):
     """
-    An entity under a pack with words of its own.
+    An entity under a pack that declares words of its own.
 
-    An attribute that the product does not have itself is a word that the pack declares
-    as stated (the checker lets no other pass): absent, it is None.
+    An attribute that the product does not have is such a word (the checker lets no other pass).
+    Its value is the one stated or the one that the directory holds; None where there is
+    neither, and where the two differ.
     """
 
     if not TYPE_CHECKING:
@@ -266,10 +267,10 @@ class ResourceView(_View):
 
     def _take_labels(self, labels: tuple[str, ...], org: str | None) -> None:
         """
-        Take labels where nobody states any: whole as they are on file.
+        Take the labels on file for all that the record bears.
 
-        That there are no others, of a record whose labels nobody states, is for its own organisation, and of a record
-        whose type it says.
+        That it bears no others, only the organisation that reported the record can say: where the
+        request names another one as the author's, the labels stay as stated, unknown included.
         """
         if org is None or self.author_org in (None, org):
             self.labels = tuple({*labels, *self.labels}) if self.labels else labels
@@ -524,7 +525,7 @@ class Case(Struct, eq=False, gc=False):
 
 def believed_roles(said: SubjectProperties, known: SubjectFacts) -> tuple[str, ...]:
     """
-    Return the roles that somebody has by word and by register; by the one where the other is silent.
+    Return the roles that count: those both stated and in the directory; where one of the two says nothing, the other's.
 
     Examples:
         >>> believed_roles(SubjectProperties(roles=("nurse", "physician")), SubjectFacts("b", roles=("nurse",)))
@@ -543,7 +544,7 @@ def _in_both(ones: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
 
 def believed_org(said: SubjectProperties, known: SubjectFacts) -> str | None:
     """
-    Return the organisation that somebody asks for: the register's, unless another is stated.
+    Return the organisation that somebody acts for: the directory's; None where another is stated, or it has none.
 
     Examples:
         >>> believed_org(SubjectProperties(), SubjectFacts("b", org="h1"))

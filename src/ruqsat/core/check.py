@@ -55,7 +55,7 @@ def check_pack(
     known, sound = known_words(vocabulary), set[str]()
     for file, rows in files.items():
         findings += _one_kind(file, rows)
-        findings += _band(file, rows)
+        findings += _band(rows)
         findings += _in_order(rows)
         for row in rows:
             findings += check_row(file, row, vocabulary, laws, functions, known, sound)
@@ -112,7 +112,7 @@ def _model(model: Model, vocabulary: Vocabulary, functions: dict[str, Function])
 
 
 def _own_words(vocabulary: Vocabulary) -> Iterator[Diagnostic]:
-    """A word of the pack's own is stated and new; every other is an attribute that the product has."""
+    """Find stated words with taken names, attributes that nothing supplies, and types with a class about patients."""
     where = Span("policies/vocabulary.toml")
     for entity, words in vocabulary.attributes.items():
         view, taken = _ENTITIES[entity]
@@ -137,7 +137,11 @@ def _own_words(vocabulary: Vocabulary) -> Iterator[Diagnostic]:
 
 
 def _positions(vocabulary: Vocabulary) -> Iterator[Diagnostic]:
-    """A switch names words that there are: a misspelt label would shield nothing; a duty that blocks says so."""
+    """
+    Find switches that name unknown words, blocking duties that do not say so, and reasons told as their opposite.
+
+    A misspelt label, for instance, would shield nothing.
+    """
     where, switches, usual = Span("policies/vocabulary.toml"), vocabulary.switches, Switches()
     shield, btg = switches.adolescent_shield, switches.btg
     for name, said, default, known in (
@@ -167,7 +171,7 @@ def _positions(vocabulary: Vocabulary) -> Iterator[Diagnostic]:
 
 
 def _all_read(section: Section) -> Iterator[Diagnostic]:
-    """What a row states and no matcher asks would not narrow it: a term, a class, a list of records."""
+    """Find columns that no matcher reads: what a row states there (a term, a class) would restrict nothing."""
     read = {node.name for node in walk(section.matcher) if isinstance(node, Column)}
     read |= {node.column for node in walk(section.matcher) if isinstance(node, EvalCell)}
     for column in section.columns:
@@ -181,7 +185,11 @@ def _all_read(section: Section) -> Iterator[Diagnostic]:
 
 
 def _covering(section: Section, functions: dict[str, Function]) -> Iterator[Diagnostic]:
-    """A matcher is calls joined by `&&`; a covering one has gates first; the matrix reads the index's key alone."""
+    """
+    Find matchers that cannot be compiled as promised.
+
+    A matcher is calls joined by `&&`; in ``m2`` gates come first; ``m5`` reads nothing but the index's key.
+    """
     where, name = Span("model.conf"), f"m{section.suffix}"
     gates = [
         c.function in functions and functions[c.function].gate
@@ -245,8 +253,8 @@ def _one_kind(file: str, rows: list[Row]) -> Iterator[Diagnostic]:
         )
 
 
-def _band(file: str, rows: list[Row]) -> Iterator[Diagnostic]:
-    """One file is one layer is one priority is one effect, so that no order of rows or files matters."""
+def _band(rows: list[Row]) -> Iterator[Diagnostic]:
+    """Find files of mixed priorities or effects: a file is one layer, so that no order of rows or files matters."""
     rules = [row for row in rows if row.kind == "p"]
     for column, code in (("priority", "mixed-priorities"), ("eft", "mixed-effects")):
         for row in rules[1:]:
@@ -261,7 +269,7 @@ def _band(file: str, rows: list[Row]) -> Iterator[Diagnostic]:
 
 
 def _in_order(rows: list[Row]) -> Iterator[Diagnostic]:
-    """Of two rules of a layer that match a request the first settles it: the numbers say which that is."""
+    """Find rules behind a higher number: of two that match the first settles it, and the numbers say which that is."""
     highest = -1
     for row in rows:
         number = row.text("id").rpartition("-")[2] if row.kind == "p" else ""

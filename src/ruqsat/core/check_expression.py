@@ -92,7 +92,7 @@ def _guarded(expression: Expression, known: frozenset[tuple[str, object]]) -> It
 
 
 def _yes_or_no(expression: Expression, vocabulary: Vocabulary) -> Iterator[Finding]:
-    """What is joined by `&&`, `||`, `!` is itself a yes or no: stock Casbin raises for anything else."""
+    """Find operands of `&&`, `||` and `!` that are no yes or no: stock Casbin raises for them."""
     match expression:
         case All(operands=operands) | Either(operands=operands):
             for part in operands:
@@ -128,7 +128,7 @@ def _comparison(node: Compare, vocabulary: Vocabulary) -> Iterator[Finding]:
 
 
 def _words(node: Compare, vocabulary: Vocabulary) -> Iterator[Finding]:
-    """A text beside an attribute that holds words of the vocabulary is one of them: another would never be met."""
+    """Find texts that an attribute of vocabulary words is compared with and that are no such word: never met."""
     match (node.left, node.right) if isinstance(node.left, Attribute) else (node.right, node.left):
         case Attribute(entity=entity, name=name), Const(value=str() as word) if (entity, name) in _HOLDS:
             concept, table = _HOLDS[entity, name]

@@ -169,7 +169,7 @@ def _ground(row: Row, vocabulary: Vocabulary) -> Iterator[Diagnostic]:
 
 
 def _grounded(row: Row) -> Iterator[Diagnostic]:
-    """A permit asks for what its basis rests on, whatever else it asks; nothing of a patient is opened to everybody."""
+    """Find permits that can match without what their legal basis rests on, and such as open a patient's data to all."""
     basis = row.text("basis")
     if basis == "public" and not IMPERSONAL.issuperset(words(row.text("class"))):
         yield row.finding(

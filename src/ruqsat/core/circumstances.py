@@ -29,7 +29,7 @@ def build_circumstances(vocabulary: Vocabulary) -> dict[str, Function]:
 
 
 def _about_records(vocabulary: Vocabulary) -> dict[str, Function]:
-    """What the labels of a record say."""
+    """Return the functions about a record: its labels, its confidentiality, and which data a provision names."""
     switches, harmless = vocabulary.switches, harmless_labels(vocabulary)
 
     def level(res: "ResourceView", usual: str) -> str:
@@ -95,7 +95,7 @@ def _about_records(vocabulary: Vocabulary) -> dict[str, Function]:
 
 
 def _about_subjects(vocabulary: Vocabulary) -> dict[str, Function]:
-    """What the subject is cleared for, and what its organisation is for."""
+    """Return the functions about the subject: its clearance, its organisation, and what names it."""
     switches = vocabulary.switches
 
     known = frozenset(name for name, label in vocabulary.labels.items() if label.conf != "V")
@@ -133,7 +133,7 @@ def _about_subjects(vocabulary: Vocabulary) -> dict[str, Function]:
 
 
 def _about_contexts(vocabulary: Vocabulary) -> dict[str, Function]:
-    """What the circumstances are, under the switches."""
+    """Return the functions about the circumstances, as the switches have them."""
     switches = vocabulary.switches
 
     def leaves_the_country(ctx: "ContextView") -> bool:

@@ -111,7 +111,7 @@ class Coder:
                 raise TypeError(f"{type(expression).__name__} is inlined before code is made")
 
     def _asked(self, function: Asking, entities: list[ast.expr]) -> ast.expr:
-        """What `Asking.__call__` does, without a call: most rules of a case ask what one of them has asked before."""
+        """Write out what `Asking.__call__` does: most answers are there already, and then no call is made."""
         self._bound["w_" + function.kept] = function.work_out
         known = ast.Attribute(ast.Attribute(_name("ctx"), "worked_out", _LOAD, **_AT), "get", _LOAD, **_AT)
         kept = ast.Call(known, [ast.Constant(function.kept, **_AT)], [], **_AT)

@@ -217,9 +217,9 @@ def _asking(name: str, answer: Callable[[Case], Any]) -> Asking:
 
 def reads_present(sections: Mapping[str, Section], conditions: Iterable[Expression]) -> bool:
     """
-    Tell whether matchers or conditions read the present otherwise than against the term of a fact.
+    Tell whether a matcher or a condition reads the present for anything else than the term of a document.
 
-    Then a decision may turn at a moment that no fact names, and none of the facts' boundaries tells of it.
+    If one does, a decision may change at a moment that no fact names, which no boundary of the facts foretells.
     """
     terms = [part for suffix in ("2", "3", "4") for part in conjuncts(sections[suffix].matcher)]
     others = [part for part in terms if not _is_term(part)]
@@ -251,7 +251,7 @@ def _cover(section: Section, functions: dict[str, Function]) -> Cover:
 
 
 def _unless_idle(call: Call, function: Function) -> Expression:
-    """Spare the call where the row leaves the columns between entity and effect empty, if that settles it."""
+    """Return the call, spared where the row leaves empty all columns that it reads, if it is then true anyway."""
     columns = call.arguments[1:-1]
     if not function.idle or not all(isinstance(each, Column) for each in columns):
         return call
@@ -324,7 +324,7 @@ class _RuleBuilder:
         )
 
     def _due(self, duty: str) -> str:
-        """A review that says no hours is due within those of the switch."""
+        """Return the duty; a ``review`` that says no hours gets those of the switch ``btg.review_within_hours``."""
         return f"review:{self._review_hours}" if duty == "review" else duty
 
     def _share(self, text: str) -> str:

@@ -98,7 +98,7 @@ def _nearest(missed: list[tuple[str, str]]) -> tuple[str, tuple[str, ...]]:
 
 
 def _after_death(patient: PatientFacts, case: Case, cover: Cover, switches: Switches) -> ConsentAnswer:
-    """A consent ends at death; a refusal does not: secrecy has no end (order §22)."""
+    """Return the answer for a patient who died: consents have ended; refusals hold on, for secrecy has no end (§22)."""
     documents = governing(patient, case.now)
     refused = [each.id for each in documents if _weigh(each, patient, case, cover, switches)[0] == "deny"]
     ended = _sorted([each.id for each in documents])
@@ -106,7 +106,7 @@ def _after_death(patient: PatientFacts, case: Case, cover: Cover, switches: Swit
 
 
 def _names_others(root: Provision, sub: SubjectView) -> bool:
-    """Tell whether a permit without exceptions names nobody like the subject: then it neither permits nor refuses."""
+    """Tell at a glance whether a permit without exceptions names only others: it then neither permits nor refuses."""
     if root.effect == "deny" or root.exceptions:
         return False
     for grantee in root.grantees:
@@ -126,7 +126,7 @@ def _naming(country: str, permits: list[str], patient: PatientFacts) -> tuple[st
 
 
 class OnwardAnswer(Struct, frozen=True):
-    """Whether the patient's documents admit the organisation that data would be handed to; by which."""
+    """Whether the patient lets in the organisation that data would be handed to, and by which documents."""
 
     holds: bool
     applied: tuple[str, ...] = ()
@@ -244,7 +244,7 @@ def _majority_defect(of_age: Instant, now: Now, switches: Switches) -> str:
 
 
 def _power_has_ended(document: Consent, patient: PatientFacts, now: Now) -> bool:
-    """Order §11: the giver's powers, where any is on file, have all ended or may have."""
+    """Tell whether all powers of the giver on file have ended, or may have (order §11); no if there is none."""
     powers = [power for power in patient.representations if power.subject == document.giver]
     return bool(powers) and all(
         (power.end is not None and power.end <= now.hi) or (power.revoked_at is not None and power.revoked_at <= now.hi)
@@ -253,7 +253,11 @@ def _power_has_ended(document: Consent, patient: PatientFacts, now: Now) -> bool
 
 
 def _apply(node: Provision, case: Case, cover: Cover) -> tuple[str | None, str]:
-    """Deepest matching node wins, among siblings a denial; a closed gate shuts the whole subtree."""
+    """
+    Return a node's effect on the case, or None, and the word of what it missed.
+
+    The deepest node that matches wins, among siblings a denial; a gate that fails shuts the whole subtree.
+    """
     number = cover.first_miss(case.sub, case.act, case.res, case.ctx, node)
     miss = cover.misses[number]
     if not node.exceptions or 0 < number <= cover.gates:
@@ -271,9 +275,9 @@ def _apply(node: Provision, case: Case, cover: Cover) -> tuple[str | None, str]:
 
 def _spoken(exception: Provision, case: Case) -> Provision:
     """
-    Return an exception as it is meant: in what it leaves out about all that is asked, within what stands above.
+    Return an exception with its silence filled in: purposes, grantees or categories left out are those asked for.
 
-    One that leaves out all three says nothing: "nobody, but for everybody" stays a refusal.
+    One that leaves out all three stays as it is: a refusal with the exception "everybody" stays a refusal.
     """
     if not (exception.purposes or exception.grantees or exception.categories):
         return exception
@@ -292,10 +296,10 @@ def _began(document: Consent, now: Now) -> bool:
 
 def _revoked(document: Consent, now: Now) -> bool:
     """
-    A withdrawal takes effect at its instant; when unsure, a permit counts as withdrawn and a denial not.
+    Tell whether a document is withdrawn now; if the time is unsure, a permit counts as withdrawn and a denial not.
 
-    A permit that is known to be withdrawn is, whatever instant stands there: the clock by which it was written may have
-    been ahead.
+    A permit whose status says so is withdrawn, whatever instant stands there: the clock by which that was written may
+    have been ahead.
     """
     is_denial, is_revoked = document.root.effect == "deny", document.status == "revoked"
     if document.revoked_at is None or (is_revoked and not is_denial):

@@ -45,7 +45,7 @@ begins, which closes everything.  What was withdrawn before it was in force is `
 _encode = msgspec.json.Encoder().encode
 
 MOST_SAID, MOST_TOGETHER = 32 * 1024, 1024 * 1024
-"""So many bytes decisions may have to read of one document, and of all of a patient's: each decision reads them all."""
+"""How many bytes one document may have as decisions read it, and all of a patient's: each decision reads them all."""
 
 VERIFY = frozenset({"confirm", "activate", "reject"})
 """The events that a verification may be; what callers know of them is the one word."""
@@ -245,10 +245,10 @@ def with_rows(facts: PatientFacts, rows: Iterable[ConsentRow], switches: Switche
 
 def has_room(facts: PatientFacts, id_: str) -> bool:
     """
-    Tell whether these facts hold no more than decisions can read in time, for the document of this id.
+    Tell whether the document of this id may be kept: decisions can read only so much of a patient in time.
 
-    What a document says above an exception is handed down to it, so that a short one may say much.  A plain
-    refusal always has room: it says little, and what is lost of it would be a permit.
+    What counts is the document as decisions see it, each exception with all that it inherits, so that a
+    short one may be long.  A plain refusal need only be short itself: to leave it out would permit something.
     """
     document = next(each for each in facts.consents if each.id == id_)
     if len(_encode(document)) > MOST_SAID:

@@ -13,11 +13,13 @@ FirstMiss = Callable[[Any, Any, Any, Any, Any], int]
 
 class Cover(Struct, frozen=True):
     """
-    One covering test.
+    One covering test: a matcher ``m2``…``m5``, to be asked about one row.
 
-    ``misses[n]`` is the word of criterion *n* (the first is 1).  The first
-    ``gates`` criteria are gates: one that fails shuts what hangs beneath the row.
-    ``asks_names``: it is a criterion that the row's grantees name the subject.
+    Attributes:
+        first_miss: Returns the number of the first criterion that fails, from 1; 0 if none does.
+        misses: The word of each criterion by its number, empty for 0.
+        gates: How many criteria, the first ones, are gates: one that fails shuts what hangs beneath the row.
+        asks_names: Whether one criterion is that the row's grantees name the subject.
     """
 
     first_miss: FirstMiss

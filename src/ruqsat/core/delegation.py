@@ -91,7 +91,7 @@ def _weigh(chain: list[Delegation], case: Case, covers: Covers) -> tuple[int, st
 
 def _refusals(chain: list[Delegation], case: Case, covers: Covers, switches: Switches) -> tuple[str, ...]:
     """
-    Return the refusals that keep somebody above the leaf from what is asked (the rules ask about the leaf's own).
+    Return the patient's refusals of any delegate above the last; about the last one the rules themselves ask.
 
     A refusal beats a delegation (order §14), and nobody hands on what is not theirs.
     """

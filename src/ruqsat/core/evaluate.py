@@ -148,7 +148,7 @@ def _duties(rule: Rule, case: Case) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _silence(case: Case, policy_set: PolicySet) -> Decision:
-    """Order §14: silence is no consent.  The reason is what came nearest to a permit."""
+    """Return the denial where no rule matched (order §14: silence is no consent); the nearest miss is its reason."""
     answer: ConsentAnswer = answer_of("granted", case, policy_set.answers)
     if answer.permits:
         cared_for = policy_set.functions["is_cared_for"].call(case.ctx)

@@ -22,7 +22,7 @@ MAX_NODES = 200
 """The static bound on the size of one expression; evaluation visits each node at most once."""
 
 KEPT = 1024
-"""So many trees are kept; a pack has some hundred conditions, and under other switches they read the same."""
+"""How many trees are kept; a pack has some hundred conditions, and under other switches they read the same."""
 
 ENTITIES = ("sub", "act", "res", "ctx")
 

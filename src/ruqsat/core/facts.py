@@ -55,7 +55,7 @@ Stated = str | bool | int | float
 
 class SubjectFacts(Struct, frozen=True, omit_defaults=True, dict=True):
     """
-    The operator's register of one person, machine, organisation or thing; absent there means not active.
+    The directory's entry of one person, machine, organisation or thing; whoever has none there is not active.
 
     Attributes:
         organisation: Of a person or machine: the employer's entry; of an organisation: its own.
@@ -63,7 +63,7 @@ class SubjectFacts(Struct, frozen=True, omit_defaults=True, dict=True):
         btg_opened: When the person opened sessions lately, as the registry counts them.
         sessions: Break-glass sessions that the person opened, for whichever patient.
         properties: Values of words that the pack declares as stated.
-        resource_type: Of a resource that concerns nobody: its type; such an entry is nobody, and never active.
+        resource_type: The type, if the entry is of a resource that concerns nobody; it then never counts as active.
     """
 
     id: str
@@ -267,8 +267,8 @@ class RecordStatus(Struct, frozen=True, omit_defaults=True):
     """
     What the store knows of one record: class, labels (None is unknown) and block.
 
-    A record is known by its type and id: FHIR's ids are one of a kind within a type only.  One without a type may be of
-    any, and so only narrows: what it bears counts, that it bears nothing does not.
+    A record is known by type and id, since ids of FHIR are unique within a type only.  An entry without a type
+    may mean a record of any type, so it only narrows: labels that it names count, that it names none does not.
 
     Attributes:
         org: Whose information system reported it; none where nobody did.
@@ -294,12 +294,12 @@ def higher(one: Conf | None, other: Conf | None) -> Conf | None:
 
 class KnownRecord(Struct, frozen=True):
     """
-    All that the store knows of one record, put together, to the narrower side.
+    All that the store knows of one record, put together so that doubt narrows.
 
     Attributes:
-        own: What is known under its type; beside it counts what is known under no type.
-        labels: What it bears, by any of them.
-        data_classes: Those of its own, or else of the others.
+        own: The entries under its own type; entries without a type count beside them.
+        labels: Every label that any of these entries names.
+        data_classes: The classes of its own entries; if there are none, those of the others.
     """
 
     own: tuple[RecordStatus, ...]

@@ -325,7 +325,7 @@ _TIES = ("episodes", "relationships")
 
 
 def _check_ids(who: PatientFacts) -> None:
-    """A tie of care is known by organisation and id, a record by type and id; a tie that nobody reported has no id."""
+    """Refuse an id that stands twice: ties of care count by organisation and id, records by type and id."""
     for kind in (*_DOCUMENTS, *_TIES):
         items = getattr(who, kind)
         for index, item in enumerate(items):

@@ -106,12 +106,12 @@ def _merge(
 
 
 def _key(item: Document) -> tuple[str | None, str]:
-    """A record is known by its type and id, every other document by its id."""
+    """Return what a document is known by: a record by its type and id, every other by its id."""
     return item.type if isinstance(item, RecordStatus) else None, item.id
 
 
 def _kept(stands: Document | None, given: Document) -> tuple[Document, bool]:
-    """Return what is kept of a document that no registry holds, and whether the statement is set aside for it."""
+    """Return what to keep of a document that no registry holds, and whether the file's statement is set aside."""
     if isinstance(stands, RecordStatus) and isinstance(given, RecordStatus):
         return _kept_record(stands, given)
     if stands is not None and stands != given and _was_taken(stands, given):
@@ -120,7 +120,11 @@ def _kept(stands: Document | None, given: Document) -> tuple[Document, bool]:
 
 
 def _kept_record(stands: RecordStatus, given: RecordStatus) -> tuple[RecordStatus, bool]:
-    """Field by field: a block, a destruction, a hold and whose it is stay, and a level of which the file is silent."""
+    """
+    Merge a record field by field; tell whether anything that the file states is set aside.
+
+    A block, a destruction, a hold and the organisation stay, and so does a level that the file leaves out.
+    """
     held, labels = HOLD in (stands.labels or ()), given.labels
     if held and labels is None:
         labels = stands.labels
@@ -138,7 +142,11 @@ def _kept_record(stands: RecordStatus, given: RecordStatus) -> tuple[RecordStatu
 
 
 def _merge_ties(before: tuple[Tie, ...], given: tuple[Tie, ...]) -> tuple[tuple[Tie, ...], int]:
-    """Return the ties of care as given, the end of each no later than it was; one without an id is nobody's report."""
+    """
+    Return the ties of care as the file states them, no end later than it was; and how many ends were later.
+
+    A tie without an id is nobody's report, and is compared with none on record.
+    """
     ends: dict[tuple[str | None, str | None], int | None] = {
         (each.org, each.id): each.end for each in before if each.id is not None
     }

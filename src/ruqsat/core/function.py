@@ -10,11 +10,15 @@ class Function(Struct, frozen=True):
     """
     One registered function.
 
-    ``reach`` serves the index: given the function's first argument, the words of
-    which a cell must hold one, or ``*``, for the function to be true at all.
-    ``takes`` names the entities that it is handed whole, if it is.  ``idle`` says
-    that it holds of every case where the row leaves its columns empty, the effect's
-    aside: then it need not be called.
+    Attributes:
+        arity: How many arguments it takes.
+        miss: In a covering test, the word by which a denial tells that this criterion failed.
+        gate: In a covering test, its failure shuts the exceptions beneath the row, too.
+        reach: For the index: given the function's first argument, the words of which a cell
+            must hold one, or ``*``, for the function to be true at all.
+        takes: The entities that it is handed whole.
+        idle: It is true of every case where the row leaves the columns that it reads empty,
+            that of the effect aside, so that it need not be called.
     """
 
     call: Callable[..., bool]
@@ -28,11 +32,11 @@ class Function(Struct, frozen=True):
 
 class Asking(Struct, frozen=True):
     """
-    A function that asks another section of the model, which answers a case once for all rules.
+    A rule's question to another section of the model, such as ``granted(…)``; a section answers once a case.
 
     Attributes:
-        kept: Under which name the section's answer stands in the context's ``worked_out``.
-        part: What of the answer is the yes or no: ids of documents, of which none is a no, or a truth value.
+        kept: The name under which the section's answer stands in the context's ``worked_out``.
+        part: The attribute of the answer that is the yes or no: a truth value, or ids of documents (none: no).
         work_out: Works the answer out from the four entities and puts it there.
     """
 

@@ -80,5 +80,5 @@ def local_midnight(instant: Instant, offset_hours: int) -> Instant:
 
 @lru_cache(maxsize=16)
 def _render_second(seconds: int) -> str:
-    """Every entry of one second shares this text."""
+    """Write the whole seconds of an instant; kept, for all entries of one second share this text."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -34,7 +34,7 @@ class Journaled(Struct, frozen=True, gc=False):
         shielded: What was used is kept from an adolescent's representatives, if the age is right (Code 78(2)).
         held: What was asked for a clinician withheld from the patient at that moment (Code 134(4)).
         held_parts: The ids of what was withheld, if it was asked for in parts; ``""`` of what nobody can look up.
-        stated_roles, stated_org: What a caller said of itself, where the register contradicts it.
+        stated_roles, stated_org: What a caller said of itself, where the directory contradicts it.
         operation, version, status, records, content: Of a change: what was called, the record after it, the records
             if several, the SHA-256 of the body.  Of an outcome, ``records`` is how many.
         outcome: What came of the decision ``id``.
@@ -219,5 +219,5 @@ def _read_whole(line: bytes) -> Journaled | None:
 
 @lru_cache(maxsize=1024)
 def _moment(at: str) -> Instant:
-    """Each line of a batch is asked for it several times."""
+    """Read a moment; kept, for each line of a batch is asked for it several times."""
     return parse_instant(at)

@@ -30,10 +30,10 @@ from ruqsat.core.vocabulary import Switches, Vocabulary
 Audience = Literal["patient", "representatives", "privacy_officer", "authority", "office"]
 
 DEFERRABLE = frozenset({"kz273_4_3", "kz273_4_5", "kz273_4_6", "kz273_4_8", "kz273_4_9"})
-"""Grounds of Code 273(4) under which a written ground may have the patient told later (reading A-16)."""
+"""Legal bases of Code 273(4) on which the patient may be told later, if there is a written ground (reading A-16)."""
 
 SUPPRESSIBLE = frozenset({"kz273_4_9"})
-"""The ground under which the patient is not told at all."""
+"""The legal basis on which the patient is not told at all."""
 
 DEFERRED_HOURS = 30 * 24
 """How long a notice waits when nobody has said until when."""
@@ -179,7 +179,7 @@ def deferral(entry: Journaled, patient: Told | None) -> Wait:
     """
     Return until when the patient is not told of a use, and on which ground; without a ground at once.
 
-    What is on record in the request counts, whether or not whoever asked said that there is such a ground.
+    A deferral on record of the authority's request counts, whether or not the caller mentioned it.
     """
     if entry.basis not in DEFERRABLE:
         return AT_ONCE
@@ -211,20 +211,20 @@ def addressed(notice: Notice, facts: Told | None, switches: Switches, *, shielde
 
 
 def represents(facts: Told, who: str, moment: Instant, switches: Switches) -> bool:
-    """Tell whether somebody stands for a patient at *moment*, so as to be told; who died is nobody's ward any more."""
+    """Tell whether somebody is to be told as a representative of a patient at *moment*; the dead have none."""
     is_dead = facts.deceased_at is not None and facts.deceased_at <= moment
     return not is_dead and who in _representatives(facts, moment, switches, is_kept=False)
 
 
 def stand_in_for(facts: Told, moment: Instant, switches: Switches) -> list[str]:
-    """Return who is told in the place of a child or ward; nobody for whom the law hears, and who can decide."""
+    """Return who is told in the patient's place: for a child too young to be heard and for a ward, representatives."""
     is_heard = _has_come(facts.birth_date, switches.minor_self_from_age, moment, switches)
     return [] if is_heard and not facts.incapacitated else _representatives(facts, moment, switches, is_kept=False)
 
 
 def _audiences(facts: Told, moment: Instant, switches: Switches, *, shielded: bool) -> tuple[bool, list[str]]:
     """
-    Tell whether the patient is told, and which representatives are, by who stands for whom as they are told.
+    Tell whether the patient is told, and which representatives are, as things stand at the moment of telling.
 
     An adult who can decide is told alone, and so is whoever's age is not known.  A child's
     representatives are told in its place; from the age at which the law hears a minor, both,
@@ -260,7 +260,7 @@ def _representatives(facts: Told, moment: Instant, switches: Switches, *, is_kep
 
 
 def _has_come(born: date | None, age: int, moment: Instant, switches: Switches) -> bool:
-    """Tell whether somebody is of an age; whose birth date is not known is of every age."""
+    """Tell whether somebody has reached an age; with an unknown birth date, yes."""
     return born is None or birthday(born, age, switches.home_utc_offset_hours) <= moment
 
 

@@ -9,7 +9,7 @@ from ruqsat.core.instant import Instant, render_instant
 
 PENDING, DELIVERED, SKIPPED, DEAD = "pending", "delivered", "skipped", "dead"
 IN_HAND = 64
-"""So many notices at most are sent by one hand before it takes others."""
+"""How many notices one deliverer sends at most before it takes others."""
 
 STATES = (PENDING, DELIVERED, SKIPPED, DEAD)
 

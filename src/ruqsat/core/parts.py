@@ -77,7 +77,7 @@ def decide_parts(request: EvaluationRequest, facts: Facts, capabilities: frozens
 
 
 def _said_of_all(whole: ResourceProperties) -> dict[str, Any]:
-    """Return what the whole says of each part; labels a part says itself, unless the whole was found to have none."""
+    """Return what the whole says of each part: all but labels, unless it was found to bear none."""
     said: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(whole, parts=None, atomic=False))
     return said | {"labels": () if whole.labels == () else None}
 

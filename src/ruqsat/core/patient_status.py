@@ -32,7 +32,7 @@ class Statement(Struct, frozen=True):
 
 def stated_anew(facts: PatientFacts | None, said: Mapping[str, Any]) -> tuple[str, ...]:
     """
-    Return which facts that need a ground are said otherwise than they stand.
+    Return which facts that need a ground are stated differently from what is on record.
 
     Examples:
         >>> stated_anew(None, {"deceased_at": None, "incapacitated": True, "unable": False})

@@ -28,7 +28,7 @@ CANDIDATES_KEPT = 4096
 
 
 class Guard(Struct, frozen=True):
-    """An attribute that many rules compare with a text; the texts."""
+    """An attribute that many rules compare with a text, and these texts; rules are found by it, too."""
 
     entity: str
     name: str
@@ -192,7 +192,7 @@ class PolicySet(Struct, frozen=True):
 
 
 def _guarded(guard: Guard, case: Case) -> str | None:
-    """Return the attribute if any rule names its value: all other values are alike to every rule."""
+    """Return the attribute's value if a rule compares it with just that; None for all others, alike to every rule."""
     value = getattr(getattr(case, guard.entity), guard.name, None)
     return value if isinstance(value, str) and value in guard.constants else None
 

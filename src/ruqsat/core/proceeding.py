@@ -63,7 +63,7 @@ class ProceedingRow(Struct, frozen=True):
         patient: Whom it is about; None for a breach, which may be about many.
         org: Organisation that owes it.
         owner: Subject that takes care of it.
-        stage: How many terms have begun; part of the name of what the clock makes of a term.
+        stage: How many terms have begun; the clock's signals bear this number, so that each comes once a term.
         received_on: The day at home on which it came in, or the event happened.
         is_open: Something may still happen to it.
         sealed: What was handed in and answered, encrypted.

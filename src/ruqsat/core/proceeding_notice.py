@@ -44,7 +44,7 @@ def for_whom(notice: Notice, patient: Told | None, switches: Switches) -> tuple[
     """
     Return a notice of a change as it goes out: to who stands for a child or ward in its place (order §20).
 
-    That of a break-glass session has the addressees, and the keys, that the decision to let it be opened gives.
+    That of a break-glass session goes to whom the decision that let it be opened has told, and under the same keys.
     """
     if patient is None or notice.audience != "patient":
         return (notice,)

@@ -79,7 +79,7 @@ def failing_delegation(data: Data, scene: Scene) -> Findings:
 
 
 def naming_consent(data: Data, facts: PatientFacts) -> Consent | None:
-    """Return the patient's consent in force that names the delegation; of a link below another it names the first."""
+    """Return the consent in force that a delegation cites, and which names it unless it has a parent."""
     return next(
         (
             each for each in facts.consents

@@ -66,7 +66,7 @@ _BIRTHS = (None, *(date(1850, 2, 28),) * 6, date(2010, 6, 1), *(date(year, 11, 2
 _DATES = (None, "2026-05-01", "2026-01-01", "2026-06-01", "2026-06", "2026", "2025-12-31T20:00:00Z", "long ago")
 
 _RULES = 2_000
-"""So many rules at most are looked at for what is plausible."""
+"""How many rules at most are looked at for what is plausible."""
 
 Situation = tuple[EvaluationRequest, Facts, Now]
 

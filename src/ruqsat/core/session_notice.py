@@ -20,7 +20,11 @@ class About(Struct, frozen=True):
 
 
 def of_opening(about: About, entry: str, anomaly: tuple[str, ...], now: Instant) -> tuple[Notice, ...]:
-    """Return the alert and the patient's notice of an opening, by the keys that the decision to let it happen gives."""
+    """
+    Return the alert and the patient's notice of an opening.
+
+    They bear the keys of the notices that come of the decision itself, so that nobody is told twice.
+    """
     said = {"at": render_instant(now), "action": "create", "by": about.subject, "session": about.session}
     flags = {"anomaly": " ".join(anomaly)} if anomaly else {}
     return (

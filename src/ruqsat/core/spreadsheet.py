@@ -75,7 +75,7 @@ def recognise_habits(lines: list[str], file: str) -> list[Diagnostic]:
 
 
 def _mixed(rows: list[tuple[int, str]], file: str) -> Iterator[Diagnostic]:
-    """A Cyrillic letter that looks like a Latin one, in a word of a rule: two words read alike and are not."""
+    """Find Cyrillic letters that look like Latin ones in words of rules: two words then read alike and differ."""
     for number, line in _first(rows, _MIXED):
         found = _MIXED.search(line)
         if found is not None:
@@ -102,7 +102,7 @@ def _curly_quotes(rows: list[tuple[int, str]], file: str) -> Iterator[Diagnostic
 
 
 def unseen(lines: list[str], file: str) -> Iterator[Diagnostic]:
-    """What a reader cannot see, or sees as something else; in comments too, which it could reorder."""
+    """Find what a reader cannot see, or sees as something else; in comments too, whose order it could turn round."""
     told = 0
     for number, whole in enumerate(lines, 1):
         line = whole.removesuffix("\r")

@@ -22,8 +22,6 @@ _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_
 _PATH = _UNRESERVED + b".!$&'()*+,=:@%/"
 _QUERY = _UNRESERVED + b".!$'()*,:@%/?=&|"
 _NAME = _UNRESERVED + b".:"
-_BARE = frozenset(_UNRESERVED + b".!$'()*,:@/?")
-"""What stands for itself in the canonical form of a value; ``|`` is taken bare, and written as an escape."""
 
 _TWO_READINGS = frozenset("%&=#;\\")
 _DIGITS = "0123456789abcdefABCDEF"
@@ -40,11 +38,6 @@ class Target(Struct, frozen=True):
     path: str
     segments: tuple[str, ...]
     query: Parameters = ()
-
-    def canonical(self) -> bytes:
-        """Return the target's one spelling; read again, it is this target."""
-        query = "&".join(f"{_escaped(name)}={_escaped(value)}" for name, value in self.query)
-        return (self.path + ("?" + query if query else "")).encode("ascii")
 
 
 class TargetRejected(Exception):  # noqa: N818 - a refusal is an answer, not an error of ours
@@ -198,7 +191,3 @@ def _decoded(part: bytes, only: bytes | None, code: str) -> bytes:
         out.append(byte)
         out += piece[2:]
     return bytes(out)
-
-
-def _escaped(text: str) -> str:
-    return "".join(chr(byte) if byte in _BARE else f"%{byte:02X}" for byte in text.encode("utf-8"))

@@ -160,7 +160,8 @@ class AdministrationPoint:
         """
         Look every *seconds*; a source that has changed is read once it has kept still between two looks.
 
-        One that has not is read again a while after anything but a judgement kept its pack from being in force.
+        A source that has not changed is read again after a while, if its pack is not in force for another reason than
+        that it was examined and refused.
         """
         before, loop = self._seen, asyncio.get_running_loop()
         while True:

@@ -68,7 +68,7 @@ class Wait:
     """
 
     def __init__(self, position: Position, committed_at: Instant, lease: Instant, known_since: Instant) -> None:
-        """Nothing has been looked at."""
+        """Begin with nothing looked at."""
         self._position, self._committed_at, self._known_since = position, committed_at, known_since
         self._lease = lease
         self._first: dict[str, int] | None = None
@@ -113,7 +113,7 @@ class Wait:
 
     @property
     def _margin(self) -> Instant:
-        """What the clocks of two machines may differ by in a lease, a few times over."""
+        """How much longer than a lease to wait: several times what the clocks of two machines drift apart in one."""
         return self._lease // 50
 
 

@@ -233,7 +233,7 @@ class BreakGlass:
         about = About(row.id, clinician, row.patient, row.org)
 
         def change(found: Found) -> Made:
-            before = _of_version(found, row.id, version)
+            before = _of_version(found, version)
             subject = with_right(found.subject, suspended=False)
             if subject is None:
                 raise RegistryError("wrong-status", "the right of this clinician is not suspended")
@@ -259,8 +259,8 @@ class BreakGlass:
         """
         Find the sessions whose review is overdue at *now*; return how many nobody had found before.
 
-        Each is told of once, however many processes look; the second of a clinician's suspends the right.  One that
-        cannot be read hides none of those that are due after it.
+        Each is told of once, however many processes look; as many of one clinician's as ``overdue_suspends``
+        says suspend the right.  One that cannot be read is passed by, and logged.
         """
         count, after = 0, (0, "")
         while page := await self.store.list_unfound(now + 1, after, PAGE):
@@ -354,7 +354,7 @@ def _current(found: Found, id_: str, version: int, verdict: str) -> RecordRow:
     return current_row(rows, id_, version, told_event(verdict), GRANT.events)
 
 
-def _of_version(found: Found, id_: str, version: int) -> RecordRow:
+def _of_version(found: Found, version: int) -> RecordRow:
     if found.row is None:
         raise RegistryError("no-full-record", "there is no full record by this id")
     if found.row.version != version:

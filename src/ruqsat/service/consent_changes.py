@@ -134,13 +134,15 @@ def answer_of(row: ConsentRow) -> bytes:
 
 
 def new_id(now: Instant) -> str:
-    """Ids of one patient's records sort by when they were made, and cannot be guessed."""
+    """Return an id for a new record: ids sort by when they were made, and cannot be guessed."""
     return f"{now // 1000:012x}{secrets.token_hex(12)}"
 
 
 def refuse_other_giver(caller: Caller, data: Mapping[str, Any]) -> None:
     """
-    Let whoever acts on the own right give in the own name, and verify nothing; the desk writes down what others gave.
+    Refuse a document in another's name, and any verification, of a caller who acts on the own right.
+
+    A desk writes down and verifies what others gave, but not what it gives itself (``refuse_own_giver``).
 
     Raises:
         RegistryError: the document says otherwise.
@@ -158,7 +160,7 @@ def refuse_other_giver(caller: Caller, data: Mapping[str, Any]) -> None:
 
 def refuse_own_giver(caller: Caller, data: Mapping[str, Any]) -> None:
     """
-    Let no desk write down or verify what the caller gives as a representative: others verify the powers (§11).
+    Refuse that a desk writes down or verifies what its own registrar gives as a representative (order §11).
 
     Raises:
         RegistryError: the caller is the representative.

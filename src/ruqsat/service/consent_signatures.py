@@ -48,7 +48,7 @@ async def _found(verifier: Verifications, cms: str, document: str | None, digest
 
 
 def _bytes(text: str) -> bytes:
-    """What is no base64 is no signature and no document."""
+    """Decode base64; what is none becomes empty, which no signature and no document is."""
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):

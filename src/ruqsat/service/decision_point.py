@@ -46,10 +46,10 @@ _Told = tuple[bytes, tuple[bytes, ...]]
 """An entry, and the parts of it that name people."""
 
 SETS_IN_HAND = 8
-"""So many sets may be exchanged while one request is in hand; once one had to apply, nothing is sent by older ones."""
+"""How many sets may come in force while one request is in hand; once one of them must apply, no older one sends."""
 
 PRESENT_LASTS: Instant = SECOND
-"""So long a permit is sent by rules that read the present otherwise than against the terms of facts."""
+"""How long after it was decided a permit may be sent, where rules read the present for more than terms of documents."""
 
 
 class Evaluated(Struct, frozen=True):
@@ -339,7 +339,7 @@ class DecisionPoint:
         """
         Decide one request for a search, which is journaled as a whole; a failure of the store is a denial.
 
-        What degraded mode would still answer is a failure here: a page of such permits would be nobody's to review.
+        In degraded mode everything is denied: a permit then owes a review, which a page of results brings to nobody.
 
         Raises:
             RequestError: the request carries a consistency token that was not issued here.
@@ -395,7 +395,7 @@ class DecisionPoint:
         return self._encode(msgspec.structs.replace(entry, generation=release.generation)), (self._encode(by),)
 
     def _tell(self, entry: _Told) -> None:
-        """Append an entry of the policy; after a failure of the journal it goes before the next decision, again."""
+        """Append an entry about the policy; if the journal fails, it is appended again before the next decision."""
         self._policy_told, self._untold = entry, None
         self._telling = asyncio.ensure_future(self._confirm(self._journal.append(*entry), entry))
 
@@ -472,9 +472,9 @@ class DecisionPoint:
         moment: Instant,
     ) -> bool:  # fmt: skip
         """
-        The last test before a permit is sent: nothing changed while its entry was written, and the lease holds.
+        Tell whether a permit may still be sent: nothing changed while its entry was written, and the lease holds.
 
-        Nor has a term ended since *moment*, however long the disk or the rest of a batch took.
+        Nor has a term ended since *moment*, however long the disk or the rest of a batch took.  It is the last test.
         """
         usable = self._information.usable
         if facts is None or self._clock.now().hi >= _until(policy_set, facts, beside, moment):
@@ -489,9 +489,9 @@ class DecisionPoint:
         self, asked: PolicySet | None, request: EvaluationRequest, origin: Origin, unsent: Answer
     ) -> Answer:
         """
-        Something changed while the entry was written: decide once more, or deny; the first entry was never sent.
+        Decide once more, or deny, where something changed while the entry was written; the first answer is never sent.
 
-        A request that was read by the routes of one set is never decided by another: it may have to end here.
+        A request that was read by the routes of one policy set is decided by no other, so it may end as a denial.
         """
         policy_set = asked or self.policy_set
         evaluated = await self._evaluate(policy_set, request, origin)

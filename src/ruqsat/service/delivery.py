@@ -38,10 +38,10 @@ SEND_SECONDS = 5.0
 """A claim lasts a minute: all that is in hand is sent well within it, eight at a time."""
 
 LOOKED_AT = 4 * IN_HAND
-"""So many at a time where nothing was sent: what has no way to go takes no time but the database's."""
+"""How many notices are settled at a time where none is sent: what has no way to go takes the database's time alone."""
 
 REST = 2
-"""So many times as long as a handful took nothing is delivered after it: whoever decides goes first."""
+"""How many times as long as a handful took delivery then rests: whoever decides goes first."""
 
 FIRST_RETRY: Instant = 5 * SECOND
 LAST_RETRY: Instant = HOUR

@@ -1,8 +1,8 @@
 """
-What the journal is told of a decision, but for its id and its moment.
+The entry of a decision in the journal, all of it but its id and its moment.
 
-As whom the decision took somebody, who must not learn of it yet, whether it is an emergency's: what stands in an entry
-beside the question and the answer is worked out here.
+Beside the question and the answer it says which roles and which organisation the decision went by, who must not learn
+of it yet, and whether it may be written into the emergency reserve.  That is worked out here.
 """
 
 from functools import lru_cache
@@ -26,13 +26,13 @@ from ruqsat.service.lately import Lately
 from ruqsat.service.origin import Origin, capabilities_of
 
 DRAFTS_KEPT = 1024
-"""What is told of so many decisions is kept, and of as many again, for the same question asked again."""
+"""How many drafts a generation holds (``Lately``), for questions that are asked again."""
 
 _NOTHING_SAID = SubjectProperties()
 
 
 class _Standing(NamedTuple):
-    """Roles and organisation that a decision went by; what was stated, where it was something else."""
+    """The roles and the organisation that a decision went by, and the stated ones where they differ."""
 
     roles: tuple[str, ...] | None
     org: str | None
@@ -42,7 +42,7 @@ class _Standing(NamedTuple):
 
 class Drafts:
     """
-    Drafts of entries; of a question that comes again the draft is kept.
+    Makes drafts of entries, and keeps them for questions that are asked again.
 
     Args:
         replayable: The journal keeps each question whole, and the facts, so that a decision can be made again.
@@ -61,7 +61,7 @@ class Drafts:
         self, answer: Answer, request: EvaluationRequest, origin: Origin, facts: Facts | None, whole: Facts | None,
         now: Instant,
     ) -> Draft:  # fmt: skip
-        """Return what is told of a decision; of one that was recalled it may be made already."""
+        """Return the draft of an entry: a kept one if the very same question, facts and decision were there before."""
         if facts is None or whole is not facts or answer.rests_on is None or not _may_recur(origin, facts):
             return self._draft_anew(answer, request, origin, facts, whole)
         by = (request, answer.decision, answer.rests_on[0], origin, facts.subject, facts.patient, facts.position)
@@ -128,7 +128,7 @@ class Drafts:
 
 
 def _is_emergency(answer: Answer) -> bool:
-    """Tell whether a permit is of those that are still given when only the reserve is left of the disk."""
+    """Tell whether a permit is on a legal basis whose entries may go into the reserve when the disk is full."""
     if not answer.decision.allowed or answer.decision.basis is None or answer.rests_on is None:
         return False
     basis = answer.rests_on[0].vocabulary.bases.get(answer.decision.basis)
@@ -141,13 +141,13 @@ def _in_order(capabilities: frozenset[str]) -> tuple[str, ...]:
 
 
 def org_of(request: EvaluationRequest, facts: Facts | None) -> str | None:
-    """Return the organisation that the decision took somebody to ask for; without facts nothing contradicts a word."""
+    """Return the organisation that the decision took the subject to act for; without its entry, the stated one."""
     said = request.subject.properties or _NOTHING_SAID
     return said.org if facts is None or facts.subject is None else believed_org(said, facts.subject)
 
 
 def _standing(request: EvaluationRequest, facts: Facts | None) -> _Standing:
-    """Return as whom the decision took somebody; as for ``org_of``."""
+    """Return the roles and the organisation that the decision went by; without an entry, the stated ones."""
     said, org = request.subject.properties or _NOTHING_SAID, org_of(request, facts)
     if facts is None or facts.subject is None:
         return _Standing(said.roles, org, None, None)
@@ -157,7 +157,7 @@ def _standing(request: EvaluationRequest, facts: Facts | None) -> _Standing:
 
 
 def _may_recur(origin: Origin, facts: Facts) -> bool:
-    """Tell whether the same object may come again, about facts that are the store's own."""
+    """Tell whether a draft is worth keeping: the question may come as the same object, and facts are not degraded."""
     return origin.recurs and facts.consents_known
 
 
@@ -173,9 +173,9 @@ def _patients_known(answer: Answer, facts: Facts | None) -> list[PatientFacts]:
 
 def _marks(answer: Answer, request: EvaluationRequest, facts: Facts | None) -> tuple[bool, bool, tuple[str, ...]]:
     """
-    Tell whether representatives, and the patient, must not learn of it yet: for whoever tells or shows them.
+    Tell whether representatives must not learn of a decision (Code 78(2)), and whether the patient must not yet.
 
-    Where parts are asked for, also which of them the patient must not learn of.
+    The third value names the parts that the patient must not learn of (``held_among``), if parts are asked for.
     """
     resource, record = request.resource.properties, request.resource.id
     if resource is None:

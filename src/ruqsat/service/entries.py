@@ -41,7 +41,7 @@ class Entry(Struct, frozen=True, omit_defaults=True, gc=False):
     One line of the journal: what was asked and decided, by which rule, on which ground (order §16, §28).
 
     Attributes:
-        roles: Those that the decision went by; ``stated_roles`` where the register contradicts what was stated.
+        roles: Those that the decision went by; ``stated_roles`` where the directory contradicts what was stated.
         org: The organisation likewise, and ``stated_org``.
         within: How uncertain the clock was: the moment lies at ``at`` or so many microseconds before.
         can: Blocking duties that the enforcement point could carry out.

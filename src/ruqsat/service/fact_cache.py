@@ -21,7 +21,7 @@ from ruqsat.core.facts import PatientFacts, Position, SubjectFacts
 FactsT = TypeVar("FactsT", SubjectFacts, PatientFacts)
 
 OPEN = 1024
-"""So many entries lie open, the most recently used."""
+"""How many entries lie open, the most recently used."""
 
 _log = logging.getLogger(__name__)
 _pack = msgspec.msgpack.Encoder().encode

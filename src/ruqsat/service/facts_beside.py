@@ -13,7 +13,7 @@ Reading = tuple[str | None, str | None, Facts]
 NOTHING: tuple[Reading, ...] = ()
 
 MAX_BESIDE = 100
-"""So many other patients' facts are read for the parts of one request; what is about further ones is denied."""
+"""How many other patients' facts are read for the parts of one request; what is about further ones is denied."""
 
 
 def asks_for_more(request: EvaluationRequest) -> bool:

@@ -1,5 +1,5 @@
 """
-Work that several callers wait for, and that none of them can stop by leaving.
+Tasks: work that several callers wait for and none can stop by leaving, and work that goes on until the process ends.
 
 A caller that is cancelled takes nothing with it: the work goes on for the
 others, and its failure is never left unread.
@@ -7,6 +7,7 @@ others, and its failure is never left unread.
 
 import asyncio
 from collections.abc import Collection, Coroutine
+from contextlib import AsyncExitStack, suppress
 from typing import Any, TypeVar
 
 from ruqsat.errors import StoreUnavailableError
@@ -47,3 +48,14 @@ async def land(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Wait until all *tasks* are done, whatever their outcome."""
     if tasks:
         await asyncio.wait(tasks)
+
+
+def keep_running(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Run *work* beside everything else, on the running loop; leaving *stack* cancels it and waits for its end."""
+    stack.push_async_callback(_end, asyncio.get_running_loop().create_task(work))
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -254,7 +254,7 @@ class InformationPoint:
         return facts
 
     def _lacking(self, subject: str | None, patient: str | None) -> tuple[str | None, str | None]:
-        """Return those that memory has no reading of that may stand beside one of the other."""
+        """Return whom to read anew: of one in memory who may stand beside any reading of the other, only the other."""
         if subject is None or patient is None:
             return subject, patient
         one, other = self._subjects.look(subject), self._patients.look(patient)
@@ -480,7 +480,7 @@ class InformationPoint:
 
 
 def _found(wanted: Wanted) -> list[str]:
-    """Return the keys of what a change was told of."""
+    """Return the keys in the feed of all whose facts a change was given."""
     keys = [f"subject:{each}" for each in wanted.subjects] + [f"patient:{each}" for each in wanted.patients]
     return [*keys, ALL] if wanted.staff_of is not None else keys
 

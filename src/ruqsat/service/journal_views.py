@@ -20,7 +20,7 @@ from ruqsat.errors import RequestError, StoreUnavailableError
 from ruqsat.service.page_cursor import PageCursors
 
 MOST_EXPORTED = 50_000
-"""So many entries leave at once; whoever wants more asks for them month by month."""
+"""How many entries may be exported at once; whoever wants more asks for them month by month."""
 
 _EXPORT_PAGE = 500
 
@@ -157,7 +157,11 @@ class JournalViews:
 
 
 def _exactly(wanted: JournalFilter) -> Callable[[Journaled], Journaled | None]:
-    """Return what lets an entry pass: the database compares documents as one text, and not by its letters' case."""
+    """
+    Return what lets an entry pass if a document is asked for and is really among its own.
+
+    The database searches the ids of an entry's documents as one text, without regard to case, and so may find too much.
+    """
 
     def shown(entry: Journaled) -> Journaled | None:
         return entry if wanted.grant is None or wanted.grant in entry.applied else None

@@ -1,4 +1,4 @@
-"""What was made lately, kept for whoever asks again."""
+"""A small cache of what was worked out a moment ago, for whoever asks the same again."""
 
 from collections.abc import Hashable
 from typing import TypeVar
@@ -6,7 +6,7 @@ from typing import TypeVar
 from ruqsat.core.instant import SECOND, Instant
 
 LASTS: Instant = 10 * SECOND
-"""Nothing is recalled for longer; what is kept goes with what is kept after the next turn of as long."""
+"""How long a generation of kept values lasts, and the longest that any decision is recalled."""
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 ValueT = TypeVar("ValueT")
@@ -14,11 +14,12 @@ ValueT = TypeVar("ValueT")
 
 class Lately(dict[KeyT, ValueT | None]):
     """
-    A map that forgets: it keeps the last *most* values of a turn of ``LASTS``, and those of the turn before.
+    A dictionary that forgets: it holds two generations of values, and drops the older one when a new one begins.
 
-    Turns end as something is kept: a map that nobody adds to stays as it is.
+    A generation ends once it holds *most* values or is ``LASTS`` old, but only as a value is
+    added: a map that nobody adds to stays as it is.
 
-    What is not there reads as None; a lookup of what is costs no more than that of a dictionary.
+    A key that is not there reads as None.  A lookup in the present generation costs what one in a dictionary does.
 
     Examples:
         >>> lately = Lately[str, int](2)
@@ -42,13 +43,13 @@ class Lately(dict[KeyT, ValueT | None]):
         return self._before.get(key)
 
     def keep(self, key: KeyT, value: ValueT, now: Instant) -> None:
-        """Keep a value from *now* on."""
+        """Add a value at *now*, and begin a new generation first if the present one is full or over."""
         if len(self) >= self._most or not self._since <= now < self._since + LASTS:
             self._before, self._since = self.copy(), now
             self.clear()
         self[key] = value
 
     def forget(self) -> None:
-        """Keep nothing of what is there."""
+        """Drop everything."""
         self.clear()
         self._before = {}

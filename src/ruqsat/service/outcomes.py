@@ -22,7 +22,7 @@ from ruqsat.service.entries import Named
 from ruqsat.service.origin import Origin
 
 REMEMBERED = 32_768
-"""So many permits, and so many reports, are remembered (about 10 MiB); shipping is far less behind."""
+"""How many permits, and how many reports, are remembered (about 10 MiB); shipping is far less behind."""
 
 
 class OutcomeRefusedError(RequestError):

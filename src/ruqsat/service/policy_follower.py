@@ -140,7 +140,11 @@ class PolicyFollower:
             self._chores = launch(self._do_chores())
 
     def _follow(self, standing: Standing, as_of: Position) -> int:
-        """Put in force what is to be, if it can be; return the generation that the set in force amounts to."""
+        """
+        Put in force what the database names, if it is ready; return the generation that the set in force amounts to.
+
+        It is -1 where the pointer went back, and 0 where it names no policy any more: nothing is allowed then.
+        """
         if as_of.epoch == self._newest.epoch and standing.generation < self._newest.seq:
             self._refuse(
                 f"the generation went back from {self._newest.seq} to {standing.generation}: see `db restored`"
@@ -207,7 +211,7 @@ class PolicyFollower:
         return Report(in_force, self._reached, digest, result, reasons[:5], self.denies)
 
     def has_reported(self) -> bool:
-        """Tell whether the last report says what is so, and is not to be renewed."""
+        """Tell whether the last report still says what is so, and is not due to be renewed."""
         said, renew_at = self._reported or (None, 0.0)
         return said == self.report() and asyncio.get_running_loop().time() < renew_at
 

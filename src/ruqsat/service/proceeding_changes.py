@@ -197,7 +197,7 @@ def _let_go(row: RecordRow, demand: str, by: str, now: Instant) -> RecordRow:
 
 
 def records_of(row: ProceedingRow, said: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the records that a demand is about: those that whoever blocks them names, else the demand itself."""
+    """Return the records that a demand is about: those named as it is blocked, or else those of the demand itself."""
     named: list[dict[str, str]] = (said.get("records") if row.status == RECEIVED else None) or row.body.said.get(
         "records", []
     )

@@ -25,7 +25,7 @@ class ProceedingClock:
     """Looks again and again; several processes may, since each thing is written down once."""
 
     def __init__(self, store: Ticking, hour: Callable[[], Hour], *, enough: int) -> None:
-        """A look that finds less than *enough* has found all; otherwise the next one follows at once."""
+        """Look at *store*; after a look that found *enough* things or more, the next one follows at once."""
         self._store, self._hour, self._enough = store, hour, enough
 
     async def look(self) -> int:

@@ -1,12 +1,12 @@
 """
-A question asked again, about the same people, while nothing turns.
+Recalling a decision when the same question is asked again and nothing has changed.
 
-``evaluate`` is pure: the same policy, question and facts, at a moment with no boundary in between, make the same
-decision.  So the last decisions are kept, each with what it was made by.  Facts are compared as objects: whoever
-reads them anew, or is told of a change, makes new ones, and nothing is recalled by old ones.  Whether facts may be
-used at all, and whether a permit may still be sent, is asked of every request as before; so is the journal.
+``evaluate`` is pure: the same policy, question and facts, with no boundary of the facts in between, make the same
+decision.  So the last decisions are kept, each with what it was made by.  Facts are compared as objects: any new
+reading or change makes new ones, so nothing is recalled by outdated facts.  Whether facts may be used at all, and
+whether a permit may still be sent, is tested for every request as before, and every request is journaled.
 
-None holds for longer than ``LASTS``: what went wrong in one evaluation must not stay for the day.
+No decision is recalled for longer than ``LASTS``: what went wrong in one evaluation must not stay for the day.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from ruqsat.core.request import SHORT_BYTES, EvaluationRequest
 from ruqsat.service.lately import LASTS, Lately
 
 MOST = 1024
-"""So many decisions are kept, and of those before them as many."""
+"""How many decisions a generation holds (``Lately``)."""
 
 _Key = tuple[bytes, frozenset[str]]
 """The question as the journal writes it, and what the enforcement point can do."""
@@ -42,7 +42,7 @@ class _Made(NamedTuple):
 
 
 class Recall:
-    """Decides as ``evaluate`` does, and recalls what it has decided under the policy that it was asked under last."""
+    """Decides as ``evaluate`` does, and recalls recent decisions of the policy set that it was asked under last."""
 
     def __init__(self, most: int = MOST) -> None:
         self._made = Lately[_Key, _Made](most)
@@ -77,9 +77,10 @@ class Recall:
 
 def _is_plain(policy_set: PolicySet, request: EvaluationRequest, facts: Facts) -> bool:
     """
-    Tell whether the question, the facts of subject and patient and the boundaries of these are all that decides.
+    Tell whether a decision depends on nothing but the policy, the question, and the facts of subject and patient.
 
-    A pack may read the present itself; facts of others have boundaries, too; last known facts are narrowed.
+    Not so where a pack reads the present itself, where facts of others count, whose boundaries are not looked at,
+    where the request has parts, and in degraded mode, which narrows the decision.
     """
     properties = request.resource.properties
     return (

@@ -276,7 +276,10 @@ def _resealed(row: RecordRow, part: str, added: Mapping[str, Any], seal: RecordS
 
 def refuse_stranger(kind: Kind, said: Mapping[str, Any], event: str, caller: Caller) -> None:
     """
-    Let end what somebody may end: the own session, another's by review; the own power, or one of attorney by its giver.
+    Refuse an end that is not the caller's to bring about, of a session or of a representative's power.
+
+    A session is closed by its own clinician, and revoked or reviewed by another.  A power is ended by a desk, by the
+    representative whose own it is, and a power of attorney by its giver, too.
 
     The policy has decided already who may touch such records at all; *said* is what decisions may see of this one.
 

@@ -135,7 +135,7 @@ class RecordLookup:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _with_own_url(self, words: FhirWords) -> FhirWords:
-        """Return the words, by which the address that we ask under is this server's too; other words, other answers."""
+        """Return the words with the address that we ask under as one of this server's; new words drop all answers."""
         if self._words is None or self._words[0] is not words:
             self._kept.clear()
             self._under_way.clear()

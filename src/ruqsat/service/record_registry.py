@@ -101,9 +101,9 @@ class RecordRegistry:
 
     async def keeper_of(self, patient: str, id_: str) -> str | None:
         """
-        Return whose desk keeps what only decisions know, None if nobody's in particular.
+        Return whose desk keeps a document that has no full record here; None if no organisation is known for it.
 
-        A delegation belongs to the office of the consent that names it; of anything else no organisation is known.
+        A delegation belongs to the organisation of the consent that names it; of anything else none is known.
         """
         facts = (await self.changes.fetch(None, patient)).patient
         delegations = () if facts is None or self.kind.name != "delegation" else facts.delegations

@@ -33,7 +33,7 @@ from ruqsat.service.ports import Clock
 Target = Literal["subject", "resource", "action"]
 
 LOOKED_AT = 100
-"""So many candidates are looked at for one page, which may therefore be short, or empty and not the last."""
+"""How many candidates are looked at for one page, which may therefore be short, or empty and not the last."""
 
 MINUTE = 60 * SECOND
 TOKEN_LIFE = 10 * MINUTE
@@ -197,7 +197,7 @@ class Search:
         return weighed
 
     async def _still_found(self, found: list[Found], origin: Origin, policy_set: PolicySet) -> list[str]:
-        """Return the names that are found at the moment of sending: the entry took time, and each look again does."""
+        """Return the names that are still found now: writing the entry took time, so what changed is decided anew."""
         for _ in range(_LOOKS_AGAIN):
             kept: list[Found] = []
             gone: list[Found] = []
@@ -285,7 +285,7 @@ def _asking(question: Question, name: str) -> EvaluationRequest:
 
 
 def _named(question: Question, origin: Origin) -> Named:
-    """Return whom the entry of a search names: not whom it looks for."""
+    """Return what the entry of a search names: the entities that are given, and not the one that is searched."""
     request, properties = question.request, question.request.resource.properties
     return Named(
         subject=None if question.target == "subject" else request.subject.id,

@@ -63,7 +63,7 @@ class Hearing:
     """Tells which changes no hint has brought; ``lost`` counts them."""
 
     def __init__(self) -> None:
-        """Nothing was heard, nothing is missing."""
+        """Begin with nothing heard, and nothing missing."""
         self.lost = 0
         self._heard: dict[int, None] = {}
         self._unheard: set[int] = set()
@@ -97,7 +97,7 @@ class Horizon:
     """
 
     def __init__(self) -> None:
-        """Trust, until something is wrong."""
+        """Begin by trusting copies, until something is wrong."""
         self.distrusted: str | None = None
         self._beyond = 0
         self._probes = 0

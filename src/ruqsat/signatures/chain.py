@@ -116,7 +116,7 @@ def _constrains_directory_names(authority: x509.Certificate) -> bool:
 
 
 def _why_not(leaf: x509.Certificate, others: tuple[x509.Certificate, ...]) -> str:
-    """Name the likeliest of the reasons that the library keeps in prose."""
+    """Return the likeliest code for a chain that was refused: the library gives its reason in prose alone."""
     for each in (leaf, *others):
         if each.public_key_algorithm_oid.dotted_string not in KNOWN_KEYS:
             return "algorithm_not_supported"

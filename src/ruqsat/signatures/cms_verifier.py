@@ -101,7 +101,7 @@ def _key_identifier(certificate: x509.Certificate) -> bytes | None:
 
 
 def _refuse_foreign_algorithms(signer: SignerInfo, leaf: x509.Certificate) -> None:
-    """Tell a signature under GOST from a wrong one before anything of it is verified."""
+    """Refuse algorithms that are not verified here, such as GOST, before anything: the signature need not be wrong."""
     refuse_algorithm(signer.digest_algorithm.algorithm.dotted_string, frozenset(HASHES))
     refuse_algorithm(signer.signature_algorithm.algorithm.dotted_string, KNOWN_SIGNATURES)
     refuse_algorithm(leaf.public_key_algorithm_oid.dotted_string, KNOWN_KEYS)
@@ -179,7 +179,7 @@ class _SigningCertificateV2:
 
 
 def _refuse_other_certificate(attributes: dict[str, list[asn1.TLV]], leaf: x509.Certificate) -> None:
-    """Where a signer signed which certificate is meant, it is this one (RFC 5035)."""
+    """Refuse a signature whose signed attributes name another certificate than this one (RFC 5035)."""
     der = leaf.public_bytes(Encoding.DER)
     if SIGNING_CERTIFICATE in attributes:
         first = read(_SigningCertificate, _one(attributes, SIGNING_CERTIFICATE, "attributes_wrong")).certificates[:1]

@@ -40,13 +40,13 @@ Whoever was told a moment ago asks again in these turns.  Without them half of t
 half waits, and so it stays: twice the syncs, each with its changes of threads.
 """
 FEW = 16
-"""A group of so many lines waits for nobody: its sync costs each of them little."""
+"""A group of this many lines waits for nobody: its sync costs each of them little."""
 QUICK_SECONDS = 0.0005
 """Only for a disk that needs no longer for a sync the event loop itself may wait."""
 SLOW_SECONDS = 0.01
 """A sync that takes so long is noticed by others, if the event loop waits for it."""
 CALM_SECONDS = 10.0
-"""So long after a sync that took ``SLOW_SECONDS`` the event loop itself waits for no disk."""
+"""How long after a sync that took ``SLOW_SECONDS`` the event loop itself waits for no disk."""
 HANGING_SECONDS = 5.0
 """A disk that has had a group for so long hangs: until it answers, nothing more is begun that would wait for it."""
 
@@ -282,9 +282,10 @@ class BaseJournal:
 
     def _is_soon_kept(self, group: Group, loop: asyncio.AbstractEventLoop) -> bool:
         """
-        Tell whether the loop may wait for the disk itself: for one who asks alone, if the disk has been quick for long.
+        Tell whether the event loop itself may write and sync *group*, in the thread's place.
 
-        A thread costs a lone caller as much as half of the sync; whoever comes meanwhile waits for less than that.
+        It may for a single caller with nobody beside, if the disk has been quick for some time: the way to the thread
+        and back costs such a caller as much as half a sync, and whoever comes meanwhile waits no longer than a sync.
         """
         is_alone = len(group.waiters) == 1 and not (group.headers or group.is_reserve or self._in_company)
         is_quick = self._last_sync < QUICK_SECONDS and loop.time() >= self._calm_from
@@ -292,7 +293,7 @@ class BaseJournal:
         return is_alone and is_quick and is_whole and not self._is_closed
 
     def _keep_now(self, group: Group, loop: asyncio.AbstractEventLoop) -> None:
-        """Write *group* here; what fails in between leaves nothing of it."""
+        """Write *group* on the event loop; if anything but the disk fails, what was written of it is taken back."""
         before = self._file.kept
         try:
             outcome = self._file.commit(group.segment, group.lines)
@@ -371,7 +372,7 @@ class BaseJournal:
                 refuse(waiter, f"an entry could not be made durable: {reason}")
 
     def _rescue(self, failed: Group, refused: list[Group], outcome: Outcome) -> frozenset[asyncio.Future[None]]:
-        """Link the emergencies of *refused* that fit into the reserve, if space is missing; return who waits on."""
+        """If the disk is full, link those emergencies of *refused* that fit into the reserve; return who waits on."""
         urgent = [each for group in refused for each in group.urgent]
         number = getattr(outcome.problem, "errno", None)
         is_hopeless = failed.is_reserve or number not in NO_SPACE or self._file.is_dirty

@@ -29,7 +29,7 @@ from ruqsat.stores.journal_folder import SegmentPath, checkpoint_path, list_segm
 CHECKPOINT_SECONDS = 60.0
 
 _TAIL_BYTES = 64 * 1024
-"""So much of a segment's end is read to tell its length; one whose last line is longer is read whole."""
+"""How much of a segment's end is read to tell its length; one whose last line is longer is read whole."""
 
 _log = logging.getLogger("ruqsat.journal")
 
@@ -64,7 +64,7 @@ class CheckpointWriter:
         self._thread.start()
 
     def announce(self, segment: int) -> None:
-        """Sign that *segment* is begun, before its first line: whoever is killed in between has left no stranger's."""
+        """Sign that *segment* begins, before its first line: what a killed process then leaves is known as ours."""
         self._write(Checkpoint(origin_of(self._key.verifier.name, segment), 0, Frontier().root()))
 
     def take(self, segment: int, lines: Iterable[bytes]) -> None:
@@ -148,7 +148,7 @@ class CheckpointWriter:
         self.sign_due()
 
     def _goes_on(self, segment: SegmentPath, before: SegmentPath | None) -> bool:
-        """Tell whether *segment* follows one that is signed, by now to its end; raises ValueError if it differs."""
+        """Tell whether the segment *before* is signed; raises ValueError if its lines are not the signed ones."""
         claim = self._claim(before) if before is not None else None
         if before is None or claim is None:
             return False

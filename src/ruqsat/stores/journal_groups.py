@@ -20,7 +20,7 @@ from ruqsat.core.line import build_line
 from ruqsat.core.personal import SALT_DIGITS, salted
 
 MOST_FACTS = 65_536
-"""So many digests of facts are remembered for one segment; what comes after them is kept again (about 8 MiB)."""
+"""How many digests of facts are remembered for one segment; what comes after them is kept again (about 8 MiB)."""
 
 _SALTS_AT_ONCE = 256
 _TELLS_OF_CUT = ("start", "damage")
@@ -144,7 +144,7 @@ class Groups:
         """
         Link *urgent* into *segment*, which is the reserve, as a group of its own; what follows goes elsewhere.
 
-        Whatever does not fit into *room* bytes is passed by; nobody waits for the group then.
+        What does not fit into *room* bytes is left out; of a group that nothing fits into nobody is a waiter.
         """
         if segment != self._segment:
             self._segment, because = segment - 1, self._because

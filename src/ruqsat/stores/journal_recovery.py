@@ -105,7 +105,7 @@ def recover(folder: Path, disk: Disk) -> Recovered:
 
 
 def _is_signed(checkpoint: SegmentPath) -> bool:
-    """Tell whether a line may have been signed; of a segment that was only announced, none was."""
+    """Tell whether a checkpoint may vouch for a line; one that only announces its segment vouches for none."""
     claim = claim_in(checkpoint.path)
     return claim is None or claim.size > 0
 

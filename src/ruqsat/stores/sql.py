@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Connection
 
 from ruqsat.core.break_glass import Made as SessionMade
-from ruqsat.core.break_glass import Opening, RightEvent, SessionChange
+from ruqsat.core.break_glass import Opening, SessionChange
 from ruqsat.core.break_glass import Wanted as SessionWanted
 from ruqsat.core.consent_record import Change, ConsentRow, Receipt
 from ruqsat.core.fact_changes import FactChange, Wanted
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 LEAVE_SECONDS = 1.0
 LOOKERS = 2
-"""So many look through the journal at a time; the others wait."""
+"""How many readers look through the journal at a time; the others wait."""
 
 DESKS, LOOK_TIMES = 2, 4
 """
@@ -113,15 +113,6 @@ class SqlStore:
         )
         self._recognise(facts[2].epoch)
         return facts
-
-    async def fetch_position(self) -> Position:
-        """
-        Return the newest committed position, on the probe's own connection.
-
-        Raises:
-            StoreUnavailableError: no answer in time.
-        """
-        return await self._probe.run(sql_facts.read_position, self._read_timeout)
 
     async def fetch_changes(self, since: Position) -> tuple[Position, tuple[tuple[int, str], ...]]:
         """
@@ -337,17 +328,6 @@ class SqlStore:
         page = sql_break_glass.Page(due_before, after, limit)
         return await self._desk.run(
             lambda connection: sql_break_glass.read_unfound(connection, page), self._look_timeout
-        )
-
-    async def list_rights(self, subject: str) -> list[RightEvent]:
-        """
-        Return what became of a clinician's right to break the glass, oldest first.
-
-        Raises:
-            StoreUnavailableError: no answer in time.
-        """
-        return await self._desk.run(
-            lambda connection: sql_break_glass.read_rights(connection, subject), self._look_timeout
         )
 
     async def find_record(self, id_: str) -> ConsentRow | None:

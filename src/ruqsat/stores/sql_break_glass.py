@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
-from ruqsat.core.break_glass import Found, Made, Opening, Rates, RightEvent, SessionChange, Wanted
+from ruqsat.core.break_glass import Found, Made, Opening, Rates, SessionChange, Wanted
 from ruqsat.core.facts import Position
 from ruqsat.core.instant import Instant
 from ruqsat.core.registered import GRANT
@@ -93,7 +93,7 @@ def _rates(connection: Connection, wanted: Wanted) -> Rates:
         return Rates()
     table = break_glass.c
     mine, theirs = table.subject == wanted.subject, table.patient == wanted.patient
-    ward = and_(table.ward == wanted.ward, table.org == wanted.org)  # another house may call one of its own the same
+    ward = and_(table.ward == wanted.ward, table.org == wanted.org)  # another organisation may have one of that name
     tests = (mine, ward, theirs, and_(mine, theirs))
     return Rates(
         *(
@@ -153,10 +153,3 @@ def _waiting(connection: Connection, test: ColumnElement[bool], page: Page) -> l
     if page.due_before is not None:
         question = question.where(table.due < page.due_before)
     return [_opening(dict(row)) for row in connection.execute(question).mappings()]
-
-
-def read_rights(connection: Connection, subject: str) -> list[RightEvent]:
-    """Return what became of somebody's right, oldest first."""
-    right = break_glass_right.c
-    rows = connection.execute(select(break_glass_right).where(right.subject == subject).order_by(right.at, right.id))
-    return [RightEvent(**dict(row)) for row in rows.mappings()]

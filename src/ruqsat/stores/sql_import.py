@@ -50,10 +50,10 @@ from ruqsat.stores.sql_schema import (
 )
 
 CHUNK = 1_000
-"""So many ids are asked for at once."""
+"""How many ids are asked for at once."""
 
 LINES_TOLD = 10
-"""So many lines are named of which something was set aside."""
+"""How many lines are named of which something was set aside."""
 
 _encode = msgspec.json.Encoder().encode
 _read_subject = msgspec.json.Decoder(SubjectFacts).decode
@@ -86,14 +86,14 @@ class Progress(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What one line states."""
+    """One line of the file: its number, and whose facts it states."""
 
     number: int
     facts: SubjectFacts | PatientFacts
 
 
 class Clash(NamedTuple):
-    """Two lines, or a line and the database (``other`` 0), that cannot both be."""
+    """Two lines, or a line and the database (``other`` 0), that cannot both be taken."""
 
     line: int
     other: int
@@ -211,7 +211,7 @@ class _Standing:
 
 
 def _employed(person: SubjectFacts, employers: Mapping[str, tuple[int, SubjectFacts]]) -> SubjectFacts:
-    """Return a person with what its employer's entry says; where there is none, nothing gainsays the person's own."""
+    """Return a person with what its employer's entry says; unchanged if the employer has no entry."""
     if person.org is None or person.org == person.id or person.org not in employers:
         return person
     return msgspec.structs.replace(person, organisation=as_employer(employers[person.org][1]))
@@ -293,7 +293,7 @@ def take_over(connection: Connection, tell: Callable[[int], None], before_last: 
 
 
 class _Touched:
-    """Who was changed, as far as the feed tells names; what was set aside, and the first lines of it."""
+    """Collects whom taking over has changed, for the feed, and how much was set aside, with its first lines."""
 
     def __init__(self) -> None:
         self.entries: dict[sql_facts.Touched, None] = {}
@@ -351,7 +351,7 @@ def _employers(connection: Connection) -> set[str]:
 
 
 def _tell_staff(connection: Connection, employers: set[str], touched: _Touched) -> None:
-    """Write what people take from these organisations' entries, on record before or of the file."""
+    """Rewrite the entries of people, of the file or not, that say otherwise than these employers' entries."""
     entries = _read(connection, subject_facts, sorted(employers), _read_subject, lock=False)
     if not entries:
         return

@@ -30,10 +30,10 @@ from ruqsat.stores.sql_schema import indexed, journal_beside, journal_entry, jou
 T = TypeVar("T")
 
 AT_ONCE = 200
-"""So many lines are erased in one transaction."""
+"""How many lines are erased in one transaction."""
 
 READ_AT_ONCE = 1000
-"""So many lines are looked at in one transaction."""
+"""How many lines are looked at in one transaction."""
 
 _ASKED_AT_ONCE = 500
 _AT, _BESIDE = journal_entry.c, journal_beside.c
@@ -152,7 +152,7 @@ def by_line(parts: Collection[GonePart]) -> list[tuple[GonePart, ...]]:
 
 def erase_parts(connection: Connection, lines: Collection[tuple[GonePart, ...]]) -> ErasedRows:
     """
-    Erase parts that no patient is found by: what was known of a clinician goes with the last who was asked about.
+    Erase parts that name no patient: a clinician's facts go with the last entry that was decided by them.
 
     Args:
         lines: The parts of a line each, as they were; they are marked as erased already.
@@ -186,7 +186,7 @@ def _next_rows(connection: Connection, patients: Collection[str]) -> list[Any]:
 
 
 def _erase_row(connection: Connection, row: Any, patients: Collection[str], act: str, now: Instant) -> bool:
-    """Erase a line; tell whether it could be: lines of the format before hold everything in the chain."""
+    """Erase a line; False if it could not be, as in the oldest format, where names stand in the chain itself."""
     blank, parts = blanked(bytes(row.line), erase_of(patients))
     mark_erased(connection, parts, act, now)
     said = read_line(blank)

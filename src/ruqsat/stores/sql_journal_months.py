@@ -29,7 +29,7 @@ from ruqsat.stores.sql_lane import Lane
 _log = logging.getLogger(__name__)
 
 MOST_MOVED = 10_000
-"""So many lines are moved while somebody may wait for them; for more, ``ruqsat db upgrade``."""
+"""How many lines are moved while somebody may wait for them; for more, ``ruqsat db upgrade``."""
 
 _RETRY = 10 * MINUTE
 _SECONDS = 5.0
@@ -57,7 +57,7 @@ def months_there(connection: Connection) -> list[Month]:
 
 
 def months_astray(connection: Connection, now: Instant) -> list[Month]:
-    """Return the months, the next one of *now* the last, that lines are of which are in no month's partition."""
+    """Return the months, up to the one after *now*, of lines that are in no month's partition."""
     begins, ends = Month(FIRST_YEAR, 1).begins, Month.of(now).next.ends
     found = connection.execute(text(_STRAY), {"begins": begins, "ends": ends}).scalars()
     return sorted([Month(each.year, each.month) for each in found])

@@ -25,10 +25,10 @@ from ruqsat.stores.sql_schema import journal_beside, journal_entry
 T = TypeVar("T")
 
 CHUNK = 200
-"""So many entries are read at once."""
+"""How many entries are read at once."""
 
 MOST_READ = 10_000
-"""So many are read for one page, however few of them are shown."""
+"""How many entries are read for one page at most, however few of them are shown."""
 
 _SECONDS = 5.0
 _AT = journal_entry.c
@@ -139,7 +139,7 @@ def count_journal(connection: Connection, wanted: JournalFilter, most: int) -> i
 
 
 def _questions(wanted: JournalFilter, after: Spot | None) -> Iterator[Select[Any]]:
-    """Yield one question for each index that knows the way: entries of a patient, and those beside others."""
+    """Yield the queries to ask, each with its index: of a patient one for entries about it alone, one beside others."""
     conditions = list(_conditions(wanted))
     if after is not None:
         # The first bound says no more than the second; it is what an index understands.
@@ -174,7 +174,7 @@ def _conditions(wanted: JournalFilter) -> Iterator[ColumnElement[bool]]:
 
 
 def _taken_back(wanted: JournalFilter) -> Exists:
-    """Return whether an entry says that the answer was never sent; it is written within the same call."""
+    """Return the condition that a ``not_sent`` takes an entry's answer back; both were written within one call."""
     its = journal_entry.alias().c
     said = select(its.number).where(its.entry == _AT.entry, its.kind == NOT_SENT)
     said = said.where(its.at.between(_AT.at - DAY, _AT.at + DAY))

@@ -73,7 +73,7 @@ class Sqlite:
         connection.interrupt()
 
     def lost(self, connection: Any) -> bool:
-        """Tell that a commit that failed was not made: the file is here."""
+        """Return False: of a commit to a file on this machine it is always known whether it was made."""
         return False
 
     def writer(self) -> Lane:
@@ -89,7 +89,7 @@ class Sqlite:
         return self.readers(1)
 
     def background(self) -> None:
-        """Return none: whoever writes locks the others out."""
+        """Return None: a second connection that writes would lock the first one out."""
 
     def prepare(self, connection: Connection) -> bytes:
         """

@@ -1,9 +1,9 @@
 """
-Work of many small pieces on a thread, beside a thread that decides.
+Work in many small pieces on a thread, beside the thread that decides.
 
-A thread that computes keeps the interpreter from whoever waits for it until it is made to
-let go (``cli.serve`` says when), and the processor for as long where both have but one.
-Whoever is not in a hurry lets go by itself, every millisecond.
+A thread that computes holds the interpreter until it is made to let go (``cli.serve`` sets
+after how long), and no decision is made meanwhile; where there is one processor it holds
+that as well.  So work that is in no hurry pauses by itself, after every millisecond.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 AT_A_TIME_SECONDS = 1e-3
-"""So long is worked before others have their turn: each pause may last as long as theirs does."""
+"""How long is worked before others have their turn: each pause may last as long as theirs does."""
 
 _PAUSE_SECONDS = 1e-5
 """Long enough that the thread really sleeps: one that only lets go takes the interpreter again before others wake."""

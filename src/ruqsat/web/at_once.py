@@ -26,7 +26,7 @@ from ruqsat.service.origin import Origin
 from ruqsat.web.load import Load
 
 TOGETHER = 32
-"""So many questions are decided together at most: the first one's entry is handed over when the last is decided."""
+"""How many questions are decided together at most: the first one's entry is handed over when the last is decided."""
 
 _log = logging.getLogger("ruqsat.at_once")
 
@@ -47,18 +47,18 @@ class Connection(Protocol):
 
 
 class _Nobody:
-    """Nobody waits for messages."""
+    """In the place of uvicorn's message event: no application waits for messages here."""
 
     def set(self) -> None:
-        """Wake nobody."""
+        """Do nothing."""
 
 
 class Exchange:
     """
-    One such question.
+    One such question and its answer.
 
-    It stands where uvicorn keeps its own exchanges, so that what comes after it on the same connection waits for it:
-    the attributes that uvicorn reads and writes are those of its own.
+    It stands where uvicorn keeps its own request cycle, so that what comes after it on the same connection waits for
+    it; hence it has the attributes that uvicorn reads and writes there.
     """
 
     __slots__ = ("_connection", "disconnected", "keep_alive", "refusal", "response_complete")

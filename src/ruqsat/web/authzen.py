@@ -121,7 +121,7 @@ class AuthZen:
             origin = self._plain[point.name] if traceparent is None else _origin(point, traceparent)
             if scope["path"] == EVALUATION:
                 if await _is_json_post(scope, content_type, send, extra):
-                    await self._evaluation(scope, receive, send, origin, extra)
+                    await self._evaluation(receive, send, origin, extra)
             elif scope["path"] == EVALUATIONS:
                 if await _is_json_post(scope, content_type, send, extra):
                     await self._evaluations(receive, send, origin, extra)
@@ -145,7 +145,7 @@ class AuthZen:
             _log.exception("evaluation_failed")
             await say(send, 500, _FAILED, extra)
 
-    async def _evaluation(self, scope: Scope, receive: Receive, send: Send, origin: Origin, extra: Headers) -> None:
+    async def _evaluation(self, receive: Receive, send: Send, origin: Origin, extra: Headers) -> None:
         body = await read_on(await receive(), receive)
         # Only what has arrived whole is under way: whoever sends slowly takes nobody's place.
         if not (self._load.enter() or await self._load.wait(origin.point)):

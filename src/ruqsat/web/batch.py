@@ -34,7 +34,7 @@ from ruqsat.web.wire import (
 MAX_BATCH_BYTES = 1024 * 1024
 MAX_BATCH = 1000
 AT_ONCE = 50
-"""So many questions are decided together; between one lot and the next others have their turn."""
+"""How many questions are decided together; between one lot and the next others have their turn."""
 
 Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
 Question = EvaluationRequest | RequestError
@@ -224,7 +224,7 @@ async def _answers(
 
 
 def _told(found: Found) -> Found:
-    """Whatever went wrong with one question, the others get their answers; the log tells what it was."""
+    """Return what was found, and log it if it is a failure of ours: the other questions get their answers."""
     if not isinstance(found, Answer | RequestError):
         _log.error("evaluation_failed", exc_info=found)
     return found

@@ -74,7 +74,7 @@ def _add_opening(router: APIRouter, sessions: BreakGlass, gate: Gate) -> None:
         let_in = [await gate.admit(request, identity, question)]
         try:
             let_in += await _second_person(request, sessions, gate, question)
-            second = _house_of(let_in[1].identity) if len(let_in) > 1 else None
+            second = _second_of(let_in[1].identity) if len(let_in) > 1 else None
             ask = Ask(id_, let_in[0].entry, org, mfa, second)
             told = await sessions.open(caller_of(let_in[0]), data, call, ask)
         except (Refusal, RegistryError) as error:
@@ -85,13 +85,13 @@ def _add_opening(router: APIRouter, sessions: BreakGlass, gate: Gate) -> None:
         return written(told, 201, {"Location": f"/v1/emergency-grants/{told['id']}"})
 
 
-def _house_of(identity: Identity) -> tuple[str, str | None]:
-    """Return who confirms, and whose the token says that it is."""
+def _second_of(identity: Identity) -> tuple[str, str | None]:
+    """Return the id of a second person who confirms, and the organisation that its token states."""
     return identity.subject.id, own_org(identity)
 
 
 def _why(error: Refusal | RegistryError) -> str:
-    """Return the reason by which the journal denies an opening that the policy would have let happen."""
+    """Return the reason that the journal gives for an opening which the policy permitted and which was refused then."""
     if error.code.startswith(REFUSED):
         return "btg." + error.code.removeprefix(REFUSED).replace("-", "_")
     if isinstance(error, RegistryError):
@@ -100,7 +100,11 @@ def _why(error: Refusal | RegistryError) -> str:
 
 
 async def _second_person(request: Request, sessions: BreakGlass, gate: Gate, question: Asked) -> tuple[Admitted, ...]:
-    """Return who confirms a session, if anybody: who could open it, and has just proved who it is."""
+    """
+    Return the second person, if one confirms the opening, as the policy admitted it.
+
+    It must be permitted to open the session itself, and have just proved by several factors who it is.
+    """
     if SECOND_PERSON not in dict(request.scope["headers"]):
         return ()
     identity = await gate.identify(request, SECOND_PERSON)

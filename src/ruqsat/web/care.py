@@ -217,7 +217,7 @@ class _Bulk(Struct, forbid_unknown_fields=True):
 def _try(
     shape: Shape, index: int, item: msgspec.Raw, now: Instant
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """Return an item as it was read, or where it cannot be read."""
+    """Return an item as it was read, or what is wrong with it, by its places in the whole call."""
     try:
         return _read(shape, shape.item, bytes(item), now), []
     except Refusal as refusal:
@@ -245,7 +245,7 @@ async def _allowed(said: Iterable[Mapping[str, Any]], ask: Callable[[Mapping[str
 
 
 def _note(request: Request, written: Iterable[Mapping[str, Any]]) -> None:
-    """Let the journal tell what was written of whom, which is less than what the gate let in."""
+    """Note, for the journal, what was written of whom: the gate may have admitted more."""
     records: dict[str, list[str]] = {}
     for said in written:
         records.setdefault(said["patient"], []).append(said["id"])

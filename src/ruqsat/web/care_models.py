@@ -6,19 +6,9 @@ from fastapi import Path
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ruqsat.core.identification import is_identification_number
-from ruqsat.web.consent_models import Conf, Day, Id, Moment, Part, Word, Words
+from ruqsat.web.consent_models import Conf, Day, Id, Moment, Part, Word, Words, names_nobody
 
-
-def _names_nobody(text: str) -> str:
-    if is_identification_number(text):
-        raise ValueError("an identification number is no id")
-    return text
-
-
-PathId = Annotated[
-    str, Path(min_length=1, max_length=128, pattern=r"^[!-{}~]+$"), AfterValidator(_names_nobody)
-]  # fmt: skip
+PathId = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[!-{}~]+$"), AfterValidator(names_nobody)]
 Reason = Annotated[Word, Field(max_length=64)]
 
 
@@ -44,7 +34,11 @@ class PatientIn(Part):
 
 
 class SubjectIn(Part):
-    """A person or machine of the directory; what breaking the glass left there stays, and silence revives nobody."""
+    """
+    A person or machine of the directory, whole.
+
+    What is on record there of break-glass stays; ``active`` must be said, for silence makes nobody active again.
+    """
 
     roles: Words
     active: bool

@@ -44,7 +44,8 @@ def _is_day_in_range(day: date) -> date:
     return day
 
 
-def _names_nobody(text: str) -> str:
+def names_nobody(text: str) -> str:
+    """Refuse an identification number in the place of an id."""
     if is_identification_number(text):
         raise ValueError("an identification number is no id")
     return text
@@ -53,7 +54,7 @@ def _names_nobody(text: str) -> str:
 Text = Annotated[str, Field(max_length=1000)]
 Word = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[!-{}~]+$")]
 """An id or a code: printable ASCII without spaces, and without the bar that joins threads."""
-Id = Annotated[Word, AfterValidator(_names_nobody)]
+Id = Annotated[Word, AfterValidator(names_nobody)]
 Number = Annotated[str, Field(max_length=64)]
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_is_written_out), AfterValidator(_is_in_range)]
 Day = Annotated[date, Field(strict=False), BeforeValidator(_is_day_written_out), AfterValidator(_is_day_in_range)]

@@ -51,7 +51,7 @@ class Receipts(Protocol):
 
 
 class Record(Protocol):
-    """Journals that something was looked at."""
+    """Appends an entry that is no decision, such as that a receipt was handed out."""
 
     def __call__(self, entry: Struct, named: Named) -> Awaitable[None]:
         """Append an entry; raises JournalError."""

@@ -84,7 +84,7 @@ class Admitted(Struct, frozen=True):
 
 
 class Admission(Struct, frozen=True):
-    """What was asked and let in, as which action, in which trace."""
+    """A question of a call that the policy permitted: who was admitted, for which action, in which trace."""
 
     asked: Asked
     admitted: Admitted
@@ -93,7 +93,7 @@ class Admission(Struct, frozen=True):
 
 
 def note_written(request: Request, records: Mapping[str, tuple[str, ...]]) -> None:
-    """Let the journal tell which records of which patients a call of many has written."""
+    """Note, for the journal, which records of which patients a call about many has written."""
     request.scope[WRITTEN] = records
 
 
@@ -101,7 +101,7 @@ class Gate:
     """Asks the decision point with the caller's token; an answer that is no allow ends the call."""
 
     def __init__(self, decision_point: DecisionPoint, verifier: TokenVerifier | None) -> None:
-        """Without a *verifier* nobody is let in."""
+        """Ask *decision_point*, for whom *verifier* knows; without a verifier nobody is let in."""
         self._decision_point, self._verifier = decision_point, verifier
 
     async def refused(self, request: Request, identity: Identity, reason: str) -> None:

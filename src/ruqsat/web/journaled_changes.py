@@ -36,7 +36,7 @@ from ruqsat.web.problems import Refusal, answer_refusal
 CHANGE = "change"
 CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 OWED = 1_000
-"""So many entries that could not be written are kept until they can be; each was answered with 503."""
+"""How many entries that could not be written are kept until they can be; each was answered with 503."""
 
 _DONE, _REFUSED, _FAILED = 300, 400, 500
 _Entry = tuple[ChangeEntry, Named]

@@ -217,9 +217,9 @@ def _many(listening: socket.socket) -> list[socket.socket]:
 
 async def _look_round() -> None:
     """
-    Let in and read what has come already, be it all that may wait to be let in.
+    Turn the loop until every connection that waits already, however many, was accepted and read.
 
-    On a busy machine a timer may wake us long after its time.
+    A timer on a busy machine may fire so late that nothing of this was done yet.
     """
     for _ in range(3 + _BACKLOG // IN_A_TURN):
         await asyncio.sleep(0)

@@ -17,7 +17,7 @@ import asyncio
 from collections import Counter, deque
 
 PATIENCE_SECONDS = 0.02
-"""So long one waits for a place; then it is turned away like any that found the line full."""
+"""How long a request waits for a place; then it is turned away like any that found the line full."""
 
 _Waiter = tuple[str, "asyncio.Future[bool]"]
 
@@ -114,7 +114,7 @@ class Load:
         return greedy is not None
 
     def _last_of_the_greediest(self, who: str) -> _Waiter | None:
-        """Return who would give way: the last of whoever has most of the line, if it still has no less than *who*."""
+        """Return who would give way: the last of whoever has most of the line, if it then has no less than *who*."""
         others = Counter([name for name, _ in self._line if name != who])
         if not others:
             return None  # as a rule: nobody else is there

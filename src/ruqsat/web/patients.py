@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from ruqsat.core.break_glass import works_for
 from ruqsat.core.care import STATUS_FACTS, shown_to_patient, with_record
 from ruqsat.core.facts import PatientFacts, RecordStatus
 from ruqsat.core.instant import parse_instant, render_instant
@@ -84,7 +85,7 @@ async def _statement(
     request: Request, gate: Gate, status: StatusRegistry, admitted: Admitted, patient: str, said: dict[str, Any]
 ) -> Statement | None:
     """
-    Return the ground of what is said otherwise than it stands and needs one, None for nothing of the kind.
+    Return on which ground facts that need one are changed, None if none of those is changed.
 
     Raises:
         Refusal: there is no ground (422), or the policy leaves this to others (403).
@@ -106,14 +107,11 @@ async def _statement(
 
 
 async def _employer(status: StatusRegistry, identity: Identity) -> str | None:
-    """Return the organisation of a caller as decisions see it: the directory's, narrowed by what the token says."""
-    entry, said = await find_entry(status.care, identity.subject.id), own_org(identity)
-    known = None if entry is None else entry.org
-    return said if known is None else known if said in (None, known) else None
+    return works_for(await find_entry(status.care, identity.subject.id), own_org(identity))
 
 
 async def _grounds(status: StatusRegistry, admitted: Admitted, patient: str) -> list[dict[str, Any]]:
-    """The patient and the privacy office see who stated what on which ground, a desk what its organisation did."""
+    """Return who stated what on which ground: all to patient and privacy office, to a desk its organisation's."""
     if admitted.basis not in ("self", "operator_duty", "role_admin"):
         return []
     grounds = await status.grounds(patient)

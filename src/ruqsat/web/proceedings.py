@@ -17,11 +17,11 @@ from ruqsat.core.other_representatives import application_shown
 from ruqsat.core.proceeding import NO_TERM, ProceedingRow, Wanted
 from ruqsat.core.proceeding_kinds import APPLICANT, OFFICE, PROCEEDING_KINDS, RECEIVED
 from ruqsat.messages import Language
-from ruqsat.service.consent_changes import OWN_BASES, Caller
+from ruqsat.service.consent_changes import OWN_BASES
 from ruqsat.service.proceeding_changes import records_of
 from ruqsat.service.proceeding_registry import ProceedingRegistry
 from ruqsat.web.access_text import language_of
-from ruqsat.web.calls import body_of, call_of, content_of, problems, version_of, written
+from ruqsat.web.calls import body_of, call_of, caller_of, content_of, problems, version_of, written
 from ruqsat.web.claims import Identity
 from ruqsat.web.consent_models import read_model
 from ruqsat.web.gate import QUEUE, Admitted, Asked, Gate, is_desk, own_org
@@ -87,7 +87,7 @@ def build_proceedings(registry: ProceedingRegistry, gate: Gate) -> APIRouter:
         org = data["org"] or own_org(identity)
         asked = _asked(data["kind"], "create", data["patient"], "new", org, is_own=True)
         admitted = await gate.admit(request, identity, asked)
-        told = await registry.open(_caller(admitted), _handed_in(data, admitted), call, org)
+        told = await registry.open(caller_of(admitted), _handed_in(data, admitted), call, org)
         return written(told, 201, {"Location": f"/v1/proceedings/{told['id']}"})
 
     @router.get(
@@ -140,7 +140,7 @@ def build_proceedings(registry: ProceedingRegistry, gate: Gate) -> APIRouter:
         owner = read_model(AssignIn, await content_of(request))["owner"]
         if _side(admitted) != OFFICE:
             raise Refusal(403, "not_permitted", "this is not yours to do, or there is nothing by this id")
-        return written(await registry.assign(_caller(admitted), row, version_of(if_match), owner))
+        return written(await registry.assign(caller_of(admitted), row, version_of(if_match), owner))
 
     @router.post(
         "/{id_}/{event}",
@@ -159,7 +159,7 @@ def build_proceedings(registry: ProceedingRegistry, gate: Gate) -> APIRouter:
             record["class"] = record.pop("data_class")
         await _admit_records(registry, gate, request, admitted.identity, row, event, said)
         side = _side(admitted)
-        return written(await registry.move(_caller(admitted), side, row, version_of(if_match), event, said))
+        return written(await registry.move(caller_of(admitted), side, row, version_of(if_match), event, said))
 
     return router
 
@@ -217,7 +217,7 @@ def _asked(kind: str, action: str, patient: str | None, id_: str, org: str | Non
 
 
 def _handed_in(data: dict[str, Any], admitted: Admitted) -> dict[str, Any]:
-    """Return an opening with what follows from handing it in here, for whoever does so on the own right."""
+    """Return an opening; where patient or representative hands it in, with channel, form and applicant filled in."""
     if admitted.basis not in OWN_BASES:
         return data
     as_what = "patient" if admitted.basis == "self" else "legal_representative"
@@ -229,10 +229,6 @@ def _handed_in(data: dict[str, Any], admitted: Admitted) -> dict[str, Any]:
 
 def _side(admitted: Admitted) -> str:
     return APPLICANT if admitted.basis in OWN_BASES else OFFICE
-
-
-def _caller(admitted: Admitted) -> Caller:
-    return Caller(admitted.identity.subject.id, admitted.desk, admitted.basis)
 
 
 def _office_of(identity: Identity) -> str | None:

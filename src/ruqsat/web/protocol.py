@@ -35,7 +35,7 @@ KNOWN_BYTES, KNOWN_HEADS = 2048, 1024
 """Heads of up to so many bytes are known when they come again: the last so many that came to a listener."""
 
 MAX_AHEAD = 16
-"""So many requests may be sent ahead of their answers on one connection; more would be kept in memory."""
+"""How many requests may be sent ahead of their answers on one connection; more would be kept in memory."""
 
 READ_SECONDS = 5.0
 """How long a request may take to arrive, from its first byte to its last."""
@@ -66,10 +66,10 @@ def read_peer(transport: Any) -> Peer:
 
 async def once_writable(scope: Any) -> None:
     """
-    Return once what was answered before is on its way: what is answered next waits for nobody.
+    Wait until earlier answers on this connection have left, so that the next one can be sent at once.
 
-    It is asked before anything is decided.  A permit is tested last just before it is sent; on a connection whose peer
-    does not read, that test would be passed and the permit sent seconds later.
+    To be called before anything is decided.  A permit is tested a last time just before it is sent; on a connection
+    whose peer does not read it would pass that test and then lie here for seconds.
     """
     flow = scope.get(FLOW)
     if flow is not None and flow.write_paused:
@@ -88,8 +88,8 @@ class KnownHead(NamedTuple):
     """
     What was read in the head of a question that was answered at once: how long its body is, target and headers.
 
-    From ``until`` on, a time of the loop, it is read anew, so that others go: there are tokens in them.  With it goes
-    what the application has ``kept`` of it, which follows from nothing but the head.
+    Heads hold tokens, so none is kept for long: from ``until`` on, a time of the loop, it is read anew.  ``kept`` is
+    what the application has made of the head, and of nothing else; it goes with it.
     """
 
     until: float
@@ -160,14 +160,14 @@ class _Corked:
 
 
 class _Deaf:
-    """In the parser's place where nothing more is read."""
+    """A parser that ignores what it is fed; it takes the real one's place when nothing more is to be read."""
 
     def feed_data(self, data: bytes) -> None:
         """Read nothing."""
 
 
 async def _say_unreadable(_scope: Any, _receive: Any, send: Any) -> None:
-    """Answer what the parser has rejected, in its turn."""
+    """Answer 400 to what the parser has rejected, after the answers to what came before it."""
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(_UNREADABLE))]
     await send({"type": "http.response.start", "status": 400, "headers": headers})
     await send({"type": "http.response.body", "body": _UNREADABLE})
@@ -233,7 +233,7 @@ class Protocol(HttpToolsProtocol):
         self._cancel_unread()
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, then see whether the request is whole; whoever is closed would not hear the answer."""
+        """Take bytes: answer at once what is known byte for byte, else feed the parser, within limits and deadlines."""
         if self.transport.is_closing():
             return
         known = self._recall(data)
@@ -362,7 +362,7 @@ class Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _wait_for_body(self) -> None:
-        """Let the application answer a question that is plain without a body only, now that one is to come."""
+        """Start the application now where only a question without a body is answered at once, since one is to come."""
         if self._at_once is None or self._at_once.most_bytes:
             return
         try:
@@ -451,14 +451,14 @@ class Protocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def _rest(self) -> None:
-        """Be idle from now on; one timer sees to it for many answers, where uvicorn's is made anew for each."""
+        """Begin to be idle; one timer does for many answers, where uvicorn would make a new one for each."""
         self.server_state.total_requests += 1
         self._answered_at = self.loop.time()
         if self._resting is None:
             self._resting = self.loop.call_later(self.timeout_keep_alive, self._end_rest)
 
     def _end_rest(self) -> None:
-        """Close the connection if it was idle for so long; if it is busy, what ends that sees to the next rest."""
+        """Close the connection if it was idle all the time; one that is busy begins to be idle after its answer."""
         self._resting = None
         left = self._answered_at + self.timeout_keep_alive - self.loop.time()
         if not self._is_idle() or self._arriving or self.timeout_keep_alive_task is not None:
@@ -469,7 +469,7 @@ class Protocol(HttpToolsProtocol):
             self.timeout_keep_alive_handler()
 
     def cut_short(self) -> None:
-        """Refuse what is in hand: the process waits no longer."""
+        """Refuse the question in hand, for the process stops and waits no longer."""
         if self._exchange is not None:
             self._exchange.refuse()
 

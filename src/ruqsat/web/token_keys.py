@@ -31,7 +31,7 @@ FETCH_SECONDS = 5.0
 MAX_DOCUMENT_BYTES = 256 * 1024
 REFRESH_SECONDS = 300.0
 AGAIN_SECONDS = 10.0
-"""So long a key that nobody knows is not asked for again: strangers' tokens must not make us ask at their rate."""
+"""How long a key that nobody knows is not asked for again: strangers' tokens must not make us ask at their rate."""
 MAX_AGE_SECONDS = 24 * 3600.0
 """A set that could not be fetched again for so long is not used any more: keys are withdrawn by leaving it."""
 

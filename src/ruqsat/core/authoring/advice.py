@@ -79,7 +79,7 @@ def _alike(rules: list[Row]) -> Iterator[Diagnostic]:
 
 
 def _shadowed(rules: list[Row], parts: Parts, parse: Parse) -> Iterator[Diagnostic]:
-    """A rule stands in the shadow of one before it that matches whatever it matches."""
+    """Warn of rules that never decide, because a rule before them matches whatever they match."""
     hierarchies = hierarchies_of(parts.rows)
     above = {"role": hierarchies.roles.above, "class": hierarchies.classes.above, "purpose": hierarchies.permits.above}
     known: dict[tuple[object, ...], Row] = {}
@@ -111,7 +111,7 @@ def _subsets(condition: frozenset[Expression]) -> Iterable[tuple[Expression, ...
 
 
 def _groups(cell: frozenset[str], above: Callable[[str], frozenset[str]]) -> set[frozenset[str]]:
-    """Return the single words that all words of a cell are kinds of."""
+    """Return the cells of one word that all words of this cell are kinds of, and which so match whatever it matches."""
     common = frozenset.intersection(*(above(word) for word in cell))
     return {frozenset((word,)) for word in common}
 
@@ -128,7 +128,7 @@ def _same(one: Row, other: Row) -> bool:
 
 
 def _unreachable(rules: list[Row], parts: Parts, parse: Parse) -> Iterator[Diagnostic]:
-    """What the role matrix closes for everybody no later permit opens; a condition may contradict itself."""
+    """Warn of rules that no request can meet: a condition contradicts itself, or the role matrix denies all before."""
     call = {name: f.call for name, f in build_functions(parts.vocabulary, hierarchies_of(parts.rows)).items()}
     matrix = [row for row in parts.rows if row.kind == "p5"]
     closes = [

@@ -19,7 +19,7 @@ class RuleCoverage(Struct, frozen=True):
 
     Attributes:
         decided: How many cases it settled.
-        branches: How many outcomes its condition's parts can have, and whether it decided: what there is to see.
+        branches: How much there is to see: each outcome of each part of its condition, and that it decides.
         missing: What no case has shown, in words.
     """
 

@@ -53,7 +53,7 @@ class Asked(Struct, frozen=True):
     """
     A situation, and where it comes from: a case's name, "lattice", "sample" or "recorded".
 
-    ``after`` is what the new set knows in it, where its switches make other facts of the same documents.
+    ``after`` are the facts for the new set, where its switches make other facts of the same documents.
     """
 
     source: str
@@ -156,10 +156,11 @@ def _besides(old: tuple[PolicySet, Decision], new: tuple[PolicySet, Decision]) -
 
 def unshown(old: tuple[Parts, PolicySet], new: tuple[Parts, PolicySet], compared: Comparison) -> tuple[str, ...]:
     """
-    Return what is written otherwise, could allow more, and no difference tells of: asking shows what was asked.
+    Return the changes that could allow more although no compared answer shows it.
 
-    A rule by its id, which an answer that is another names; a switch or an entry of the vocabulary by name; the role
-    matrix, the hierarchies and the model by their files, since no answer names them.
+    A comparison shows only what was asked.  A changed rule is told by its id unless a difference
+    names it; a changed switch or entry of the vocabulary by its name; the role matrix, the
+    hierarchies and the model, which no answer names, by their files.
     """
     told = {name for each in compared.differences for name in (each.before[1], each.after[1])}
     changes = changes_between(old[1], new[1])
@@ -241,7 +242,7 @@ def _words_of(policy_set: PolicySet, kind: str, cell: str) -> frozenset[str]:
 
 
 def _unlike(old: PolicySet, new: PolicySet, kind: str) -> list[str]:
-    """Return one word for each set of words that no cell and no condition of either set tells apart."""
+    """Return the words worth asking about: of those that no cell or condition of either set tells apart, only one."""
     words: dict[str, None] = dict.fromkeys(
         word for policy_set in (old, new) for word in getattr(policy_set.vocabulary, kind)
     )
@@ -277,7 +278,7 @@ def sampled(policy_set: PolicySet, seed: int, count: int) -> Iterator[Asked]:
 
 
 class _Recorded(Struct, frozen=True):
-    """What of a journal's entry tells who asked for what."""
+    """The members of a journal's entry that say who asked for what."""
 
     kind: str
     subject: str | None = None

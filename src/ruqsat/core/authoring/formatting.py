@@ -39,5 +39,5 @@ def _line(line: str) -> str:
 
 
 def _has_literal(cell: str) -> bool:
-    """Blanks inside a literal mean something."""
+    """Tell whether a cell holds a literal, inside of which blanks mean something."""
     return "'" in cell or '"' in cell

@@ -89,7 +89,7 @@ def _changes(row: Row, parts: Parts) -> Iterator[tuple[str, tuple[Row, ...]]]:
 
 
 def _members(row: Row, parts: Parts) -> list[str]:
-    """Return the words of the hierarchy's kind that do not stand under the row's group, by name."""
+    """Return, sorted, the words that a mutant may link to the row's group: those of its kind not linked to it yet."""
     words: dict[str, Iterable[str]] = {
         "g": parts.vocabulary.roles, "g2": parts.vocabulary.classes, "g3": parts.vocabulary.purposes,
         "g4": parts.vocabulary.purposes, "g5": parts.vocabulary.labels,

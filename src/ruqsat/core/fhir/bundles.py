@@ -131,7 +131,7 @@ def _together(words: FhirWords, kind: str, entries: tuple[Meaning, ...]) -> Mean
 
 
 def _source(entries: list[Meaning]) -> Source:
-    """Return where the patients of all entries come from: of several ways the one that is known least."""
+    """Return how sure it is whose data a whole Bundle concerns: as sure as of the entry of which least is known."""
     found = {entry.source for entry in entries}
     order: tuple[Source, ...] = ("many", "lookup", "body", "named")
     return next((source for source in order if source in found), "none")

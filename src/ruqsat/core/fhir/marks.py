@@ -80,7 +80,7 @@ def authors_of(resource: Mapping[str, Any], kind: str, words: FhirWords) -> Auth
     """
     Return who wrote a resource: the one practitioner, and the one organisation, that its elements name.
 
-    Several, somebody who is neither, and whatever cannot be read are as unknown as nobody.
+    None where they name several, or somebody who is neither, or cannot be read.
     """
     entry = words.types[kind]
     if not words.shared_staff:
@@ -102,7 +102,7 @@ def authors_of(resource: Mapping[str, Any], kind: str, words: FhirWords) -> Auth
 
 
 def agreed(authors: Iterable[Authors]) -> Authors:
-    """Return what all say alike."""
+    """Return the person and the organisation that all of them name, None for each in which they differ."""
     told = list(authors)
     people, places = {each.person for each in told}, {each.org for each in told}
     return Authors(*(next(iter(found)) if len(found) == 1 else None for found in (people, places)))

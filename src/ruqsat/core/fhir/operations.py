@@ -37,7 +37,7 @@ def read_operation(words: FhirWords, call: Call, kind: str | None, name: str | N
 
 
 def _action(words: FhirWords, known: Operation | None, operation: str) -> str:
-    """Return the action of an operation; where it is not described, that of its namesakes elsewhere."""
+    """Return the action of an operation; if it is not described here, that of one by the same name elsewhere."""
     if known is not None:
         return known.action
     return next((each.action for each in words.operations if each.name == operation), "search")
@@ -81,7 +81,7 @@ def _whose(words: FhirWords, known: Operation, call: Call, kind: str | None, nam
 
 
 def _told(words: FhirWords, meaning: Meaning, kind: str, call: Call) -> Meaning:
-    """Return the meaning without those classes of the type that its category, if it tells any, leaves out."""
+    """Return the meaning without those classes of the type that a ``category`` among the parameters rules out."""
     left_out = {*words.types[kind].classes} - {*classes_of(words, kind, call.parameters)}
     return msgspec.structs.replace(meaning, classes=tuple(each for each in meaning.classes if each not in left_out))
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-from msgspec import Struct
-
 from ruqsat.core.fhir.bundles import read_bundle
 from ruqsat.core.fhir.call import Call, answered, json_of, whose_record
 from ruqsat.core.fhir.meaning import (
@@ -20,7 +18,7 @@ from ruqsat.core.fhir.references import is_id
 from ruqsat.core.fhir.search import read_search, rewritten, shape_problem, unexpected_parameters
 from ruqsat.core.fhir.words import FhirWords, Server
 from ruqsat.core.fhir.writing import read_write, read_write_at_type
-from ruqsat.core.target import Parameters, Target, TargetRejected, merged, parse_form, parse_target
+from ruqsat.core.target import Parameters, Target, TargetRejected, merged, parse_form
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
@@ -37,38 +35,19 @@ _CAPABILITIES = frozenset({("metadata",), (".well-known", "smart-configuration")
 _FORM = "application/x-www-form-urlencoded"
 
 
-class FhirRequest(Struct, frozen=True):
-    """
-    A request as it arrived.
-
-    Attributes:
-        headers: At least those of ``READ_HEADERS`` that were there.
-        body: None where it cannot be seen: what depends on it is refused then.
-    """
-
-    method: str
-    target: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | None = None
-
-
-def read_request(request: FhirRequest, words: FhirWords) -> Meaning:
+def read_target(
+    method: str, target: Target, headers: Iterable[tuple[str, str]], body: bytes | None, words: FhirWords
+) -> Meaning:
     """
     Return what a request at a FHIR server means; never raises, whatever the request holds.
 
     HEAD means what GET means: it tells whether something is there.
+
+    Args:
+        target: As ``parse_target`` reads it where any parameter may be repeated.
+        headers: At least those of ``READ_HEADERS`` that were there.
+        body: None where it cannot be seen: what depends on it is refused then.
     """
-    try:
-        target = parse_target(request.target, None)
-    except TargetRejected:
-        return refused(INVALID, "bad_target")
-    return read_target(request.method, target, request.headers, request.body, words)
-
-
-def read_target(
-    method: str, target: Target, headers: Iterable[tuple[str, str]], body: bytes | None, words: FhirWords
-) -> Meaning:
-    """Return what a request means whose target is read already, with any parameter repeated."""
     server = words.server_of(target.segments)
     if server is None:
         return refused(INVALID, "no_server")
@@ -178,7 +157,7 @@ def _read(words: FhirWords, call: Call, kind: str, name: str, interaction: str, 
 
 
 def _history(words: FhirWords, call: Call, kind: str | None) -> Meaning:
-    """Return what the history of a type or of everything means: nobody's in particular, so only of what is nobody's."""
+    """Return what a history of a type or of everything means: it names no patient, so only impersonal data pass."""
     meaning = Meaning(
         "history-system" if kind is None else "history-type", words.action(kind, "search"),
         classes=words.every if kind is None else words.classes_of.get(kind, ()), types=(kind or EVERYTHING,),
@@ -217,7 +196,7 @@ def _compartment(words: FhirWords, call: Call, kind: str, name: str, part: str) 
 
 
 def _page(words: FhirWords, call: Call) -> Meaning:
-    """Return what a page means: its token says neither type nor patient, so it is bound to the first decision."""
+    """Return what asking for a further page means: its token tells neither type nor patient, so it is deferred."""
     allowed = {"_getpages", *words.parameters.page}
     problems = {shape_problem(name, value) for name, value in call.parameters}
     problems |= {"unexpected_parameter" for name, _ in call.parameters if name not in allowed}

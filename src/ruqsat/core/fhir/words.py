@@ -182,7 +182,7 @@ class FhirWords(Struct, frozen=True, dict=True):
 
     @cached_property
     def naming(self) -> frozenset[str]:
-        """Parameters that name the patient for some type, and could be taken for doing so for another."""
+        """Parameters that name the patient for some type; of another type a server might take them for the same."""
         return frozenset(name for entry in self.types.values() for name in entry.by if not name.startswith("_"))
 
     @cached_property

@@ -109,7 +109,7 @@ def _judged_patch(words: FhirWords, call: Call, kind: str, name: str) -> tuple[P
 
 
 def _conditional(words: FhirWords, kind: str, criteria: str, whose: Whose) -> str:
-    """Say why a conditional create is refused: what it asks must be a search of the same patient's data."""
+    """Say why a conditional create is refused, if it is: its condition must be a search of the same patient's data."""
     try:
         asked = read_search(words, kind, parse_relative("?" + criteria, words.parameters.repeat).query)
     except TargetRejected:

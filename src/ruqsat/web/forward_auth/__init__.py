@@ -55,7 +55,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _PLAIN = "plain"
 
 READINGS_KEPT = 1024
-"""So many plain requests are kept as they were read, and as many again."""
+"""How many plain requests a generation holds as they were read (``Lately``)."""
 
 _log = logging.getLogger("ruqsat.auth")
 
@@ -82,7 +82,7 @@ class Decides(DecidesAtOnce, Protocol):
 
 class Aids(NamedTuple):
     """
-    What is done here because no proxy does it.
+    What Ruqsat does itself for a request, since no proxy can.
 
     Attributes:
         signatures: Verifies the signatures of records; without a verifier none is good.
@@ -105,7 +105,7 @@ class _Reading(NamedTuple):
 
 
 class _OfHead(NamedTuple):
-    """What was read of a head that is known byte for byte, when *point* sent it; its trace is in it, too."""
+    """What a head that is known byte for byte asks if *point* sends it; its token is tried again each time."""
 
     point: EnforcementPoint
     authorization: list[bytes]
