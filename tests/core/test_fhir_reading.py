@@ -265,6 +265,17 @@ def test_what_depends_on_a_body_that_nobody_saw_is_refused(fhir_words: FhirWords
     assert read_request(FhirRequest("GET", b"/fhir/Patient/p1", (), b"{}"), fhir_words).reason == "unexpected_body"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["x-cascade", "x-fhir-dsid", "x-fhir-tenant-id", "x-meta-snapshot-mode", "x-provenance", "x-request-partition-ids",
+     "x-rewrite-history", "x-security-context"],
+)  # fmt: skip
+def test_what_a_header_makes_of_a_request_is_refused(name: str, fhir_words: FhirWords) -> None:
+    """Another tenant's record of the same id, another patient's document, more than was asked about."""
+    assert ask(fhir_words, "GET", "/fhir/Patient/p1", x_request_id="1").reason == ""
+    assert ask(fhir_words, "GET", "/fhir/Patient/p1", **{name.upper(): "2"}).reason == "refused_header"
+
+
 def test_a_change_is_of_the_record_that_it_names_and_the_stored_version_counts(fhir_words: FhirWords) -> None:
     """The id of the body is the path's; the version in store is judged as well."""
     sound = ask(fhir_words, "PUT", "/fhir/Observation/o1", observation(id="o1"))

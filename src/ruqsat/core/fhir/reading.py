@@ -24,10 +24,14 @@ from ruqsat.core.target import Parameters, Target, TargetRejected, merged, parse
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
-REFUSED_HEADERS = frozenset({"x-cascade", "x-meta-snapshot-mode", "x-provenance", "x-rewrite-history"})
+REFUSED_HEADERS = frozenset(
+    {"x-cascade", "x-fhir-dsid", "x-fhir-tenant-id", "x-meta-snapshot-mode", "x-provenance", "x-request-partition-ids",
+     "x-rewrite-history", "x-security-context"}
+)  # fmt: skip
 """
 Headers by which servers do more than the request says: delete what refers to a record (as ``_cascade`` does), take
-labels away, store a second record (``Provenance``), write over versions.
+labels away, store a second record (``Provenance``), write over versions; or do it elsewhere: in the store of another
+tenant, where an id is somebody else's, or as a document of another patient (``Binary``).
 """
 
 READ_HEADERS = OVERRIDES | REFUSED_HEADERS | {"content-type", "if-none-exist", "prefer"}
