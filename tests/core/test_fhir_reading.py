@@ -265,6 +265,17 @@ def test_what_depends_on_a_body_that_nobody_saw_is_refused(fhir_words: FhirWords
     assert read_request(FhirRequest("GET", b"/fhir/Patient/p1", (), b"{}"), fhir_words).reason == "unexpected_body"
 
 
+@pytest.mark.parametrize(("method", "url"), [("POST", "/fhir/Binary"), ("PUT", "/fhir/Binary/b1")])
+def test_a_binary_that_is_not_said_to_be_fhir_is_refused(method: str, url: str, fhir_words: FhirWords) -> None:
+    """To a server it is the document itself (FHIR, Binary): whose it is does not stand in it, nor its labels."""
+    binary = {"resourceType": "Binary", "id": "b1", "contentType": "text/plain", "securityContext": P1, "data": "YQ=="}
+
+    assert ask(fhir_words, method, url, binary, content_type="application/fhir+json").patients == ("p1",)
+    for kind in ({"content_type": "application/json"}, {"content_type": "application/json-patch+json"}, {}):
+        assert ask(fhir_words, method, url, binary, **kind).reason == "body_format"
+    assert ask(fhir_words, "POST", "/fhir/Observation", observation(), content_type="application/json").reason == ""
+
+
 @pytest.mark.parametrize(
     "name",
     ["x-cascade", "x-fhir-dsid", "x-fhir-tenant-id", "x-meta-snapshot-mode", "x-provenance", "x-request-partition-ids",
