@@ -113,6 +113,8 @@ HOLES = {
     "half underscores": [without("X-Ruqsat_Subject: ")],
     "the subject vanishes": [without("Connection: \"\"")],
     "another method": [without(" X-HTTP-Method-Override")],
+    "another target": [without(" X-Rewrite-URL")],
+    "another target with underscores": [without("X_Rewrite_URL")],
     "another dialect": [instead("/authz/traefik", "/authz/nginx")],
 }  # fmt: skip
 
