@@ -265,6 +265,16 @@ def test_what_depends_on_a_body_that_nobody_saw_is_refused(fhir_words: FhirWords
     assert read_request(FhirRequest("GET", b"/fhir/Patient/p1", (), b"{}"), fhir_words).reason == "unexpected_body"
 
 
+@pytest.mark.parametrize("coding", ["br", "deflate", "gzip", "identity", ""])
+def test_a_body_in_a_coding_is_refused(coding: str, fhir_words: FhirWords) -> None:
+    """The same bytes are JSON to whoever reads them as they are, and another record to whoever decodes them."""
+    asked = ask(fhir_words, "POST", "/fhir/Observation", observation(), content_encoding=coding)
+
+    assert (asked.answer, asked.reason) == ("deny", "body_format")
+    assert ask(fhir_words, "POST", "/fhir/Observation", observation()).answer == "decide"
+    assert ask(fhir_words, "GET", "/fhir/Patient/p1", content_encoding=coding).answer == "decide"
+
+
 @pytest.mark.parametrize(("method", "url"), [("POST", "/fhir/Binary"), ("PUT", "/fhir/Binary/b1")])
 def test_a_binary_that_is_not_said_to_be_fhir_is_refused(method: str, url: str, fhir_words: FhirWords) -> None:
     """To a server it is the document itself (FHIR, Binary): whose it is does not stand in it, nor its labels."""

@@ -34,7 +34,7 @@ labels away, store a second record (``Provenance``), write over versions; or do 
 tenant, where an id is somebody else's, or as a document of another patient (``Binary``).
 """
 
-READ_HEADERS = OVERRIDES | REFUSED_HEADERS | {"content-type", "if-none-exist", "prefer"}
+READ_HEADERS = OVERRIDES | REFUSED_HEADERS | {"content-encoding", "content-type", "if-none-exist", "prefer"}
 """Headers that change what a FHIR request means; an enforcement point hands them over, however they are spelt."""
 
 _CAPABILITIES = frozenset({("metadata",), (".well-known", "smart-configuration")})
@@ -237,6 +237,8 @@ def _capabilities(words: FhirWords, call: Call) -> Meaning:
 
 
 def _call(method: str, target: Target, server: Server, headers: dict[str, str], body: bytes | None) -> Call:
+    if body and "content-encoding" in headers:
+        raise Refused("body_format")  # the server decodes it first, and reads something else
     path = target.segments[len(server.root) :]
     if path[-1:] == ("_search",):
         return Call(method, path, _form(target.query, method, headers, body), headers, b"")
