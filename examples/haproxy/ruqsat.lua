@@ -21,8 +21,9 @@ core.register_action("ruqsat", { "http-req" }, function(txn, address)
   -- meaning of a FHIR request: of what it is not told, the sidecar cannot refuse anything.
   for _, name in ipairs({
     "authorization", "traceparent",
-    "content-type", "if-none-exist", "prefer", "x-cascade", "x-http-method", "x-http-method-override",
-    "x-meta-snapshot-mode", "x-method-override", "x-provenance", "x-rewrite-history",
+    "content-encoding", "content-type", "if-none-exist", "prefer", "x-cascade", "x-fhir-dsid", "x-fhir-tenant-id", "x-http-method",
+    "x-http-method-override", "x-meta-snapshot-mode", "x-method-override", "x-provenance", "x-request-partition-ids",
+    "x-rewrite-history", "x-security-context",
     "x-ruqsat-signature", "x-ruqsat-session",
   }) do
     local values = {}

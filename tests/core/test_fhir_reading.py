@@ -265,6 +265,38 @@ def test_what_depends_on_a_body_that_nobody_saw_is_refused(fhir_words: FhirWords
     assert read_request(FhirRequest("GET", b"/fhir/Patient/p1", (), b"{}"), fhir_words).reason == "unexpected_body"
 
 
+@pytest.mark.parametrize("coding", ["br", "deflate", "gzip", "identity", ""])
+def test_a_body_in_a_coding_is_refused(coding: str, fhir_words: FhirWords) -> None:
+    """The same bytes are JSON to whoever reads them as they are, and another record to whoever decodes them."""
+    asked = ask(fhir_words, "POST", "/fhir/Observation", observation(), content_encoding=coding)
+
+    assert (asked.answer, asked.reason) == ("deny", "body_format")
+    assert ask(fhir_words, "POST", "/fhir/Observation", observation()).answer == "decide"
+    assert ask(fhir_words, "GET", "/fhir/Patient/p1", content_encoding=coding).answer == "decide"
+
+
+@pytest.mark.parametrize(("method", "url"), [("POST", "/fhir/Binary"), ("PUT", "/fhir/Binary/b1")])
+def test_a_binary_that_is_not_said_to_be_fhir_is_refused(method: str, url: str, fhir_words: FhirWords) -> None:
+    """To a server it is the document itself (FHIR, Binary): whose it is does not stand in it, nor its labels."""
+    binary = {"resourceType": "Binary", "id": "b1", "contentType": "text/plain", "securityContext": P1, "data": "YQ=="}
+
+    assert ask(fhir_words, method, url, binary, content_type="application/fhir+json").patients == ("p1",)
+    for kind in ({"content_type": "application/json"}, {"content_type": "application/json-patch+json"}, {}):
+        assert ask(fhir_words, method, url, binary, **kind).reason == "body_format"
+    assert ask(fhir_words, "POST", "/fhir/Observation", observation(), content_type="application/json").reason == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x-cascade", "x-fhir-dsid", "x-fhir-tenant-id", "x-meta-snapshot-mode", "x-provenance", "x-request-partition-ids",
+     "x-rewrite-history", "x-security-context"],
+)  # fmt: skip
+def test_what_a_header_makes_of_a_request_is_refused(name: str, fhir_words: FhirWords) -> None:
+    """Another tenant's record of the same id, another patient's document, more than was asked about."""
+    assert ask(fhir_words, "GET", "/fhir/Patient/p1", x_request_id="1").reason == ""
+    assert ask(fhir_words, "GET", "/fhir/Patient/p1", **{name.upper(): "2"}).reason == "refused_header"
+
+
 def test_a_change_is_of_the_record_that_it_names_and_the_stored_version_counts(fhir_words: FhirWords) -> None:
     """The id of the body is the path's; the version in store is judged as well."""
     sound = ask(fhir_words, "PUT", "/fhir/Observation/o1", observation(id="o1"))

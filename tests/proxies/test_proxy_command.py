@@ -152,6 +152,7 @@ PLANTED = HOLES | {
     "HAProxy switches to another protocol": ("haproxy", without("del-header Upgrade")),
     "Caddy switches to another protocol": ("caddy", without("request_header -Upgrade")),
     "Envoy keeps method overrides": ("envoy", without("- x-http-method-override")),
+    "nginx keeps another target": ("nginx", without("X-Rewrite-URL")),
 }  # fmt: skip
 
 

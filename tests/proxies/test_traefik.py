@@ -85,14 +85,20 @@ def test_nothing_passes_without_the_sidecar_s_word(answer: bytes) -> None:
     assert records.seen == others.seen == []
 
 
-def test_no_spelling_of_a_method_override_arrives(sidecar: Sidecar) -> None:
-    """Not with `_` for `-` either, nor half so: some backends read all of them alike."""
-    spelt = ["".join(each) for name in OVERRIDES for each in product(*["-_" if part == "-" else part for part in name])]
-    with site(sidecar.ports["auth"]) as (port, records):
-        reply = ask(port, "GET", O1, bearer(sidecar.token("dr_aida")), *[f"{name}: DELETE" for name in spelt])
+REWRITING = (
+    *OVERRIDES, "x-original-method", "x-original-uri", "x-original-url", "x-original-host", "x-rewrite-url", "x-forwarded-method",
+    "x-forwarded-uri",
+)  # fmt: skip
 
-    assert (reply.status, len(spelt)) == (200, 16)
-    assert [name for name, value in records.seen[0]["headers"].items() if value == "DELETE"] == []
+
+def test_no_spelling_of_another_method_or_target_arrives(sidecar: Sidecar) -> None:
+    """Not with `_` for `-` either, nor half so: some backends read all of them alike, and would serve what was denied."""
+    spelt = ["".join(each) for name in REWRITING for each in product(*["-_" if part == "-" else part for part in name])]
+    with site(sidecar.ports["auth"]) as (port, records):
+        reply = ask(port, "GET", O1, bearer(sidecar.token("dr_aida")), *[f"{name}: {O2}" for name in spelt])
+
+    assert (reply.status, len(spelt)) == (200, 44)
+    assert [name for name, value in records.seen[0]["headers"].items() if value == O2] == []
 
 
 HOLES = {
@@ -107,6 +113,8 @@ HOLES = {
     "half underscores": [without("X-Ruqsat_Subject: ")],
     "the subject vanishes": [without("Connection: \"\"")],
     "another method": [without(" X-HTTP-Method-Override")],
+    "another target": [without(" X-Rewrite-URL")],
+    "another target with underscores": [without("X_Rewrite_URL")],
     "another dialect": [instead("/authz/traefik", "/authz/nginx")],
 }  # fmt: skip
 

@@ -80,6 +80,30 @@ def test_another_content_type_is_400(sidecar: Sidecar, content_type: str | None)
     assert answer.status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status"),
+    [
+        ("POST", EVALUATION, {"json": question()}, 200), ("POST", EVALUATION, {"json": question(subject="dr_erlan")}, 200),
+        ("POST", EVALUATION, {"content": b"{}"}, 400), ("POST", EVALUATION, {"json": {"x": "a" * 70_000}}, 400),
+        ("POST", "/access/v1/evaluations", {"json": question() | {"evaluations": [{}]}}, 200),
+        ("POST", "/access/v1/search/subject", {"json": question()}, 403), ("POST", "/v1/outcomes", {"json": {}}, 400),
+        ("GET", EVALUATION, {}, 405), ("HEAD", EVALUATION, {}, 405), ("POST", "/nowhere", {}, 404),
+    ],
+)  # fmt: skip
+def test_the_id_of_a_request_comes_back_as_it_was_sent(
+    sidecar: Sidecar, method: str, path: str, options: dict[str, Any], status: int
+) -> None:
+    """With every answer, errors too, byte for byte; and without one there is none."""
+    sent = 'Req 1;a="B"\tс'
+
+    answer = sidecar.call("json", method, path, headers={"x-request-id": sent.encode()}, **options)
+    plain = sidecar.call("json", method, path, **options)
+
+    assert (answer.status_code, plain.status_code) == (status, status)
+    assert [value for name, value in answer.headers.raw if name == b"x-request-id"] == [sent.encode()]
+    assert "x-request-id" not in plain.headers
+
+
 def test_a_body_over_the_limit_is_400(sidecar: Sidecar) -> None:
     """More than 64 KiB is not read on."""
     assert sidecar.evaluate(b'{"x":"' + b"a" * 70_000 + b'"}').status_code == 400

@@ -58,13 +58,14 @@ class Change:
     def __init__(
         self, routes: RouteTable, method: str = "PUT", body: bytes = BODY, target: str = O1, *, signed: bytes | None = None,
         seen: Any = SEEN, point: Scripted | None = None, shown: bytes = b"false", content_type: bytes = b"application/fhir+json",
+        more: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:  # fmt: skip
         self.point, self.looks = point or Scripted(ALLOW), Looks(seen)
         lookups: Any = {"/fhir": self.looks}
         signatures = Signatures(Verifications(TRUSTING, 20), now)
         app = ForwardAuth(self.point, VERIFIER, routes, aids=Aids(signatures, lookups))
         headers = [(b"host", b"records"), (b"authorization", token(iin=DOCTOR)), (b"content-type", content_type),
-                   (b"x-envoy-auth-partial-body", shown)]  # fmt: skip
+                   (b"x-envoy-auth-partial-body", shown), *more]  # fmt: skip
         if signed is not None:
             headers.append((b"x-ruqsat-signature", signature(signed).encode()))
         arriving, sent = [{"type": "http.request", "body": body}], list[dict[str, Any]]()
@@ -159,6 +160,16 @@ def test_without_a_signature_no_duty_is_carried_out(routes: RouteTable) -> None:
     for content_type in (b"application/fhir+xml", b"text/plain", b"application/json; charset=utf-16"):
         assert Change(routes, content_type=content_type).refused == "fhir.body_needed"
     assert Change(routes, body=BODY + b" " * 65_536).refused == "fhir.body_needed"
+
+
+@pytest.mark.parametrize("name", [b"content-encoding", b"content_encoding"])
+def test_what_comes_in_a_coding_is_not_read(name: bytes, routes: RouteTable) -> None:
+    """The server would read other bytes; a signature is of those that came, whichever they say they are."""
+    plain, signed = [Change(routes, signed=each, more=((name, b"br"),)) for each in (None, BODY)]
+
+    assert (plain.status, plain.refused, plain.actions) == (403, "fhir.body_needed", [])
+    assert (signed.status, signed.refused, signed.actions) == (403, "signature.body_format", [])
+    assert Change(routes, "GET", b"", more=((name, b"br"),)).status == 200
 
 
 def test_a_new_patient_is_nobody_to_ask_about(routes: RouteTable) -> None:

@@ -81,10 +81,10 @@ def test_an_organisation_is_not_found_as_a_person(sidecar: Sidecar) -> None:
 def test_nobody_else_searches(sidecar: Sidecar, target: str) -> None:
     """A point without the flag is 403, a stranger 401; neither is told anything of the world."""
     plain = post(sidecar, target, searching(target), x_ruqsat_secret=PLAIN.decode(), x_request_id="r-7")
-    stranger = post(sidecar, target, searching(target))
+    stranger = post(sidecar, target, searching(target), x_request_id="r-8")
 
     assert (plain.status_code, stranger.status_code) == (403, 401)
-    assert plain.headers["x-request-id"] == "r-7"
+    assert (plain.headers["x-request-id"], stranger.headers["x-request-id"]) == ("r-7", "r-8")
     assert "dr_aida" not in plain.text + stranger.text
 
 

@@ -23,7 +23,8 @@ NO_METHOD = "PROPFIND"
 
 _SUBJECTS = ("X-Ruqsat-Subject", "X_Ruqsat_Subject", "X-Ruqsat_Subject", "X_Ruqsat-Subject")
 _METHODS = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-Method", "X-Forwarded-Method")
-_TARGETS = ("X-Original-URI", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Uri", "X-Envoy-Original-Path")
+_READ_BEHIND = ("X-Original-URI", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Uri")
+_TARGETS = (*_READ_BEHIND, "X-Envoy-Original-Path")
 FORGED = "ruqsat-proxy-test"
 
 
@@ -98,7 +99,7 @@ def _forgeries(send: Sender, subject: Subject) -> Iterator[Finding]:
 def _arrivals(send: Sender, subject: Subject) -> Iterator[Finding]:
     """Look at what reaches the system behind, where it tells."""
     who = bearer(subject)
-    for name in (*_SUBJECTS, "X-Ruqsat-Decision", "X-Ruqsat-Reason", *_METHODS):
+    for name in (*_SUBJECTS, "X-Ruqsat-Decision", "X-Ruqsat-Reason", *_METHODS, *_READ_BEHIND, "X_Rewrite_URL"):
         reply = send("GET", subject.allowed, (*who, f"{name}: {FORGED}"))
         told = _told(reply)
         good = None if told is None else FORGED not in json.dumps(told["headers"])

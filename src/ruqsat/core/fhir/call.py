@@ -11,7 +11,8 @@ from ruqsat.core.fhir.meaning import Lookup, Meaning, Refused, Whose, impersonal
 from ruqsat.core.fhir.words import FhirWords
 from ruqsat.core.target import Parameters
 
-_JSON = frozenset({"application/json", "application/fhir+json", "application/json-patch+json", "text/json"})
+_FHIR_JSON = "application/fhir+json"
+_JSON = frozenset({"application/json", _FHIR_JSON, "application/json-patch+json", "text/json"})
 
 
 class Call(Struct, frozen=True):
@@ -48,7 +49,10 @@ def json_of(call: Call) -> Any:
         return call.body
     if not call.body:
         raise Refused("body_needed")
-    if call.headers.get("content-type", "application/json").partition(";")[0].strip() not in _JSON:
+    kind = call.headers.get("content-type", "application/json").partition(";")[0].strip()
+    # To a server, what comes to Binary and is not said to be FHIR is the document itself, whatever stands in it.
+    is_document = call.path[:1] == ("Binary",) and call.method != "PATCH" and kind != _FHIR_JSON
+    if kind not in _JSON or is_document:
         raise Refused("body_format")
     return read_json(call.body)
 

@@ -22,13 +22,17 @@ from ruqsat.core.target import Parameters, Target, TargetRejected, merged, parse
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
-REFUSED_HEADERS = frozenset({"x-cascade", "x-meta-snapshot-mode", "x-provenance", "x-rewrite-history"})
+REFUSED_HEADERS = frozenset(
+    {"x-cascade", "x-fhir-dsid", "x-fhir-tenant-id", "x-meta-snapshot-mode", "x-provenance", "x-request-partition-ids",
+     "x-rewrite-history", "x-security-context"}
+)  # fmt: skip
 """
 Headers by which servers do more than the request says: delete what refers to a record (as ``_cascade`` does), take
-labels away, store a second record (``Provenance``), write over versions.
+labels away, store a second record (``Provenance``), write over versions; or do it elsewhere: in the store of another
+tenant, where an id is somebody else's, or as a document of another patient (``Binary``).
 """
 
-READ_HEADERS = OVERRIDES | REFUSED_HEADERS | {"content-type", "if-none-exist", "prefer"}
+READ_HEADERS = OVERRIDES | REFUSED_HEADERS | {"content-encoding", "content-type", "if-none-exist", "prefer"}
 """Headers that change what a FHIR request means; an enforcement point hands them over, however they are spelt."""
 
 _CAPABILITIES = frozenset({("metadata",), (".well-known", "smart-configuration")})
@@ -212,6 +216,8 @@ def _capabilities(words: FhirWords, call: Call) -> Meaning:
 
 
 def _call(method: str, target: Target, server: Server, headers: dict[str, str], body: bytes | None) -> Call:
+    if body and "content-encoding" in headers:
+        raise Refused("body_format")  # the server decodes it first, and reads something else
     path = target.segments[len(server.root) :]
     if path[-1:] == ("_search",):
         return Call(method, path, _form(target.query, method, headers, body), headers, b"")

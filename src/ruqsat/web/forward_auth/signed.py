@@ -100,9 +100,14 @@ async def read_shown(method: str, headers: Headers, read_body: ReadBody | None) 
 
 
 def _is_json(headers: Headers) -> bool:
-    """Tell whether it is said, and said once: else the proxy hands on no headers that change what is meant."""
+    """
+    Tell whether it is said, and said once: else the proxy hands on no headers that change what is meant.
+
+    What comes in a coding is none: whoever decodes it reads other bytes than those that are here.
+    """
     formats = [value for name, value in headers if name == b"content-type"]
-    return len(formats) == 1 and _FORMAT.fullmatch(formats[0]) is not None
+    is_coded = any(name.replace(b"_", b"-") == b"content-encoding" for name, _ in headers)
+    return not is_coded and len(formats) == 1 and _FORMAT.fullmatch(formats[0]) is not None
 
 
 def _signature_in(headers: Headers) -> bytes | None:
