@@ -1037,17 +1037,17 @@ def _is_named(grantee: Any, case: Case, wide: bool) -> bool:
 
 def _in_data_scope(node: Any, case: Case, wide: bool) -> bool:
     said = case.said
-    if node.data_records and case.id not in node.data_records:
-        return False
     written_by = [value for value in (said.author, said.author_org) if value is not None]
-    scopes = (
-        (node.data_authors, written_by or None),
-        (node.data_encounters, None if said.encounter is None else [said.encounter]),
-        (node.data_codes, None if said.codes is None else list(said.codes)),
+    named_data = (
+        (node.data_records, [case.id]),
+        (node.data_authors, written_by),
+        (node.data_encounters, [] if said.encounter is None else [said.encounter]),
     )
-    for named, values in scopes:
-        if named and (not wide if values is None else not set(values) & set(named)):
-            return False
+    met = [bool(set(values) & set(named)) if values else wide for named, values in named_data if named]
+    if met and not (any(met) if wide else all(met)):
+        return False
+    if node.data_codes and not (wide if said.codes is None else set(said.codes) & set(node.data_codes)):
+        return False
     if node.data_from is not None or node.data_until is not None:
         days = _days(said.created)
         if not days:

@@ -32,7 +32,14 @@ DATA = [  # what is stated of the record; records, authors, encounters, from, un
     ({"encounter": "e1"}, ("", "", "e1", None, None), True, True),
     ({"encounter": "e2"}, ("", "", "e1", None, None), False, False),
     ({}, ("", "", "e1", None, None), False, True),
-    ({"author": "s2", "encounter": "e1"}, ("", "s1", "e1", None, None), False, False),
+    ({"author": "s2", "encounter": "e1"}, ("", "s1", "e1", None, None), False, True),
+    ({"author": "s2", "encounter": "e2"}, ("", "s1", "e1", None, None), False, False),
+    ({"author": "s1", "encounter": "e1"}, ("", "s1", "e1", None, None), True, True),
+    ({"author": "s1"}, ("o1", "s2", "", None, None), False, True),
+    ({"author": "s1"}, ("o2", "s1", "", None, None), False, True),
+    ({"author": "s1"}, ("o2", "s2", "", None, None), False, False),
+    ({}, ("o2", "s1", "", None, None), False, True),
+    ({"author": "s1", "created": "2025"}, ("", "s1", "", "2026-01-01", None), False, False),
     ({}, ("", "", "", "2026-01-01", "-"), False, True),
     ({"created": "2026-01-01"}, ("", "", "", "2026-01-01", None), True, True),
     ({"created": "2026-01-01"}, ("", "", "", None, "2026-01-01"), True, True),
@@ -54,7 +61,7 @@ DATA = [  # what is stated of the record; records, authors, encounters, from, un
 
 @pytest.mark.parametrize("row", DATA)
 def test_the_data_that_a_provision_names(policy_set: PolicySet, row: Any) -> None:
-    """Every stated part must hold; what nobody knows of the record meets a denial alone."""
+    """Of records, authors and visits a permit needs all that are named, a denial one; what nobody knows meets a denial."""
     stated, cells, permit, denial = row
     within = policy_set.functions["within_data"].call
 

@@ -112,7 +112,8 @@ class Provision(Struct, frozen=True, omit_defaults=True):
 
     What silence means depends on ``effect``: on a permit the narrowest reading
     (reading only, no sensitive label), on a denial the widest.  ``conf`` is a ceiling
-    on a permit, a floor on a denial.
+    on a permit, a floor on a denial.  Of records, authors and encounters that are named
+    together a permit needs all, and a denial meets whichever it finds.
     """
 
     effect: Literal["permit", "deny"]
