@@ -611,7 +611,12 @@ def _statutory(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0911, PLR
             return "statutory", "kz273_4_6", told
     act = context.inspection
     inspects = "quality_expert" in roles and case.all_for("HQUALIMP")
-    covered = act is not None and bool(act.act_no) and case.patient in act.patients and case.is_in(*act.categories)
+    covered = (
+        act is not None
+        and bool((act.act_no or "").strip())
+        and case.patient in act.patients
+        and case.is_in(*act.categories)
+    )
     looks = case.action in ("read", "search")
     if inspects and covered and looks and case.is_in("demographics", "clinical", "financial"):
         return "statutory", "kz273_4_7", "minimum_necessary notify_subject"
@@ -661,11 +666,11 @@ def _goes_to_care(case: Case) -> bool:
 def _request_miss(case: Case) -> str:
     asked = case.context.legal_request
     cases = ("inquiry", "investigation", "prosecutor", "advocate", "court")
-    if asked is None or not asked.verified or not asked.ref:
+    if asked is None or not asked.verified or not (asked.ref or "").strip():
         return "no_request"
     if asked.authority not in (*cases, "prosecution_inspection", "special_state_body"):
         return "no_request"
-    if asked.authority in cases and not asked.case_no:
+    if asked.authority in cases and not (asked.case_no or "").strip():
         return "no_request"
     if asked.patient != case.patient or not case.is_in(*asked.categories):
         return "scope"
@@ -994,22 +999,24 @@ def _node_miss(node: Any, case: Case) -> str:
         return "expired"
     if wide:
         closed = [p for p in case.purposes if any(p == n or p in DENIAL_CLOSES.get(n, ()) for n in node.purposes)]
-        if node.purposes and not closed:
+        if node.purposes and not closed and set(node.purposes) <= set(VOCABULARY["purposes"]):
             return "purpose"
     elif not (node.purposes and case.all_for(*node.purposes)):
         return "purpose"
     if not any(_is_named(each, case, wide) for each in node.grantees) and not (wide and not node.grantees):
         return "recipient"
-    if case.action not in (node.actions or (("read", "search") if not wide else (case.action,))):
+    anything = wide and not set(node.actions) <= set(VOCABULARY["actions"])
+    if not anything and case.action not in (node.actions or (("read", "search") if not wide else (case.action,))):
         return "action"
-    if not ((wide and (not node.categories or case.data_class is None)) or case.is_in(*node.categories)):
+    anything = not node.categories or case.data_class is None or not set(node.categories) <= CLASSES | set(GROUPS)
+    if not ((wide and anything) or case.is_in(*node.categories)):
         return "category"
     if not _in_data_scope(node, case, wide):
         return "data_scope"
     if node.conf is not None and not _within_confidentiality(node.conf, case, wide):
         return "confidentiality"
     if wide:
-        meets = not node.labels or case.labels is None or any(
+        meets = not node.labels or case.labels is None or not set(node.labels) <= set(LABELS) or any(
             label not in LABELS or _is_or_under(label, each) for label in case.labels for each in node.labels
         )  # fmt: skip
         return "" if meets else "sensitivity"

@@ -130,6 +130,13 @@ WORDS = [  # a function, its arguments without the effect; holds on a permit, on
     ("labelled", (("XYZ",), "HIV"), False, True),
     ("labelled", (("INFDIS", "XYZ"), "HIV"), False, True),
     ("labelled", (None, "HIV"), False, True),
+    ("about", (("TREAT",), "XYZ"), False, True),
+    ("about", (("TREAT",), "HPAYMT XYZ"), False, True),
+    ("doing", ("read", "XYZ"), False, True),
+    ("concerning", ("labs", "XYZ"), False, True),
+    ("concerning", ("labs", "emergency_set"), True, True),
+    ("labelled", (("HIV",), "XYZ"), False, True),
+    ("labelled", ((), "XYZ"), True, True),
     ("coded", (("k1",), "-"), True, True),
     ("coded", (("k1", "k2"), "k1"), True, True),
     ("coded", (("k2",), "k1"), False, False),
@@ -139,7 +146,7 @@ WORDS = [  # a function, its arguments without the effect; holds on a permit, on
 
 @pytest.mark.parametrize("row", WORDS)
 def test_the_words_of_a_provision(policy_set: PolicySet, row: Any) -> None:
-    """Silence is nothing on a permit and everything on a denial."""
+    """Silence, and a word that nobody knows, is nothing on a permit and everything on a denial."""
     function, arguments, permit, denial = row
     call = policy_set.functions[function].call
 

@@ -72,6 +72,14 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
     harmless = harmless_labels(vocabulary)
     roles, classes, permits = hierarchies.roles, hierarchies.classes, hierarchies.permits
     denials, labels_tree = hierarchies.denials, hierarchies.labels
+    known = {
+        "purpose": vocabulary.purposes.keys(), "action": vocabulary.actions.keys(), "label": vocabulary.labels.keys(),
+        "class": vocabulary.classes.keys() | vocabulary.class_groups.keys(),
+    }  # fmt: skip
+
+    def strange(asked: tuple[str, ...], kind: str) -> bool:
+        """A denial names a word that nobody knows any more: it may stand for any."""
+        return not known[kind] >= set(asked)
 
     @lru_cache(maxsize=_KEPT)
     def holds(held: tuple[str, ...], cell: Cell) -> bool:
@@ -102,20 +110,20 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
     def about(stated: tuple[str, ...], cell: Cell, effect: str) -> bool:
         asked = words(cell)
         if effect == "deny":
-            return not asked or any(denials.meets(purpose, asked) for purpose in stated)
+            return not asked or strange(asked, "purpose") or any(denials.meets(purpose, asked) for purpose in stated)
         return bool(stated) and all(permits.meets(purpose, asked) for purpose in stated)
 
     @lru_cache(maxsize=_KEPT)
     def doing(name: str, cell: Cell, effect: str) -> bool:
         asked = words(cell)
-        if asked:
-            return name in asked
-        return effect == "deny" or name in ("read", "search")
+        if effect == "deny":
+            return not asked or strange(asked, "action") or name in asked
+        return name in (asked or ("read", "search"))
 
     @lru_cache(maxsize=_KEPT)
     def concerning(data_class: str | None, cell: Cell, effect: str) -> bool:
         asked = words(cell)
-        if effect == "deny" and (not asked or data_class is None):
+        if effect == "deny" and (not asked or data_class is None or strange(asked, "class")):
             return True
         return data_class is not None and classes.meets(data_class, asked)
 
@@ -123,10 +131,11 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
     def labelled(stated: tuple[str, ...] | None, cell: Cell, effect: str) -> bool:
         asked = words(cell)
         if effect == "deny":
-            # A word that nobody knows may stand for any.
+            # On a record, too, a word that nobody knows may stand for any.
             return (
                 not asked
                 or stated is None
+                or strange(asked, "label")
                 or any(label not in vocabulary.labels or labels_tree.meets(label, asked) for label in stated)
             )
         if effect == "permit" and not switches.sensitive_requires_explicit:
