@@ -1035,7 +1035,8 @@ def _is_named(grantee: Any, case: Case, wide: bool) -> bool:
     who = case.who
     stated = [
         (grantee.org, grantee.org == who.org), (grantee.subject, grantee.subject == who.id),
-        (grantee.role, grantee.role in case.roles), (grantee.group, grantee.group in who.groups),
+        (grantee.role, grantee.role in case.roles or (wide and grantee.role not in ROLES)),
+        (grantee.group, grantee.group in who.groups),
     ]  # fmt: skip
     if all(value is None for value, _ in stated):
         return wide

@@ -11,7 +11,8 @@ a denial tells which criterion failed.  A *gate* stops the exceptions beneath a
 provision as well: purpose and term of a node bind its whole subtree.
 """
 
-from functools import lru_cache
+from collections.abc import Collection
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from ruqsat.core.cells import Cell, split, words
@@ -152,7 +153,7 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
         "states": Function(states, 2, "purpose"),
         "in_force": Function(in_force, 4, "expired", gate=True),
         "about": Function(about, 3, "purpose", gate=True),
-        "names": Function(names, 3, "recipient"),
+        "names": Function(partial(names, known=vocabulary.roles.keys()), 3, "recipient"),
         "doing": Function(doing, 3, "action"),
         "concerning": Function(concerning, 3, "category"),
         "labelled": Function(labelled, 3, "sensitivity"),
@@ -180,11 +181,14 @@ def in_force(now: Now, since: Instant | str | None, until: Instant | str | None,
     return (start is None or start <= now.lo) and (end is None or now.hi < end)
 
 
-def names(sub: "SubjectView", cell: str | tuple[Grantee, ...], effect: str) -> bool:
+def names(
+    sub: "SubjectView", cell: str | tuple[Grantee, ...], effect: str, known: Collection[str] | None = None
+) -> bool:
     """
     Tell whether a provision names the subject.
 
-    A list or an entry that states nothing is nobody on a permit and everybody on a denial.
+    A list or an entry that states nothing is nobody on a permit and everybody on a denial, and
+    so is a role that is not among those *known*.
     """
     grantees = read_grantees(cell) if isinstance(cell, str) else cell
     if not grantees:
@@ -193,7 +197,11 @@ def names(sub: "SubjectView", cell: str | tuple[Grantee, ...], effect: str) -> b
         if (
             (grantee.org is None or grantee.org == sub.org)
             and (grantee.subject is None or grantee.subject == sub.id)
-            and (grantee.role is None or grantee.role in sub.roles)
+            and (
+                grantee.role is None
+                or grantee.role in sub.roles
+                or (effect == "deny" and known is not None and grantee.role not in known)
+            )
             and (grantee.group is None or grantee.group in sub.groups)
             and (effect == "deny" or grantee.org is not None or grantee != _NOBODY)
         ):
