@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ruqsat.core.facts import Grantee
-from ruqsat.core.functions import in_force, names, read_grantees, write_grantees
+from ruqsat.core.functions import in_force, naming, read_grantees, write_grantees
 from ruqsat.core.instant import Now
 from ruqsat.core.policy_set import PolicySet
 
@@ -241,10 +241,24 @@ def test_an_entry_names_whom_all_its_parts_name(row: Any) -> None:
     """On a permit and on a denial alike; of several entries one suffices."""
     entry, named = row
     somebody: Any = SimpleNamespace(id="s1", org="h1", roles=("nurse", "patient"), groups=("team",))
+    names = naming({"nurse", "patient", "trainee"})
 
     for effect in ("permit", "deny"):
         assert names(somebody, (entry,), effect) is named
         assert names(somebody, (Grantee("h9"), entry), effect) is named
+
+
+def test_a_role_that_nobody_knows_is_nobodys_on_a_permit_and_anybodys_on_a_denial() -> None:
+    """Of whom the rest of the entry names."""
+    somebody: Any = SimpleNamespace(id="s1", org="h1", roles=("nurse",), groups=())
+    names, entries = (
+        naming({"nurse"}),
+        (Grantee(role="doctor"), Grantee("h1", role="doctor"), Grantee("h2", role="doctor")),
+    )
+
+    assert [[names(somebody, (entry,), effect) for effect in ("permit", "deny")] for entry in entries] == [
+        [False, True], [False, True], [False, False],
+    ]  # fmt: skip
 
 
 def test_who_is_named_can_be_written_and_read() -> None:
@@ -255,6 +269,8 @@ def test_who_is_named_can_be_written_and_read() -> None:
 
     assert texts == ["-", "*", "org=h1+role=nurse subject=s1+group=team"]
     assert [read_grantees(text) for text in texts] == [*lists]
+    names = naming({"nurse"})
+
     assert [[names(anybody, text, effect) for effect in ("permit", "deny")] for text in texts] == [  # type: ignore[arg-type]
         [False, True], [False, True], [False, False],
     ]  # fmt: skip

@@ -11,8 +11,8 @@ a denial tells which criterion failed.  A *gate* stops the exceptions beneath a
 provision as well: purpose and term of a node bind its whole subtree.
 """
 
-from collections.abc import Collection
-from functools import lru_cache, partial
+from collections.abc import Callable, Collection
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ruqsat.core.cells import Cell, split, words
@@ -45,7 +45,7 @@ def read_grantees(text: str) -> tuple[Grantee, ...]:
     """
     Read ``org=h1+role=nurse subject=dr7``: alternatives divided by blanks, parts joined by ``+``.
 
-    ``*`` is an entry that states nothing (see :func:`names`).
+    ``*`` is an entry that states nothing (see :func:`naming`).
 
     Examples:
         >>> read_grantees("org=h1+role=nurse")
@@ -153,7 +153,7 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
         "states": Function(states, 2, "purpose"),
         "in_force": Function(in_force, 4, "expired", gate=True),
         "about": Function(about, 3, "purpose", gate=True),
-        "names": Function(partial(names, known=vocabulary.roles.keys()), 3, "recipient"),
+        "names": Function(naming(vocabulary.roles.keys()), 3, "recipient"),
         "doing": Function(doing, 3, "action"),
         "concerning": Function(concerning, 3, "category"),
         "labelled": Function(labelled, 3, "sensitivity"),
@@ -181,32 +181,35 @@ def in_force(now: Now, since: Instant | str | None, until: Instant | str | None,
     return (start is None or start <= now.lo) and (end is None or now.hi < end)
 
 
-def names(
-    sub: "SubjectView", cell: str | tuple[Grantee, ...], effect: str, known: Collection[str] | None = None
-) -> bool:
-    """
-    Tell whether a provision names the subject.
+def naming(known: Collection[str]) -> Callable[..., bool]:
+    """Return the function that tells whom a provision names, where these roles are known."""
 
-    A list or an entry that states nothing is nobody on a permit and everybody on a denial, and
-    so is a role that is not among those *known*.
-    """
-    grantees = read_grantees(cell) if isinstance(cell, str) else cell
-    if not grantees:
-        return effect == "deny"
-    for grantee in grantees:
-        if (
-            (grantee.org is None or grantee.org == sub.org)
-            and (grantee.subject is None or grantee.subject == sub.id)
-            and (
-                grantee.role is None
-                or grantee.role in sub.roles
-                or (effect == "deny" and known is not None and grantee.role not in known)
-            )
-            and (grantee.group is None or grantee.group in sub.groups)
-            and (effect == "deny" or grantee.org is not None or grantee != _NOBODY)
-        ):
-            return True
-    return False
+    def names(sub: "SubjectView", cell: str | tuple[Grantee, ...], effect: str) -> bool:
+        """
+        Tell whether a provision names the subject.
+
+        A list or an entry that states nothing is nobody on a permit and everybody on a denial, and
+        so is a role that nobody knows.
+        """
+        grantees = read_grantees(cell) if isinstance(cell, str) else cell
+        if not grantees:
+            return effect == "deny"
+        for grantee in grantees:
+            if (
+                (grantee.org is None or grantee.org == sub.org)
+                and (grantee.subject is None or grantee.subject == sub.id)
+                and (
+                    grantee.role is None
+                    or grantee.role in sub.roles
+                    or (effect == "deny" and grantee.role not in known)
+                )
+                and (grantee.group is None or grantee.group in sub.groups)
+                and (effect == "deny" or grantee.org is not None or grantee != _NOBODY)
+            ):
+                return True
+        return False
+
+    return names
 
 
 def is_requested_by(ctx: "ContextView", authorities: str) -> bool:
