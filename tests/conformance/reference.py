@@ -611,7 +611,12 @@ def _statutory(case: Case) -> tuple[str, str, str] | None:  # noqa: PLR0911, PLR
             return "statutory", "kz273_4_6", told
     act = context.inspection
     inspects = "quality_expert" in roles and case.all_for("HQUALIMP")
-    covered = act is not None and bool(act.act_no) and case.patient in act.patients and case.is_in(*act.categories)
+    covered = (
+        act is not None
+        and bool((act.act_no or "").strip())
+        and case.patient in act.patients
+        and case.is_in(*act.categories)
+    )
     looks = case.action in ("read", "search")
     if inspects and covered and looks and case.is_in("demographics", "clinical", "financial"):
         return "statutory", "kz273_4_7", "minimum_necessary notify_subject"
@@ -661,11 +666,11 @@ def _goes_to_care(case: Case) -> bool:
 def _request_miss(case: Case) -> str:
     asked = case.context.legal_request
     cases = ("inquiry", "investigation", "prosecutor", "advocate", "court")
-    if asked is None or not asked.verified or not asked.ref:
+    if asked is None or not asked.verified or not (asked.ref or "").strip():
         return "no_request"
     if asked.authority not in (*cases, "prosecution_inspection", "special_state_body"):
         return "no_request"
-    if asked.authority in cases and not asked.case_no:
+    if asked.authority in cases and not (asked.case_no or "").strip():
         return "no_request"
     if asked.patient != case.patient or not case.is_in(*asked.categories):
         return "scope"
@@ -994,22 +999,24 @@ def _node_miss(node: Any, case: Case) -> str:
         return "expired"
     if wide:
         closed = [p for p in case.purposes if any(p == n or p in DENIAL_CLOSES.get(n, ()) for n in node.purposes)]
-        if node.purposes and not closed:
+        if node.purposes and not closed and set(node.purposes) <= set(VOCABULARY["purposes"]):
             return "purpose"
     elif not (node.purposes and case.all_for(*node.purposes)):
         return "purpose"
     if not any(_is_named(each, case, wide) for each in node.grantees) and not (wide and not node.grantees):
         return "recipient"
-    if case.action not in (node.actions or (("read", "search") if not wide else (case.action,))):
+    anything = wide and not set(node.actions) <= set(VOCABULARY["actions"])
+    if not anything and case.action not in (node.actions or (("read", "search") if not wide else (case.action,))):
         return "action"
-    if not ((wide and (not node.categories or case.data_class is None)) or case.is_in(*node.categories)):
+    anything = not node.categories or case.data_class is None or not set(node.categories) <= CLASSES | set(GROUPS)
+    if not ((wide and anything) or case.is_in(*node.categories)):
         return "category"
     if not _in_data_scope(node, case, wide):
         return "data_scope"
     if node.conf is not None and not _within_confidentiality(node.conf, case, wide):
         return "confidentiality"
     if wide:
-        meets = not node.labels or case.labels is None or any(
+        meets = not node.labels or case.labels is None or not set(node.labels) <= set(LABELS) or any(
             label not in LABELS or _is_or_under(label, each) for label in case.labels for each in node.labels
         )  # fmt: skip
         return "" if meets else "sensitivity"
@@ -1028,7 +1035,8 @@ def _is_named(grantee: Any, case: Case, wide: bool) -> bool:
     who = case.who
     stated = [
         (grantee.org, grantee.org == who.org), (grantee.subject, grantee.subject == who.id),
-        (grantee.role, grantee.role in case.roles), (grantee.group, grantee.group in who.groups),
+        (grantee.role, grantee.role in case.roles or (wide and grantee.role not in ROLES)),
+        (grantee.group, grantee.group in who.groups),
     ]  # fmt: skip
     if all(value is None for value, _ in stated):
         return wide
@@ -1037,17 +1045,17 @@ def _is_named(grantee: Any, case: Case, wide: bool) -> bool:
 
 def _in_data_scope(node: Any, case: Case, wide: bool) -> bool:
     said = case.said
-    if node.data_records and case.id not in node.data_records:
-        return False
     written_by = [value for value in (said.author, said.author_org) if value is not None]
-    scopes = (
-        (node.data_authors, written_by or None),
-        (node.data_encounters, None if said.encounter is None else [said.encounter]),
-        (node.data_codes, None if said.codes is None else list(said.codes)),
+    named_data = (
+        (node.data_records, [case.id]),
+        (node.data_authors, written_by),
+        (node.data_encounters, [] if said.encounter is None else [said.encounter]),
     )
-    for named, values in scopes:
-        if named and (not wide if values is None else not set(values) & set(named)):
-            return False
+    met = [bool(set(values) & set(named)) if values else wide for named, values in named_data if named]
+    if met and not (any(met) if wide else all(met)):
+        return False
+    if node.data_codes and not (wide if said.codes is None else set(said.codes) & set(node.data_codes)):
+        return False
     if node.data_from is not None or node.data_until is not None:
         days = _days(said.created)
         if not days:

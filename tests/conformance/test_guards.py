@@ -112,7 +112,7 @@ ARGUED: dict[str, tuple[str, ...]] = {
         "facts.PatientFacts.sole: never `if max(map(len, threads), default=1) == 1`",
         "functions.in_force: always `if isinstance(since, str)`",
         "functions.in_force: always `if isinstance(until, str)`",
-        "functions.names: without `grantee.org is not None`",
+        "functions.naming: without `grantee.org is not None`",
     ),
     "no pack here reads the clock but against facts; `tests/core/test_still_moments.py` changes it until it does": (
         "evaluate.evaluate: without `not policy_set.reads_present`",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ruqsat.core.facts import Grantee
-from ruqsat.core.functions import in_force, names, read_grantees, write_grantees
+from ruqsat.core.functions import in_force, naming, read_grantees, write_grantees
 from ruqsat.core.instant import Now
 from ruqsat.core.policy_set import PolicySet
 
@@ -32,7 +32,14 @@ DATA = [  # what is stated of the record; records, authors, encounters, from, un
     ({"encounter": "e1"}, ("", "", "e1", None, None), True, True),
     ({"encounter": "e2"}, ("", "", "e1", None, None), False, False),
     ({}, ("", "", "e1", None, None), False, True),
-    ({"author": "s2", "encounter": "e1"}, ("", "s1", "e1", None, None), False, False),
+    ({"author": "s2", "encounter": "e1"}, ("", "s1", "e1", None, None), False, True),
+    ({"author": "s2", "encounter": "e2"}, ("", "s1", "e1", None, None), False, False),
+    ({"author": "s1", "encounter": "e1"}, ("", "s1", "e1", None, None), True, True),
+    ({"author": "s1"}, ("o1", "s2", "", None, None), False, True),
+    ({"author": "s1"}, ("o2", "s1", "", None, None), False, True),
+    ({"author": "s1"}, ("o2", "s2", "", None, None), False, False),
+    ({}, ("o2", "s1", "", None, None), False, True),
+    ({"author": "s1", "created": "2025"}, ("", "s1", "", "2026-01-01", None), False, False),
     ({}, ("", "", "", "2026-01-01", "-"), False, True),
     ({"created": "2026-01-01"}, ("", "", "", "2026-01-01", None), True, True),
     ({"created": "2026-01-01"}, ("", "", "", None, "2026-01-01"), True, True),
@@ -54,7 +61,7 @@ DATA = [  # what is stated of the record; records, authors, encounters, from, un
 
 @pytest.mark.parametrize("row", DATA)
 def test_the_data_that_a_provision_names(policy_set: PolicySet, row: Any) -> None:
-    """Every stated part must hold; what nobody knows of the record meets a denial alone."""
+    """Of records, authors and visits a permit needs all that are named, a denial one; what nobody knows meets a denial."""
     stated, cells, permit, denial = row
     within = policy_set.functions["within_data"].call
 
@@ -123,6 +130,13 @@ WORDS = [  # a function, its arguments without the effect; holds on a permit, on
     ("labelled", (("XYZ",), "HIV"), False, True),
     ("labelled", (("INFDIS", "XYZ"), "HIV"), False, True),
     ("labelled", (None, "HIV"), False, True),
+    ("about", (("TREAT",), "XYZ"), False, True),
+    ("about", (("TREAT",), "HPAYMT XYZ"), False, True),
+    ("doing", ("read", "XYZ"), False, True),
+    ("concerning", ("labs", "XYZ"), False, True),
+    ("concerning", ("labs", "emergency_set"), True, True),
+    ("labelled", (("HIV",), "XYZ"), False, True),
+    ("labelled", ((), "XYZ"), True, True),
     ("coded", (("k1",), "-"), True, True),
     ("coded", (("k1", "k2"), "k1"), True, True),
     ("coded", (("k2",), "k1"), False, False),
@@ -132,7 +146,7 @@ WORDS = [  # a function, its arguments without the effect; holds on a permit, on
 
 @pytest.mark.parametrize("row", WORDS)
 def test_the_words_of_a_provision(policy_set: PolicySet, row: Any) -> None:
-    """Silence is nothing on a permit and everything on a denial."""
+    """Silence, and a word that nobody knows, is nothing on a permit and everything on a denial."""
     function, arguments, permit, denial = row
     call = policy_set.functions[function].call
 
@@ -227,10 +241,24 @@ def test_an_entry_names_whom_all_its_parts_name(row: Any) -> None:
     """On a permit and on a denial alike; of several entries one suffices."""
     entry, named = row
     somebody: Any = SimpleNamespace(id="s1", org="h1", roles=("nurse", "patient"), groups=("team",))
+    names = naming({"nurse", "patient", "trainee"})
 
     for effect in ("permit", "deny"):
         assert names(somebody, (entry,), effect) is named
         assert names(somebody, (Grantee("h9"), entry), effect) is named
+
+
+def test_a_role_that_nobody_knows_is_nobodys_on_a_permit_and_anybodys_on_a_denial() -> None:
+    """Of whom the rest of the entry names."""
+    somebody: Any = SimpleNamespace(id="s1", org="h1", roles=("nurse",), groups=())
+    names, entries = (
+        naming({"nurse"}),
+        (Grantee(role="doctor"), Grantee("h1", role="doctor"), Grantee("h2", role="doctor")),
+    )
+
+    assert [[names(somebody, (entry,), effect) for effect in ("permit", "deny")] for entry in entries] == [
+        [False, True], [False, True], [False, False],
+    ]  # fmt: skip
 
 
 def test_who_is_named_can_be_written_and_read() -> None:
@@ -241,6 +269,8 @@ def test_who_is_named_can_be_written_and_read() -> None:
 
     assert texts == ["-", "*", "org=h1+role=nurse subject=s1+group=team"]
     assert [read_grantees(text) for text in texts] == [*lists]
+    names = naming({"nurse"})
+
     assert [[names(anybody, text, effect) for effect in ("permit", "deny")] for text in texts] == [  # type: ignore[arg-type]
         [False, True], [False, True], [False, False],
     ]  # fmt: skip

@@ -169,6 +169,8 @@ FAILS: list[Fails] = [
         ("actions", "R9.8", "write"), ("labels", "R9.7", "SECRET"),
     )),
     Fails({"exceptions": [{"effect": "deny", "purposes": ["*"]}]}, "/exceptions/0/purposes/0", "R9.6", "not_listed"),
+    Fails({"exceptions": [{"effect": "deny", "grantees": [{"org": "h1"}, {"role": "doctor"}]}]},
+          "/exceptions/0/grantees/1/role", "R12", "not_listed"),
     # Form, place, transfers.
     _one("form", "telephone", "R8", "not_allowed"),
     _one("form", "sms", "R8", "not_allowed"),

@@ -163,10 +163,14 @@ def test_a_check_of_powers_says_how_and_by_which_document() -> None:
 
 def test_a_refusal_binds_on_receipt() -> None:
     """No item, no signature, no beginning keeps it from use; one in unknown words closes everything."""
-    bare, later, unread = (
+    doctors = {"grantees": [{"role": "doctor"}]}
+    bare, later, *unread = (
         row_of({"patient": "p-dana", "effect": "deny"} | more)
-        for more in ({}, {"start": "2099-01-01T00:00:00Z"}, {"labels": ["SECRET"]})
-    )
+        for more in (
+            {}, {"start": "2099-01-01T00:00:00Z"},
+            {"labels": ["SECRET"]}, doctors, {"exceptions": [{"effect": "deny"} | doctors]},
+        )
+    )  # fmt: skip
 
     assert (bare.status, project(bare, Switches()).root.start, project(bare, Switches()).granted_at) == (
         "active",
@@ -174,8 +178,9 @@ def test_a_refusal_binds_on_receipt() -> None:
         NOW,
     )
     assert (later.status, project(later, Switches()).root.start) == ("active", None)
-    assert unread.status == "quarantined"
-    assert project(unread, Switches()).is_unread
+    assert [row.status for row in unread] == ["quarantined"] * 3
+    assert all(project(row, Switches()).is_unread for row in unread)
+    assert row_of({"patient": "p-dana", "effect": "deny", "grantees": [{"role": "physician"}]}).status == "active"
 
 
 @pytest.mark.parametrize("over", [

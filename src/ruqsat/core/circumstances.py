@@ -60,17 +60,14 @@ def _about_records(vocabulary: Vocabulary) -> dict[str, Function]:
         data_until: Any,
         effect: str,
     ) -> bool:
-        wide, stated = effect == "deny", (res.author, res.author_org)
         if not (records or authors or encounters or data_from or data_until):
             return True
-        listed = words(records)
-        if listed and res.id not in listed:
-            return False
-        listed = words(authors)
-        if listed and not (any(one in listed for one in stated) if any(stated) else wide):
-            return False
-        listed = words(encounters)
-        if listed and not (res.encounter in listed if res.encounter is not None else wide):
+        wide, meets = effect == "deny", []
+        known_by = ((records, (res.id,)), (authors, (res.author, res.author_org)), (encounters, (res.encounter,)))
+        for cell, stated in known_by:
+            if listed := words(cell):
+                meets.append(any(one in listed for one in stated) if any(stated) else wide)
+        if meets and not (any(meets) if wide else all(meets)):
             return False
         first, last = (None if cell in ("-", "", None) else str(cell) for cell in (data_from, data_until))
         if first is None and last is None:

@@ -115,6 +115,7 @@ class Catalogue(Struct, frozen=True):
     actions: frozenset[str]
     categories: frozenset[str]
     labels: frozenset[str]
+    roles: frozenset[str]
     state_service: bool = True
     home_utc_offset_hours: int = 5
 
@@ -127,6 +128,7 @@ def catalogue_of(vocabulary: Vocabulary) -> Catalogue:
         frozenset(vocabulary.actions),
         frozenset(vocabulary.classes) | frozenset(vocabulary.class_groups),
         frozenset(vocabulary.labels),
+        frozenset(vocabulary.roles),
         switches.state_controller_needs_state_service,
         switches.home_utc_offset_hours,
     )
@@ -314,6 +316,9 @@ def unknown_words(data: Data, catalogue: Catalogue, base: str = "") -> Findings:
         for index, word in enumerate(data[name]):
             if word not in known:
                 yield Failing(f"{base}/{name}/{index}", item, "not_listed")
+    for index, grantee in enumerate(data["grantees"]):
+        if grantee["role"] is not None and grantee["role"] not in catalogue.roles:
+            yield Failing(f"{base}/grantees/{index}/role", "R12", "not_listed")
     for index, exception in enumerate(data["exceptions"]):
         yield from unknown_words(exception, catalogue, f"{base}/exceptions/{index}")
 

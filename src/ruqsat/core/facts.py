@@ -110,9 +110,11 @@ class Provision(Struct, frozen=True, omit_defaults=True):
     """
     One node of a consent document; an empty tuple means "not stated".
 
-    What silence means depends on ``effect``: on a permit the narrowest reading
-    (reading only, no sensitive label), on a denial the widest.  ``conf`` is a ceiling
-    on a permit, a floor on a denial.
+    What silence means, and a word that the vocabulary does not have, depends on
+    ``effect``: on a permit the narrowest reading (reading only, no sensitive label), on a
+    denial the widest.  ``conf`` is a ceiling on a permit, a floor on a denial.  Of records,
+    authors and encounters that are named together a permit needs all, and a denial meets
+    whichever it finds.
     """
 
     effect: Literal["permit", "deny"]

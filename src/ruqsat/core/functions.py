@@ -11,6 +11,7 @@ a denial tells which criterion failed.  A *gate* stops the exceptions beneath a
 provision as well: purpose and term of a node bind its whole subtree.
 """
 
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ def read_grantees(text: str) -> tuple[Grantee, ...]:
     """
     Read ``org=h1+role=nurse subject=dr7``: alternatives divided by blanks, parts joined by ``+``.
 
-    ``*`` is an entry that states nothing (see :func:`names`).
+    ``*`` is an entry that states nothing (see :func:`naming`).
 
     Examples:
         >>> read_grantees("org=h1+role=nurse")
@@ -72,6 +73,14 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
     harmless = harmless_labels(vocabulary)
     roles, classes, permits = hierarchies.roles, hierarchies.classes, hierarchies.permits
     denials, labels_tree = hierarchies.denials, hierarchies.labels
+    known = {
+        "purpose": vocabulary.purposes.keys(), "action": vocabulary.actions.keys(), "label": vocabulary.labels.keys(),
+        "class": vocabulary.classes.keys() | vocabulary.class_groups.keys(),
+    }  # fmt: skip
+
+    def strange(asked: tuple[str, ...], kind: str) -> bool:
+        """A denial names a word that nobody knows any more: it may stand for any."""
+        return not known[kind] >= set(asked)
 
     @lru_cache(maxsize=_KEPT)
     def holds(held: tuple[str, ...], cell: Cell) -> bool:
@@ -102,20 +111,20 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
     def about(stated: tuple[str, ...], cell: Cell, effect: str) -> bool:
         asked = words(cell)
         if effect == "deny":
-            return not asked or any(denials.meets(purpose, asked) for purpose in stated)
+            return not asked or strange(asked, "purpose") or any(denials.meets(purpose, asked) for purpose in stated)
         return bool(stated) and all(permits.meets(purpose, asked) for purpose in stated)
 
     @lru_cache(maxsize=_KEPT)
     def doing(name: str, cell: Cell, effect: str) -> bool:
         asked = words(cell)
-        if asked:
-            return name in asked
-        return effect == "deny" or name in ("read", "search")
+        if effect == "deny":
+            return not asked or strange(asked, "action") or name in asked
+        return name in (asked or ("read", "search"))
 
     @lru_cache(maxsize=_KEPT)
     def concerning(data_class: str | None, cell: Cell, effect: str) -> bool:
         asked = words(cell)
-        if effect == "deny" and (not asked or data_class is None):
+        if effect == "deny" and (not asked or data_class is None or strange(asked, "class")):
             return True
         return data_class is not None and classes.meets(data_class, asked)
 
@@ -123,10 +132,11 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
     def labelled(stated: tuple[str, ...] | None, cell: Cell, effect: str) -> bool:
         asked = words(cell)
         if effect == "deny":
-            # A word that nobody knows may stand for any.
+            # On a record, too, a word that nobody knows may stand for any.
             return (
                 not asked
                 or stated is None
+                or strange(asked, "label")
                 or any(label not in vocabulary.labels or labels_tree.meets(label, asked) for label in stated)
             )
         if effect == "permit" and not switches.sensitive_requires_explicit:
@@ -143,7 +153,7 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
         "states": Function(states, 2, "purpose"),
         "in_force": Function(in_force, 4, "expired", gate=True),
         "about": Function(about, 3, "purpose", gate=True),
-        "names": Function(names, 3, "recipient"),
+        "names": Function(naming(vocabulary.roles.keys()), 3, "recipient"),
         "doing": Function(doing, 3, "action"),
         "concerning": Function(concerning, 3, "category"),
         "labelled": Function(labelled, 3, "sensitivity"),
@@ -171,25 +181,35 @@ def in_force(now: Now, since: Instant | str | None, until: Instant | str | None,
     return (start is None or start <= now.lo) and (end is None or now.hi < end)
 
 
-def names(sub: "SubjectView", cell: str | tuple[Grantee, ...], effect: str) -> bool:
-    """
-    Tell whether a provision names the subject.
+def naming(known: Collection[str]) -> Callable[..., bool]:
+    """Return the function that tells whom a provision names, where these roles are known."""
 
-    A list or an entry that states nothing is nobody on a permit and everybody on a denial.
-    """
-    grantees = read_grantees(cell) if isinstance(cell, str) else cell
-    if not grantees:
-        return effect == "deny"
-    for grantee in grantees:
-        if (
-            (grantee.org is None or grantee.org == sub.org)
-            and (grantee.subject is None or grantee.subject == sub.id)
-            and (grantee.role is None or grantee.role in sub.roles)
-            and (grantee.group is None or grantee.group in sub.groups)
-            and (effect == "deny" or grantee.org is not None or grantee != _NOBODY)
-        ):
-            return True
-    return False
+    def names(sub: "SubjectView", cell: str | tuple[Grantee, ...], effect: str) -> bool:
+        """
+        Tell whether a provision names the subject.
+
+        A list or an entry that states nothing is nobody on a permit and everybody on a denial, and
+        so is a role that nobody knows.
+        """
+        grantees = read_grantees(cell) if isinstance(cell, str) else cell
+        if not grantees:
+            return effect == "deny"
+        for grantee in grantees:
+            if (
+                (grantee.org is None or grantee.org == sub.org)
+                and (grantee.subject is None or grantee.subject == sub.id)
+                and (
+                    grantee.role is None
+                    or grantee.role in sub.roles
+                    or (effect == "deny" and grantee.role not in known)
+                )
+                and (grantee.group is None or grantee.group in sub.groups)
+                and (effect == "deny" or grantee.org is not None or grantee != _NOBODY)
+            ):
+                return True
+        return False
+
+    return names
 
 
 def is_requested_by(ctx: "ContextView", authorities: str) -> bool:
