@@ -157,6 +157,9 @@ def test_a_set_that_must_apply_and_cannot_ends_the_lease(url: str, tmp_path: Pat
         await sidecar.probe()
         assert sidecar.may_answer() and sidecar.digest == digest_of(other)
         assert (sidecar.follower.denies, sidecar.administration.refused) == (False, ())
+        assert sidecar.administration.in_force.must_apply, (
+            "it stands in for the one that had to: no older permit is sent"
+        )
 
     tell(url, tmp_path, pack_texts, story)
 

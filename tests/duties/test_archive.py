@@ -305,10 +305,19 @@ def test_rows_in_the_database_keep_the_archive(url: str, tmp_path: Path) -> None
             told = await expire_archive(folder, archive, duties, ORDER, key=KEY)
             assert told.segments == 0 and "in the database" in told.because
             await remove_archived_rows(folder, archive, duties)
+            there = numbers(archive)
+            with pytest.MonkeyPatch.context() as full, pytest.raises(JournalError):
+                full.setattr(DurableJournal, "append", _refused)
+                await expire_archive(folder, archive, duties, ORDER, key=KEY)
+            assert numbers(archive) == there, "what no entry tells of is not removed"
             assert (await expire_archive(folder, archive, duties, ORDER, key=KEY)).segments > 0
             assert await has_other_rows(store)
 
     asyncio.run(go())
+
+
+async def _refused(*_: Any, **__: Any) -> None:
+    raise JournalError("full")
 
 
 async def has_other_rows(store: SqlStore) -> bool:

@@ -275,6 +275,22 @@ def test_what_was_never_sent_is_not_told_unless_it_is_too_late(url: str) -> None
     run(url, work)
 
 
+@pytest.mark.parametrize(("result", "stands"), [("delivered", ("delivered", None)), ("dead", ("skipped", "not_sent"))])
+def test_what_was_in_hand_when_it_was_taken_back_is_told_as_it_was(
+    url: str, result: Any, stands: tuple[Any, Any]
+) -> None:
+    """Somebody was told: that is on record, whatever became of the decision; if nobody was, that it was never sent."""
+
+    async def work(store: SqlStore, duties: SqlDuties) -> None:
+        await add(store, notice(1))
+        (claimed,) = await duties.claim(MOMENT, 1, "c")
+        await store.run_writing(lambda connection: withdraw_notices(connection, {claimed.entry}, MOMENT))
+        await duties.settle([Attempt(claimed, Outcome(result), "log", 0)], MOMENT)
+        assert await rows(store, "state", "reason") == [stands]
+
+    run(url, work)
+
+
 @pytest.mark.parametrize(("result", "reason"), [("skipped", "not_registered"), ("dead", "http_500")])
 def test_what_was_never_sent_is_not_told_by_trying_again(url: str, result: Any, reason: str) -> None:
     """The word that it was not comes last: what ended before, and might be tried again, stays untold for good."""

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +25,7 @@ from ruqsat.stores.journal_folder import list_segments
 from ruqsat.stores.journal_groups import Groups
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.journal_verification import UNREADABLE_FILE, verify_folder
+from ruqsat.stores.pack_file import write_pack_file
 
 
 def test_journal_matches_the_port_by_shape(tmp_path: Path) -> None:
@@ -601,3 +603,34 @@ def test_real_disk_creates_only_what_is_not_there(tmp_path: Path) -> None:
         Disk().open(tmp_path / "segment", create=True)
     with pytest.raises(FileNotFoundError):
         Disk().open(tmp_path / "other")
+
+
+def test_real_disk_syncs_what_it_says_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file before its name counts, and each name by its folder: no killed process tells, only a machine that is."""
+    synced: list[tuple[str, bytes]] = []
+
+    def noting(sync: Callable[[int], None]) -> Callable[[int], None]:
+        def note(descriptor: int) -> None:
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
+            synced.append((path.name, b"" if path.is_dir() else path.read_bytes()))
+            sync(descriptor)
+
+        return note
+
+    monkeypatch.setattr(os, "fsync", noting(os.fsync))
+    monkeypatch.setattr(os, "fdatasync", noting(os.fdatasync))
+    disk, path, folder = Disk(), tmp_path / "segment", (tmp_path.name, b"")
+    descriptor = disk.open(path, create=True)
+    disk.write(descriptor, b"line")
+    disk.datasync(descriptor)
+    disk.sync_dir(tmp_path)
+    os.close(descriptor)
+    disk.overwrite(path, [(0, b"f"), (3, b"d")])
+    disk.replace(path, b"another")
+    disk.allocate(tmp_path / "reserve", 4096)
+
+    assert synced == [("segment", b"line"), folder, ("segment", b"find"), ("segment.new", b"another"), ("reserve", b"")]
+    assert path.read_bytes() == b"another"
+    write_pack_file(tmp_path / "pack", {"a": b"b"})
+    written = (tmp_path / "pack").read_bytes()
+    assert synced[5:] == [(f".pack.{os.getpid()}", written), folder]

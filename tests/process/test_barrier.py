@@ -7,14 +7,20 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
+from ruqsat import wiring
+from ruqsat.core.facts import Position
+from ruqsat.service.barrier import Barrier
+from ruqsat.settings import load_settings
 from ruqsat.stores.sql import SqlStore
 from tests.ground import PostgresServer
 from tests.process.starter import Sidecar, question, serving
+from tests.sidecar import ADMITTED
 
 BRIEF = {"lease_seconds": "4", "probe_seconds": "0.5", "auth_listen": "off"}
 WITHDRAW = "/v1/consents/c-dana-h1/withdraw"
@@ -146,3 +152,31 @@ def test_a_token_of_a_change_covers_it_whatever_others_have_changed_before(url: 
         token = withdraw(one, "").json()["token"]
 
         assert two.evaluate(question(consistency_token=token)).json()["decision"] is False
+
+
+def test_a_process_waits_for_the_newest_change_that_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own may be known while one before it is not: what others must have is its own."""
+    built: list[Barrier] = []
+
+    class Noted(Barrier):
+        def __init__(self, *parts: Any, **how: Any) -> None:
+            super().__init__(*parts, **how)
+            built.append(self)
+
+    monkeypatch.setattr(wiring, "Barrier", Noted)
+    settings = load_settings(
+        database_url=f"sqlite:///{tmp_path}/ruqsat.db", journal_dir=tmp_path / "journal", policy_dir=Path(ADMITTED.name),
+        policy_compare_seconds=0.5, policy_poll_seconds=0, auth_listen="off", lease_seconds=60, probe_seconds=30,
+    )  # fmt: skip
+
+    async def story() -> None:
+        async with wiring.open_process(settings) as process:
+            known = process.information.position
+            own = Position(known.epoch, known.seq + 2)
+            process.information._freshness.learn_commit(own, ("patient:p",))
+            assert process.information.position == known
+            assert (await built[0].pass_through()).by == "acknowledged"
+            assert built[0]._position() == own
+            assert built[0]._known_since() == process.information.known_since
+
+    asyncio.run(story())

@@ -13,7 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from ruqsat import wiring
 from ruqsat.core.facts import Episode, PatientFacts
+from ruqsat.core.instant import SECOND
+from ruqsat.settings import load_settings
 from ruqsat.stores.sql import SqlStore
 from tests.ground import GroundMissingError, PostgresServer, free_port, missing, running_postgres
 from tests.process.checker import entries_in
@@ -187,6 +190,13 @@ def test_with_the_mode_off_everything_is_denied_and_nothing_is_ready(server: Pos
             assert reason(sidecar, OWN) == "deny.store.unavailable"
         wait_until(lambda: readiness(sidecar)[0] == 200)
         assert reason(sidecar, OWN) == "allow.self"
+
+
+def test_with_the_mode_off_last_known_facts_are_used_for_no_time_at_all() -> None:
+    """Whatever bound is set beside it; with the mode on it is that bound, in microseconds."""
+    for mode, longest in (("deny", 0), ("last-known", 900 * SECOND)):
+        settings = load_settings(auth_listen="off", degraded=mode, max_stale_seconds=900)
+        assert wiring._max_stale(settings) == longest
 
 
 @pytest.mark.slow

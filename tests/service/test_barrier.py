@@ -10,6 +10,7 @@ from ruqsat.core.instant import SECOND, Instant
 from ruqsat.errors import StoreUnavailableError
 from ruqsat.service import barrier
 from ruqsat.service.barrier import Barrier, HistoryChangedError, Row, Wait
+from tests.clocks import FixedClock
 from tests.mutants import plant
 
 LEASE = 5 * SECOND
@@ -137,6 +138,24 @@ def test_a_process_that_is_gone_holds_up_one_barrier_for_a_lease() -> None:
 def test_without_the_store_the_lease_opens_it() -> None:
     """What has passed is the same, whoever can be asked."""
     assert through(Table(None)).by == "lease"
+
+
+def test_a_look_that_was_long_under_way_is_as_old_as_its_beginning() -> None:
+    """Begun within a lease of a failover, it may lack whoever the failover made lose its row, however late it is read."""
+    clock = FixedClock(boot=LEASE)
+
+    class Slow(Table):
+        async def fetch_others(self) -> tuple[str, tuple[Row, ...]]:
+            found = await super().fetch_others()
+            clock.advance(2 * LEASE)
+            return found
+
+    gate = Barrier(
+        Slow(("e2", ())), is_alone=False, lease=LEASE, known_since=lambda: 0, boottime=clock.boottime,
+        position=lambda: CHANGE,
+    )  # fmt: skip
+
+    assert asyncio.run(gate.pass_through()).by == "lease"
 
 
 def test_a_process_alone_waits_for_nobody() -> None:

@@ -14,7 +14,7 @@ from ruqsat.core.cases import PolicyCase, situation
 from ruqsat.core.decision import Decision
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import Facts, Position, RecordStatus
-from ruqsat.core.instant import SECOND, Instant
+from ruqsat.core.instant import HOUR, SECOND, Instant, Now
 from ruqsat.core.personal import lifted
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.request import EvaluationRequest, SubjectProperties
@@ -23,7 +23,7 @@ from ruqsat.core.world import World
 from ruqsat.errors import JournalError, RequestError, StoreUnavailableError
 from ruqsat.service.answer import Answer
 from ruqsat.service.decision_point import PRESENT_LASTS, Begun, DecisionPoint
-from ruqsat.service.entries import SignedBy
+from ruqsat.service.entries import ChangeEntry, Named, SignedBy
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.metrics import Metrics
 from ruqsat.service.origin import Origin
@@ -108,6 +108,12 @@ def point(policy_set: PolicySet, known: Known, journal: Any) -> DecisionPoint:
     """A decision point over these parts, at the time of the policy cases."""
     clock = FixedClock(1_795_496_400_000_000)
     return DecisionPoint(policy_set, known, Freshness(bytes(32)), journal, clock, Metrics())
+
+
+async def turns() -> None:
+    """Let the loop turn so often that whatever waits for nothing is done."""
+    for _ in range(100):
+        await asyncio.sleep(0)
 
 
 def decide(decision_point: DecisionPoint, request: EvaluationRequest) -> Answer:
@@ -200,7 +206,7 @@ def test_no_allow_is_returned_before_its_entry_is_durable(policy_set: PolicySet,
     async def story() -> bool:
         journal = Hasty(held=True) if early else Paper(held=True)
         work = asyncio.create_task(point(policy_set, Known(asked[1]), journal).decide(asked[0], ORIGIN))
-        await asyncio.sleep(0.01)
+        await turns()
         answered_early = work.done()
         for future in journal.waiting:
             if not future.done():
@@ -237,7 +243,7 @@ def test_several_are_decided_as_each_alone_and_none_before_its_entry(
     async def story() -> tuple[bool, list[Answer | BaseException]]:
         journal = Paper(held=not early)
         work = asyncio.create_task(point(policy_set, Partly(facts), journal).decide_all(questions, ORIGIN, policy_set))
-        await asyncio.sleep(0.01)
+        await turns()
         answered = work.done()
         for future in journal.waiting:
             future.set_result(None)
@@ -336,6 +342,31 @@ def test_a_store_that_fails_is_a_denial(policy_set: PolicySet, asked: Any) -> No
 
     assert (answer.decision.reason, answer.reason) == ("deny.store.unavailable", "try_later")
     assert journal.entries[0]["allowed"] is False
+
+
+def test_facts_from_before_a_token_decide_nothing(policy_set: PolicySet, asked: Any) -> None:
+    """Whoever carries one is answered by what the store says now, or not at all, whatever memory holds."""
+    tokens, asked_for, known = Freshness(bytes(32)), list[Position | None](), Known(asked[1])
+    replace = msgspec.structs.replace
+    context = replace(asked[0].context, consistency_token=tokens.issue_token(Position("e", 9)))
+    request, now_closed = replace(asked[0], context=context), replace(asked[1], patient=None)
+
+    def usable(_: Facts, __: Any, ___: Any, token: Position | None = None) -> bool:
+        return token is None
+
+    async def fetch(_: Any, __: Any, token: Position | None = None) -> Facts:
+        asked_for.append(token)
+        if len(asked_for) == 1:
+            raise StoreUnavailableError("the store has not reached it")
+        return now_closed
+
+    known.usable, known.fetch = usable, fetch  # type: ignore[method-assign]
+    decides = point(policy_set, known, Paper())
+
+    assert decide(decides, request).decision.reason == "deny.not_fresh"
+    assert not decide(decides, request).decision.allowed
+    assert asked_for[0] == asked_for[1] == Position("e", 9)
+    assert decide(decides, asked[0]).decision.allowed, "without a token memory is good enough"
 
 
 def test_facts_that_change_while_the_entry_is_written_are_read_again(policy_set: PolicySet, asked: Any) -> None:
@@ -530,10 +561,11 @@ def test_the_journal_tells_the_positions_of_the_switches(
     assert (first["switches"]["btg"]["max_hours"], second["switches"]["btg"]["max_hours"]) == (4, 2)
 
 
+@pytest.mark.parametrize("is_search", [False, True])
 def test_a_policy_that_the_journal_could_not_keep_is_told_before_the_next_decision(
-    policy_set: PolicySet, asked: Any
+    policy_set: PolicySet, asked: Any, is_search: bool
 ) -> None:
-    """The journal fails as the process begins and recovers: no permit stands in it under a policy it never told."""
+    """The journal fails as the process begins and recovers: nothing stands in it under a policy it never told."""
     journal = Paper(JournalError("full"))
 
     async def story() -> None:
@@ -542,12 +574,15 @@ def test_a_policy_that_the_journal_could_not_keep_is_told_before_the_next_decisi
         await asyncio.sleep(0)
         assert not (await decides.decide(asked[0], ORIGIN)).decision.allowed
         journal.failure, journal.entries = None, []
+        if is_search:
+            await decides.record(ChangeEntry("search", "", "", "json", policy_set.digest, "find"), Named())
         for _ in range(2):
             assert (await decides.decide(asked[0], ORIGIN)).decision.allowed
 
     asyncio.run(story())
 
-    assert [entry["kind"] for entry in journal.entries] == ["policy", "decision", "decision"]
+    kinds = ["policy", *["search"] * is_search, "decision", "decision"]
+    assert [entry["kind"] for entry in journal.entries] == kinds
 
 
 def test_a_permit_that_was_held_back_is_tested_again_and_taken_back(
@@ -669,6 +704,27 @@ def test_no_permit_is_sent_from_the_moment_on_at_which_its_document_ends(
     else:
         assert (answer.decision.allowed, answer.decision.reason) == (False, "deny.consent.expired")
         assert [entry["kind"] for entry in paper.entries] == ["decision", "not_sent", "decision"]
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_no_permit_is_sent_at_a_moment_that_may_be_past_its_documents_end(
+    policy_set: PolicySet, asked: tuple[EvaluationRequest, Facts], early: bool
+) -> None:
+    """The present is known as an interval: the end counts from its later bound on, and a beginning from its earlier."""
+    request, facts = asked
+
+    class Wide(FixedClock):
+        def now(self) -> Now:
+            return Now(self.moment - HOUR, self.moment)
+
+    clock = Wide(NOON + HOUR)
+    known = Known(ending(facts, NOON + HOUR + SECOND))
+    decides = DecisionPoint(policy_set, known, Freshness(bytes(32)), Paper(), clock, Metrics())
+    permit = decide(decides, request)
+    assert permit.decision.allowed
+
+    clock.advance(SECOND - early)
+    assert decides.may_send(request, permit) is early
 
 
 def test_what_is_held_back_ends_with_the_documents_that_it_rests_on(

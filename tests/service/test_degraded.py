@@ -210,12 +210,12 @@ def test_an_old_token_accepted_is_noticed(outage: Callable[..., Told], monkeypat
 
 
 def test_a_presumed_subject_of_whom_a_change_is_known_is_not_let_in(outage: Callable[..., Told]) -> None:
-    """Whoever was changed lately, nobody knows how, may have been dismissed."""
-
-    def changed(_store: Memory, known: InformationPoint, freshness: Freshness) -> None:
-        freshness.learn(1, "subject:newcomer")
-
-    assert not outage(NEWCOMER, warm=False, issued=0, trouble=changed).answer.decision.allowed
+    """Whoever was changed lately, or is said to have been, nobody knows how, may have been dismissed."""
+    for news in (
+        lambda _store, _known, freshness: freshness.learn(1, "subject:newcomer"),
+        lambda _store, _known, freshness: freshness.hint(1, "subject:newcomer", 1_000 * SECOND),
+    ):
+        assert not outage(NEWCOMER, warm=False, issued=0, trouble=news).answer.decision.allowed
 
 
 def test_a_patient_of_whom_nothing_is_known_is_not_opened(outage: Callable[..., Told]) -> None:
@@ -283,6 +283,8 @@ def test_in_degraded_mode_nobody_waits_for_the_store(policy_set: PolicySet, worl
             if not is_down:
                 await known.probe_once()
             answer = await point.decide(request, Origin("json", True, EVERYTHING))
+            weighed = await point.weigh(request, Origin("json", True, EVERYTHING), policy_set)
+            assert weighed.decision.allowed is not is_down, "a page of a search would be nobody's to review"
             told.append((answer.decision.reason, answer.degraded, store.asked))
         return told
 
@@ -317,6 +319,27 @@ def test_a_lease_that_the_policy_withholds_is_not_degraded_mode(outage: Callable
         told = outage(OWN, trouble=released)
         assert told.answer.decision.allowed is not bool(news)
     assert told.reason == "deny.store.unavailable"
+
+
+@pytest.mark.parametrize("key", ["policy", "ALL", "patient:p-dana", "subject:dana", None])
+def test_what_is_said_to_change_while_the_entry_is_written_is_not_sent(
+    outage: Callable[..., Told], key: str | None
+) -> None:
+    """Of the policy, the patient or the subject, though the store be away; where nothing is said the permit is sent."""
+    rules: list[Freshness] = []
+
+    def follow(_: Memory, __: InformationPoint, freshness: Freshness) -> None:
+        freshness.follows_policy = True
+        freshness.reflect_policy(freshness.position)
+        rules.append(freshness)
+
+    def decide(*asked: Any) -> Decision:
+        for each in [key] if key else []:
+            rules[-1].hint(1, each, 1_000 * SECOND)
+        return evaluate(*asked)
+
+    told = outage(OWN, trouble=follow, decides=decide)
+    assert told.reason == ("allow.self" if key is None else "deny.store.unavailable")
 
 
 def test_a_thing_of_the_directory_is_not_opened_without_its_entry(outage: Callable[..., Told]) -> None:

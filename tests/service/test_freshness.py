@@ -255,6 +255,17 @@ def test_what_a_repeated_call_has_found_is_not_answered_from_before_it() -> None
     assert state.usable(Position("e", 1), ("patient:p2",), 1)
 
 
+def test_a_hint_that_comes_late_takes_nothing_back() -> None:
+    """Of an older change of the same thing nobody learns that the newer one is known, or said, to be there."""
+    for tell in (product.Freshness.learn_reading, lambda state, at, key, now: state.hint(at.seq, key, now)):
+        state = fresh()
+        tell(state, Position("e", 2), "patient:p1", 1)
+        state.hint(1, "patient:p1", 2)
+
+        assert not state.usable(Position("e", 1), ("patient:p1",), 2)
+        assert state.usable(Position("e", 2), ("patient:p1",), 2)
+
+
 def test_a_token_is_never_of_before_what_was_read() -> None:
     """An answer may come from a reading that is ahead of what is known; of another history it proves nothing."""
     state = fresh()
@@ -281,6 +292,53 @@ def test_forgetting_does_not_forget_how_new_a_change_of_our_own_is() -> None:
     assert newest(product) == Position("e", 1500)
     wrong = plant(product, "self.win = self._newest = max(self.win, overtaken)", "self.win = max(self.win, overtaken)")
     assert newest(wrong) == Position("e", 1499)
+
+
+def following() -> product.Freshness:
+    """State after one probe of epoch `e`, at boot time 0, of a process whose policy is what the database says."""
+    state = product.Freshness(KEY, lease_for=LEASE, follows_policy=True)
+    state.observe_probe(Position("e", 3), (), 0, state.ask())
+    state.reflect_policy(Position("e", 3))
+    return state
+
+
+@pytest.mark.parametrize("key", [product.POLICY, product.ALL])
+def test_no_lease_is_renewed_under_a_policy_from_before_a_change_that_is_known(key: str) -> None:
+    """Be it of the policy or of everything; once the pointer was read since, the lease is that of the probe."""
+    state = following()
+    state.observe_probe(Position("e", 4), ((4, key),), 10, state.ask())
+    assert not state.reflects_policy() and state.lease == 0
+
+    state.reflect_policy(Position("e", 3))
+    assert state.lease == 0
+    state.reflect_policy(Position("e", 4))
+    assert state.lease == 10
+
+
+@pytest.mark.parametrize("late", [Position("d", 99), Position("e", 3)], ids=["another history", "forgotten"])
+def test_a_pointer_that_was_read_before_everything_was_forgotten_gives_no_lease(late: Position) -> None:
+    """Its reading was under way meanwhile; nor does one that was read in another history, however far that reached."""
+    state = following()
+    assert state.observe_probe(Position("e", 9), (), 10, state.ask()) == "forgot"
+
+    state.reflect_policy(late)
+    assert not state.reflects_policy() and state.lease == 0
+    state.reflect_policy(Position("e", 9))
+    assert state.reflects_policy() and state.lease == 10
+
+
+def test_a_lease_that_was_withheld_is_not_given_after_everything_was_forgotten() -> None:
+    """A history that went back, or was exchanged, takes another probe to be fresh, whatever the policy is."""
+    for happens in (
+        lambda state: state.observe_probe(Position("e", 1), (), 20, state.ask()),
+        lambda state: state.learn_commit(Position("f", 1), ("patient:p1",)),
+    ):
+        state = following()
+        state.observe_probe(Position("e", 4), ((4, product.POLICY),), 10, state.ask())
+        happens(state)
+        state.reflect_policy(state.position)
+
+        assert state.reflects_policy() and not state.has_lease(20)
 
 
 @pytest.mark.parametrize("key", [product.POLICY, product.ALL])

@@ -7,6 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from ruqsat.core.break_glass import Made as SessionMade
+from ruqsat.core.break_glass import Wanted as SessionWanted
+from ruqsat.core.consent_record import Change
 from ruqsat.core.fact_changes import FactChange, Found, Wanted
 from ruqsat.core.facts import Facts, PatientFacts, Position, SubjectFacts
 from ruqsat.errors import OutcomeUnknownError, StoreUnavailableError
@@ -69,17 +72,28 @@ class Memory:
         """Find everything as it is wanted."""
         return Position("e", self.seq), ()
 
+    async def change_records(self, *_: Any) -> tuple[Position, Change]:
+        """Find the call answered already."""
+        return Position("e", self.seq), Change(b"{}")
+
+    async def change_session(self, *_: Any) -> tuple[Position, tuple[str, ...], SessionMade]:
+        """Find the call answered already."""
+        return Position("e", self.seq), (), SessionMade(b"{}")
+
     async def record_facts(self, subjects: Any, patients: Any) -> Any:
         """Not used here."""
         raise NotImplementedError
 
 
-def run(story: Callable[[InformationPoint, Memory, FixedClock], Coroutine[Any, Any, None]], **limits: int) -> None:
+def run(
+    story: Callable[[InformationPoint, Memory, FixedClock], Coroutine[Any, Any, None]], *, max_stale: int = 0, **limits: int
+) -> None:  # fmt: skip
     """Tell a story about an information point over a store in memory."""
 
     async def tell() -> None:
         store, clock = Memory(), FixedClock()
-        point = InformationPoint(store, Freshness(bytes(32), lease_for=LEASE), clock, limits=Limits(**limits))
+        rule = Freshness(bytes(32), lease_for=LEASE)
+        point = InformationPoint(store, rule, clock, limits=Limits(**limits), max_stale=max_stale)
         await point.probe_once()
         try:
             await story(point, store, clock)
@@ -127,6 +141,42 @@ def test_a_change_that_was_answered_is_never_answered_from_before_it() -> None:
         assert point.facts_now("s1", "p1") is None
         assert not point.usable(old, "s1", "p1")
         assert not is_open(await point.fetch("s1", "p1"))
+
+    run(story)
+
+
+def test_two_readings_are_together_no_newer_than_the_older_one() -> None:
+    """Of a doctor who was changed after having been read nothing is used beside a patient who was read since."""
+
+    async def story(point: InformationPoint, store: Memory, clock: FixedClock) -> None:
+        await point.fetch("s1", None)
+        store.subjects["s1"], store.seq = SubjectFacts("s1", active=False), 1
+        store.feed.append((1, "subject:s1"))
+        await point.probe_once()
+        await point.fetch(None, "p1")
+        assert point.facts_now("s1", "p1") is None
+
+        clock.advance(LEASE)
+        assert point.is_degraded
+        assert point.last_known(None, "p1", presumed=True) is None and point.last_known("s1", None) is None
+        assert point.last_known("s1", "p1") is None
+        await point.fetch("s1", None)
+        assert (facts := point.facts_now("s1", "p1")) is not None and facts.subject == store.subjects["s1"]
+
+    run(story, max_stale=2 * LEASE)
+
+
+@pytest.mark.parametrize("token", [Position("e", 1), Position("d", 0)], ids=["later", "another history"])
+def test_nothing_is_answered_from_before_a_token(token: Position) -> None:
+    """Who carries one that the store has not reached gets no facts at all; once it has reached that, they are read."""
+
+    async def story(point: InformationPoint, store: Memory, _clock: FixedClock) -> None:
+        await point.fetch("s1", "p1")
+        with pytest.raises(StoreUnavailableError):
+            await point.fetch("s1", "p1", token)
+
+        await store.change_patient("p1", closed)
+        assert not is_open(await point.fetch("s1", "p1", Position("e", 1)))
 
     run(story)
 
@@ -237,6 +287,63 @@ def test_without_the_store_memory_serves_until_the_lease_ends() -> None:
     run(story)
 
 
+def test_a_probe_counts_from_when_it_was_sent() -> None:
+    """An answer that lay on its way, as while the machine slept, is worth as much less."""
+
+    async def story(point: InformationPoint, store: Memory, clock: FixedClock) -> None:
+        answer = store.fetch_changes
+
+        async def late(since: Position) -> Any:
+            clock.advance(LEASE - 1)
+            return await answer(since)
+
+        store.fetch_changes = late  # type: ignore[method-assign]
+        clock.advance(LEASE)
+        await point.probe_once()
+
+        assert point.has_lease()
+        clock.advance(1)
+        assert not point.has_lease()
+
+    run(story)
+
+
+def test_last_known_facts_are_used_up_to_their_bound_and_no_longer() -> None:
+    """Also those that were got before it, when a permit that rests on them is about to be sent."""
+
+    async def story(point: InformationPoint, store: Memory, clock: FixedClock) -> None:
+        await point.fetch("s1", "p1")
+        clock.advance(2 * LEASE)
+        facts = point.last_known("s1", "p1")
+        assert facts is not None and point.is_last_known(facts, "s1", "p1")
+
+        clock.advance(1)
+        assert not point.is_last_known(facts, "s1", "p1")
+
+    run(story, max_stale=2 * LEASE)
+
+
+def test_a_reading_from_a_history_that_was_lost_meanwhile_is_not_used() -> None:
+    """The database went back while it was under way: its position looks newer than all that is known, and is nobody's."""
+
+    async def story(point: InformationPoint, store: Memory, clock: FixedClock) -> None:
+        for _ in range(5):
+            await point.change_patient("p1", closed)
+        store.gate = gate = Gate()
+        reading = asyncio.create_task(point.fetch("s1", "p1"))
+        await gate.reached.wait()
+        store.gate, store.seq, store.patients["p1"] = None, 2, PatientFacts("p1", egov=True)
+        clock.advance(10)
+        await point.probe_once()
+        assert (point.known_since, point.has_lease()) == (clock.boot, False)
+        await point.probe_once()
+        gate.open.set()
+
+        assert is_open(await reading) and is_open(point.facts_now("s1", "p1"))
+
+    run(story)
+
+
 def test_memory_is_bounded() -> None:
     """Entries beyond the limit push out the least used."""
 
@@ -266,6 +373,57 @@ def test_what_is_found_as_it_is_wanted_is_not_answered_from_before_it(wanted: Wa
         assert point.facts_now("s1", "p1") is None and not point.usable(old, "s1", "p1")
         assert point.newest == Position("e", 1)
         assert (await point.fetch("s1", "p1")).position == Position("e", 1)
+
+    run(story)
+
+
+@pytest.mark.parametrize("kind", ["records", "session"])
+def test_a_call_that_was_answered_before_is_not_answered_from_before_that(kind: str) -> None:
+    """By another process, and it is not known here yet: whoever repeats it is told that it is done, and then it is."""
+
+    async def story(point: InformationPoint, store: Memory, _clock: FixedClock) -> None:
+        await point.fetch("s1", "p1")
+        store.seq += 1
+
+        def nothing(*_: Any) -> Any:
+            raise AssertionError("the store here calls nobody")
+
+        if kind == "records":
+            await point.change_records("p1", (), b"key", nothing)
+        else:
+            await point.change_session(SessionWanted("s1", "p1", key=b"key"), nothing)
+            assert point.facts_now("s1", None) is None
+
+        assert point.facts_now(None, "p1") is None
+        assert point.newest == Position("e", 1)
+
+    run(story)
+
+
+def test_who_leaves_does_not_stop_a_change_and_nothing_is_answered_from_before_it() -> None:
+    """It goes on without its caller, is known here once it is made, and a closing process waits for it."""
+
+    async def story(point: InformationPoint, store: Memory, _clock: FixedClock) -> None:
+        await point.fetch("s1", "p1")
+        gate, change = Gate(), store.change_patient
+
+        async def slowly(patient: str, what: Callable[[PatientFacts], PatientFacts]) -> Position:
+            await gate()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            return await change(patient, what)
+
+        store.change_patient = slowly  # type: ignore[method-assign]
+        caller = asyncio.create_task(point.change_patient("p1", closed))
+        await gate.reached.wait()
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        gate.open.set()
+        await point.aclose()
+
+        assert not store.patients["p1"].egov
+        assert point.facts_now("s1", "p1") is None
 
     run(story)
 

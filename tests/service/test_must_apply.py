@@ -1,17 +1,21 @@
 """A set that must apply: nothing that an earlier one allows is sent any more, however far it has come."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import ruqsat.service.decision_point as product
+from ruqsat import wiring
 from ruqsat.core.admission import Changes
 from ruqsat.core.cases import situation
 from ruqsat.core.pack import load_pack
+from ruqsat.core.policy_release import Released
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.sampling import NOON
 from ruqsat.core.world import World
+from ruqsat.service.administration_point import InForce
 from ruqsat.service.freshness import Freshness
 from ruqsat.service.metrics import Metrics
 from tests.clocks import FixedClock
@@ -103,6 +107,33 @@ def test_who_still_asks_by_an_earlier_set_is_denied_and_who_asks_by_a_later_one_
 
     assert [answer.decision.allowed for answer in answers] == [True, False, True]
     assert answers[1].decision.reason == "deny.stale"
+
+
+@pytest.mark.parametrize("must_apply", [False, True])
+def test_the_process_hands_on_what_must_apply_to_whoever_decides_and_whoever_reads(
+    policy_set: PolicySet, world: World, narrower: PolicySet, must_apply: bool
+) -> None:
+    """A permit of the older set is sent no more from that very step on; proxies' requests are read by the newer routes."""
+    request, facts, _ = situation(policy_set, world, ALLOWED)
+    read_by: list[Any] = []
+    pack: Any = SimpleNamespace(policy_set=narrower)
+    release = Released(7, "author", "why", "approver")
+
+    async def story() -> None:
+        paper = Paper()
+        point = product.DecisionPoint(
+            policy_set, Known(facts), Freshness(bytes(32)), paper, FixedClock(NOON), Metrics()
+        )
+        auth: Any = SimpleNamespace(put_in_force=read_by.append)
+        permit = await point.decide(request, ORIGIN)
+        assert point.may_send(request, permit)
+        found = InForce(pack, {}, "database", 1, must_apply, release)
+        wiring._put_in_force(point, auth, found, Changes())
+
+        assert point.may_send(request, permit) is not must_apply
+        assert (point.policy_set, read_by, paper.entries[-1]["generation"]) == (narrower, [pack], 7)
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("routed", [False, True])

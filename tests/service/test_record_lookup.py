@@ -175,6 +175,26 @@ def test_an_answer_is_kept_for_its_term_and_no_longer(
     looking(server, tmp_path, work, LookupLimits(seconds=10, keep_seconds=5), clock)
 
 
+def test_the_term_of_an_answer_begins_with_its_question(fhir_words: FhirWords) -> None:
+    """The record may have changed as soon as it was read, however long the answer was on its way."""
+    clock, asked = Ticking(), list[float]()
+
+    class Late:
+        async def fetch_record(self, *_: Any) -> bytes:
+            asked.append(clock.now)
+            clock.now += 3
+            return WHOLE
+
+    async def story() -> None:
+        limits = LookupLimits(seconds=10, keep_seconds=5)
+        lookup = RecordLookup(Late(), "http://fhir.example/fhir", limits, LookupCounts(), clock)
+        for clock.now in (1000, 1004.5, 1005):
+            assert (await lookup.find((O1,), fhir_words))[O1] == SEEN
+
+    asyncio.run(story())
+    assert asked == [1000, 1005]
+
+
 def test_a_failure_is_not_kept(server: FhirServer, fhir_words: FhirWords, tmp_path: Path) -> None:
     """Once the server answers again, so does the look-up."""
 
@@ -288,6 +308,35 @@ def test_other_words_read_anew(server: FhirServer, fhir_words: FhirWords, tmp_pa
         assert (await lookup.find((O1,), fhir_words))[O1] == SEEN
 
     looking(server, tmp_path, work)
+
+
+@pytest.mark.parametrize("turns", range(1, 5))
+def test_what_was_asked_for_under_other_words_is_not_kept(fhir_words: FhirWords, turns: int) -> None:
+    """The pack is exchanged as a look-up begins or while it is under way: its answer is told to its asker alone."""
+    entry = msgspec.structs.replace(fhir_words.types["Observation"], subject=("performer",))
+    others = msgspec.structs.replace(fhir_words, types=fhir_words.types | {"Observation": entry})
+    go_on = asyncio.Event()
+
+    class Slow:
+        asked = 0
+
+        async def fetch_record(self, *_: Any) -> bytes:
+            self.asked += 1
+            if self.asked == 1:
+                await go_on.wait()
+            return WHOLE
+
+    async def story() -> None:
+        lookup = RecordLookup(Slow(), "http://fhir.example/fhir", LookupLimits(seconds=10), LookupCounts(), Ticking())
+        before = asyncio.create_task(lookup.find((O1,), others))  # type: ignore[arg-type]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert (await lookup.find((O1,), fhir_words))[O1] == SEEN
+        go_on.set()
+        assert (await before)[O1] is None
+        assert (await lookup.find((O1,), fhir_words))[O1] == SEEN
+
+    asyncio.run(story())
 
 
 def test_what_the_server_sets_is_not_kept_or_sent(server: FhirServer, fhir_words: FhirWords, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The time of decisions is the database server's, known as an interval that never goes back."""
 
 import logging
+import time
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -8,7 +10,9 @@ from hypothesis import strategies as st
 
 from ruqsat.core.instant import HOUR, SECOND, Instant
 from ruqsat.errors import StoreUnavailableError
-from ruqsat.service.clock import ServerClock
+from ruqsat.service.clock import ServerClock, SystemClock
+from ruqsat.stores import sql_lane
+from ruqsat.web.token_keys import PublishedKeys, fetch_document
 
 MINUTE = 60 * SECOND
 START = 1_700_000_000 * SECOND
@@ -50,7 +54,7 @@ def test_the_true_time_is_always_within_the_interval(probes: list[tuple[int, int
         for clock.boot in (boot, boot + pause):
             now = clock.now()
             assert now.lo - 1 <= true_at(clock.boot) <= now.hi + 1
-            assert (now.lo, now.hi) >= before
+            assert now.lo >= before[0] and now.hi >= before[1]
             before = (now.lo, now.hi)
         boot += pause
 
@@ -87,6 +91,20 @@ def test_a_clock_that_is_adjusted_by_less_than_a_second_warns(caplog: pytest.Log
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
 
 
+def test_neither_end_goes_back_by_a_reading_that_took_long() -> None:
+    """One that may be of a little earlier than what is known already, and one that tells the present more exactly."""
+    clock = Tuned()
+    clock.observe(START, 0, 1_000)
+    clock.boot = SECOND
+    before = clock.now()
+    assert before.lo < before.hi
+
+    clock.observe(before.lo - 100, SECOND - 1_000, SECOND)
+    assert clock.now().lo == before.lo
+    clock.observe(before.lo + 1, SECOND, SECOND)
+    assert (clock.now().lo, clock.now().hi) == (before.lo + 1, before.hi)
+
+
 @given(
     one=st.tuples(st.integers(0, SECOND), st.integers(0, SECOND)),
     other=st.tuples(st.integers(0, SECOND), st.integers(0, SECOND)),
@@ -110,3 +128,16 @@ def test_the_hosts_own_clock_says_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     clock.observe(START, 0, 0)
 
     assert clock.now().hi <= START + 1
+
+
+def test_leases_go_on_while_the_machine_is_suspended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They, readings of the server's clock and the age of an issuer's keys are counted by the time since boot."""
+    boot = {time.CLOCK_BOOTTIME: 7_000}
+    monkeypatch.setattr("ruqsat.service.clock.clock_gettime_ns", boot.__getitem__)
+    monkeypatch.setattr(sql_lane, "clock_gettime_ns", boot.__getitem__)
+
+    assert (SystemClock().boottime(), ServerClock().boottime(), sql_lane.boottime()) == (7, 7, 7)
+    since_boot = PublishedKeys(fetch_document)._clock
+    assert isinstance(since_boot, partial) and (since_boot.func, *since_boot.args) == (
+        time.clock_gettime, time.CLOCK_BOOTTIME,
+    )  # fmt: skip

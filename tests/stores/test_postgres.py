@@ -616,6 +616,27 @@ def test_a_process_stands_in_the_table_before_its_first_answer_and_not_after_its
     asyncio.run(scenario())
 
 
+def test_a_process_stands_in_the_table_before_the_reading_that_renews_its_lease_begins(truth: str) -> None:
+    """Whoever commits after that reading began, and then looks, finds it there: its row is committed in a transaction before."""
+
+    async def scenario() -> None:
+        async with opened(truth) as store:
+            store.join(5)
+            await store.fetch_changes(Position("", 0))
+            done: list[str] = []
+
+            @event.listens_for(store._probe.engine, "before_cursor_execute")
+            def note(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+                done.append(statement.partition(" ")[0])
+
+            event.listen(store._probe.engine, "commit", lambda _: done.append("COMMIT"))
+            await store.fetch_changes(Position("", 0))
+
+            assert done[:4] == ["BEGIN", "INSERT", "COMMIT", "BEGIN"] and set(done[4:]) == {"SELECT"}
+
+    asyncio.run(scenario())
+
+
 def test_a_process_that_cannot_say_it_is_here_gets_no_answer(truth: str, postgres: PostgresServer) -> None:
     """A probe whose row cannot be committed renews nothing, though the truth could be read."""
 

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 from tests.ground import GroundMissingError, Server, missing, running_valkey
 from tests.mutants import plant
@@ -28,7 +29,8 @@ import ruqsat.stores.copy_seal as seal_module
 from ruqsat.core.facts import Consent, Facts, PatientFacts, Position, Provision, RecordStatus, SubjectFacts
 from ruqsat.errors import SettingsError
 from ruqsat.stores.redis import RedisSharing
-from ruqsat.stores.redis_copy import LONGEST_VALUE, Breaker
+from ruqsat.stores.redis_copy import LONGEST_VALUE, Breaker, RedisCopy
+from ruqsat.stores.redis_lane import open_server
 
 DOCTOR = SubjectFacts("canary-doctor", roles=("canary-role",), org="canary-clinic")
 CONSENT = Consent(
@@ -114,6 +116,26 @@ def test_what_nobody_offered_is_not_found(opened: Opened) -> None:
             assert await copies.look("Foo", "foo") == (None, None)
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("facts", [OTHER, None], ids=["somebody", "nobody"])
+def test_what_is_copied_of_another_is_not_found_though_the_names_be_the_same(facts: PatientFacts | None) -> None:
+    """A name is a hash: the id that a copy is of is compared in full, and so is that of its facts."""
+    seal = seal_module.CopySeal(TOKEN_KEY)
+    copies = RedisCopy(open_server("redis://127.0.0.1:1"), "same", seal)
+    name = copies._name(copies._patients, PATIENT.id)
+
+    async def found(whose: str, facts: PatientFacts | None) -> Any:
+        async def ask_all(_: object) -> list[bytes]:
+            return [seal.seal(name.encode(), AT, msgspec.json.encode((whose, facts)))]
+
+        copies._reading.ask_all = ask_all  # type: ignore[method-assign]
+        return (await copies.look(None, PATIENT.id))[1]
+
+    assert asyncio.run(found(PATIENT.id, PATIENT)) == (PATIENT, AT)
+    assert asyncio.run(found(OTHER.id, facts)) is None
+    assert asyncio.run(found(PATIENT.id, OTHER)) is None
+    assert (copies.found, copies.refused) == (1, 2)
 
 
 def test_the_newer_reading_wins_whenever_it_comes(opened: Opened) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -9,6 +11,7 @@ from typer.testing import CliRunner
 
 from ruqsat.cli.consent import app
 from ruqsat.errors import OutcomeUnknownError
+from ruqsat.process_state import ProcessState
 from tests.process.checker import entries_in
 from tests.process.starter import Sidecar, question, run_cli, serving
 
@@ -111,6 +114,33 @@ def test_health_and_status_tell_what_is_in_force(sidecar: Sidecar) -> None:
         for method, told in paths[path].items()
     }
     assert [each for each, responses in under_v1.items() if "404" not in responses] == []
+
+
+@pytest.mark.parametrize(
+    ("part", "what", "is_so", "reason"),
+    [
+        ("information", "lease", False, "no lease"),
+        ("follower", "denies", True, "must apply"),
+        ("journal", "healthy", False, "cannot be written"),
+        ("journal", "is_hanging", True, "does not answer"),
+        ("state", "_draining", True, "draining"),
+    ],
+)
+def test_a_process_that_would_allow_nothing_is_not_ready(part: str, what: str, is_so: bool, reason: str) -> None:
+    """Each reason by itself, and none where all is well; in degraded mode it is ready for what it still allows."""
+    information = SimpleNamespace(lease=True, is_degraded=False, has_lease=lambda: information.lease)
+    journal, follower = SimpleNamespace(healthy=True, is_hanging=False), SimpleNamespace(denies=False)
+    rest: tuple[Any, ...] = (None, None, information, journal, None, None)
+    state = ProcessState(*rest)
+    state.follower = follower  # type: ignore[assignment]
+    assert state.not_ready_because() == []
+
+    parts = {"information": information, "journal": journal, "follower": follower, "state": state}
+    setattr(parts[part], what, is_so)
+    (told,) = state.not_ready_because()
+    assert reason in told
+    information.is_degraded = True
+    assert state.not_ready_because() == ([] if part == "information" else [told])
 
 
 def test_what_is_not_there_is_a_problem_document_too(sidecar: Sidecar) -> None:

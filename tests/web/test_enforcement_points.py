@@ -22,7 +22,7 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from envoy.service.auth.v3.external_auth_pb2_grpc import AuthorizationStub
 
 from ruqsat.errors import SettingsError
-from ruqsat.web.enforcement_points import Door, EnforcementPoint, Peer, read_points
+from ruqsat.web.enforcement_points import Door, EnforcementPoint, Guarded, Peer, read_points
 from tests.process.starter import EVALUATION, NotStartedError, Sidecar, question, serving
 
 SECRET, OTHER = b"a secret of the portal", b"a secret of nobody"
@@ -37,6 +37,23 @@ def points_file(folder: Path, text: str) -> Path:
     file = folder / "points.toml"
     file.write_text(text)
     return file
+
+
+def test_health_alone_is_told_to_nobody_in_particular() -> None:
+    """By its two addresses to the letter, and by none that only begins with them."""
+    reached: list[str] = []
+
+    async def app(scope: Any, *_: Any) -> None:
+        reached.append(scope["path"])
+
+    async def send(_: Any) -> None:
+        """Nobody reads what is refused."""
+
+    guarded = Guarded(app, Door((EnforcementPoint(("control",), secret_sha256=DIGEST),)))
+    for path in ("/health/live", "/health/ready", "/health/ready/", "/health/../v1/consents", "/health", "/status", ""):
+        asyncio.run(guarded({"type": "http", "path": path, "headers": []}, app, send))
+
+    assert reached == ["/health/live", "/health/ready"]
 
 
 @pytest.mark.parametrize(("entry", "peer", "secrets", "let_in"), [

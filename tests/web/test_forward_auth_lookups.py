@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from ruqsat.core.admission import Pack
 from ruqsat.core.decision import Decision, deny
 from ruqsat.core.fhir.meaning import Lookup
 from ruqsat.core.fhir.records import Seen
@@ -48,6 +49,24 @@ def app(point: Scripted, routes: RouteTable, looks: Looks | None, load: Load | N
     """The application, with look-ups for the base of the shipped routes."""
     lookups: Any = {} if looks is None else {"/fhir": looks}
     return ForwardAuth(point, VERIFIER, routes, load=load, aids=Aids(lookups=lookups))
+
+
+def test_what_one_set_has_read_no_other_decides(routes: RouteTable) -> None:  # noqa: F811
+    """Another pack comes in force while the server of the record is asked: the request ends under the one that read it."""
+    sets, asked_of = [cast(Any, object()), cast(Any, object())], list[object]()
+
+    class Noting(Scripted):
+        async def decide(self, request: Any, origin: Any, policy_set: object = None) -> Any:
+            asked_of.append(policy_set)
+            return await super().decide(request, origin, policy_set)
+
+    looks = Looks(SEEN)
+    asks = ForwardAuth(Noting(ALLOW), VERIFIER, routes, sets[0], aids=Aids(lookups=cast(Any, {"/fhir": looks})))
+    looks.while_asked = lambda: asks.put_in_force(Pack(sets[1], routes))
+    for _ in sets:
+        assert ask(asks, "nginx", target=O1)[0] == 200
+
+    assert asked_of == sets
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -104,6 +104,8 @@ def test_a_published_key_verifies_tokens_of_its_own_kind(kind: str, key: Any, al
     (jwk("EC", P384), token(P384, "ES384")),
     ({"kty": "oct", "k": "cyBzIHMgcyBzIHMgcyBzIHMgcyBzIHMgcyBzIHMgcyA", "kid": "k1"}, token("s " * 16, "HS256")),
     (json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(RSA_KEY)) | {"kid": "k1"}, token(RSA_KEY, "RS256")),
+    (json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(RSA_KEY)) | {"kid": "k1", "key_ops": None}, token(RSA_KEY, "RS256")),
+    (json.loads(jwt.algorithms.ECAlgorithm.to_jwk(EC_KEY)) | {"kid": "k1"}, token(EC_KEY, "ES256")),
 ])  # fmt: skip
 def test_a_key_of_another_kind_use_or_size_verifies_nothing(published: dict[str, Any], forged: list[bytes]) -> None:
     """No secret from a set, no weak key, no private one, no algorithm that a key or the list does not name."""

@@ -110,8 +110,7 @@ class RecordLookup:
         Raises:
             StoreUnavailableError: the server did not answer in time, or not as expected, or too much is under way.
         """
-        local = self._with_own_url(words)
-        found = await asyncio.gather(*[self._find(each, local, fresh) for each in lookups])
+        found = await asyncio.gather(*[self._find(each, words, fresh) for each in lookups])
         return dict(zip(lookups, found, strict=True))
 
     def forget(self, kind: str, name: str) -> None:
@@ -144,6 +143,7 @@ class RecordLookup:
         return self._words[1]
 
     async def _find(self, asked: Lookup, words: FhirWords, fresh: bool) -> Seen | None:
+        words = self._with_own_url(words)  # only now: others may have asked by those of another pack since
         kept = None if fresh else self._kept.get(asked)
         if kept is not None and self._clock() < kept.until:
             self._counts.outcomes["kept"] += 1
@@ -168,7 +168,7 @@ class RecordLookup:
             del self._under_way[asked]
 
     async def _look(self, asked: Lookup, words: FhirWords) -> tuple[str, Seen | None]:
-        began, whose_words, seen = self._clock(), self._words, None
+        began, seen = self._clock(), None
         try:
             async with asyncio.timeout(self._limits.seconds), self._turn:
                 body = await self._server.fetch_record(
@@ -184,7 +184,7 @@ class RecordLookup:
             outcome = "failed"
         self._counts.outcomes[outcome] += 1
         self._counts.seconds.observe(self._clock() - began)
-        if outcome not in ("late", "failed") and whose_words is self._words:
+        if outcome not in ("late", "failed") and self._words is not None and words is self._words[1]:
             self._keep(asked, seen, began)
         return outcome, seen
 
