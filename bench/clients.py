@@ -65,7 +65,7 @@ def on_their_cores(*servers: Server) -> Iterator[None]:
 
 
 @contextmanager
-def alone(server: Server, among: Iterable[Server]) -> Iterator[None]:
+def alone(server: Any, among: Iterable[Any]) -> Iterator[None]:
     """Halt the others: what one has put off during its own run, as shipping, is no other's cost."""
     others = [other.pid for other in among if other.pid != server.pid]
     try:

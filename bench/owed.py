@@ -72,10 +72,13 @@ def _shares(records: list[Record]) -> Iterator[Line]:
 
 
 def _peers(records: list[Record]) -> Iterator[Line]:
+    void = {each.get("connections") for each in records
+            if each["name"] in ("durable", "cerbos") and each["scenario"] == "closed" and each.get("void")}  # fmt: skip
     for each in records:
         if each["name"] == "durable" and each["scenario"] == "closed" and each.get("connections") in (16, 64):
-            what = f"durable, {each['connections']} connections, of Cerbos's rate"
-            yield Line(what, each["of_cerbos"][0], 3, 6, is_least=True)
+            key, word = ("of_cerbos_by_cpu", ", by CPU") if each["connections"] in void else ("of_cerbos", "")
+            what = f"durable, {each['connections']} connections, of Cerbos's rate{word}"
+            yield Line(what, each[key][0], 3, 6, is_least=True)
 
 
 def _listeners(records: list[Record]) -> Iterator[Line]:

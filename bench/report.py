@@ -40,6 +40,7 @@ def read(folder: Path, peers: Path) -> tuple[dict[str, list[Record]], list[Recor
     parts: dict[str, list[Record]] = {}
     machine: dict[str, Any] = {}
     others: list[Record] = []
+    of_peers: dict[str, Any] = {}
     commits: dict[str, list[str]] = {}
     for path in (*sorted(folder.glob("*.json")), *sorted(peers.glob("*/*.json"))):
         said = json.loads(path.read_text())
@@ -51,9 +52,10 @@ def read(folder: Path, peers: Path) -> tuple[dict[str, list[Record]], list[Recor
             commits.setdefault(said["machine"]["commit"], []).append(path.stem)
         else:
             others += _of_peers(said)
+            of_peers = said if path.parent == folder else of_peers
     if len(commits) > 1:  # a part may be run alone
         machine["commit"] = "; ".join(f"{commit} ({', '.join(stems)})" for commit, stems in commits.items())
-    return parts, others, machine
+    return parts, others, machine | ({"peers": of_peers} if "flags" in of_peers else {})
 
 
 def _of_peers(said: Any) -> list[Record]:
@@ -301,20 +303,37 @@ def _apart(words: str, of: Record) -> str:
     return f"`{words}`, commit `{of['commit']}`, {of['at']}."
 
 
-def peers(records: list[Record]) -> str:
+def peers(records: list[Record], of: dict[str, Any] | None) -> str:
     """Write what others do on the same questions."""
     if not records:
         return ""
     heads = ("scenario, connections", "who", "answers/s", "of the no-op's", "of Cerbos's (least to most)", "by CPU",
-             "p50", "p99", "memory", "client", "wrong")  # fmt: skip
-    rows = [(_asked(r), who(r) + (" *" if (r.get("client_cpu") or 0) >= CLIENT_BOUND else ""), count(r.get("rps")),
+             "p50", "p99", "memory", "client", "wrong", "errors")  # fmt: skip
+    rows = [(_asked(r), who(r) + (" *" if (r.get("client_cpu") or 0) >= CLIENT_BOUND else "")
+             + (" †" if r.get("void") else ""), count(r.get("rps")),
              _times(r.get("of_no_op"), spread=False), _times(r.get("of_cerbos"), spread=True),
              _times(r.get("of_cerbos_by_cpu"), spread=False), time_of(r.get("p50_us")), time_of(r.get("p99_us")),
-             f"{r['rss_mb']:.0f} MB" if r.get("rss_mb") else "", r.get("client_cpu", ""), count(r.get("wrong", 0)))
-            for r in records]  # fmt: skip
+             f"{r['rss_mb']:.0f} MB" if r.get("rss_mb") else "", r.get("client_cpu", ""), count(r.get("wrong", 0)),
+             count(r.get("errors", 0))) for r in records]  # fmt: skip
     return (
         "## Beside others, on this machine\n\nThe same decisions, answers compared first ([how](peers/README.md)). "
-        "Ratios are of the same round. Owed: durable, 3 × Cerbos.\n\n" + table(heads, rows) + _at_equal_load(records)
+        f"{_conditions(of)}Ratios are of the same round. †: others had more than 15 % of the server's core, so that "
+        "the rate says little, and *by CPU*, by processor time an answer, is what counts. *Errors*: no 200, or no "
+        "answer. "
+        "Owed: durable, 3 × Cerbos.\n\n" + table(heads, rows) + _at_equal_load(records)
+    )
+
+
+def _conditions(of: dict[str, Any] | None) -> str:
+    """Say how the peers were measured, as far as their file tells."""
+    if of is None:
+        return ""
+    flags, machine = of["flags"], of["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in of["versions"].items())
+    commit = f"commit `{machine['commit']}`, {machine['at']}; " if "commit" in machine else ""
+    return (
+        f"{versions}; {commit}{flags['rounds']} rounds of {flags['seconds']} s, {flags['patients']:,} patients, "
+        f"{flags['questions']:,} questions in turn, which is more than Ruqsat recalls. "
     )
 
 
@@ -373,7 +392,7 @@ def render(parts: dict[str, list[Record]], others: list[Record], machine: dict[s
     return (
         "# Speed: what was measured\n\nWritten by `make bench` from `bench/results/*.json`; do not edit. "
         "[How it is measured](howto.md), and the benches that are not in here.\n\n"
-        f"{about}\n\n{METHOD}\n\n" + "\n".join([summary(parts, others), *sections, peers(others)])
+        f"{about}\n\n{METHOD}\n\n" + "\n".join([summary(parts, others), *sections, peers(others, machine.get("peers"))])
     ).rstrip() + "\n"
 
 

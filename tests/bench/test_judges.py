@@ -12,7 +12,7 @@ from bench.gate import asked_of, judge
 from bench.ground import cpu_seconds
 from bench.owed import Line, lines, middle_ratio
 from bench.planted_delay import PLACES
-from bench.report import APART, read, render
+from bench.report import APART, peers, read, render
 from bench.worlds import ClinicWorld
 
 from tests.conftest import ROOT
@@ -157,6 +157,23 @@ def test_what_is_owed_is_judged_by_the_bound_that_it_has() -> None:
     assert Line("x", 7.1, 6, 3, " µs").cells() == ("x", "at most 6 µs", "3 µs", "7.10 µs", "**missed**")
     assert middle_ratio([2.0, 30.0, 4.0], [1.0, 10.0, 4.0]) == 2.0
     assert middle_ratio([1.0], [1.0, 2.0]) is None and middle_ratio([1.0], [0.0]) is None
+
+
+def test_where_others_had_the_core_processor_time_is_judged_and_the_rate_marked() -> None:
+    """Ours or Cerbos's: a rate on half of a core is no rate; what was no answer is told, and how it was measured."""
+    durable = {"name": "durable", "journal": "durable", "scenario": "closed", "connections": 16, "void": False,
+               "of_cerbos": [5.2, 5, 6], "of_cerbos_by_cpu": [2.9, 2, 3], "errors": 4}  # fmt: skip
+    cerbos = durable | {"name": "cerbos", "journal": "none"}
+    of = {"flags": {"rounds": 3, "seconds": 4, "patients": 400, "questions": 2500}, "versions": {"cerbos": "1.2"},
+          "machine": {}}  # fmt: skip
+
+    assert [each.measured for each in lines({}, [durable, cerbos])] == [5.2]
+    for void in ([durable | {"void": True}, cerbos], [durable, cerbos | {"void": True}]):
+        (line,) = lines({}, void)
+        assert line.measured == 2.9 and "by CPU" in line.what and not line.is_kept
+    page = peers([durable, cerbos | {"void": True}], of)
+    assert "cerbos †" in page and "ruqsat, durable †" not in page and "| 0 | 4 |" in page
+    assert "cerbos 1.2; 3 rounds of 4 s, 400 patients, 2,500 questions" in page
 
 
 def test_every_line_that_is_owed_is_found_in_the_results_that_stand_here() -> None:
