@@ -32,7 +32,8 @@ and answers as many bytes, in the same turns; who is not asked is halted meanwhi
 other's cost: **only ratios travel between machines**. *Client* is how much of its core the client took; from 0.95 on
 the client was measured, and the row is marked `*`. *Wrong* counts answers that differ from what `core.evaluate` says
 in the bench's own process, before and after each of wrk's runs, and of every answer in the open loop and under
-Locust."""
+Locust; what was put off (`try_later`, `overloaded`) too, where it was more than one of a hundred. In a rush a sidecar
+ships its journal into the database later (`service/shipping`): that is done after the runs, and in no figure here."""
 
 
 def read(folder: Path, peers: Path) -> tuple[dict[str, list[Record]], list[Record], dict[str, Any]]:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from bench.asking import JSON, LATER, SHAPES, Asking, Call, Churn, Told, is_later
+from bench.clients import faults, of_open_loop
 from bench.gate import asked_of, judge
 from bench.ground import cpu_seconds
+from bench.open_loop import Run
 from bench.owed import Line, lines, middle_ratio
 from bench.planted_delay import PLACES
 from bench.report import APART, peers, read, render
@@ -72,6 +74,17 @@ def test_to_be_put_off_is_neither_right_nor_wrong() -> None:
     ((_, kind_of),) = [next(asked_of([CALL]))]
     kinds = {status: kind_of(b"HTTP/1.1 %d X\r\na: b" % status, body) for status in (200, 503, 500)}
     assert kinds == {200: "later", 503: "later", 500: "wrong"}
+
+
+def test_who_puts_off_more_than_one_of_a_hundred_is_at_fault_for_each() -> None:
+    """One is no wrong decision; but denying everything for want of facts would be the fastest of all."""
+    run = Run()
+    run.answers = [(0.0, 0.1, "right")] * 99 + [(0.0, 0.1, "later")]
+    assert faults(run) == 0
+    run.answers.append((0.0, 0.1, "later"))
+    assert faults(run) == 2
+    run.answers, run.unanswered = [(0.0, 0.1, "later")] * 5 + [(0.0, 0.1, "wrong")], 3
+    assert faults(run) == 9 == of_open_loop(run, 1.0, 0.0)["wrong"]
 
 
 @pytest.mark.parametrize(("change", "code"), [
