@@ -24,7 +24,7 @@ CALL = Call("read: allow", "json", "POST", "/access/v1/evaluation", b"{}", JSON,
 OWED = {"bursts": 60, "cpu_over_no_op": 4.6, "later": 0.01, "rate": 150, "p99_over_no_op": 15, "p99_floor_ms": 20}
 MET: dict[str, Any] = {
     "bursts": 100, "calls": 3200, "ratio": 4.0, "p99_ms": 30.0, "p99_over_no_op": 3.0, "unanswered": 0, "later": 0,
-    "wrong": {"bursts": 0, "open loop": 0, "churn": 0}, "withdrawn": 9, "churn_calls": 900,
+    "wrong": {"bursts": 0, "open loop": 0, "churn": 0}, "withdrawn": 9, "scheduled": 9, "churn_calls": 900,
 }  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def test_who_puts_off_more_than_one_of_a_hundred_is_at_fault_for_each() -> None:
 @pytest.mark.parametrize(("change", "code"), [
     ({}, 0), ({"ratio": 4.7}, 1), ({"wrong": MET["wrong"] | {"churn": 1}}, 1), ({"unanswered": 1}, 1), ({"later": 40}, 1),
     ({"p99_over_no_op": 16.0}, 1), ({"p99_over_no_op": 16.0, "p99_ms": 19.0}, 0), ({"bursts": 59, "ratio": None}, 2),
-    ({"withdrawn": 0}, 2),
+    ({"withdrawn": 0}, 2), ({"withdrawn": 4}, 2), ({"withdrawn": 8}, 0), ({"withdrawn": 0, "scheduled": 0}, 2),
 ])  # fmt: skip
 def test_the_gate_opens_for_what_is_owed_and_for_nothing_else(change: dict[str, Any], code: int) -> None:
     """Each figure alone shuts it; too little to judge by is no pass."""
