@@ -194,6 +194,7 @@ def test_every_line_that_is_owed_is_found_in_the_results_that_stand_here() -> No
     told = "\n".join(each.what for each in lines(*read(ROOT / "bench/results", ROOT / "bench/peers")[:2]))
     for what in (
         "lossy, 16", "durable, 16 connections, of the no-op", "durable, 64 connections, of the no-op",
+        "lossy, 16 connections, anew", "durable, 16 connections, anew", "forward-auth, durable, 64 connections, anew",
         "durable, 16 connections, of Cerbos", "durable, 64 connections, of Cerbos", "forward-auth, durable, 16",
         "forward-auth, durable, 64", "the common one", "the dearest", "clinic, 100,", "shared, 99,", "shared copy, both",
         "100 a call, 1 callers, again", "100 a call, 16 callers, anew", "1,000,000 patients", "cached patient",
