@@ -10,6 +10,7 @@ Run: ``PYTHONPATH=. .venv/bin/python bench/report.py``
 
 import argparse
 import json
+import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ METHOD = """\
 Closed loop: wrk, one thread, keep-alive; each caller asks at once after its answer. Open loop: requests come at
 their times, answered or not, and a latency counts from when its request was due (no coordinated omission). Server
 on core 0, client on core 1, where there are two. A warm-up, then the runs named below; figures are medians,
-*spread* is (most - least) / median of the runs. The *no-op* is a route of the same server that reads the same body
+*spread* is (most - least) / median of the runs' rates, in the open loop of their p99.
+The *no-op* is a route of the same server that reads the same body
 and answers as many bytes, in the same turns; who is not asked is halted meanwhile, so that what it has put off is no
 other's cost: **only ratios travel between machines**. *Client* is how much of its core the client took; from 0.95 on
 the client was measured, and the row is marked `*`. *Wrong* counts answers that differ from what `core.evaluate` says
@@ -49,7 +51,9 @@ def read(folder: Path, peers: Path) -> tuple[dict[str, list[Record]], list[Recor
             parts[path.stem] = [said["machine"], *said["records"]]
         elif path.stem in PARTS and path.parent == folder:
             parts[path.stem] = said["records"]
-            machine = said["machine"] | {"at": max(said["machine"]["at"], machine.get("at", ""))}
+            most = [key for key in ("at", "load_before", "load_after") if key in said["machine"]]
+            machine = said["machine"] | {key: max(said["machine"][key], machine.get(key, said["machine"][key]))
+                                         for key in most}  # fmt: skip
             commits.setdefault(said["machine"]["commit"], []).append(path.stem)
         else:
             others += _of_peers(said)
@@ -110,12 +114,17 @@ def loads(records: list[Record], first: str, key: Callable[[Record], object], wh
         mark = " *" if busy is not None and (busy >= CLIENT_BOUND or each.get("client_late")) else ""
         rows.append((
             key(each), who(each) + mark, count(each.get("rps")), over_no_op(each, records, what, *same),
-            f"{each['spread']:.0%}" if "spread" in each else "",
+            _spread(each.get("runs", []), what),
             *[time_of(each.get(name)) for name in ("p50_us", "p95_us", "p99_us", "p999_us", "max_us")],
             f"{each['rss_mb']:.0f} MB" if each.get("rss_mb") else "", f"{busy:.2f}" if busy is not None else "",
             count(each.get("wrong", 0)),
         ))  # fmt: skip
     return table(heads, rows)
+
+
+def _spread(runs: list[Record], what: str) -> str:
+    found = [run[what] for run in runs if what in run]
+    return f"{(max(found) - min(found)) / statistics.median(found):.0%}" if found else ""
 
 
 OWED = """\
@@ -385,9 +394,9 @@ def render(parts: dict[str, list[Record]], others: list[Record], machine: dict[s
     about = (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB; Linux {machine['kernel']}, Python "
         f"{machine['python']}; {versions}; {machine['wrk']}. Commit `{machine['commit']}`, {machine['at']}; "
-        f"load before {machine['load_before']}, after {machine['load_after']}. {machine['rounds']} runs of "
-        f"{machine['seconds']:g} s each; {'pinned to cores' if machine['pinned'] else 'not pinned'}; a world of "
-        f"{machine['hospitals']} hospitals and {machine['patients']:,} patients where nothing else is said."
+        f"load before at most {machine['load_before']}, after at most {machine['load_after']}. {machine['rounds']} "
+        f"runs of {machine['seconds']:g} s each; {'pinned to cores' if machine['pinned'] else 'not pinned'}; a world "
+        f"of {machine['hospitals']} hospitals and {machine['patients']:,} patients where nothing else is said."
     )
     sections = [write(parts[name], others) for name, write in (PARTS | APART).items() if name in parts]
     return (

@@ -14,7 +14,7 @@ from bench.ground import cpu_seconds
 from bench.open_loop import Run
 from bench.owed import Line, lines, middle_ratio
 from bench.planted_delay import PLACES
-from bench.report import APART, peers, read, render
+from bench.report import APART, opened, peers, read, render
 from bench.worlds import ClinicWorld
 
 from tests.conftest import ROOT
@@ -158,7 +158,7 @@ def test_the_report_tells_machine_method_and_peers_and_every_wrong_answer(tmp_pa
 
     assert "a processor, 2 cores" in page and "coordinated omission" in page and "Commit `abc`" in page
     row = next(line for line in page.splitlines() if "ruqsat, durable" in line)
-    assert "| 0.50 |" in row and "1.50 ms" in row and row.endswith("| 7 |") and " * |" in row
+    assert "| 0.50 | 80% |" in row and "1.50 ms" in row and row.endswith("| 7 |") and " * |" in row
     for name, figure in (("cerbos", "4,321"), ("cedar", "6,789")):
         assert figure in next(line for line in page.splitlines() if name in line)
 
@@ -226,6 +226,18 @@ def test_what_is_run_apart_is_told_with_its_own_commit(tmp_path: Path) -> None:
     assert not others and not machine and told.count("commit `fed`") == 2
     assert "| clean |  | 3.30 | fails | 2 |" in told and "| decode | 50 µs | 3.30 | passes | 2 |" in told
     assert "1.50 × (owed at most 1.3 ×)" in told and "1.7 kB each" in told and "| 1,000,000 | 9 s | 84 MB |" in told
+
+
+def test_a_spread_is_that_of_the_figure_it_stands_beside(tmp_path: Path) -> None:
+    """In an open loop every run has the same rate: of the p99 it tells how far to trust it; and no load is left out."""
+    runs = [{"rps": 100.0, "p99_us": p99} for p99 in (8_000.0, 10_000.0, 28_000.0)]
+    record = {"name": "ruqsat", "scenario": "steady_reads", "share": 0.2, "journal": "durable", "spread": 0.0,
+              "runs": runs, "rps": 100.0, "p99_us": 10_000.0}  # fmt: skip
+    assert "| 200% |" in opened([record], [])
+    for stem, load in (("closed", 2.5), ("shapes", 0.1)):
+        said = {"machine": {"at": "2026", "commit": "abc", "load_before": load}, "records": []}
+        (tmp_path / f"{stem}.json").write_text(json.dumps(said))
+    assert read(tmp_path, tmp_path / "none")[2]["load_before"] == 2.5
 
 
 def test_the_report_says_which_part_is_of_which_commit(tmp_path: Path) -> None:
