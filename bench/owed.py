@@ -81,7 +81,8 @@ def _peers(records: list[Record]) -> Iterator[Line]:
         if each["name"] == "durable" and each["scenario"] == "closed" and each.get("connections") in (16, 64):
             key, word = ("of_cerbos_by_cpu", ", by CPU") if each["connections"] in void else ("of_cerbos", "")
             what = f"durable, {each['connections']} connections, of Cerbos's rate{word}"
-            yield Line(what, each[key][0], 3, 6, is_least=True)
+            if key in each:  # else Cerbos could not be had
+                yield Line(what, each[key][0], 3, 6, is_least=True)
 
 
 def _listeners(records: list[Record]) -> Iterator[Line]:

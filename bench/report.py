@@ -19,6 +19,7 @@ from bench.micro.by_itself import CALIBRATION_US, RULES
 from bench.micro.copies import round_trips
 
 from bench import owed, plots
+from ruqsat.service.recall import MOST
 
 HERE = Path(__file__).parent
 Record = dict[str, Any]
@@ -339,11 +340,12 @@ def _conditions(of: dict[str, Any] | None) -> str:
     if of is None:
         return ""
     flags, machine = of["flags"], of["machine"]
+    is_anew = flags["questions"] > 2 * MOST
     versions = ", ".join(f"{name} {number}" for name, number in of["versions"].items())
     commit = f"commit `{machine['commit']}`, {machine['at']}; " if "commit" in machine else ""
     return (
         f"{versions}; {commit}{flags['rounds']} rounds of {flags['seconds']} s, {flags['patients']:,} patients, "
-        f"{flags['questions']:,} questions in turn, which is more than Ruqsat recalls. "
+        f"{flags['questions']:,} questions in turn, which Ruqsat {'decides anew' if is_anew else 'may recall'}. "
     )
 
 
@@ -399,10 +401,12 @@ def render(parts: dict[str, list[Record]], others: list[Record], machine: dict[s
         f"of {machine['hospitals']} hospitals and {machine['patients']:,} patients where nothing else is said."
     )
     sections = [write(parts[name], others) for name, write in (PARTS | APART).items() if name in parts]
+    disk = f" Journals on {machine['file_system']}." if "file_system" in machine else ""
     return (
         "# Speed: what was measured\n\nWritten by `make bench` from `bench/results/*.json`; do not edit. "
         "[How it is measured](howto.md), and the benches that are not in here.\n\n"
-        f"{about}\n\n{METHOD}\n\n" + "\n".join([summary(parts, others), *sections, peers(others, machine.get("peers"))])
+        f"{about}{disk}\n\n{METHOD}\n\n"
+        + "\n".join([summary(parts, others), *sections, peers(others, machine.get("peers"))])
     ).rstrip() + "\n"
 
 

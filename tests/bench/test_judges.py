@@ -11,6 +11,7 @@ from bench.asking import JSON, LATER, SHAPES, Asking, Call, Churn, Told, is_late
 from bench.clients import faults, of_open_loop
 from bench.gate import asked_of, judge
 from bench.ground import cpu_seconds
+from bench.machine import file_system
 from bench.open_loop import Run
 from bench.owed import Line, lines, middle_ratio
 from bench.planted_delay import PLACES
@@ -143,7 +144,7 @@ def test_the_report_tells_machine_method_and_peers_and_every_wrong_answer(tmp_pa
     machine = {
         "cpu": "a processor", "cores": 2, "memory_gb": 8, "kernel": "6", "python": "3.11", "versions": {"x": "1"},
         "wrk": "wrk 4", "commit": "abc", "at": "2026", "load_before": 0, "load_after": 1, "rounds": 3, "seconds": 3.0,
-        "pinned": True, "hospitals": 3, "patients": 1000,
+        "pinned": True, "hospitals": 3, "patients": 1000, "file_system": file_system(Path("/proc/self")),
     }  # fmt: skip
     results, peer = tmp_path / "results", tmp_path / "peers" / "cerbos"
     results.mkdir()
@@ -156,6 +157,7 @@ def test_the_report_tells_machine_method_and_peers_and_every_wrong_answer(tmp_pa
 
     page = render(*read(results, tmp_path / "peers"))
 
+    assert "Journals on proc." in page and machine["file_system"] != file_system(ROOT)
     assert "a processor, 2 cores" in page and "coordinated omission" in page and "Commit `abc`" in page
     row = next(line for line in page.splitlines() if "ruqsat, durable" in line)
     assert "| 0.50 | 80% |" in row and "1.50 ms" in row and row.endswith("| 7 |") and " * |" in row
@@ -181,12 +183,14 @@ def test_where_others_had_the_core_processor_time_is_judged_and_the_rate_marked(
           "machine": {}}  # fmt: skip
 
     assert [each.measured for each in lines({}, [durable, cerbos])] == [5.2]
+    assert lines({}, [{key: value for key, value in durable.items() if "cerbos" not in key}]) == [], "none was had"
     for void in ([durable | {"void": True}, cerbos], [durable, cerbos | {"void": True}]):
         (line,) = lines({}, void)
         assert line.measured == 2.9 and "by CPU" in line.what and not line.is_kept
     page = peers([durable, cerbos | {"void": True}], of)
     assert "cerbos †" in page and "ruqsat, durable †" not in page and "| 0 | 4 |" in page
-    assert "cerbos 1.2; 3 rounds of 4 s, 400 patients, 2,500 questions" in page
+    assert "cerbos 1.2; 3 rounds of 4 s, 400 patients, 2,500 questions in turn, which Ruqsat decides anew" in page
+    assert "may recall" in peers([durable], of | {"flags": of["flags"] | {"questions": 500}})
 
 
 def test_every_line_that_is_owed_is_found_in_the_results_that_stand_here() -> None:
