@@ -19,6 +19,8 @@ from bench.open_loop import LATE, Run, at_rate, in_turns, quantile
 
 QUANTILES = {"p50_us": 0.5, "p95_us": 0.95, "p99_us": 0.99, "p999_us": 0.999, "max_us": 1.0}
 SERVER_CORE, CLIENT_CORE = 0, 1
+PUT_OFF = 0.01
+"""A greater share of answers that put off is a fault: who decides nothing is fast."""
 WRK = """local bodies = {%s}
 local at = 0
 wrk.method = "POST"
@@ -32,8 +34,8 @@ function request() at = at %% #calls + 1; return calls[at] end
 WRK_DONE = """function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format("RESULT %%d %%d %%d %%d %%d %%d %%d %%d\\n", summary.requests, summary.duration,
-    %s + e.read + e.write + e.timeout, latency:percentile(50), latency:percentile(95), latency:percentile(99),
-    latency:percentile(99.9), latency.max))
+    %s + e.connect + e.read + e.write + e.timeout, latency:percentile(50), latency:percentile(95),
+    latency:percentile(99), latency:percentile(99.9), latency.max))
 end
 """
 
@@ -65,7 +67,7 @@ def on_their_cores(*servers: Server) -> Iterator[None]:
 
 
 @contextmanager
-def alone(server: Server, among: Iterable[Server]) -> Iterator[None]:
+def alone(server: Any, among: Iterable[Any]) -> Iterator[None]:
     """Halt the others: what one has put off during its own run, as shipping, is no other's cost."""
     others = [other.pid for other in among if other.pid != server.pid]
     try:
@@ -96,10 +98,16 @@ def wrk(url: str, script: Path, connections: int, seconds: float) -> dict[str, f
     )
 
 
+def faults(run: Run) -> int:
+    """Return how many answers were wrong or missing; if more than one of a hundred was put off, these as well."""
+    later = run.kinds["later"]
+    return run.kinds["wrong"] + run.unanswered + (later if later > PUT_OFF * len(run.answers) else 0)
+
+
 def compared(server: Server, calls: list[Call], seconds: float = 0.5) -> int:
     """Ask the calls, and return how many answers were wrong."""
     run = asyncio.run(in_turns(server.addresses[calls[0].listener], asked_of(calls), 8, seconds))
-    return run.kinds["wrong"] + run.unanswered
+    return faults(run)
 
 
 def of_runs(name: str, scenario: str, runs: list[dict[str, float]], **more: Any) -> dict[str, Any]:
@@ -122,13 +130,12 @@ def of_open_loop(run: Run, seconds: float, busy: float) -> dict[str, float]:
     """Return the figures of a run; a client that was late measured itself."""
     took = sorted(end - due for due, end, _ in run.answers)
     quantiles = {name: quantile(took, share) * 1e6 for name, share in QUANTILES.items()}
-    wrong = run.kinds["wrong"] + run.unanswered
-    return {"rps": len(took) / seconds, **quantiles, "wrong": wrong, "later": run.kinds["later"], "client_cpu": busy,
-            "client_late": float(run.lag > LATE)}  # fmt: skip
+    return {"rps": len(took) / seconds, **quantiles, "wrong": faults(run), "later": run.kinds["later"],
+            "client_cpu": busy, "client_late": float(run.lag > LATE)}  # fmt: skip
 
 
 def compared_once(server: Server, calls: list[Call]) -> int:
     """Ask each call once, and return how many answers were wrong."""
     rate = 500.0
     run = asyncio.run(at_rate(server.addresses["json"], asked_of(calls), rate, len(calls) / rate, patience=60))
-    return run.kinds["wrong"] + run.unanswered
+    return faults(run)

@@ -120,7 +120,7 @@ def measure(program: Sequence[str], seconds: float, owed: dict[str, float], fold
             "bursts": cpu["wrong"], "open loop": sum(run.kinds["wrong"] for run, _ in pairs), "churn": churn["wrong"],
         },
         "later": cpu["later"] + sum(run.kinds["later"] for run, _ in pairs) + churn["later"],
-        "withdrawn": churn["withdrawn"], "churn_calls": churn["calls"],
+        "withdrawn": churn["withdrawn"], "scheduled": churn["scheduled"], "churn_calls": churn["calls"],
     }  # fmt: skip
 
 
@@ -140,8 +140,8 @@ def judge(met: dict[str, Any], owed: dict[str, float]) -> tuple[list[str], list[
         missed.append(f"{met['later']} answers were put off (try_later)")
     if met["unanswered"]:
         missed.append(f"{met['unanswered']} requests were not answered")
-    if not met["withdrawn"] or not met["churn_calls"]:
-        void.append("nothing was withdrawn while it was asked")
+    if met["withdrawn"] <= met["scheduled"] / 2 or not met["churn_calls"]:
+        void.append(f"{met['withdrawn']} of {met['scheduled']} consents were withdrawn while it was asked")
     return missed, void
 
 

@@ -77,7 +77,7 @@ class State:
         self.done: Counter[str] = Counter()
         self.took: dict[str, Counter[int]] = {"sidecar": Counter(), NO_OP: Counter()}
         self.rounds: list[dict[str, float]] = []
-        self.later = 0
+        self.later = self.withdrawn = 0
 
     def next_call(self) -> Call:
         """Return the call whose turn it is."""
@@ -120,6 +120,7 @@ class State:
                               catch_response=True) as answer:  # fmt: skip
                 if answer.status_code == 200:
                     self.churn.acknowledged[each.patient] = time.perf_counter()
+                    self.withdrawn += 1
                 else:
                     answer.failure(f"not withdrawn: {answer.status_code}")
 
@@ -199,6 +200,7 @@ def tell(client_id: str, data: dict[str, Any], **_: Any) -> None:
     """Send what a worker met."""
     data["took"] = {who: dict(times) for who, times in _state.took.items()}
     data["later"], _state.later = _state.later, 0
+    data["withdrawn"], _state.withdrawn = _state.withdrawn, 0
     data["late"], data["denied"] = _state.churn.late, list(_state.churn.first_denials.values())
     for times in _state.took.values():
         times.clear()
@@ -212,6 +214,7 @@ def hear(client_id: str, data: dict[str, Any], **_: Any) -> None:
     for who, times in data.get("took", {}).items():
         _state.took[who].update({int(micros): number for micros, number in times.items()})
     _state.later += data.get("later", 0)
+    _state.withdrawn += data.get("withdrawn", 0)
     _state.churn.late += data.get("late", ())
     for number, value in enumerate(data.get("denied", ())):
         if value:
@@ -241,7 +244,8 @@ def figures(environment: Any) -> dict[str, Any]:
         "name": "ruqsat", "scenario": asked.shape, "client": "locust", "connections": asked.callers, "wrong": wrong,
         "calls": _state.took["sidecar"].total(), **told["sidecar"], "no_op": told[NO_OP], "failures": failures,
         "later": _state.later,
-        "late": sorted(_state.churn.late), "withdrawn": len(_state.scheduled),
+        "late": sorted(_state.churn.late), "withdrawn": _state.withdrawn,
+        "scheduled": len(_state.scheduled),
         "to_deny_ms": sorted(value * 1e3 for value in _state.churn.first_denials.values()), "rounds": _state.rounds,
         "rss_mb": resident_mb(asked.pid) if asked.pid else None, "python": platform.python_version(),
         "cores": os.cpu_count(),
@@ -251,6 +255,8 @@ def figures(environment: Any) -> dict[str, Any]:
 def judge(met: dict[str, Any], owed: dict[str, float]) -> list[str]:
     """Return what was not kept."""
     missed = [f"{met['wrong']} wrong or failed answers"] if met["wrong"] > owed.get("wrong", 0) else []
+    if met["withdrawn"] < met["scheduled"] / 2:
+        missed.append(f"{met['withdrawn']} of {met['scheduled']} consents were withdrawn")
     if met["calls"] < owed.get("calls", 1):
         missed.append(f"{met['calls']} answers are too few to judge by")
     if met["later"] > owed.get("later", 0.01) * met["calls"]:

@@ -64,28 +64,36 @@ def _shares(records: list[Record]) -> Iterator[Line]:
     for journal, connections, owed, aimed in (
         ("lossy", 16, 0.45, 0.65), ("durable", 16, 0.25, 0.37), ("durable", 64, 0.35, 0.6),
     ):  # fmt: skip
-        own = [r for r in records if r["connections"] == connections and r.get("scenario") != "asked anew"]
-        asked, base = (next((r for r in own if r.get("journal") == kind), None) for kind in (journal, None))
-        found = middle_ratio(asked["runs"], base["runs"], "rps") if asked and base else None
-        if found is not None:
-            yield Line(f"{journal}, {connections} connections, of the no-op's rate", found, owed, aimed, is_least=True)
+        own = [r for r in records if r["connections"] == connections]
+        base = next((r for r in own if r.get("journal") is None), None)
+        for asked in (r for r in own if base and r.get("journal") == journal):
+            found = middle_ratio(asked["runs"], base["runs"], "rps") if base else None
+            if found is not None:
+                anew = ", anew" if asked["scenario"] == "asked anew" else ""
+                what = f"{journal}, {connections} connections{anew}, of the no-op's rate"
+                yield Line(what, found, owed, aimed, is_least=True)
 
 
 def _peers(records: list[Record]) -> Iterator[Line]:
+    void = {each.get("connections") for each in records
+            if each["name"] in ("durable", "cerbos") and each["scenario"] == "closed" and each.get("void")}  # fmt: skip
     for each in records:
         if each["name"] == "durable" and each["scenario"] == "closed" and each.get("connections") in (16, 64):
-            what = f"durable, {each['connections']} connections, of Cerbos's rate"
-            yield Line(what, each["of_cerbos"][0], 3, 6, is_least=True)
+            key, word = ("of_cerbos_by_cpu", ", by CPU") if each["connections"] in void else ("of_cerbos", "")
+            what = f"durable, {each['connections']} connections, of Cerbos's rate{word}"
+            if key in each:  # else Cerbos could not be had
+                yield Line(what, each[key][0], 3, 6, is_least=True)
 
 
 def _listeners(records: list[Record]) -> Iterator[Line]:
     for each in records:
-        if each["scenario"] == "forward_auth" and each["asked"] == "again":
+        if each["scenario"] == "forward_auth":
             base = next(r for r in records if r["scenario"] != "forward_auth"
                         and all(r[key] == each[key] for key in ("asked", "connections")))  # fmt: skip
             found = middle_ratio(each["runs"], base["runs"], "rps")
             if found is not None:
-                what = f"forward-auth, durable, {each['connections']} connections, of AuthZEN's rate"
+                anew = ", anew" if each["asked"] == "anew" else ""
+                what = f"forward-auth, durable, {each['connections']} connections{anew}, of AuthZEN's rate"
                 yield Line(what, found, AS, is_least=True)
 
 

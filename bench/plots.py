@@ -7,6 +7,9 @@ Record = dict[str, Any]
 QUANTILES = {"p50_us": 0.5, "p95_us": 0.05, "p99_us": 0.01, "p999_us": 0.001, "max_us": 0.0001}
 """Each quantile, as the share of answers that took longer; the last stands for the slowest."""
 
+BESIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+"""Where a legend covers no line."""
+
 
 def draw(parts: dict[str, list[Record]], others: list[Record], folder: Path) -> list[Path]:
     """
@@ -47,13 +50,15 @@ def _figure(columns: int) -> Any:
 
 
 def _who(record: Record) -> str:
-    journal = record.get("journal")
-    return f"{record['name']}, {journal}" if journal else str(record["name"])
+    journal, name = record.get("journal"), record["name"]
+    if journal == name:
+        return f"ruqsat, {journal}, beside others"
+    return f"{name}, {journal}" if journal not in (None, "none") else str(name)
 
 
-def _throughput(figure: Any, parts: dict[str, list[Record]], others: list[Record]) -> None:
+def _throughput(figure: Any, parts: dict[str, list[Record]], _: list[Record]) -> None:
     axes = figure.axes[0]
-    records = [*parts["closed"], *(each for each in others if each.get("connections") and each.get("rps"))]
+    records = parts["closed"]  # the rates of others are of another run, and only ratios travel
     for name in dict.fromkeys((_who(each), each["scenario"]) for each in records):
         points = sorted((r["connections"], r["rps"]) for r in records if (_who(r), r["scenario"]) == name)
         own = name[1] == "steady_reads"
@@ -61,7 +66,7 @@ def _throughput(figure: Any, parts: dict[str, list[Record]], others: list[Record
     axes.set(
         xscale="log", yscale="log", xlabel="connections", ylabel="answers a second", title="Throughput, closed loop"
     )
-    axes.legend()
+    axes.legend(**BESIDE)
 
 
 def _latency(figure: Any, parts: dict[str, list[Record]], _: list[Record]) -> None:
@@ -77,7 +82,7 @@ def _latency(figure: Any, parts: dict[str, list[Record]], _: list[Record]) -> No
     axes.set(xscale="log", yscale="log", xlabel="answers that took longer", ylabel="ms", title="Latency")
     axes.set_xticks(list(QUANTILES.values()), ["50 %", "5 %", "1 %", "0.1 %", "none"])
     axes.invert_xaxis()
-    axes.legend()
+    axes.legend(**BESIDE)
 
 
 def _cost(figure: Any, parts: dict[str, list[Record]], _: list[Record]) -> None:

@@ -10,6 +10,7 @@ Run: ``PYTHONPATH=. .venv/bin/python bench/report.py``
 
 import argparse
 import json
+import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from bench.micro.by_itself import CALIBRATION_US, RULES
 from bench.micro.copies import round_trips
 
 from bench import owed, plots
+from ruqsat.service.recall import MOST
 
 HERE = Path(__file__).parent
 Record = dict[str, Any]
@@ -27,12 +29,14 @@ METHOD = """\
 Closed loop: wrk, one thread, keep-alive; each caller asks at once after its answer. Open loop: requests come at
 their times, answered or not, and a latency counts from when its request was due (no coordinated omission). Server
 on core 0, client on core 1, where there are two. A warm-up, then the runs named below; figures are medians,
-*spread* is (most - least) / median of the runs. The *no-op* is a route of the same server that reads the same body
+*spread* is (most - least) / median of the runs' rates, in the open loop of their p99.
+The *no-op* is a route of the same server that reads the same body
 and answers as many bytes, in the same turns; who is not asked is halted meanwhile, so that what it has put off is no
 other's cost: **only ratios travel between machines**. *Client* is how much of its core the client took; from 0.95 on
 the client was measured, and the row is marked `*`. *Wrong* counts answers that differ from what `core.evaluate` says
 in the bench's own process, before and after each of wrk's runs, and of every answer in the open loop and under
-Locust."""
+Locust; what was put off (`try_later`, `overloaded`) too, where it was more than one of a hundred. In a rush a sidecar
+ships its journal into the database later (`service/shipping`): that is done after the runs, and in no figure here."""
 
 
 def read(folder: Path, peers: Path) -> tuple[dict[str, list[Record]], list[Record], dict[str, Any]]:
@@ -40,6 +44,7 @@ def read(folder: Path, peers: Path) -> tuple[dict[str, list[Record]], list[Recor
     parts: dict[str, list[Record]] = {}
     machine: dict[str, Any] = {}
     others: list[Record] = []
+    of_peers: dict[str, Any] = {}
     commits: dict[str, list[str]] = {}
     for path in (*sorted(folder.glob("*.json")), *sorted(peers.glob("*/*.json"))):
         said = json.loads(path.read_text())
@@ -47,13 +52,16 @@ def read(folder: Path, peers: Path) -> tuple[dict[str, list[Record]], list[Recor
             parts[path.stem] = [said["machine"], *said["records"]]
         elif path.stem in PARTS and path.parent == folder:
             parts[path.stem] = said["records"]
-            machine = said["machine"] | {"at": max(said["machine"]["at"], machine.get("at", ""))}
+            most = [key for key in ("at", "load_before", "load_after") if key in said["machine"]]
+            machine = said["machine"] | {key: max(said["machine"][key], machine.get(key, said["machine"][key]))
+                                         for key in most}  # fmt: skip
             commits.setdefault(said["machine"]["commit"], []).append(path.stem)
         else:
             others += _of_peers(said)
+            of_peers = said if path.parent == folder else of_peers
     if len(commits) > 1:  # a part may be run alone
         machine["commit"] = "; ".join(f"{commit} ({', '.join(stems)})" for commit, stems in commits.items())
-    return parts, others, machine
+    return parts, others, machine | ({"peers": of_peers} if "flags" in of_peers else {})
 
 
 def _of_peers(said: Any) -> list[Record]:
@@ -107,12 +115,17 @@ def loads(records: list[Record], first: str, key: Callable[[Record], object], wh
         mark = " *" if busy is not None and (busy >= CLIENT_BOUND or each.get("client_late")) else ""
         rows.append((
             key(each), who(each) + mark, count(each.get("rps")), over_no_op(each, records, what, *same),
-            f"{each['spread']:.0%}" if "spread" in each else "",
+            _spread(each.get("runs", []), what),
             *[time_of(each.get(name)) for name in ("p50_us", "p95_us", "p99_us", "p999_us", "max_us")],
             f"{each['rss_mb']:.0f} MB" if each.get("rss_mb") else "", f"{busy:.2f}" if busy is not None else "",
             count(each.get("wrong", 0)),
         ))  # fmt: skip
     return table(heads, rows)
+
+
+def _spread(runs: list[Record], what: str) -> str:
+    found = [run[what] for run in runs if what in run]
+    return f"{(max(found) - min(found)) / statistics.median(found):.0%}" if found else ""
 
 
 OWED = """\
@@ -301,20 +314,38 @@ def _apart(words: str, of: Record) -> str:
     return f"`{words}`, commit `{of['commit']}`, {of['at']}."
 
 
-def peers(records: list[Record]) -> str:
+def peers(records: list[Record], of: dict[str, Any] | None) -> str:
     """Write what others do on the same questions."""
     if not records:
         return ""
     heads = ("scenario, connections", "who", "answers/s", "of the no-op's", "of Cerbos's (least to most)", "by CPU",
-             "p50", "p99", "memory", "client", "wrong")  # fmt: skip
-    rows = [(_asked(r), who(r) + (" *" if (r.get("client_cpu") or 0) >= CLIENT_BOUND else ""), count(r.get("rps")),
+             "p50", "p99", "memory", "client", "wrong", "errors")  # fmt: skip
+    rows = [(_asked(r), who(r) + (" *" if (r.get("client_cpu") or 0) >= CLIENT_BOUND else "")
+             + (" †" if r.get("void") else ""), count(r.get("rps")),
              _times(r.get("of_no_op"), spread=False), _times(r.get("of_cerbos"), spread=True),
              _times(r.get("of_cerbos_by_cpu"), spread=False), time_of(r.get("p50_us")), time_of(r.get("p99_us")),
-             f"{r['rss_mb']:.0f} MB" if r.get("rss_mb") else "", r.get("client_cpu", ""), count(r.get("wrong", 0)))
-            for r in records]  # fmt: skip
+             f"{r['rss_mb']:.0f} MB" if r.get("rss_mb") else "", r.get("client_cpu", ""), count(r.get("wrong", 0)),
+             count(r.get("errors", 0))) for r in records]  # fmt: skip
     return (
         "## Beside others, on this machine\n\nThe same decisions, answers compared first ([how](peers/README.md)). "
-        "Ratios are of the same round. Owed: durable, 3 × Cerbos.\n\n" + table(heads, rows) + _at_equal_load(records)
+        f"{_conditions(of)}Ratios are of the same round. †: others had more than 15 % of the server's core, so that "
+        "the rate says little, and *by CPU*, by processor time an answer, is what counts. *Errors*: no 200, or no "
+        "answer. "
+        "Owed: durable, 3 × Cerbos.\n\n" + table(heads, rows) + _at_equal_load(records)
+    )
+
+
+def _conditions(of: dict[str, Any] | None) -> str:
+    """Say how the peers were measured, as far as their file tells."""
+    if of is None:
+        return ""
+    flags, machine = of["flags"], of["machine"]
+    is_anew = flags["questions"] > 2 * MOST
+    versions = ", ".join(f"{name} {number}" for name, number in of["versions"].items())
+    commit = f"commit `{machine['commit']}`, {machine['at']}; " if "commit" in machine else ""
+    return (
+        f"{versions}; {commit}{flags['rounds']} rounds of {flags['seconds']} s, {flags['patients']:,} patients, "
+        f"{flags['questions']:,} questions in turn, which Ruqsat {'decides anew' if is_anew else 'may recall'}. "
     )
 
 
@@ -365,15 +396,17 @@ def render(parts: dict[str, list[Record]], others: list[Record], machine: dict[s
     about = (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB; Linux {machine['kernel']}, Python "
         f"{machine['python']}; {versions}; {machine['wrk']}. Commit `{machine['commit']}`, {machine['at']}; "
-        f"load before {machine['load_before']}, after {machine['load_after']}. {machine['rounds']} runs of "
-        f"{machine['seconds']:g} s each; {'pinned to cores' if machine['pinned'] else 'not pinned'}; a world of "
-        f"{machine['hospitals']} hospitals and {machine['patients']:,} patients where nothing else is said."
+        f"load before at most {machine['load_before']}, after at most {machine['load_after']}. {machine['rounds']} "
+        f"runs of {machine['seconds']:g} s each; {'pinned to cores' if machine['pinned'] else 'not pinned'}; a world "
+        f"of {machine['hospitals']} hospitals and {machine['patients']:,} patients where nothing else is said."
     )
     sections = [write(parts[name], others) for name, write in (PARTS | APART).items() if name in parts]
+    disk = f" Journals on {machine['file_system']}." if "file_system" in machine else ""
     return (
         "# Speed: what was measured\n\nWritten by `make bench` from `bench/results/*.json`; do not edit. "
         "[How it is measured](howto.md), and the benches that are not in here.\n\n"
-        f"{about}\n\n{METHOD}\n\n" + "\n".join([summary(parts, others), *sections, peers(others)])
+        f"{about}{disk}\n\n{METHOD}\n\n"
+        + "\n".join([summary(parts, others), *sections, peers(others, machine.get("peers"))])
     ).rstrip() + "\n"
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from bench.clients import alone
 from bench.peers.cerbos.binary import NoCerbosError, find_cerbos
 from bench.peers.cerbos.server import serving as serving_cerbos
 from bench.peers.cerbos.translate import allowed as allowed_by_cerbos
@@ -34,6 +35,7 @@ from bench.peers.common.rules import reaching, read_rules
 EVALUATION = "/access/v1/evaluation"
 NATIVE = "/api/check/resources"
 CONNECTIONS = (1, 16, 64)
+WARM_SECONDS = 1
 OURS = ("lossy", "durable")
 OUT = Path(__file__).resolve().parents[1] / "results" / "peers.json"
 
@@ -145,12 +147,14 @@ def _answers(target: Target, read: Callable[[bytes], bool]) -> Iterator[bool]:
 
 
 async def _measure(targets: list[Target], rounds: int, seconds: int, folder: Path) -> Runs:
-    """Let all take turns, then once more in an open loop at half of what Cerbos can take."""
+    """Let all take turns, the others halted; then once more in an open loop at half of what Cerbos can take."""
     found: Runs = {}
     for number in range(1, rounds + 1):
         for connections in CONNECTIONS:
             for target in targets:
-                run = closed(target, connections, seconds, folder)
+                with alone(target, targets):
+                    closed(target, connections, WARM_SECONDS, folder)
+                    run = closed(target, connections, seconds, folder)
                 found.setdefault((target.name, target.journal, "closed", connections), []).append(run)
                 print_round(number, target.name, connections, run)
     peaks = [max(run["rps"] for run in runs) for (name, *_), runs in found.items() if name == "cerbos"]
@@ -161,7 +165,9 @@ async def _measure(targets: list[Target], rounds: int, seconds: int, folder: Pat
     for number in range(1, rounds + 1):
         for target in targets:
             if max(run["rps"] for run in found[target.name, target.journal, "closed", 16]) > rate:
-                run = await opened(target, rate, seconds)
+                with alone(target, targets):
+                    closed(target, 16, WARM_SECONDS, folder)
+                    run = await opened(target, rate, seconds)
                 found.setdefault((target.name, target.journal, "open", 0), []).append(run)
                 print_open(number, target.name, rate, run)
     return found

@@ -1,13 +1,19 @@
 """A real sidecar over a world answers every shape as the benches say is right."""
 
+import asyncio
+import subprocess
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from bench.asking import SHAPES, Asking, Churn
 from bench.ground import cpu_seconds, world_server
+from bench.peers import run as peers
+from bench.peers.common.load import Target
 from bench.worlds import ClinicWorld
 
 
@@ -56,3 +62,32 @@ def test_every_shape_asks_for_permits_and_for_denials() -> None:
     for shape in ("steady_reads", "consent_churn", "break_glass_burst", "forward_auth"):
         outcomes = Counter(call.name.rpartition(": ")[2] for call in asking.calls(shape, 200))
         assert min(outcomes["allow"], outcomes["deny"]) > 20, (shape, outcomes)
+
+
+def test_nobody_computes_beside_the_peer_that_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our sidecars ship later what they were asked: on the core that a peer is given it would be the peer's cost."""
+    with ExitStack() as stack:
+        idle = [stack.enter_context(subprocess.Popen(["sleep", "60"])) for _ in range(3)]
+        for each in idle:
+            stack.callback(each.kill)
+        names = ("lossy", "durable", "cerbos")
+        targets = [Target(name, "none", "", "", each.pid, []) for name, each in zip(names, idle, strict=True)]
+        states: list[tuple[str, tuple[str, ...]]] = []
+
+        def met(target: Target, *_: Any) -> dict[str, float]:
+            time.sleep(0.02)
+            told = tuple(Path(f"/proc/{each.pid}/stat").read_text().rpartition(") ")[2][0] for each in idle)
+            states.append((target.name, told))
+            return {"rps": 1.0}
+
+        async def met_open(target: Target, *_: Any) -> dict[str, float]:
+            return met(target)
+
+        monkeypatch.setattr(peers, "closed", met)
+        monkeypatch.setattr(peers, "opened", met_open)
+        for shown in ("print_round", "print_open"):
+            monkeypatch.setattr(peers, shown, lambda *_: None)
+        asyncio.run(peers._measure(targets, 1, 1, tmp_path))
+
+    assert dict(states) == {"lossy": ("S", "T", "T"), "durable": ("T", "S", "T"), "cerbos": ("T", "T", "S")}
+    assert len(set(states)) == len(names)

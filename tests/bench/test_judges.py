@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 from bench.asking import JSON, LATER, SHAPES, Asking, Call, Churn, Told, is_later
+from bench.clients import faults, of_open_loop
 from bench.gate import asked_of, judge
 from bench.ground import cpu_seconds
+from bench.machine import file_system
+from bench.open_loop import Run
 from bench.owed import Line, lines, middle_ratio
 from bench.planted_delay import PLACES
-from bench.report import APART, read, render
+from bench.report import APART, opened, peers, read, render
 from bench.worlds import ClinicWorld
 
 from tests.conftest import ROOT
@@ -22,7 +25,7 @@ CALL = Call("read: allow", "json", "POST", "/access/v1/evaluation", b"{}", JSON,
 OWED = {"bursts": 60, "cpu_over_no_op": 4.6, "later": 0.01, "rate": 150, "p99_over_no_op": 15, "p99_floor_ms": 20}
 MET: dict[str, Any] = {
     "bursts": 100, "calls": 3200, "ratio": 4.0, "p99_ms": 30.0, "p99_over_no_op": 3.0, "unanswered": 0, "later": 0,
-    "wrong": {"bursts": 0, "open loop": 0, "churn": 0}, "withdrawn": 9, "churn_calls": 900,
+    "wrong": {"bursts": 0, "open loop": 0, "churn": 0}, "withdrawn": 9, "scheduled": 9, "churn_calls": 900,
 }  # fmt: skip
 
 
@@ -74,10 +77,21 @@ def test_to_be_put_off_is_neither_right_nor_wrong() -> None:
     assert kinds == {200: "later", 503: "later", 500: "wrong"}
 
 
+def test_who_puts_off_more_than_one_of_a_hundred_is_at_fault_for_each() -> None:
+    """One is no wrong decision; but denying everything for want of facts would be the fastest of all."""
+    run = Run()
+    run.answers = [(0.0, 0.1, "right")] * 99 + [(0.0, 0.1, "later")]
+    assert faults(run) == 0
+    run.answers.append((0.0, 0.1, "later"))
+    assert faults(run) == 2
+    run.answers, run.unanswered = [(0.0, 0.1, "later")] * 5 + [(0.0, 0.1, "wrong")], 3
+    assert faults(run) == 9 == of_open_loop(run, 1.0, 0.0)["wrong"]
+
+
 @pytest.mark.parametrize(("change", "code"), [
     ({}, 0), ({"ratio": 4.7}, 1), ({"wrong": MET["wrong"] | {"churn": 1}}, 1), ({"unanswered": 1}, 1), ({"later": 40}, 1),
     ({"p99_over_no_op": 16.0}, 1), ({"p99_over_no_op": 16.0, "p99_ms": 19.0}, 0), ({"bursts": 59, "ratio": None}, 2),
-    ({"withdrawn": 0}, 2),
+    ({"withdrawn": 0}, 2), ({"withdrawn": 4}, 2), ({"withdrawn": 8}, 0), ({"withdrawn": 0, "scheduled": 0}, 2),
 ])  # fmt: skip
 def test_the_gate_opens_for_what_is_owed_and_for_nothing_else(change: dict[str, Any], code: int) -> None:
     """Each figure alone shuts it; too little to judge by is no pass."""
@@ -130,7 +144,7 @@ def test_the_report_tells_machine_method_and_peers_and_every_wrong_answer(tmp_pa
     machine = {
         "cpu": "a processor", "cores": 2, "memory_gb": 8, "kernel": "6", "python": "3.11", "versions": {"x": "1"},
         "wrk": "wrk 4", "commit": "abc", "at": "2026", "load_before": 0, "load_after": 1, "rounds": 3, "seconds": 3.0,
-        "pinned": True, "hospitals": 3, "patients": 1000,
+        "pinned": True, "hospitals": 3, "patients": 1000, "file_system": file_system(Path("/proc/self")),
     }  # fmt: skip
     results, peer = tmp_path / "results", tmp_path / "peers" / "cerbos"
     results.mkdir()
@@ -143,9 +157,10 @@ def test_the_report_tells_machine_method_and_peers_and_every_wrong_answer(tmp_pa
 
     page = render(*read(results, tmp_path / "peers"))
 
+    assert "Journals on proc." in page and machine["file_system"] != file_system(ROOT)
     assert "a processor, 2 cores" in page and "coordinated omission" in page and "Commit `abc`" in page
     row = next(line for line in page.splitlines() if "ruqsat, durable" in line)
-    assert "| 0.50 |" in row and "1.50 ms" in row and row.endswith("| 7 |") and " * |" in row
+    assert "| 0.50 | 80% |" in row and "1.50 ms" in row and row.endswith("| 7 |") and " * |" in row
     for name, figure in (("cerbos", "4,321"), ("cedar", "6,789")):
         assert figure in next(line for line in page.splitlines() if name in line)
 
@@ -159,11 +174,31 @@ def test_what_is_owed_is_judged_by_the_bound_that_it_has() -> None:
     assert middle_ratio([1.0], [1.0, 2.0]) is None and middle_ratio([1.0], [0.0]) is None
 
 
+def test_where_others_had_the_core_processor_time_is_judged_and_the_rate_marked() -> None:
+    """Ours or Cerbos's: a rate on half of a core is no rate; what was no answer is told, and how it was measured."""
+    durable = {"name": "durable", "journal": "durable", "scenario": "closed", "connections": 16, "void": False,
+               "of_cerbos": [5.2, 5, 6], "of_cerbos_by_cpu": [2.9, 2, 3], "errors": 4}  # fmt: skip
+    cerbos = durable | {"name": "cerbos", "journal": "none"}
+    of = {"flags": {"rounds": 3, "seconds": 4, "patients": 400, "questions": 2500}, "versions": {"cerbos": "1.2"},
+          "machine": {}}  # fmt: skip
+
+    assert [each.measured for each in lines({}, [durable, cerbos])] == [5.2]
+    assert lines({}, [{key: value for key, value in durable.items() if "cerbos" not in key}]) == [], "none was had"
+    for void in ([durable | {"void": True}, cerbos], [durable, cerbos | {"void": True}]):
+        (line,) = lines({}, void)
+        assert line.measured == 2.9 and "by CPU" in line.what and not line.is_kept
+    page = peers([durable, cerbos | {"void": True}], of)
+    assert "cerbos †" in page and "ruqsat, durable †" not in page and "| 0 | 4 |" in page
+    assert "cerbos 1.2; 3 rounds of 4 s, 400 patients, 2,500 questions in turn, which Ruqsat decides anew" in page
+    assert "may recall" in peers([durable], of | {"flags": of["flags"] | {"questions": 500}})
+
+
 def test_every_line_that_is_owed_is_found_in_the_results_that_stand_here() -> None:
     """A part renamed, or written otherwise, would only be silent."""
     told = "\n".join(each.what for each in lines(*read(ROOT / "bench/results", ROOT / "bench/peers")[:2]))
     for what in (
         "lossy, 16", "durable, 16 connections, of the no-op", "durable, 64 connections, of the no-op",
+        "lossy, 16 connections, anew", "durable, 16 connections, anew", "forward-auth, durable, 64 connections, anew",
         "durable, 16 connections, of Cerbos", "durable, 64 connections, of Cerbos", "forward-auth, durable, 16",
         "forward-auth, durable, 64", "the common one", "the dearest", "clinic, 100,", "shared, 99,", "shared copy, both",
         "100 a call, 1 callers, again", "100 a call, 16 callers, anew", "1,000,000 patients", "cached patient",
@@ -195,6 +230,18 @@ def test_what_is_run_apart_is_told_with_its_own_commit(tmp_path: Path) -> None:
     assert not others and not machine and told.count("commit `fed`") == 2
     assert "| clean |  | 3.30 | fails | 2 |" in told and "| decode | 50 µs | 3.30 | passes | 2 |" in told
     assert "1.50 × (owed at most 1.3 ×)" in told and "1.7 kB each" in told and "| 1,000,000 | 9 s | 84 MB |" in told
+
+
+def test_a_spread_is_that_of_the_figure_it_stands_beside(tmp_path: Path) -> None:
+    """In an open loop every run has the same rate: of the p99 it tells how far to trust it; and no load is left out."""
+    runs = [{"rps": 100.0, "p99_us": p99} for p99 in (8_000.0, 10_000.0, 28_000.0)]
+    record = {"name": "ruqsat", "scenario": "steady_reads", "share": 0.2, "journal": "durable", "spread": 0.0,
+              "runs": runs, "rps": 100.0, "p99_us": 10_000.0}  # fmt: skip
+    assert "| 200% |" in opened([record], [])
+    for stem, load in (("closed", 2.5), ("shapes", 0.1)):
+        said = {"machine": {"at": "2026", "commit": "abc", "load_before": load}, "records": []}
+        (tmp_path / f"{stem}.json").write_text(json.dumps(said))
+    assert read(tmp_path, tmp_path / "none")[2]["load_before"] == 2.5
 
 
 def test_the_report_says_which_part_is_of_which_commit(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """`ruqsat bench` against a running demo: it tells latencies, and finds what is answered wrongly."""
 
+import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from ruqsat.cli.bench import Shape, read_target
 from ruqsat.cli.bench_questions import read_questions, requests_of
+from ruqsat.cli.load_client import Run, in_turns
 from ruqsat.cli.main import app
 from ruqsat.errors import SettingsError, StoreUnavailableError
 from tests.process.starter import Sidecar, question, serving
@@ -94,6 +97,45 @@ def test_where_nobody_answers_nothing_is_measured(tmp_path: Path) -> None:
         assert isinstance(done.exception, StoreUnavailableError) and not done.stdout
     with pytest.raises(SettingsError, match="against"):
         read_target("ftp://127.0.0.1", [], None)
+
+
+class Lent(asyncio.Protocol):
+    """Gives so many answers on a connection, and hangs up after the last; where there are none, it keeps silent."""
+
+    def __init__(self, answers: int) -> None:
+        self._left = answers
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep it."""
+        self._transport: Any = transport
+
+    def data_received(self, _: bytes) -> None:
+        """Answer, as long as there is one left."""
+        if self._left:
+            self._left -= 1
+            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            if not self._left:
+                self._transport.close()
+
+
+@pytest.mark.parametrize("answers", [3, 0])
+def test_callers_are_as_many_to_the_end_and_wait_for_nobody_for_ever(answers: int) -> None:
+    """A proxy closes a connection after so many requests; a server that is stuck answers none of them."""
+
+    async def asked() -> Run:
+        server = await asyncio.get_running_loop().create_server(lambda: Lent(answers), "127.0.0.1", 0)
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        run = await in_turns(address, b"GET / HTTP/1.1\r\n\r\n", 2, 0.5, lambda *_: "right", patience=0.1)
+        server.close()
+        await asyncio.sleep(0.1)
+        return run
+
+    run = asyncio.run(asyncio.wait_for(asked(), 30))
+
+    if answers:
+        assert len(run.answers) > 2 * answers, "after these nobody was asked any more"
+    else:
+        assert (len(run.answers), run.due, run.unanswered) == (0, 2, 2)
 
 
 def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:

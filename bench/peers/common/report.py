@@ -1,13 +1,12 @@
 """Rows for machines and a table for people, from what the runs met."""
 
-import os
 import platform
 import statistics
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
+from bench.machine import machine as this_machine
 from bench.peers.cerbos.binary import VERSION
 from bench.peers.common.plan import Plan
 
@@ -103,12 +102,8 @@ def _print_promise(found: Runs) -> None:
 
 def machine(plan: Plan, rounds: int, seconds: int) -> dict[str, Any]:
     """Return where, with what and how this was measured."""
-    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
-        "machine": {
-            "cores": os.cpu_count(), "cpu": cpu[0].partition(": ")[2] if cpu else "", "arch": platform.machine(),
-            "linux": platform.release(), "load": os.getloadavg(),
-        },
+        "machine": this_machine(),
         "versions": {"python": platform.python_version(), "cerbos": VERSION}
         | {each: _version(each) for each in DISTRIBUTIONS},
         "flags": {"rounds": rounds, "seconds": seconds, **plan._asdict(), "GOMAXPROCS": 1, "arguments": sys.argv[1:]},

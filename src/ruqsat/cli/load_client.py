@@ -240,6 +240,7 @@ async def in_turns(
     callers: int,
     seconds: float,
     kind_of: KindOf | None = None,
+    patience: float = 10.0,
     *,
     tls: ssl.SSLContext | None = None,
 ) -> Run:
@@ -260,14 +261,21 @@ async def in_turns(
                 run.due += 1
                 caller.ask(next(self._requests), now)
 
+        def is_gone(self, caller: _Caller) -> None:
+            """Put another in its place: a server may close a connection after so many answers."""
+            super().is_gone(caller)
+            if time.perf_counter() < ends:
+                self.open()
+
     pool = Again(address, _same(request, kind_of), run, tls)
     run.began = time.perf_counter()
     with _undisturbed():
         for _ in range(callers):
             pool.open()
-        while time.perf_counter() < ends or not pool.is_settled:
+        while (now := time.perf_counter()) < ends or (not pool.is_settled and now < ends + patience):
             if run.unopened >= callers:
                 break
             await asyncio.sleep(0.01)
+        ends = 0.0  # nobody takes a place that comes free now
         await pool.aclose()
     return run
