@@ -261,9 +261,9 @@ async def in_turns(
                 run.due += 1
                 caller.ask(next(self._requests), now)
 
-        def is_gone(self, caller: _Caller) -> None:
+        def closed(self, caller: _Caller) -> None:
             """Put another in its place: a server may close a connection after so many answers."""
-            super().is_gone(caller)
+            super().closed(caller)
             if time.perf_counter() < ends:
                 self.open()
 
