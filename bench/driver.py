@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
+import httpx
 from bench.asking import EVALUATION, EVALUATIONS, SHAPES, UNPROXIED, Asking, Call, in_batches
 from bench.clients import (
     QUANTILES,
@@ -258,6 +260,41 @@ def batches(rounds: int, seconds: float) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def later(rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """What a decision costs while it is asked for, and what is done for it afterwards: its line is shipped."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="ruqsat-driver-") as name:
+        folder, world = Path(name), a_world()
+        calls = Asking(world).calls("steady_reads", 640, "driver")
+        script = write_script(folder / "again.lua", calls)
+        with world_server(world, folder / "sidecar") as sidecar, on_their_cores(sidecar):
+            url = f"http://{sidecar.addresses['json']}{EVALUATION}"
+            wrong = compared(sidecar, calls)
+            _wait_until_shipped(sidecar)
+            began, ended = cpu_seconds(sidecar.pid), time.perf_counter()
+            time.sleep(2)
+            idle = (cpu_seconds(sidecar.pid) - began) / (time.perf_counter() - ended)
+            for _ in range(rounds):
+                began = cpu_seconds(sidecar.pid)
+                met = wrk(url, script, 16, seconds)
+                between, ended = cpu_seconds(sidecar.pid), time.perf_counter()
+                _wait_until_shipped(sidecar)
+                took = time.perf_counter() - ended
+                after = cpu_seconds(sidecar.pid) - between - idle * took
+                answers = met["rps"] * max(1, round(seconds))
+                cost = {"cpu_us": (between - began) / answers * 1e6, "later_us": after / answers * 1e6}
+                found.append(met | cost | {"later_s": took, "wrong": met["wrong"] + wrong})
+                wrong = 0
+    return [of_runs("ruqsat", "steady_reads", found, connections=16, journal="durable", client="wrk", loop="closed")]
+
+
+def _wait_until_shipped(server: Server) -> None:
+    url = f"http://{server.addresses['control']}/metrics"
+    time.sleep(1)  # for the first of what has just been written to be seen
+    while not re.search(r"^ruqsat_journal_behind_seconds 0(\.0)?$", httpx.get(url).text, re.MULTILINE):
+        time.sleep(1)
+
+
 def withdrawals(rounds: int, _: float) -> list[dict[str, Any]]:
     """From an acknowledged change at one sidecar to the first answer of another by it: with hints, and without."""
     found = []
@@ -285,7 +322,7 @@ def by_itself(rounds: int, _: float) -> list[dict[str, Any]]:
 
 
 PARTS: dict[str, Callable[[int, float], list[dict[str, Any]]]] = {
-    "closed": closed, "listeners": by_listener, "open": open_loops, "batch": batches,
+    "closed": closed, "later": later, "listeners": by_listener, "open": open_loops, "batch": batches,
     "alone": by_itself, "rules": rules, "patients": by_patients,
     "copies": copies, "shapes": shapes, "revocation": withdrawals,
 }  # fmt: skip

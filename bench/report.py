@@ -36,7 +36,7 @@ other's cost: **only ratios travel between machines**. *Client* is how much of i
 the client was measured, and the row is marked `*`. *Wrong* counts answers that differ from what `core.evaluate` says
 in the bench's own process, before and after each of wrk's runs, and of every answer in the open loop and under
 Locust; what was put off (`try_later`, `overloaded`) too, where it was more than one of a hundred. In a rush a sidecar
-ships its journal into the database later (`service/shipping`): that is done after the runs, and in no figure here."""
+ships its journal into the database later (`service/shipping`): what that costs stands in a section of its own."""
 
 
 def read(folder: Path, peers: Path) -> tuple[dict[str, list[Record]], list[Record], dict[str, Any]]:
@@ -234,6 +234,24 @@ def batches(records: list[Record], _: list[Record]) -> str:
     )
 
 
+def later(records: list[Record], _: list[Record]) -> str:
+    """Write what is left to do after a rush."""
+    [of] = records
+    whole = of["cpu_us"] + of["later_us"]
+    return (
+        "## What a rush leaves to be done\n\nOne durable sidecar by itself, 16 connections, *again*. Every line is on "
+        "disk before its answer; into the database, where\nthe patient's log reads it, it is shipped when there is "
+        "room, in a rush with a fortieth of the time.\n\n"
+        + table(
+            ("answers/s", "CPU each", "later, CPU each", "until all is shipped", "spread", "wrong"),
+            [(count(of["rps"]), time_of(of["cpu_us"]), time_of(of["later_us"]), f"{of['later_s']:.0f} s",
+              f"{of['spread']:.0%}", count(of["wrong"]))],
+        )
+        + f"\nA rush that never ends could therefore have {count(1e6 / whole)} answers/s of one core "
+        f"({of['cpu_us'] / whole:.0%} of the rate above), were\nnothing put off.\n"
+    )  # fmt: skip
+
+
 def listeners(records: list[Record], _: list[Record]) -> str:
     """Write what proxies ask beside what applications ask."""
     heads = ("connections", "asked", "who asks", "answers/s", "rate, of an application's", "CPU each",
@@ -374,6 +392,7 @@ def _asked(record: Record) -> str:
 
 PARTS = {
     "closed": closed,
+    "later": later,
     "listeners": listeners,
     "open": opened,
     "batch": batches,

@@ -152,6 +152,8 @@ def test_the_report_tells_machine_method_and_peers_and_every_wrong_answer(tmp_pa
     records = [base | {"runs": runs} | quantiles, ours]
     (results / "closed.json").write_text(json.dumps({"machine": machine, "records": records}))
     (peer / "result.json").write_text(json.dumps([ours | {"name": "cerbos", "scenario": "shared", "rps": 4_321.0}]))
+    rush = ours | {"cpu_us": 100.0, "later_us": 150.0, "later_s": 30.0, "spread": 0.1}
+    (results / "later.json").write_text(json.dumps({"machine": machine, "records": [rush]}))
     row = ours | {"name": "cedar", "scenario": "shared", "rps": 6_789.0}
     (results / "peers.json").write_text(json.dumps({"machine": {}, "rows": [row]}))
 
@@ -161,6 +163,10 @@ def test_the_report_tells_machine_method_and_peers_and_every_wrong_answer(tmp_pa
     assert "a processor, 2 cores" in page and "coordinated omission" in page and "Commit `abc`" in page
     row = next(line for line in page.splitlines() if "ruqsat, durable" in line)
     assert "| 0.50 | 80% |" in row and "1.50 ms" in row and row.endswith("| 7 |") and " * |" in row
+    assert (
+        "could therefore have 4,000 answers/s of one core (40% of the rate above)" in page
+        and "| 150 µs | 30 s |" in page
+    )
     for name, figure in (("cerbos", "4,321"), ("cedar", "6,789")):
         assert figure in next(line for line in page.splitlines() if name in line)
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ruqsat.cli.bench import Shape, read_target
-from ruqsat.cli.bench_questions import read_questions, requests_of
+from ruqsat.cli.bench_questions import IN_A_BATCH, Server, read_questions, requests_of
 from ruqsat.cli.load_client import Run, in_turns
 from ruqsat.cli.main import app
 from ruqsat.errors import SettingsError, StoreUnavailableError
@@ -73,6 +73,24 @@ def test_a_proxys_questions_are_asked_with_tokens(sidecar: Sidecar, tmp_path: Pa
     path.write_text(json.dumps(lines[0] | {"token": "none"}))
     code, met = bench(sidecar, *words, listener="auth")
     assert code == 1 and met["failed"] == len_of(met)
+
+
+@pytest.mark.parametrize("reason", ["try_later", "overloaded", "not_permitted"])
+def test_a_denial_that_puts_off_is_no_right_answer(reason: str, tmp_path: Path) -> None:
+    """A sidecar that decides nothing is no fast one: what it denies for want of facts or time has failed."""
+    path = tmp_path / "questions.jsonl"
+    path.write_text(json.dumps({"request": question(), "uri": "/", "token": "t", "expect": False}))
+    right = "right" if reason == "not_permitted" else "failed"
+    one = {"decision": False, "context": {"reason": reason}}
+    denied = f"HTTP/1.1 403 Forbidden\r\nX-Ruqsat-Reason: {reason}\r\nX-Ruqsat-Subject: \r\n\r\n".encode()
+
+    for shape, head, told in (
+        ("steady_reads", b"HTTP/1.1 200 OK\r\n\r\n", one),
+        ("batch", b"HTTP/1.1 200 OK\r\n\r\n", {"evaluations": [one] * IN_A_BATCH}),
+        ("forward_auth", denied, None),
+    ):
+        _, kind_of = next(requests_of(shape, read_questions(path), Server("h", "", ()), 1))
+        assert kind_of(head, json.dumps(told).encode()) == right, shape
 
 
 def len_of(met: dict) -> int:

@@ -34,6 +34,8 @@ EVALUATION, EVALUATIONS, SEARCH = "/access/v1/evaluation", "/access/v1/evaluatio
 IN_A_BATCH = 20
 MIXED = 2_000
 RIGHT, WRONG, UNKNOWN, FAILED = "right", "wrong", "not known", "failed"
+PUT_OFF = ("try_later", "overloaded")
+"""Reasons of a denial for want of time or facts: it is no answer to the question."""
 _DEMO = (
     # weight, subject, record, class, purpose; the patient is p-dana
     (70, "dr_aida", "o1", "labs", "TREAT"),
@@ -157,6 +159,15 @@ def _told(head: bytes, body: bytes) -> Any:
         return None
 
 
+def _decision(answer: Any) -> object:
+    """Return the decision in an answer; None where there is none, or it was put off."""
+    if not isinstance(answer, dict):
+        return None
+    context = answer.get("context")
+    is_put_off = isinstance(context, dict) and context.get("reason") in PUT_OFF
+    return None if is_put_off else answer.get("decision")
+
+
 def _verdict(decision: object, expect: bool | None) -> str:
     if not isinstance(decision, bool):
         return FAILED
@@ -165,8 +176,7 @@ def _verdict(decision: object, expect: bool | None) -> str:
 
 def _evaluation(line: Line, server: Server) -> Asked:
     def kind_of(head: bytes, body: bytes) -> str:
-        told = _told(head, body)
-        return _verdict(told.get("decision") if isinstance(told, dict) else None, line.expect)
+        return _verdict(_decision(_told(head, body)), line.expect)
 
     return _post(EVALUATION, msgspec.json.encode(line.request), server), kind_of
 
@@ -177,7 +187,7 @@ def _batch(lines: list[Line], server: Server) -> Asked:
         answers = told.get("evaluations") if isinstance(told, dict) else None
         if not isinstance(answers, list) or len(answers) != len(lines):
             return FAILED
-        kinds = {_verdict(one.get("decision"), line.expect) for one, line in zip(answers, lines, strict=True)}
+        kinds = {_verdict(_decision(one), line.expect) for one, line in zip(answers, lines, strict=True)}
         return next(kind for kind in (FAILED, WRONG, UNKNOWN, RIGHT) if kind in kinds)
 
     body = msgspec.json.encode({"evaluations": [line.request for line in lines]})
@@ -203,8 +213,8 @@ def _through_nginx(line: Line, server: Server) -> Asked:
         raise SettingsError("the shape `forward_auth` needs `uri` and `token` in every question: give a file of them")
 
     def kind_of(head: bytes, _body: bytes) -> str:
-        status = head[9:12]
-        return _verdict({b"200": True, b"403": False}.get(status), line.expect)
+        is_put_off = any(f"\r\nx-ruqsat-reason: {reason}\r\n".encode() in head.lower() for reason in PUT_OFF)
+        return _verdict(None if is_put_off else {b"200": True, b"403": False}.get(head[9:12]), line.expect)
 
     headers = [("Host", server.host), ("X-Original-Method", "GET"), ("X-Original-URI", line.uri),
                ("X-Original-Host", server.host), ("Authorization", f"Bearer {line.token}")]  # fmt: skip
