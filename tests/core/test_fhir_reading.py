@@ -522,6 +522,7 @@ def test_a_document_bears_the_labels_of_its_parts(fhir_words: FhirWords) -> None
     )  # fmt: skip
 
     assert (found.answer, found.labels, found.conf) == ("decide", ("HIV", "PSY"), "V")
+    assert document({}, letter | marked("ETH"), observation()).labels == ("SUD",)
     plain = document({}, letter, observation())
     assert (plain.answer, plain.labels, plain.conf) == ("decide", (), None)
     assert document({}, letter, observation() | marked(None)).answer == "deny"

@@ -65,6 +65,13 @@ def test_the_highest_confidentiality_counts(fhir_words: FhirWords, codes: str, c
     assert read(fhir_words, observation("o1", meta={"security": security})).conf == conf
 
 
+def test_a_label_under_another_name_is_read_as_the_vocabularys(fhir_words: FhirWords) -> None:
+    """ETH is SUD; what no line of the pack names is taken as it is, and is a word that nobody knows."""
+    for code, label in (("ETH", "SUD"), ("SUD", "SUD"), ("ETHUD", "ETHUD"), ("eth", "eth")):
+        labelled = observation("o1", meta={"security": [{"code": code}]})
+        assert read(fhir_words, labelled).labels == (label,)
+
+
 def test_labels_stand_beside_meta_for_documents(fhir_words: FhirWords) -> None:
     """A DocumentReference has a list of them, a Composition of R4 one code."""
     document = {"resourceType": "DocumentReference", "id": "d", "subject": {"reference": "Patient/p1"},

@@ -35,6 +35,8 @@ SLIPS = {
     "an interaction that is none": ('[fhir.types]\nX = { classes = ["labs"], refused = { reed = "x" } }\n', "bad-route", 2),
     "a public record of a patient": ('[fhir.types]\nX = { classes = ["public", "labs"] }\n', "patient-unclear", 2),
     "a type mapped and not mapped": ('[fhir.types]\nX = { classes = ["labs"] }\n[fhir.unmapped]\nX = "why"\n', "unknown-type", 2),
+    "a label under a name that is none": ('[fhir.labels]\nETH = "SUDS"\n', "bad-route", 2),
+    "a label that is read as another": ('[fhir.labels]\nHIV = "SUD"\n', "bad-route", 2),
     "a chain accepted": ('[fhir.parameters]\nsearch = ["_has"]\n', "parameter-unclear", 2),
     "accepted and refused": ('[fhir.parameters]\nsearch = ["_tag"]\nrefused = { _tag = "why" }\n', "parameter-unclear", 2),
     "two patients at once": ('[fhir.types]\nX = { classes = ["labs"], by = ["patient"] }\n[fhir.parameters]\nrepeat = ["patient"]\n', "parameter-unclear", 4),

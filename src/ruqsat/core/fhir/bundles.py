@@ -163,7 +163,7 @@ def _document(words: FhirWords, bundle: dict[str, Any], entries: Any) -> Meaning
         first = resource_of(resources[0], "Composition")
         whose = whose_body(first, composition, words)
         parts = [first, *(_of_the_same(words, resource, whose) for resource in resources[1:])]
-        marks = highest(marks_of(part, part["resourceType"]) for part in (bundle, *parts))
+        marks = highest(marks_of(part, part["resourceType"], words) for part in (bundle, *parts))
     except Refused as refusal:
         return refused(meaning, refusal.reason)
     return answered(words, msgspec.structs.replace(meaning, labels=marks.labels, conf=marks.conf), whose)

@@ -20,7 +20,7 @@ from ruqsat.core.validity import IMPERSONAL
 from ruqsat.core.vocabulary import Vocabulary
 
 _SHARED = ("shared_patients", "shared_staff")
-_PARTS = {*_SHARED, "server", "types", "unmapped", "categories", "parameters", "includes", "operation"}
+_PARTS = {*_SHARED, "server", "types", "unmapped", "categories", "labels", "parameters", "includes", "operation"}
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 Finding = tuple[Path, str, str, str]
 
@@ -49,7 +49,9 @@ def parse_fhir(raw: Any, places: Places, vocabulary: Vocabulary) -> tuple[FhirWo
         tuple(
             convert_each(raw.get("operation"), Operation, ("fhir", "operation"), places, "operation", findings).values()
         ),
-        tuple(vocabulary.classes), IMPERSONAL, *(raw.get(name, False) for name in _SHARED),
+        tuple(vocabulary.classes), IMPERSONAL,
+        convert_mapping(raw.get("labels"), str, "a label", ("fhir", "labels"), places, findings),
+        *(raw.get(name, False) for name in _SHARED),
     )  # fmt: skip
     for name in _SHARED:
         if not isinstance(raw.get(name, False), bool):
@@ -161,6 +163,20 @@ def _categories(words: FhirWords, _: Vocabulary) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
+def _labels(words: FhirWords, vocabulary: Vocabulary) -> Iterator[Finding]:
+    for code, label in words.labels.items():
+        if label not in vocabulary.labels:
+            yield (
+                ("fhir", "labels", code), "bad-route", f"`{label}` is no label of the vocabulary",
+                nearest(label, vocabulary.labels) or "add it to `[labels]` first",
+            )  # fmt: skip
+        elif code in vocabulary.labels:
+            yield (
+                ("fhir", "labels", code), "bad-route", f"`{code}` is a label itself, and would be read as another",
+                "leave the line out",
+            )  # fmt: skip
+
+
 def _parameters(words: FhirWords, _: Vocabulary) -> Iterator[Finding]:
     parameters = words.parameters
     lists = {"search": parameters.search, "read": parameters.read, "history": parameters.history,
@@ -247,7 +263,7 @@ def _whose(operation: Operation, words: FhirWords) -> str:
     return ""
 
 
-_CHECKS = (_servers, _shared, _types, _categories, _parameters, _includes, _operations)
+_CHECKS = (_servers, _shared, _types, _categories, _labels, _parameters, _includes, _operations)
 
 
 def _classes(path: Path, classes: tuple[str, ...], vocabulary: Vocabulary, with_all: bool) -> Iterator[Finding]:

@@ -39,7 +39,7 @@ class Marks(Struct, frozen=True):
         return {*other.labels} <= {*self.labels} and (other.conf or "") <= (self.conf or "")
 
 
-def marks_of(resource: Mapping[str, Any], kind: str) -> Marks:
+def marks_of(resource: Mapping[str, Any], kind: str, words: FhirWords) -> Marks:
     """
     Return the labels and the confidentiality that a resource carries.
 
@@ -53,7 +53,7 @@ def marks_of(resource: Mapping[str, Any], kind: str) -> Marks:
     conf: Literal["R", "V"] | None = None
     for system, code in _codings(resource, meta, kind):
         if system not in _CONFIDENTIALITY:
-            labels.add(code)
+            labels.add(words.labels.get(code, code))
         elif code not in _UP_TO_NORMAL:
             # Less than normal would open more than saying nothing; what is no level is the highest.
             conf = (conf or "R") if code == "R" else "V"

@@ -71,7 +71,7 @@ def read_record(body: bytes, asked: Lookup, words: FhirWords) -> Seen:
     patients = (asked.value,) if entry.own else whose.patients
     if whose.problem or len(patients) != 1:
         raise Refused(whose.problem or "no_patient")
-    marks, classes = marks_of(resource, asked.type), classes_of_body(resource, asked.type, words)
+    marks, classes = marks_of(resource, asked.type, words), classes_of_body(resource, asked.type, words)
     authors = authors_of(resource, asked.type, words)
     return Seen(asked.type, asked.value, patients[0], classes, marks.labels, marks.conf, authors)
 

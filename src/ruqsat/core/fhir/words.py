@@ -130,6 +130,7 @@ class FhirWords(Struct, frozen=True, dict=True):
     All of it, checked.
 
     Attributes:
+        labels: Codes of labels that the vocabulary calls otherwise.
         shared_patients: An id names the same patient at every server.
         shared_staff: Ids of practitioners and organisations at the servers are those of tokens and directory.
     """
@@ -143,6 +144,7 @@ class FhirWords(Struct, frozen=True, dict=True):
     operations: tuple[Operation, ...]
     class_order: tuple[str, ...]
     impersonal: frozenset[str] = field(default_factory=frozenset)
+    labels: dict[str, str] = {}
     shared_patients: bool = False
     shared_staff: bool = False
 

@@ -91,7 +91,7 @@ def _judged_body(words: FhirWords, call: Call, kind: str, name: str | None) -> _
     own = Whose("named", (name,)) if name is not None else Whose("body", (new,))
     try:
         resource = resource_of(json_of(call), kind)
-        marks = marks_of(resource, kind)
+        marks = marks_of(resource, kind, words)
     except Refused as refusal:
         return _Body(words.in_order(entry.classes), own if entry.own else Whose(), problems=(refusal.reason,))
     problems = ("body_of_another_record",) if name is not None and resource.get("id") != name else ()
