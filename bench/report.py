@@ -108,9 +108,10 @@ def loads(records: list[Record], first: str, key: Callable[[Record], object], wh
     """Write a table of runs under load; *what* is told over the no-op's, of runs that are the *same*."""
     over = {"rps": "of the no-op's", "p99_us": "p99 over the no-op's"}[what]
     heads = (first, "who", "answers/s", over, "spread", "p50", "p95", "p99", "p99.9", "max", "memory",
-             "client", "wrong")  # fmt: skip
+             "client", "wrong", *(("put off",) if what == "p99_us" else ()))  # fmt: skip
     rows = []
     for each in records:
+        put_off = [count(sum(run.get("later", 0) for run in each.get("runs", [])))] if what == "p99_us" else []
         busy = each.get("client_cpu")
         mark = " *" if busy is not None and (busy >= CLIENT_BOUND or each.get("client_late")) else ""
         rows.append((
@@ -118,7 +119,7 @@ def loads(records: list[Record], first: str, key: Callable[[Record], object], wh
             _spread(each.get("runs", []), what),
             *[time_of(each.get(name)) for name in ("p50_us", "p95_us", "p99_us", "p999_us", "max_us")],
             f"{each['rss_mb']:.0f} MB" if each.get("rss_mb") else "", f"{busy:.2f}" if busy is not None else "",
-            count(each.get("wrong", 0)),
+            count(each.get("wrong", 0)), *put_off,
         ))  # fmt: skip
     return table(heads, rows)
 

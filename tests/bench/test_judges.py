@@ -242,8 +242,9 @@ def test_a_spread_is_that_of_the_figure_it_stands_beside(tmp_path: Path) -> None
     """In an open loop every run has the same rate: of the p99 it tells how far to trust it; and no load is left out."""
     runs = [{"rps": 100.0, "p99_us": p99} for p99 in (8_000.0, 10_000.0, 28_000.0)]
     record = {"name": "ruqsat", "scenario": "steady_reads", "share": 0.2, "journal": "durable", "spread": 0.0,
-              "runs": runs, "rps": 100.0, "p99_us": 10_000.0}  # fmt: skip
-    assert "| 200% |" in opened([record], [])
+              "runs": [run | {"later": 7} for run in runs], "rps": 100.0, "p99_us": 10_000.0, "wrong": 0}  # fmt: skip
+    page = opened([record], [])
+    assert "| 200% |" in page and "| wrong | put off |" in page and page.rstrip().endswith(f"| 0 | {7 * len(runs)} |")
     for stem, load in (("closed", 2.5), ("shapes", 0.1)):
         said = {"machine": {"at": "2026", "commit": "abc", "load_before": load}, "records": []}
         (tmp_path / f"{stem}.json").write_text(json.dumps(said))
