@@ -66,7 +66,7 @@ def _shares(records: list[Record]) -> Iterator[Line]:
     ):  # fmt: skip
         own = [r for r in records if r["connections"] == connections]
         base = next((r for r in own if r.get("journal") is None), None)
-        for asked in (r for r in own if base and r.get("journal") == journal):
+        for asked in (r for r in own if r.get("journal") == journal):
             found = middle_ratio(asked["runs"], base["runs"], "rps") if base else None
             if found is not None:
                 anew = ", anew" if asked["scenario"] == "asked anew" else ""
