@@ -428,7 +428,7 @@ def test_how_deep_a_chain_is_and_who_may_begin_it_is_the_operators_to_say(policy
     ({"grantees": (Grantee(subject="s2"),), "end": BEGIN}, ""), ({"grantees": (Grantee(subject="s4"),)}, ""),
 ])  # fmt: skip
 def test_whom_the_patient_refuses_has_nothing_to_hand_on(policy_set: PolicySet, row: Any) -> None:
-    """As far as the refusal goes, and as long as it holds; however many links lie between."""
+    """As far as the refusal goes, and as long as it holds; however many links lie between; what a link misses is told first."""
     refused, miss = row
     named, refusal = document(delegations=("d0",)), document("c9", Provision("deny", **refused), kind="dissent")
     last, third = link("d1", **BELOW), link("d1", delegate="s3", may_redelegate=True, **BELOW)
@@ -438,6 +438,7 @@ def test_whom_the_patient_refuses_has_nothing_to_hand_on(policy_set: PolicySet, 
     assert delegated(policy_set, ABOVE, last, consents=(named, refusal)) == miss
     assert delegated(policy_set, *longer, consents=(named, refusal)) == miss
     assert delegated(policy_set, ABOVE, last, consents=(named, withdrawn)) == ""
+    assert delegated(policy_set, ABOVE, link("d1", **BELOW, revoked_at=BEGIN), consents=(named, refusal)) == "revoked"
 
 
 @pytest.mark.parametrize("row", [

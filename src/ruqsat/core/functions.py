@@ -74,13 +74,13 @@ def build_functions(vocabulary: Vocabulary, hierarchies: Hierarchies) -> dict[st
     roles, classes, permits = hierarchies.roles, hierarchies.classes, hierarchies.permits
     denials, labels_tree = hierarchies.denials, hierarchies.labels
     known = {
-        "purpose": vocabulary.purposes.keys(), "action": vocabulary.actions.keys(), "label": vocabulary.labels.keys(),
-        "class": vocabulary.classes.keys() | vocabulary.class_groups.keys(),
+        "purpose": {*vocabulary.purposes}, "action": {*vocabulary.actions}, "label": {*vocabulary.labels},
+        "class": {*vocabulary.classes, *vocabulary.class_groups},
     }  # fmt: skip
 
     def strange(asked: tuple[str, ...], kind: str) -> bool:
         """A denial names a word that nobody knows any more: it may stand for any."""
-        return not known[kind] >= set(asked)
+        return not known[kind].issuperset(asked)
 
     @lru_cache(maxsize=_KEPT)
     def holds(held: tuple[str, ...], cell: Cell) -> bool:
