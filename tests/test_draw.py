@@ -43,3 +43,11 @@ def test_every_worker_draws_the_same_and_another_day_something_else() -> None:
     assert all(names(tests, str(draw)) == names(suite()[::-1], str(draw)) for draw in range(5))
     assert len({names(tests, str(draw)) for draw in range(20)}) > 3
     assert not frozenset.intersection(*(names(tests, str(draw)) for draw in range(20)))
+
+
+def test_what_asks_for_the_promises_themselves_is_never_left_out() -> None:
+    """A change that breaks one is seen on the same day."""
+    kept = [Item(f"{folder}/test_d", n, True) for folder in ("conformance", "meta") for n in range(4)]
+
+    assert not left_out(kept, "1")
+    assert left_out([Item("conforming/test_d", n, True) for n in range(4)], "1")

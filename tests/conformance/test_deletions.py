@@ -102,6 +102,7 @@ def test_what_the_checker_refuses_is_told_apart(parts: Parts, pack_texts: dict[s
     assert not is_refused(pack_texts, places["p consent-05"])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_whatever_is_deleted_is_missed(parts: Parts, pack_texts: dict[str, bytes], promises: list[Asked]) -> None:
     """Each deletion breaks a promise, or is refused by the checker, or is argued above."""

@@ -349,6 +349,7 @@ def only(mutants: list[Mutant], name: str) -> Mutant:
     return found
 
 
+@pytest.mark.slow
 def test_the_product_itself_keeps_every_promise(court: Court) -> None:
     """Otherwise the verdicts would show nothing; code exchanged for itself is not noticed."""
     assert court.broken() == []
@@ -356,6 +357,7 @@ def test_the_product_itself_keeps_every_promise(court: Court) -> None:
         assert court.verdict(Mutant(module, name, "nothing", live(module, name).__code__)) == ""
 
 
+@pytest.mark.slow
 def test_a_planted_hole_is_noticed_and_the_right_code_comes_back(court: Court, mutants: list[Mutant]) -> None:
     """Of the projection, of a function that rules are bound to, and of the way documents combine."""
     for name in (
@@ -370,6 +372,7 @@ def test_a_planted_hole_is_noticed_and_the_right_code_comes_back(court: Court, m
         assert live(mutant.module, mutant.function).__code__ is right
 
 
+@pytest.mark.slow
 def test_a_loop_without_end_is_cut(court: Court, mutants: list[Mutant]) -> None:
     """A cycle of delegations that nobody stops at gives no answer, and that is noticed."""
     assert court.verdict(only(mutants, "delegation._chain: never `if parent in chain`")) == "no answer"
@@ -385,6 +388,7 @@ def test_no_argument_is_about_a_guard_that_is_not_there(mutants: list[Mutant]) -
     assert {*argued} <= {*names}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_whichever_guard_is_taken_away_is_missed(court: Court, mutants: list[Mutant]) -> None:
     """By a promise, or it is argued above; no argument is about a guard that a promise misses."""
