@@ -46,7 +46,7 @@ NEVER_LEFT_OUT = ("tests/conformance/", "tests/meta/")
 
 def pytest_report_header() -> str | None:
     """Say it where not every test is run."""
-    return None if DRAW is None else f"RUQSAT_TEST_DRAW={DRAW}: of the slow tests one half in most files; without it all"
+    return None if DRAW is None else f"RUQSAT_TEST_DRAW={DRAW}: of most slow tests one half; without it all"
 
 
 def left_out(items: list[pytest.Item], draw: str) -> set[pytest.Item]:
