@@ -51,7 +51,7 @@ class ProcessState:
         if self.follower is not None and self.follower.denies:
             reasons.append("the policy set that must apply is not in force here")
         if not self._journal.healthy:
-            reasons.append("the journal cannot be written")
+            reasons.append(f"the journal cannot be written: {self._journal.trouble}")
         elif self._journal.is_hanging:
             reasons.append("the journal waits for its disk, which does not answer")
         if self._draining:
