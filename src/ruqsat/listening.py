@@ -52,6 +52,11 @@ class Doors(Struct, frozen=True):
         if self.published is not None:
             keep_running(stack, self.published.refresh_forever())
 
+    @property
+    def awaited_keys(self) -> PublishedKeys | None:
+        """The published keys, if a listener is on that allows nothing without them."""
+        return None if (self.settings.auth_listen, self.settings.grpc_listen) == ("off", "off") else self.published
+
     def forward_auth(
         self, decision_point: DecisionPoint, routes: RouteTable, policy_set: PolicySet,
         verifier: SignatureVerifier | None, clock: Clock, lookups: Mapping[str, RecordLookup],

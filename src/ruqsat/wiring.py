@@ -183,7 +183,7 @@ async def open_process(
             position=lambda: information.newest, known_since=lambda: information.known_since,
         )  # fmt: skip
         state = ProcessState(settings, administration, information, journal, clock, rehearsal)
-        state.redis, state.sharing, state.load = redis, sharing, doors.load
+        state.redis, state.sharing, state.load, state.keys = redis, sharing, doors.load, doors.awaited_keys
         state.follower, state.duties = (
             released.follower if released else None,
             begin_duties(
