@@ -1,6 +1,7 @@
 """Plain questions are answered without a task; nothing is allowed that way that ASGI's would not allow."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -350,6 +351,30 @@ def test_a_proxy_is_answered_at_once_as_by_asgi(policy_set: PolicySet, routes: R
     assert (plain.status, plain.headers["x-ruqsat-decision"]) == (by_asgi.status, journal.entries[0]["id"])
     assert [other.status for other in others] == [403, 401, 403]
     assert (app.calls, load.now, len(journal.entries)) == (4, 0, 5)
+
+
+@pytest.mark.parametrize("by_asgi", [False, True])
+@pytest.mark.parametrize(("later", "status"), [(0, 200), (60, 403)])
+def test_a_proxy_is_let_through_only_while_the_token_is_good(
+    policy_set: PolicySet, routes: RouteTable, asked: Any, monkeypatch: pytest.MonkeyPatch, by_asgi: bool, later: int,
+    status: int,
+) -> None:  # fmt: skip
+    """Tested again when the answer leaves, by either way: the disk may have taken longer than the token lasted."""
+
+    async def story() -> tuple[Reply, int, int]:
+        journal, load, now = Paper(held=True), Load(), time.time()
+        app = ByWayOfProxy(point(policy_set, Known(asked[1]), journal), VERIFIER, routes, policy_set, load=load)
+        bearer = token(sub="dr_aida", exp=int(now) + 30).decode()
+        request = through_nginx("/patients/p-dana/labs/o1", b"{}" if by_asgi else b"", authorization=bearer)
+        async with waiting(app, journal, request) as connection:
+            monkeypatch.setattr(time, "time", lambda: now + later)
+            journal.held = False
+            journal.waiting[0].set_result(None)
+            return await connection.read(), app.calls, len(journal.entries)
+
+    reply, calls, entries_kept = asyncio.run(story())
+
+    assert (reply.status, calls, entries_kept) == (status, int(by_asgi), 5 if later else 1)
 
 
 def test_no_answer_to_a_proxy_ends_its_header_early() -> None:
