@@ -255,6 +255,22 @@ def test_whatever_breaks_allows_nothing_and_takes_nobodys_place(
     assert (app.calls, load.now) == (0, 0)
 
 
+def test_who_sends_no_more_has_gone_and_is_told_nothing(policy_set: PolicySet, asked: Any) -> None:
+    """A connection closed on the sending side alone is closed; the entry is kept, and the place given back."""
+
+    async def story() -> tuple[bytes, int, list[bool]]:
+        journal, load = Paper(held=True), Load()
+        app = by_way(point(policy_set, Known(asked[1]), journal), load)
+        async with waiting(app, journal, posted(asked[0])) as connection:
+            connection.send_no_more()
+            told = await connection.read_to_end()
+            journal.waiting[0].set_result(None)
+            await asyncio.sleep(0.01)
+            return told, load.now, [each["allowed"] for each in journal.entries]
+
+    assert asyncio.run(story()) == (b"", 0, [True])
+
+
 def test_who_goes_away_takes_nobodys_place(policy_set: PolicySet, asked: Any) -> None:
     """A caller that goes away gives its place back, and its entry is kept all the same."""
 
