@@ -52,6 +52,11 @@ class Doors(Struct, frozen=True):
         if self.published is not None:
             keep_running(stack, self.published.refresh_forever())
 
+    @property
+    def awaited_keys(self) -> PublishedKeys | None:
+        """The published keys, if a listener is on that allows nothing without them."""
+        return None if (self.settings.auth_listen, self.settings.grpc_listen) == ("off", "off") else self.published
+
     def forward_auth(
         self, decision_point: DecisionPoint, routes: RouteTable, policy_set: PolicySet,
         verifier: SignatureVerifier | None, clock: Clock, lookups: Mapping[str, RecordLookup],
@@ -163,9 +168,10 @@ def _tls(settings: Settings) -> Tls | None:
         file = getattr(settings, name)
         if file is not None and not file.is_file():
             raise SettingsError(f"RUQSAT_{name.upper()}: there is no such file")
+    tls = Tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key, _no_password)
+        tls.load_into(context)
     except (OSError, ValueError) as error:
         raise SettingsError(
             "RUQSAT_TLS_CERTIFICATE, RUQSAT_TLS_KEY: expected a certificate chain and its own private key, in PEM, "
@@ -175,12 +181,7 @@ def _tls(settings: Settings) -> Tls | None:
         context.load_verify_locations(settings.tls_client_ca or settings.tls_certificate)
     except OSError as error:
         raise SettingsError("RUQSAT_TLS_CLIENT_CA: expected certificates of authorities, in PEM") from error
-    return Tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
-
-
-def _no_password() -> str:
-    """Refuse a key that needs a password: asked for on the terminal, it would stop the start there."""
-    raise ValueError
+    return tls
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from ruqsat.service.sharing import SHARED_COUNTERS, Sharing
 from ruqsat.settings import Settings
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.web.load import Load
+from ruqsat.web.token_keys import PublishedKeys
 
 if TYPE_CHECKING:
     from ruqsat.duties import Duties
@@ -37,6 +38,7 @@ class ProcessState:
         self.follower: PolicyFollower | None = None
         self.duties: Duties | None = None
         self.load = Load()
+        self.keys: PublishedKeys | None = None
         self._draining = False
 
     def begin_drain(self) -> None:
@@ -51,9 +53,11 @@ class ProcessState:
         if self.follower is not None and self.follower.denies:
             reasons.append("the policy set that must apply is not in force here")
         if not self._journal.healthy:
-            reasons.append("the journal cannot be written")
+            reasons.append(f"the journal cannot be written: {self._journal.trouble}")
         elif self._journal.is_hanging:
             reasons.append("the journal waits for its disk, which does not answer")
+        if self.keys is not None and not self.keys.are_known:
+            reasons.append("no keys of the token issuer: no bearer token can be verified")
         if self._draining:
             reasons.append("draining")
         return reasons

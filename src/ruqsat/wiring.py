@@ -74,7 +74,7 @@ from ruqsat.stores.sql_journal_views import SqlJournalViews
 from ruqsat.web.control import Registries, build_control
 from ruqsat.web.follow_ups import FollowUps
 from ruqsat.web.forward_auth import ForwardAuth
-from ruqsat.web.listeners import Companion, Listener
+from ruqsat.web.listeners import Companion, Listener, Tls
 
 if TYPE_CHECKING:
     from ruqsat.stores.redis import RedisSharing
@@ -96,7 +96,7 @@ class Process(Struct, frozen=True):
     administration: AdministrationPoint
     information: InformationPoint
     begin_drain: Callable[[], None]
-    look_at_policy: Callable[[], object]
+    look_again: Callable[[], object]
     companions: tuple[Companion, ...] = ()
 
 
@@ -183,7 +183,7 @@ async def open_process(
             position=lambda: information.newest, known_since=lambda: information.known_since,
         )  # fmt: skip
         state = ProcessState(settings, administration, information, journal, clock, rehearsal)
-        state.redis, state.sharing, state.load = redis, sharing, doors.load
+        state.redis, state.sharing, state.load, state.keys = redis, sharing, doors.load, doors.awaited_keys
         state.follower, state.duties = (
             released.follower if released else None,
             begin_duties(
@@ -233,7 +233,7 @@ async def open_process(
             administration,
             information,
             state.begin_drain,
-            look_at_policy,
+            partial(_look_again, doors.tls, look_at_policy),
             doors.companions(auth),
         )
 
@@ -285,6 +285,12 @@ async def _open_policy(settings: Settings, source: PolicySource) -> Administrati
     administration = AdministrationPoint(source, LastGood(settings.policy_dir), partial(examine, settings))
     await administration.open()
     return administration
+
+
+def _look_again(tls: Tls | None, look_at_policy: Callable[[], object]) -> None:
+    if tls is not None:
+        tls.renew()
+    look_at_policy()
 
 
 async def _watch_policy(

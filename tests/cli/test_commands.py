@@ -1,15 +1,21 @@
 """The command line: 0 good, 1 findings, 2 usage; machines read `--json`."""
 
+import asyncio
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ruqsat import __version__
+from ruqsat.stores.journal_segment import DurableJournal
 from tests.conftest import ROOT
-from tests.process.starter import question, run_cli
+from tests.process.starter import environment, question, run_cli
 
 
 @pytest.fixture
@@ -34,6 +40,35 @@ def test_a_sound_pack_passes_check_and_test(pack: Path, tmp_path: Path) -> None:
     assert (check.returncode, test.returncode) == (0, 0), check.stdout + test.stdout
     assert "no errors" in check.stdout
     assert re.search(r"(\d{3}) of \1 cases are as promised", test.stdout)
+
+
+PRINTING = [
+    ("--version",), ("policy", "check"), ("policy", "check", "--json"), ("journal", "verify", "journal"),
+    ("journal", "verify", "journal", "--json"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", PRINTING, ids=" ".join)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_cannot_be_printed_is_no_result(tmp_path: Path, words: tuple[str, ...], unbuffered: str) -> None:
+    """On a full disk one line says so; to a reader that has gone nothing is said; neither is 0 or 1, and without output 0 is."""
+    asyncio.run(DurableJournal.open(tmp_path / "journal").aclose())
+    run = partial(
+        subprocess.run, [sys.executable, "-m", "ruqsat", *words], check=False, cwd=tmp_path, text=True,
+        env=environment(tmp_path) | {"PYTHONUNBUFFERED": unbuffered}, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    reader, gone = os.pipe()
+    os.close(reader)
+
+    with open("/dev/full", "w") as full:
+        on_full_disk = run(stdout=full)
+    to_nobody = run(stdout=gone)
+    os.close(gone)
+
+    said = "error[unwritten-output]: what this command prints cannot be written: No space left on device\n"
+    assert (on_full_disk.returncode, on_full_disk.stderr) == (2, said)
+    assert (to_nobody.returncode, to_nobody.stderr) == (2, "")
+    assert run(stdout=subprocess.DEVNULL).returncode == 0
 
 
 def test_a_spoilt_pack_is_findings_for_check_and_a_stop_for_the_others(pack: Path, tmp_path: Path) -> None:

@@ -153,6 +153,43 @@ def test_disk_that_refuses_a_call_costs_only_what_was_refused(
     on_loop(main)
 
 
+@pytest.mark.parametrize(
+    ("what", "number", "word"),
+    [
+        ("write", errno.ENOSPC, "full"),
+        ("datasync", errno.EDQUOT, "full"),
+        ("datasync", errno.EIO, "broken"),
+        ("write", errno.EROFS, "read_only"),
+        ("create", errno.EROFS, "read_only"),
+        ("create", errno.EACCES, "forbidden"),
+        ("create", errno.ENOENT, "missing"),
+        ("create", errno.EMFILE, "no_descriptors"),
+    ],
+)
+def test_status_says_why_nothing_is_kept_and_says_it_no_longer_than_that(
+    tmp_path: Path, what: str, number: int, word: str
+) -> None:
+    """One word of a closed list, never a path; the newest reason counts, and none once an entry is kept."""
+    first, then = Refusal(**{what: number}), Refusal(write=errno.ENOSPC, create=errno.ENOSPC)
+    disk = SimulatedDisk(lambda index, called: first(index, called) or then(index, called))
+
+    async def main() -> None:
+        journal = DurableJournal.open(tmp_path, disk=disk, segment_bytes=1)
+        await journal.append(decision(1))
+        assert (journal.status()["healthy"], journal.status()["trouble"]) == (True, None)
+        for refusal, said in ((first, word), (then, "full")):
+            refusal.is_on = True
+            with pytest.raises(JournalError):
+                await journal.append(decision(2))
+            assert (journal.status()["healthy"], journal.status()["trouble"]) == (False, said)
+            refusal.is_on = False
+        await journal.append(decision(3))
+        assert (journal.status()["healthy"], journal.status()["trouble"]) == (True, None)
+        await journal.aclose()
+
+    on_loop(main)
+
+
 def test_full_disk_refuses_and_recovers_by_itself_in_the_same_segment(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -361,6 +398,7 @@ def test_nobody_begins_to_wait_for_a_disk_that_hangs(tmp_path: Path, monkeypatch
         monkeypatch.setattr(journal_base, "HANGING_SECONDS", 0.0)
         await asyncio.sleep(0.02)
         assert journal.is_hanging
+        assert journal.status()["trouble"] == "hanging"
         with pytest.raises(JournalError, match="does not answer"):
             await journal.append(decision(5))
         assert not journal.healthy
@@ -369,7 +407,7 @@ def test_nobody_begins_to_wait_for_a_disk_that_hangs(tmp_path: Path, monkeypatch
         await asyncio.gather(*waiters, later)
         assert not journal.is_hanging
         await journal.append(decision(6))
-        assert journal.healthy
+        assert (journal.healthy, journal.status()["trouble"]) == (True, None)
         await journal.aclose()
 
     on_loop(main)

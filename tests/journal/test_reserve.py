@@ -102,6 +102,7 @@ def test_of_emergencies_that_come_together_those_are_kept_that_fit(tmp_path: Pat
         )
         assert await kept(journal, 7, emergency=True)
         assert (journal.in_reserve, journal.failed) == (4, 3)
+        assert 0 < journal.status()["reserve"]["left"] < RESERVE - 6000
         disk.is_full = False
         assert all([await kept(journal, each) for each in range(8, 40)])
         await journal.aclose()

@@ -61,6 +61,10 @@ class Connection:
             body = await self._reader.readexactly(int(headers.get("content-length", "0")))
         return Reply(int(status.split()[1]), headers, body)
 
+    def send_no_more(self) -> None:
+        """Close the sending side, and go on listening."""
+        self._writer.write_eof()
+
     async def read_to_end(self) -> bytes:
         """Return everything up to the end that the server makes."""
         async with asyncio.timeout(ANSWER_SECONDS):

@@ -49,7 +49,12 @@ def test_nothing_is_allowed_without_room_for_its_entry_and_everything_is_well_ag
             assert told(sidecar) == DENIED
             assert behind_a_proxy(sidecar) == (403, "try_later")
             assert sidecar.evaluate(question("dr_erlan")).json()["decision"] is False
-            assert sidecar.call("control", "GET", "/health/ready").status_code == 503
+            not_ready = sidecar.call("control", "GET", "/health/ready")
+            assert (not_ready.status_code, not_ready.json()["reasons"]) == (
+                503,
+                ["the journal cannot be written: broken"],
+            )
+            assert sidecar.call("control", "GET", "/status").json()["journal"]["trouble"] == "broken"
             assert sidecar.call("control", "GET", "/health/live").status_code == 200
 
         wait_until(lambda: told(sidecar) == well)

@@ -29,7 +29,7 @@ def test_answer_has_a_receipt_and_a_patient_can_be_erased(tmp_path: Path) -> Non
         while not status or status["duties"]["journal"]["lines"] < LINES:
             status = sidecar.call("control", "GET", "/status").json()
         assert sidecar.stop() == 0
-    assert status["journal"]["reserve"] == {"ready": True, "entries": 0}
+    assert status["journal"]["reserve"] == {"ready": True, "entries": 0, "left": 1 << 20}
     kept = tmp_path / "kept"
     kept.write_text(run_cli(tmp_path, "journal", "checkpoint", journal).stdout)
     receipt = tmp_path / "receipt"

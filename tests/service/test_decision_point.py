@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -756,6 +757,40 @@ def test_what_is_held_back_ends_with_the_documents_that_it_rests_on(
     assert [each() for each in holds] == [True] * 5
     clock.advance(1)
     assert [each() for each in holds] == [False] * 5
+
+
+@pytest.mark.parametrize("left", [60.0, 0.0])
+def test_no_permit_is_sent_once_the_token_has_ended_while_its_entry_was_written(
+    policy_set: PolicySet, asked: Any, left: float
+) -> None:
+    """Nor is it decided anew into one; both permits are marked as not sent, and a token that is still good has its own."""
+    paper, ends = Paper(held=True), time.time() + left
+    origin = msgspec.structs.replace(ORIGIN, good_until=ends)
+
+    async def story() -> Answer:
+        work = asyncio.ensure_future(point(policy_set, Known(asked[1]), paper).decide(asked[0], origin))
+        await asyncio.sleep(0)
+        paper.held = False
+        paper.waiting[0].set_result(None)
+        return await work
+
+    answer = asyncio.run(story())
+
+    assert answer.decision.reason == ("allow.consent" if left else "deny.stale")
+    kinds = ["decision"] if left else ["decision", "not_sent", "decision", "not_sent", "decision"]
+    assert [entry["kind"] for entry in paper.entries] == kinds
+
+
+def test_a_denial_stands_however_long_ago_the_token_ended(policy_set: PolicySet, world: World) -> None:
+    """It is journaled once, and not decided anew."""
+    paper = Paper()
+    request, facts, _ = situation(policy_set, world, PolicyCase("no", "dr_erlan read o1 TREAT", "deny.consent", ""))
+    origin = msgspec.structs.replace(ORIGIN, good_until=0.0)
+
+    answer = asyncio.run(point(policy_set, Known(facts), paper).decide(request, origin))
+
+    assert not answer.decision.allowed
+    assert len(paper.entries) == 1
 
 
 def test_a_denial_never_bears_the_id_under_which_a_permit_lasts(

@@ -1,6 +1,7 @@
 """Plain questions are answered without a task; nothing is allowed that way that ASGI's would not allow."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -254,6 +255,22 @@ def test_whatever_breaks_allows_nothing_and_takes_nobodys_place(
     assert (app.calls, load.now) == (0, 0)
 
 
+def test_who_sends_no_more_has_gone_and_is_told_nothing(policy_set: PolicySet, asked: Any) -> None:
+    """A connection closed on the sending side alone is closed; the entry is kept, and the place given back."""
+
+    async def story() -> tuple[bytes, int, list[bool]]:
+        journal, load = Paper(held=True), Load()
+        app = by_way(point(policy_set, Known(asked[1]), journal), load)
+        async with waiting(app, journal, posted(asked[0])) as connection:
+            connection.send_no_more()
+            told = await connection.read_to_end()
+            journal.waiting[0].set_result(None)
+            await asyncio.sleep(0.01)
+            return told, load.now, [each["allowed"] for each in journal.entries]
+
+    assert asyncio.run(story()) == (b"", 0, [True])
+
+
 def test_who_goes_away_takes_nobodys_place(policy_set: PolicySet, asked: Any) -> None:
     """A caller that goes away gives its place back, and its entry is kept all the same."""
 
@@ -350,6 +367,30 @@ def test_a_proxy_is_answered_at_once_as_by_asgi(policy_set: PolicySet, routes: R
     assert (plain.status, plain.headers["x-ruqsat-decision"]) == (by_asgi.status, journal.entries[0]["id"])
     assert [other.status for other in others] == [403, 401, 403]
     assert (app.calls, load.now, len(journal.entries)) == (4, 0, 5)
+
+
+@pytest.mark.parametrize("by_asgi", [False, True])
+@pytest.mark.parametrize(("later", "status"), [(0, 200), (60, 403)])
+def test_a_proxy_is_let_through_only_while_the_token_is_good(
+    policy_set: PolicySet, routes: RouteTable, asked: Any, monkeypatch: pytest.MonkeyPatch, by_asgi: bool, later: int,
+    status: int,
+) -> None:  # fmt: skip
+    """Tested again when the answer leaves, by either way: the disk may have taken longer than the token lasted."""
+
+    async def story() -> tuple[Reply, int, int]:
+        journal, load, now = Paper(held=True), Load(), time.time()
+        app = ByWayOfProxy(point(policy_set, Known(asked[1]), journal), VERIFIER, routes, policy_set, load=load)
+        bearer = token(sub="dr_aida", exp=int(now) + 30).decode()
+        request = through_nginx("/patients/p-dana/labs/o1", b"{}" if by_asgi else b"", authorization=bearer)
+        async with waiting(app, journal, request) as connection:
+            monkeypatch.setattr(time, "time", lambda: now + later)
+            journal.held = False
+            journal.waiting[0].set_result(None)
+            return await connection.read(), app.calls, len(journal.entries)
+
+    reply, calls, entries_kept = asyncio.run(story())
+
+    assert (reply.status, calls, entries_kept) == (status, int(by_asgi), 5 if later else 1)
 
 
 def test_no_answer_to_a_proxy_ends_its_header_early() -> None:

@@ -121,21 +121,24 @@ def test_health_and_status_tell_what_is_in_force(sidecar: Sidecar) -> None:
     [
         ("information", "lease", False, "no lease"),
         ("follower", "denies", True, "must apply"),
-        ("journal", "healthy", False, "cannot be written"),
+        ("journal", "healthy", False, "cannot be written: full"),
         ("journal", "is_hanging", True, "does not answer"),
+        ("keys", "are_known", False, "no keys of the token issuer"),
         ("state", "_draining", True, "draining"),
     ],
 )
 def test_a_process_that_would_allow_nothing_is_not_ready(part: str, what: str, is_so: bool, reason: str) -> None:
     """Each reason by itself, and none where all is well; in degraded mode it is ready for what it still allows."""
     information = SimpleNamespace(lease=True, is_degraded=False, has_lease=lambda: information.lease)
-    journal, follower = SimpleNamespace(healthy=True, is_hanging=False), SimpleNamespace(denies=False)
+    journal = SimpleNamespace(healthy=True, is_hanging=False, trouble="full")
+    follower = SimpleNamespace(denies=False)
     rest: tuple[Any, ...] = (None, None, information, journal, None, None)
     state = ProcessState(*rest)
-    state.follower = follower  # type: ignore[assignment]
+    keys = SimpleNamespace(are_known=True)
+    state.follower, state.keys = follower, keys  # type: ignore[assignment]
     assert state.not_ready_because() == []
 
-    parts = {"information": information, "journal": journal, "follower": follower, "state": state}
+    parts = {"information": information, "journal": journal, "follower": follower, "keys": keys, "state": state}
     setattr(parts[part], what, is_so)
     (told,) = state.not_ready_because()
     assert reason in told

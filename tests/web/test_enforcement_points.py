@@ -5,9 +5,12 @@ import datetime
 import ipaddress
 import os
 import re
+import signal
 import ssl
 from collections.abc import Iterator
+from contextlib import closing
 from hashlib import sha256
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from envoy.service.auth.v3.external_auth_pb2_grpc import AuthorizationStub
 from ruqsat.errors import SettingsError
 from ruqsat.web.enforcement_points import Door, EnforcementPoint, Guarded, Peer, read_points
 from tests.process.starter import EVALUATION, NotStartedError, Sidecar, question, serving
+from tests.process.test_degraded import wait_until
 
 SECRET, OTHER = b"a secret of the portal", b"a secret of nobody"
 DIGEST = sha256(SECRET).hexdigest()
@@ -215,8 +219,9 @@ def test_certificates_are_verified_and_named(tmp_path: Path) -> None:
         with httpx.Client(verify=context, trust_env=False) as client:
             return client.post(f"https://{sidecar.addresses['json']}{EVALUATION}", json=question()).status_code
 
-    async def checked(pair: tuple[Path, Path]) -> int:
-        credentials = grpc.ssl_channel_credentials(ours.file.read_bytes(), pair[1].read_bytes(), pair[0].read_bytes())
+    async def checked(pair: tuple[Path, Path] | None) -> int:
+        own = (None, None) if pair is None else (pair[1].read_bytes(), pair[0].read_bytes())
+        credentials = grpc.ssl_channel_credentials(ours.file.read_bytes(), *own)
         async with grpc.aio.secure_channel(sidecar.addresses["grpc"], credentials) as channel:
             asked = CheckRequest()
             asked.attributes.request.http.method, asked.attributes.request.http.path = "GET", "/directory"
@@ -228,8 +233,50 @@ def test_certificates_are_verified_and_named(tmp_path: Path) -> None:
         for pair in (None, forged):
             with pytest.raises((httpx.TransportError, ssl.SSLError)):
                 asked(pair)
+            with pytest.raises(grpc.aio.AioRpcError):
+                asyncio.run(checked(pair))
         # Who is registered is asked for a token; who is not is no enforcement point.
         assert (asyncio.run(checked(envoy)), asyncio.run(checked(other))) == (401, 403)
+
+
+def test_a_renewed_certificate_is_shown_after_a_signal_and_a_spoilt_one_never(tmp_path: Path) -> None:
+    """HTTP and gRPC alike, and no connection is cut; a key that is not the certificate's, or none, leaves what was shown."""
+    ours = Authority(tmp_path, "ours")
+    names = (x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+    certificate, key = ours.issue("sidecar", *names)
+    first = certificate.read_text()
+    settings = {"tls_certificate": str(certificate), "tls_key": str(key), "grpc_listen": "127.0.0.1:0"}
+
+    def shown(listener: str) -> str:
+        host, port = sidecar.addresses[listener].split(":")
+        return ssl.get_server_certificate((host, int(port)), ca_certs=str(ours.file))
+
+    def signal_until(line: str, times: int) -> None:
+        sidecar.send_signal(signal.SIGHUP)
+        wait_until(lambda: sidecar.stderr.count(line) == times)
+
+    def is_live() -> bool:
+        open_before.request("GET", "/health/live")
+        answer = open_before.getresponse()
+        return (answer.status, answer.read()) == (200, b'{"status":"live"}')
+
+    with serving(tmp_path, **settings) as sidecar:
+        context = ssl.create_default_context(cafile=str(ours.file))
+        with closing(HTTPSConnection(sidecar.addresses["control"], timeout=10, context=context)) as open_before:
+            assert is_live()
+            for times in (1, 2):
+                ours.issue("sidecar", *names)
+                assert shown("json") != certificate.read_text()
+                signal_until("certificate_read_again", times)
+            second = certificate.read_text()
+            assert [shown(each) for each in ("json", "auth", "control", "grpc", "grpc")] == [second] * 5
+
+            certificate.write_text(first)
+            signal_until("certificate_not_renewed", 1)
+            key.write_text("")
+            signal_until("certificate_not_renewed", 2)
+            assert [shown("json"), shown("grpc")] == [second] * 2
+            assert is_live()
 
 
 @pytest.mark.parametrize(("settings", "told"), [

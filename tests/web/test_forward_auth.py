@@ -134,7 +134,8 @@ def test_an_allow_is_200_and_names_the_subject(dialect: str, routes: RouteTable)
     assert asked.resource.properties is not None
     assert (asked.resource.properties.patient, asked.resource.properties.data_class) == ("p1", "labs")
     assert asked.resource.properties.labels is None
-    assert point.origins[0] == Origin(dialect)
+    (origin,) = point.origins
+    assert origin == Origin(dialect, good_until=VERIFIER.verify([TOKEN]).good_until)
 
 
 def test_what_the_token_narrows_and_who_acts_reaches_the_decision(routes: RouteTable) -> None:

@@ -192,6 +192,10 @@ def test_every_writing_route_leaves_an_entry(tmp_path: Path) -> None:
         assert (refused.status_code, again.status_code) == (403, 201)
         after = [entry for entry in entries_in(tmp_path / "journal") if entry["kind"] == "change"]
         assert len(after) == before + 1, "a refusal changes nothing; a repeated call is told again"
+        first = next(entry for entry in after if entry["operation"] == "POST /v1/consents")
+        same = ("operation", "resource", "version", "status", "content")
+        assert [first[name] for name in same] == [after[-1][name] for name in same], "and known for the same change"
+        assert first["id"] != after[-1]["id"]
 
 
 # ---- the seam by itself ---------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from ruqsat.web.token_keys import (
     read_key_set,
 )
 from tests.proxies.raw import ask, bearer
-from tests.sidecar import AUDIENCE, ISSUER, running_sidecar
+from tests.sidecar import AUDIENCE, ISSUER, Sidecar, running_sidecar
 
 RSA_KEY, OTHER_RSA = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
 SMALL_RSA = rsa.generate_private_key(public_exponent=65537, key_size=1024)
@@ -188,15 +188,26 @@ def test_a_key_that_left_the_set_verifies_nothing_any_more() -> None:
 def test_known_keys_stay_while_the_issuer_is_away_but_not_for_ever(trouble: Any) -> None:
     """A day, and no token is accepted any more, be it one that was a moment ago."""
     issuer = Issuer(jwk("RSA", RSA_KEY))
+    assert not issuer.keys.are_known
     assert issuer.accepts(token(RSA_KEY, "RS256"))
     issuer.document = trouble
     issuer.now += MAX_AGE_SECONDS - 1
     asyncio.run(issuer.keys.refresh())
     assert issuer.keys.failures == 1
     assert issuer.accepts(token(RSA_KEY, "RS256", jti="2"))
+    assert issuer.keys.are_known
     issuer.now += 2
     assert not issuer.accepts(token(RSA_KEY, "RS256", jti="3"))
     assert not issuer.accepts(token(RSA_KEY, "RS256", jti="2"))
+    assert not issuer.keys.are_known
+
+
+def test_an_issuer_that_publishes_no_key_of_ours_is_as_one_that_is_away() -> None:
+    """Fetched is not enough: of a set in which nothing can be used, no token can be verified."""
+    issuer = Issuer(jwk("RSA", SMALL_RSA))
+    assert not issuer.accepts(token(RSA_KEY, "RS256"))
+    assert issuer.keys.are_usable
+    assert not issuer.keys.are_known
 
 
 def test_many_who_wait_for_one_key_are_all_let_in_by_one_question() -> None:
@@ -215,10 +226,11 @@ class Published(BaseHTTPRequestHandler):
     """An issuer's server: answers by the path."""
 
     keys: list[dict[str, Any]] = []  # noqa: RUF012 - exchanged by the tests
+    is_away = False
 
     def do_GET(self) -> None:
         """Answer."""
-        self.send_response(302 if self.path == "/moved" else 200)
+        self.send_response(302 if self.path == "/moved" else 503 if self.is_away else 200)
         self.send_header("Location", "/keys")
         body = b"x" * (MAX_DOCUMENT_BYTES + 1) if self.path == "/large" else json.dumps({"keys": self.keys}).encode()
         self.send_header("Content-Length", str(len(body)))
@@ -245,6 +257,34 @@ def test_a_document_comes_from_its_own_address_and_is_bounded(published: str) ->
     for path in ("/moved", "/large"):
         with pytest.raises(ValueError, match="expected"):
             asyncio.run(fetch_document(published + path))
+
+
+@pytest.mark.slow
+def test_a_sidecar_without_the_issuers_keys_is_not_ready_until_it_has_them(published: str, tmp_path: Path) -> None:
+    """It starts and says why; where no proxy asks it is ready all the same; and once it has them the issuer may go away."""
+    Published.keys, Published.is_away = [jwk("RSA", RSA_KEY)], True
+    settings = {"token_jwks_url": f"{published}/keys", "token_key": "", "token_algorithm": "RS256"}
+
+    def readiness(sidecar: Sidecar) -> tuple[int, list[str]]:
+        answer = ask(sidecar.ports["control"], "GET", "/health/ready")
+        return answer.status, json.loads(answer.body).get("reasons")
+
+    try:
+        with running_sidecar(tmp_path / "control-alone", **settings, auth_listen="off") as sidecar:
+            assert readiness(sidecar) == (200, None)
+        with running_sidecar(tmp_path / "forward-auth", **settings) as sidecar:
+            assert readiness(sidecar) == (503, ["no keys of the token issuer: no bearer token can be verified"])
+            Published.is_away = False
+            deadline = time.monotonic() + 5 * AGAIN_SECONDS
+            while readiness(sidecar) != (200, None):
+                assert time.monotonic() < deadline, "the keys came and it never was ready"
+                time.sleep(0.2)
+            Published.is_away = True
+            stranger = token(OTHER_RSA, "RS256", "k9")[0][7:].decode()
+            assert ask(sidecar.ports["auth"], "GET", "/authz/nginx", bearer(stranger)).status != 200
+            assert readiness(sidecar) == (200, None)
+    finally:
+        Published.is_away = False
 
 
 @pytest.mark.slow

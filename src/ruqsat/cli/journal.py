@@ -59,7 +59,8 @@ def verify(
     Tell an intact journal, or a true proof, from an altered one.
 
     Exit 0: everything is as it was written.  Exit 1: something is not, each place is listed.
-    Exit 2: there is no such folder or file, it cannot be read, or an option cannot be used.
+    Exit 2: there is no such folder or file, it cannot be read, or an option cannot be used,
+    or what it prints cannot be written.
     """
     try:
         keys = tuple([read_verifier_key(each) for each in key or ()])
@@ -89,7 +90,11 @@ def _verify_proof(path: Path, keys: tuple[VerifierKey, ...], kept: list[Checkpoi
         _fail("unusable-option", "a proof proves nothing without the journal's verifier key: expected --key")
     out = console()
     try:
-        proof = read_proof(path.read_bytes())
+        content = path.read_bytes()
+    except OSError as problem:
+        _fail("unreadable-file", f"`{path}` cannot be read: {problem.strerror}")
+    try:
+        proof = read_proof(content)
         if isinstance(proof, Receipt):
             entry, checkpoint = verify_receipt(proof, keys)
             out.print(msgspec.json.encode(entry).decode())
@@ -98,8 +103,6 @@ def _verify_proof(path: Path, keys: tuple[VerifierKey, ...], kept: list[Checkpoi
         if len(kept) != 1:
             _fail("unusable-option", "a proof of consistency is held against one checkpoint: expected --kept")
         newest = verify_growth(kept[0], proof, keys)
-    except OSError as problem:
-        _fail("unreadable-file", f"`{path}` cannot be read: {problem.strerror}")
     except ValueError as problem:
         typer.echo(f"error[false-proof]: {problem}", err=True)
         raise typer.Exit(ALTERED) from None

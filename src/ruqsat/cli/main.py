@@ -1,7 +1,15 @@
-"""``ruqsat``: the command line.  Exit codes: 0 good, 1 findings, 2 a usage or setting that stops the command."""
+"""
+``ruqsat``: the command line.
 
+Exit codes: 0 good, 1 findings, 2 a usage or setting that stops the command, or output that cannot be written.
+"""
+
+import errno
+import os
 import sys
-from typing import Annotated
+from contextlib import suppress
+from io import BufferedWriter, FileIO, TextIOWrapper
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -35,15 +43,56 @@ def main(
     """Ruqsat: the authorization sidecar for digital health."""
 
 
+class _Output(FileIO):
+    """What commands print to; it remembers why that failed, whoever caught it."""
+
+    problem: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """Write, as a file does."""
+        try:
+            return super().write(data)
+        except OSError as problem:
+            self.problem = problem
+            raise
+
+
 def run() -> None:
     """Run the command line; an error of ours is one clear line and exit code 2, never a traceback."""
+    usual = sys.__stdout__
+    if usual is None or sys.stdout is not usual:  # closed by whoever called us, or taken by one in this very process
+        _run()
+        return
+    out = _Output(usual.fileno(), "w", closefd=False)
+    text = TextIOWrapper(BufferedWriter(out), usual.encoding, usual.errors, line_buffering=usual.line_buffering)
+    sys.stdout = text
+    try:
+        _run()
+    finally:
+        with suppress(OSError):
+            text.flush()
+        if out.problem is not None:
+            _end_unwritten(out.problem)
+
+
+def _run() -> None:
     try:
         app()
     except RuqsatError as error:
-        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(
-            f"error[{error.code}]: {_text(error)}"
-        )
+        _print_error(error.code, _text(error))
         sys.exit(2)
+
+
+def _end_unwritten(problem: OSError) -> None:
+    """Say in one line that not everything could be printed, or nothing where the reader has gone; it is no result."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else what is left would be tried again as the process ends
+    if problem.errno != errno.EPIPE:
+        _print_error("unwritten-output", f"what this command prints cannot be written: {problem.strerror}")
+    sys.exit(2)
+
+
+def _print_error(code: str, sentence: str) -> None:
+    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"error[{code}]: {sentence}")
 
 
 def _text(error: RuqsatError) -> str:

@@ -102,7 +102,7 @@ async def _run(
     if share is not None:
         end_with_keeper(share, stop)
     async with open_process(settings, demo=demo, rehearsal=rehearsal) as process:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, process.look_at_policy)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, process.look_again)
 
         def ready(addresses: dict[str, str]) -> None:
             _announce(process, settings, addresses, rehearsal, share)

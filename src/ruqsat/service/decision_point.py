@@ -279,9 +279,9 @@ class DecisionPoint:
         """
         Return what may be sent at this very moment, now that the entry lasts.
 
-        None where something changed meanwhile, or the lease or a term ended: then ``end_anew`` must be asked.
+        None where something changed meanwhile, or lease, term or token ended: then ``end_anew`` must be asked.
         """
-        if not self.may_send(request, begun.answer):
+        if not self._may_end(request, origin, begun.answer):
             return None
         return self._noted(request, origin, begun, begun.answer)
 
@@ -322,6 +322,10 @@ class DecisionPoint:
             return False
         policy_set, facts, beside, moment = answer.rests_on
         return self._may_answer(policy_set) and self._still_stands(policy_set, request, facts, beside, moment)
+
+    def _may_end(self, request: EvaluationRequest, origin: Origin, answer: Answer) -> bool:
+        """Tell whether it may be sent, to whoever's token may have ended while its entry was written."""
+        return (not answer.decision.allowed or time.time() < origin.good_until) and self.may_send(request, answer)
 
     async def take_back(
         self, request: EvaluationRequest, origin: Origin, unsent: Answer, reason: str = "stale"
@@ -499,7 +503,7 @@ class DecisionPoint:
         answer = self._answer(evaluated.decision, policy_set, None, evaluated)
         await self._append("not_sent", unsent, request, origin, None, now)
         await self._append("decision", answer, request, origin, facts, now, evaluated.whole)
-        if not self.may_send(request, answer):
+        if not self._may_end(request, origin, answer):
             await self._append("not_sent", answer, request, origin, None, now)
             answer = self._answer(deny("deny.stale"), policy_set)
             await self._append("decision", answer, request, origin, facts, now)

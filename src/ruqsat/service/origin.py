@@ -1,5 +1,7 @@
 """Who asks the decision point, and by which way."""
 
+from math import inf
+
 from msgspec import Struct
 
 from ruqsat.core.instant import Instant
@@ -21,6 +23,7 @@ class Origin(Struct, frozen=True):
         issued_at: When the subject's token was issued, if a token says who asks.
         signature: The record's, if it came with one that was verified here.
         jti: The token's own id, for the journal: by it an entry is tied to what the issuer knows.
+        good_until: Until when, by this machine's clock, that token is good, in seconds since 1970.
         recurs: The same question may come again as the same object, from the same origin.
     """
 
@@ -33,6 +36,7 @@ class Origin(Struct, frozen=True):
     issued_at: Instant | None = None
     signature: SignedBy | None = None
     jti: str | None = None
+    good_until: float = inf
     recurs: bool = False
 
 

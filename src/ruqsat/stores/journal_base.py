@@ -9,6 +9,7 @@ into the reserve, as long as that lasts.
 """
 
 import asyncio
+import errno
 import logging
 import math
 import os
@@ -50,6 +51,12 @@ CALM_SECONDS = 10.0
 HANGING_SECONDS = 5.0
 """A disk that has had a group for so long hangs: until it answers, nothing more is begun that would wait for it."""
 
+HANGING = "hanging"
+_TROUBLES = dict.fromkeys(NO_SPACE, "full") | {
+    errno.EROFS: "read_only", errno.EACCES: "forbidden", errno.EPERM: "forbidden", errno.ENOENT: "missing",
+    errno.EMFILE: "no_descriptors", errno.ENFILE: "no_descriptors",
+}  # fmt: skip
+
 _log = logging.getLogger("ruqsat.journal")
 
 
@@ -67,6 +74,7 @@ class BaseJournal:
     def __init__(self, file: SegmentFile, lock: int, recovered: Recovered, segment_bytes: int) -> None:
         self.healthy = True
         self.last_error: str | None = None
+        self._trouble: str | None = None
         self.entries = 0
         self.groups = 0
         self.failed = 0
@@ -160,12 +168,19 @@ class BaseJournal:
         """Whether the disk has had a group for ``HANGING_SECONDS`` and says nothing, not even that it failed."""
         return self._loop is not None and self._loop.time() - self._in_hand_since > HANGING_SECONDS
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is kept at the moment, as one word of a closed list; None if all is well."""
+        return HANGING if self.is_hanging else self._trouble
+
     def status(self) -> dict[str, Any]:
         """Return how the journal fares, for operators."""
         newest = self.checkpoints.newest if self.checkpoints is not None else None
+        place = self._reserve.place_after(self._kept.segment, self._file.segment) if self._reserve is not None else None
         return {
-            "healthy": self.healthy, "hanging": self.is_hanging, "entries": self.entries, "groups": self.groups,
-            "reserve": {"ready": self.has_reserve, "entries": self.in_reserve},
+            "healthy": self.healthy, "hanging": self.is_hanging, "trouble": self.trouble,
+            "entries": self.entries, "groups": self.groups,
+            "reserve": {"ready": self.has_reserve, "entries": self.in_reserve, "left": place[1] if place else 0},
             "checkpoint": {"origin": newest.origin, "size": newest.size} if newest is not None else None,
         }  # fmt: skip
 
@@ -208,7 +223,7 @@ class BaseJournal:
         for file in (self._file, self._reserve):
             problem = file.close() if file is not None else None
             if problem is not None:
-                self._note_failure(problem.strerror or str(problem))
+                self._note_failure(problem.strerror or str(problem), trouble_of(problem))
         os.close(self._lock)
         self._lock = -1
 
@@ -348,7 +363,7 @@ class BaseJournal:
         self._in_company = group.entries > 1
         self.in_reserve += group.entries if group.is_reserve else 0
         if not self.healthy and not group.is_reserve:
-            self.healthy = True
+            self.healthy, self._trouble = True, None
             _log.warning("journal_recovered segment=%d", group.segment)
         for waiter in group.waiters:
             if not waiter.done():  # a client that went away cancels its own waiting, nothing else
@@ -364,7 +379,7 @@ class BaseJournal:
             self._kept = self._kept._replace(segment=group.segment, number=0, room=0)
         self._groups.return_to(self._kept)
         reason = getattr(outcome.problem, "strerror", None) or "no memory"
-        self._note_failure(reason)
+        self._note_failure(reason, trouble_of(outcome.problem))
         rescued = self._rescue(group, refused, outcome)
         self.failed += sum(each.entries for each in refused) - len(rescued)
         for waiter in chain.from_iterable(each.waiters for each in refused):
@@ -386,11 +401,16 @@ class BaseJournal:
             self._groups.return_to(self._kept)
         return frozenset(rescued)
 
-    def _note_failure(self, reason: str) -> None:
-        self.last_error = reason
+    def _note_failure(self, reason: str, trouble: str) -> None:
+        self.last_error, self._trouble = reason, trouble
         if self.healthy:
             self.healthy = False
             _log.error("journal_failed reason=%r", reason)
+
+
+def trouble_of(problem: OSError | MemoryError | None) -> str:
+    """Return the word for what a commit failed by; a disk that fails in any other way is broken."""
+    return _TROUBLES.get(problem.errno or 0, "broken") if isinstance(problem, OSError) else "no_memory"
 
 
 def refuse(waiter: asyncio.Future[None], reason: str) -> asyncio.Future[None]:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterable
 
 from ruqsat.core.kept_facts import Known
-from ruqsat.stores.journal_base import BaseJournal, refuse
+from ruqsat.stores.journal_base import HANGING, BaseJournal, refuse
 from ruqsat.stores.journal_groups import Urgent
 
 WAITING_BYTES = 16 * 1024 * 1024
@@ -69,8 +69,8 @@ class DurableJournal(BaseJournal):
             return refuse(waiter, _CLOSED)
         if self._groups.waiting_bytes > WAITING_BYTES or self.is_hanging:
             self.failed += 1
-            reason = _HANGING if self.is_hanging else _BEHIND
-            self._note_failure(reason)
+            reason, trouble = (_HANGING, HANGING) if self.is_hanging else (_BEHIND, "behind")
+            self._note_failure(reason, trouble)
             return refuse(waiter, reason)
         group = self._groups.take(entry, personal, facts)
         group.waiters.append(waiter)
@@ -111,7 +111,7 @@ class LossyJournal(BaseJournal):
             return refuse(loop.create_future(), _CLOSED)
         if self._groups.waiting_bytes > WAITING_BYTES:
             self.failed += 1
-            self._note_failure(_BEHIND)
+            self._note_failure(_BEHIND, "behind")
             return self._accepted
         self._groups.take(entry, personal, facts)
         if not self._is_writing:

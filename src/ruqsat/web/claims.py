@@ -7,6 +7,7 @@ started for, which narrow; and the chain of those who act for the subject (``act
 """
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 from msgspec import Struct
@@ -40,6 +41,7 @@ class Identity(Struct, frozen=True):
         auth_time: When it proved by several factors who it is, in seconds since 1970 (OpenID Connect;
             ``amr`` of RFC 8176); None if the token does not say so.
         issued_at: When its token was issued, if it says so.
+        good_until: Until when its token is accepted, in seconds since 1970; whoever verifies it says so.
         iin: Its individual identification number, if the token says it (``iin``); it leaves this process nowhere.
     """
 
@@ -52,6 +54,7 @@ class Identity(Struct, frozen=True):
     auth_time: int | None = None
     issued_at: Instant | None = None
     iin: str | None = None
+    good_until: float = inf
 
 
 class BadClaimsError(Exception):

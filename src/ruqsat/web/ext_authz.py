@@ -9,6 +9,7 @@ to refuse (``failure_mode_allow: false``).
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -218,9 +219,17 @@ class GrpcListener:
             return port
         if self._tls is None:
             return int(self._server.add_insecure_port(address))
-        pair = (self._tls.key.read_bytes(), self._tls.certificate.read_bytes())
-        trusted = None if self._tls.client_ca is None else self._tls.client_ca.read_bytes()
-        credentials = grpc.ssl_server_credentials([pair], trusted, require_client_auth=trusted is not None)
+        tls, trusted = self._tls, None if self._tls.client_ca is None else self._tls.client_ca.read_bytes()
+
+        def read() -> Any:
+            pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+            return grpc.ssl_server_certificate_configuration([pair], trusted)
+
+        renewed: deque[Any] = deque(maxlen=1)
+        tls.on_renewal.append(lambda: renewed.append(read()))
+        credentials = grpc.dynamic_ssl_server_credentials(
+            read(), lambda: renewed.pop() if renewed else None, require_client_authentication=trusted is not None
+        )
         return int(self._server.add_secure_port(address, credentials))
 
     async def stop(self, drain_seconds: float) -> None:

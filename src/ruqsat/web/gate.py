@@ -192,4 +192,6 @@ def origin_of(request: Request, identity: Identity | None = None) -> Origin:
     )
     if identity is None:
         return origin
-    return replace(origin, actors=identity.actors, issued_at=identity.issued_at, jti=identity.jti)
+    return replace(
+        origin, actors=identity.actors, issued_at=identity.issued_at, jti=identity.jti, good_until=identity.good_until
+    )

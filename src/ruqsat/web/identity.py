@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import jwt
+from msgspec.structs import replace
 
 from ruqsat.errors import SettingsError
 from ruqsat.web.claims import BadClaimsError, Identity, read_identity
@@ -116,7 +117,8 @@ class TokenVerifier:
                 token, key, algorithms=[algorithm], audience=self._audience, issuer=self._issuer,
                 leeway=LEEWAY_SECONDS, options={"require": ["exp", "iss", "aud", "sub"]},
             )  # fmt: skip
-            return read_identity(claims), float(claims["exp"])
+            good_until = int(claims["exp"]) + LEEWAY_SECONDS
+            return replace(read_identity(claims), good_until=good_until), float(claims["exp"])
         except UnknownKeyError:
             raise UnknownKey("invalid_token") from None
         except (jwt.PyJWTError, BadClaimsError, ValueError, TypeError, RecursionError):

@@ -8,11 +8,13 @@ a stale one is replaced, one that somebody serves is left alone.
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import signal
 import socket
 import ssl
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,6 +41,7 @@ whoever then opens one more connection would wait behind all who have one alread
 """
 
 _BACKLOG = 1024
+_log = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -70,11 +73,36 @@ class Companion(Protocol):
 
 
 class Tls(Struct, frozen=True):
-    """Files of a listener's certificate and key, and of the authorities whose client certificates are asked for."""
+    """
+    Files of the listeners' certificate and key, and of the authorities whose client certificates are asked for.
+
+    ``on_renewal``: what each listener does to have the certificate and key that the files then hold.
+    """
 
     certificate: Path
     key: Path
     client_ca: Path | None = None
+    on_renewal: list[Callable[[], object]] = []
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """
+        Have *context* show the certificate from here on.
+
+        Raises:
+            OSError, ValueError: the files are no chain with its own key, in PEM, or the key needs a password.
+        """
+        context.load_cert_chain(self.certificate, self.key, _no_password)
+
+    def renew(self) -> None:
+        """Have connections to come see the certificate that the files hold now; what cannot be used changes nothing."""
+        try:
+            self.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+            for renew in self.on_renewal:
+                renew()
+        except (OSError, ValueError) as error:
+            _log.error("certificate_not_renewed %s", type(error).__name__)
+        else:
+            _log.warning("certificate_read_again")
 
 
 class Listener(Struct, frozen=True):
@@ -232,11 +260,20 @@ def _config(listener: Listener, drain_seconds: float) -> Config:
         tls = {"ssl_certfile": str(files.certificate), "ssl_keyfile": str(files.key)}
         if files.client_ca is not None:
             tls |= {"ssl_ca_certs": str(files.client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
-    return Config(
+    config = Config(
         listener.app, **tls, http=HttpProtocol, ws="none", lifespan="off", loop="none", log_config=None,
         access_log=False, server_header=False, date_header=False, proxy_headers=False, backlog=_BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )  # fmt: skip
+    config.load()
+    if listener.tls is not None and config.ssl is not None:
+        listener.tls.on_renewal.append(partial(listener.tls.load_into, config.ssl))
+    return config
+
+
+def _no_password() -> str:
+    """Refuse a key that needs a password: asked for on the terminal, it would stop us there."""
+    raise ValueError
 
 
 @contextlib.contextmanager

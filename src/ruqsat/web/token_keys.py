@@ -132,6 +132,11 @@ class PublishedKeys:
         """Whether the set was fetched within a day."""
         return self.age <= MAX_AGE_SECONDS
 
+    @property
+    def are_known(self) -> bool:
+        """Whether any token could be verified."""
+        return bool(self._keys) and self.are_usable
+
     def find(self, key_id: str | None, algorithm: str) -> Any:
         """Return the key of that name; a token may leave out the name where there is one key."""
         if not self.are_usable:
@@ -166,7 +171,7 @@ class PublishedKeys:
         """Fetch the set every five minutes until cancelled; sooner as long as there is none."""
         while True:
             await self.refresh()
-            await asyncio.sleep(REFRESH_SECONDS if self._keys else AGAIN_SECONDS)
+            await asyncio.sleep(REFRESH_SECONDS if self.are_known else AGAIN_SECONDS)
 
 
 async def fetch_document(url: str) -> Any:

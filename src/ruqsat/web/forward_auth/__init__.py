@@ -247,7 +247,8 @@ class ForwardAuth:
         if not isinstance(meant, Mapped) or meant.also:
             return None
         origin = Origin(
-            dialect, point=point.name, actors=who.actors, issued_at=who.issued_at, jti=who.jti, recurs=True
+            dialect, point=point.name, actors=who.actors, issued_at=who.issued_at, jti=who.jti,
+            good_until=who.good_until, recurs=True,
         )  # fmt: skip
         question = question_of(who, meant, meant.action, session_in(headers))
         return _Reading(Asked(question, origin, policy_set, partial(told_of, who.subject.id)), who, in_force)
@@ -276,8 +277,7 @@ class ForwardAuth:
             if point is None:
                 raise Refused("bad_pep_request")
             asked, who = await self._read(read_original, headers)
-            if who.actors or who.issued_at is not None or who.jti is not None:
-                origin = replace(origin, actors=who.actors, issued_at=who.issued_at, jti=who.jti)
+            origin = replace(origin, actors=who.actors, issued_at=who.issued_at, jti=who.jti, good_until=who.good_until)
             signed = await read_signed(asked.method, headers, read_body)
             body = await read_shown(asked.method, headers, read_body) if signed is None else signed.body
             return await self._decided(who, asked, headers, origin, signed, body)
