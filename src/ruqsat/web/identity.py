@@ -121,5 +121,5 @@ class TokenVerifier:
             return replace(read_identity(claims), good_until=good_until), float(claims["exp"])
         except UnknownKeyError:
             raise UnknownKey("invalid_token") from None
-        except (jwt.PyJWTError, BadClaimsError, ValueError, TypeError, RecursionError):
+        except (jwt.PyJWTError, BadClaimsError, ValueError, TypeError, OverflowError, RecursionError):
             raise Unauthenticated("invalid_token") from None
