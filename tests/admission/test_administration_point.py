@@ -14,7 +14,7 @@ import pytest
 from ruqsat.casbin.comparison import compare
 from ruqsat.casbin.examiner import examine
 from ruqsat.casbin.oracle import Oracle
-from ruqsat.core.admission import Changes, build_pack, changes_between
+from ruqsat.core.admission import Changes, build_pack, changes_between, changes_of
 from ruqsat.core.cases import read_world
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.pack import load_pack
@@ -532,3 +532,36 @@ def test_changes_name_the_rules_that_differ(pack_texts: dict[str, bytes]) -> Non
 
     assert changes_between(old.policy_set, old.policy_set) == Changes()
     assert changes_between(old.policy_set, new.policy_set) == Changes(("consent-42",), ("consent-12",), ("consent-01",))
+
+
+@pytest.mark.parametrize(
+    ("file", "was", "becomes", "told"),
+    [
+        ("policies/vocabulary.toml", "mfa                 = true", "mfa = false", ("switches.btg.mfa",)),
+        ("policies/vocabulary.toml", "# ", "# A remark. ", ()),
+        ("policies/hierarchies.csv", "g3, COC, TREAT", "# g3, COC, TREAT", ()),
+        ("policies/role-matrix.csv", "p5, sysadmin", "# p5, sysadmin", ()),
+        ("policies/routes.toml", "# ", "# A remark. ", ()),
+        ("policies/consent.test.toml", "# ", "# A remark. ", ()),
+        ("model.conf", "# ", "# A remark. ", ()),
+    ],
+)
+def test_changes_tell_whatever_else_differs(
+    pack_texts: dict[str, bytes], file: str, was: str, becomes: str, told: tuple[str, ...]
+) -> None:
+    """A switch by its name, and each file but those of the rules that are told; a file that is gone too."""
+    changed = {
+        file: pack_texts[file].replace(was.encode(), becomes.encode(), 1),
+        "policies/consent.csv": pack_texts["policies/consent.csv"].replace(RULE, NARROWER),
+    }
+    old, (new, findings) = build_pack(pack_texts)[0], build_pack(pack_texts | changed)
+    assert old is not None
+    assert new is not None, findings
+    before = pack_texts, old.policy_set
+
+    assert changes_of(before, before) == Changes()
+    assert changes_of(({}, None), before).besides == ()
+    found = changes_of(before, (pack_texts | changed, new.policy_set))
+    assert found == Changes(changed=("consent-01",), besides=(*told, file))
+    gone = {name: text for name, text in pack_texts.items() if name != file}
+    assert changes_of(before, (gone, old.policy_set)).besides == (file,)

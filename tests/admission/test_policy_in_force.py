@@ -1,5 +1,6 @@
 """A running sidecar and its policy: edited, published, rolled back, spoilt; what decides is always one admitted pack."""
 
+import getpass
 import json
 import shutil
 import signal
@@ -114,6 +115,9 @@ def test_status_and_journal_show_the_positions_of_the_switches(pack: Path, tmp_p
     entries = entries_in(sidecar.journal)
     assert [entry["kind"] for entry in entries] == ["segment", "policy", "policy"]
     assert [entry["switches"] for entry in entries[1:]] == shown
+    assert [entry.get("besides") for entry in entries[1:]] == [
+        None, ["switches.btg.daily_limit", "policies/vocabulary.toml"],
+    ]  # fmt: skip
     assert [each["btg"]["daily_limit"] for each in shown] == [10, 3]
 
 
@@ -156,14 +160,21 @@ def test_publish_rollback_and_history(pack: Path, tmp_path: Path) -> None:
         command("rollback", "--why", "the ward stood still", "--who", "aida")
         until(lambda: may_read(sidecar))
 
+    words = pack / "policies" / "vocabulary.toml"
+    words.write_text(words.read_text().replace("daily_limit         = 10", "daily_limit         = 3"))
+    assert "besides  switches.btg.daily_limit policies/" in command("publish", str(pack), "--why", "fewer")
+    assert "besides  switches.btg.daily_limit policies/" in command("history")
+
     history = json.loads(command("history", "--json"))
     assert [(r["number"], r["kind"], r["who"], r["why"]) for r in history] == [
         (1, "publish", "aida", "first"),
         (2, "publish", "erlan", "narrower"),
         (3, "rollback", "aida", "the ward stood still"),
+        (4, "publish", getpass.getuser(), "fewer"),
     ]
     assert history[2]["digest"] == history[0]["digest"]
-    assert history[2]["changes"] == {"added": ["consent-01"]}
+    assert history[2]["changes"]["added"] == ["consent-01"]
+    assert "policies/consent.test.toml" in history[2]["changes"]["besides"]
     command("rollback", "9", "--why", "no such", expect=2)
 
 

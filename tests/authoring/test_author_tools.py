@@ -152,15 +152,30 @@ def test_a_row_of_the_matrix_is_needed_by_cases_that_come_as_far(pack: Path) -> 
 def test_a_mutant_is_noticed_by_the_case_that_holds_its_rule_and_by_no_other(
     pack_texts: dict[str, bytes], policy_set: PolicySet
 ) -> None:
-    """A flipped effect dies by a case that names the rule; without the case it lives."""
+    """A rule taken away is missed by a case that names it; without the case nothing misses it."""
     parts, _ = read_parts(pack_texts)
     assert parts is not None
     world = read_world(pack_texts, WORLD)
     case = PolicyCase("a physician reads", "dr_aida read o1 TREAT", "allow.consent", "consent-01")
-    flipped = next(m for m in mutants(parts, "consent.csv") if m.change == "effect flipped to deny")
+    without = next(m for m in mutants(parts, "consent.csv") if m.change == "taken away")
 
-    assert not survives(flipped, parts, world, {"consent.test.toml": (case,)})
-    assert survives(flipped, parts, world, {"consent.test.toml": ()})
+    assert not survives(without, parts, world, {"consent.test.toml": (case,)})
+    assert survives(without, parts, world, {"consent.test.toml": ()})
+
+
+def test_what_the_checker_refuses_is_no_hole_in_the_cases(pack_texts: dict[str, bytes]) -> None:
+    """A permit without its ground, an attribute read unasked: neither could come in force; a wider class could."""
+    parts, _ = read_parts(pack_texts)
+    assert parts is not None
+    world = read_world(pack_texts, WORLD)
+    spoilt = {(m.name, m.change): m for m in mutants(parts)}
+
+    for name, change, hole in [
+        ("consent-01", "`granted(r.sub, r.act, r.res, r.ctx)` dropped", False),
+        ("operator-07", "`is_known(r.res, 'author_org')` dropped", False),
+        ("consent-01", "class widened to any", True),
+    ]:
+        assert survives(spoilt[name, change], parts, world, {}) is hole
 
 
 def test_mutants_are_of_every_kind(pack_texts: dict[str, bytes]) -> None:

@@ -550,7 +550,7 @@ def test_the_journal_tells_the_positions_of_the_switches(
         decides = point(policy_set, Known(asked[1]), journal)
         decides.begin()
         await decides.decide(asked[0], ORIGIN)
-        decides.put_in_force(other, Changes())
+        decides.put_in_force(other, Changes(besides=("switches.btg.max_hours",)))
         await decides.decide(asked[0], ORIGIN)
 
     asyncio.run(story())
@@ -560,6 +560,7 @@ def test_the_journal_tells_the_positions_of_the_switches(
     assert (first["before"], first["policy"], second["before"]) == ("", policy_set.digest, policy_set.digest)
     assert first["switches"] == json.loads(msgspec.json.encode(policy_set.vocabulary.switches))
     assert (first["switches"]["btg"]["max_hours"], second["switches"]["btg"]["max_hours"]) == (4, 2)
+    assert (first.get("besides"), second["besides"]) == (None, ["switches.btg.max_hours"])
 
 
 @pytest.mark.parametrize("is_search", [False, True])

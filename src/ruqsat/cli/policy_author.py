@@ -85,7 +85,7 @@ def mutate(
     fail_under: Annotated[float, typer.Option(min=0, max=100, help="Exit 1 if fewer percent are noticed.")] = 100.0,
     as_json: AsJson = False,
 ) -> None:
-    """Spoil each rule in turn and run the cases; list what no case notices.  Exit 1 if anything is."""
+    """Spoil each rule in turn and run the cases; list what no case notices, nor `check`.  Exit 1 if anything is."""
     parts, world, cases = _tested(folder)
     tried, survivors, stage = 0, [], Stage(world)
     for mutant in mutants(parts, file):

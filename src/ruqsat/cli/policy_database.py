@@ -11,7 +11,7 @@ import typer
 
 from ruqsat.cli.journal_database import existing_url
 from ruqsat.cli.output import AsJson, console, plural, print_json
-from ruqsat.core.admission import Changes, Pack, build_pack, changes_between
+from ruqsat.core.admission import Changes, Pack, build_pack, changes_of
 from ruqsat.core.instant import SECOND, Instant, render_instant
 from ruqsat.core.policy_release import POLICY, Kind, Sidecar, Standing, Step, address_of, encode_texts, open_pack
 from ruqsat.core.policy_set import PolicySet
@@ -132,7 +132,7 @@ def publish_to_database(
 
     async def work(store: PolicyStore) -> tuple[Step, ...]:
         past = await store.steps()
-        changes = await _changes_by(store, pack.policy_set)
+        changes = await _changes_by(store, texts, pack.policy_set)
         kinds: list[Kind] = ["stage", "activate"] if activates else ["stage"]
         steps = tuple(
             _step(len(past) + number, kind, address, verdict.digest, terms, changes)
@@ -154,10 +154,10 @@ def _step_to(settings: Settings, wanted: str, kind: Kind, terms: Terms) -> tuple
         found = _find(past, wanted)
         marked = any(step.must_apply for step in past if step.address == found.address and step.kind == "stage")
         terms_here = terms._replace(must_apply=terms.must_apply or marked)
-        policy_set = await _set_of(store, found.address, found.digest)
+        texts, policy_set = await _pack_of(store, found.address, found.digest)
         if policy_set is None:
             raise PolicyError("the release cannot be compiled by this version")
-        changes = await _changes_by(store, policy_set)
+        changes = await _changes_by(store, texts, policy_set)
         step = _step(len(past) + 1, kind, found.address, found.digest, terms_here, changes)
         await _add(settings, store, (step,), None)
         return (step,)
@@ -194,26 +194,27 @@ async def _add(settings: Settings, store: PolicyStore, steps: tuple[Step, ...], 
     await send_hint(url, space, store.token_key, position, (POLICY,), encrypt=settings.redis_encrypt)
 
 
-async def _changes_by(store: PolicyStore, policy_set: PolicySet) -> Changes:
-    """Return by which rules a set differs from the one in force; nothing for the first."""
+async def _changes_by(store: PolicyStore, texts: dict[str, bytes], policy_set: PolicySet) -> Changes:
+    """Return by what a pack differs from the one in force; nothing for the first."""
     standing, _ = await store.fetch_standing("")
     if not standing.active:
         return Changes()
     try:
-        before = await _set_of(store, standing.active, standing.digest)
+        before = await _pack_of(store, standing.active, standing.digest)
     except PolicyError as problem:
         # Another set must be able to take the place of one that nobody can read.
         typer.echo(f"the set in force cannot be compared, every rule counts as new: {problem}", err=True)
-        before = None
-    return changes_between(before, policy_set)
+        before = {}, None
+    return changes_of(before, (texts, policy_set))
 
 
-async def _set_of(store: PolicyStore, address: str, digest: str) -> PolicySet | None:
+async def _pack_of(store: PolicyStore, address: str, digest: str) -> tuple[dict[str, bytes], PolicySet | None]:
     body = await store.fetch_pack(address)
     if body is None:
         raise PolicyError(f"the database holds no pack `{address[:16]}`")
-    pack, _ = build_pack(open_pack(address, digest, body))
-    return pack.policy_set if pack is not None else None
+    texts = open_pack(address, digest, body)
+    pack, _ = build_pack(texts)
+    return texts, pack.policy_set if pack is not None else None
 
 
 def _with_store(settings: Settings, work: Callable[[PolicyStore], Awaitable[T]]) -> T:
@@ -254,9 +255,13 @@ def _print_steps(steps: tuple[Step, ...], *, as_json: bool) -> None:
 
 
 def _print_changes(changes: Changes) -> None:
-    for name, ids in (("added", changes.added), ("removed", changes.removed), ("changed", changes.changed)):
-        if ids:
-            console().print(f"      {name:<8} {' '.join(ids)}")
+    for name, told in named(changes):
+        console().print(f"      {name:<8} {' '.join(told)}")
+
+
+def named(changes: Changes) -> list[tuple[str, tuple[str, ...]]]:
+    """Return what there is to tell of changes, each kind under its name."""
+    return [(name, told) for name in changes.__struct_fields__ if (told := getattr(changes, name))]
 
 
 def _settings(database_url: str | None) -> Settings:

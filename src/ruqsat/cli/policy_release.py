@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 import typer
 
 from ruqsat.cli.output import AsJson, console, print_json
-from ruqsat.cli.policy_database import Approval, MustApply, Terms, Url, Who, Why, publish_to_database
-from ruqsat.core.admission import Changes, Pack, build_pack, changes_between
+from ruqsat.cli.policy_database import Approval, MustApply, Terms, Url, Who, Why, named, publish_to_database
+from ruqsat.core.admission import Pack, build_pack, changes_of
 from ruqsat.core.policy_set import PolicySet
 from ruqsat.core.verdict import Verdict
 from ruqsat.errors import PolicyError
@@ -90,8 +90,8 @@ def history(where: Where = None, as_json: AsJson = False) -> None:
         mark = "in force" if release is past[-1] else "        "
         out.print(f"{release.number:>4}  {mark}  {release.at}  {release.kind:<8}  {release.digest[:16]}  {release.who}")
         out.print(f"      {release.why}")
-        for name, ids in _named(release.changes):
-            out.print(f"      {name:<8} {' '.join(ids)}")
+        for name, told in named(release.changes):
+            out.print(f"      {name:<8} {' '.join(told)}")
     if not past:
         out.print("no release yet: `ruqsat policy publish` makes the first")
 
@@ -109,7 +109,7 @@ def _release(
     except RefusedError as error:
         console().print(str(error))
         raise typer.Exit(1) from None
-    changes = changes_between(_set_of(releases, past), pack.policy_set)
+    changes = changes_of(_pack_of(releases, past), (texts, pack.policy_set))
     release = Release(
         number=len(past) + 1, at=datetime.now(UTC).isoformat(timespec="seconds"), kind=kind,
         who=who or getpass.getuser(), why=why.strip(), digest=verdict.digest, file="",
@@ -124,8 +124,8 @@ def _release(
     if settings.policy_source != "store":
         out.print("  for sidecars with RUQSAT_POLICY_SOURCE=store, which is not set here; others go on as they were")
     out.print(f"  {verdict.cases} cases as promised, {verdict.compared} answers compared with stock pycasbin")
-    for name, ids in _named(changes):
-        out.print(f"  {name:<8} {' '.join(ids)}")
+    for name, told in named(changes):
+        out.print(f"  {name:<8} {' '.join(told)}")
 
 
 def _examined(settings: Settings, texts: Mapping[str, bytes]) -> tuple[Pack, Verdict]:
@@ -136,16 +136,12 @@ def _examined(settings: Settings, texts: Mapping[str, bytes]) -> tuple[Pack, Ver
     return pack, verdict
 
 
-def _set_of(releases: Releases, past: list[Release]) -> PolicySet | None:
+def _pack_of(releases: Releases, past: list[Release]) -> tuple[dict[str, bytes], PolicySet | None]:
     if not past:
-        return None
-    pack, _ = build_pack(releases.texts_of(past[-1]))
-    return pack.policy_set if pack is not None else None
-
-
-def _named(changes: Changes) -> list[tuple[str, tuple[str, ...]]]:
-    named = [("added", changes.added), ("removed", changes.removed), ("changed", changes.changed)]
-    return [(name, ids) for name, ids in named if ids]
+        return {}, None
+    texts = releases.texts_of(past[-1])
+    pack, _ = build_pack(texts)
+    return texts, pack.policy_set if pack is not None else None
 
 
 def _settings(where: Path | None, database_url: str | None = None) -> Settings:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ruqsat.core.cases import PolicyCase, parse_cases, read_world, run_cases
 from ruqsat.core.diagnostics import Diagnostic, Span, has_errors, in_order
@@ -16,9 +17,23 @@ from ruqsat.core.policy_set import PolicySet, Rule
 from ruqsat.core.routes import RouteTable, parse_routes
 from ruqsat.core.spreadsheet import read_text
 from ruqsat.core.stated import check_stored
+from ruqsat.core.vocabulary import Vocabulary
 
 WORLD = "policies/fixtures/world.toml"
 CASES = ".test.toml"
+
+_DECIDE = (
+    "labels",
+    "bases",
+    "duties",
+    "reasons",
+    "types",
+    "organisation_categories",
+    "sources",
+    "attributes",
+    "switches",
+)
+"""The parts of a vocabulary that decide by more than the words that they hold."""
 
 
 class Pack(Struct, frozen=True):
@@ -36,11 +51,16 @@ class Kept(Struct, frozen=True):
 
 
 class Changes(Struct, frozen=True, omit_defaults=True):
-    """The rules by which two sets differ, by id."""
+    """
+    By what two packs differ: rules, by id.
+
+    ``besides`` names entries of the vocabulary (``switches.btg.mfa``), and files that differ of which no rule is told.
+    """
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    besides: tuple[str, ...] = ()
 
 
 def build_pack(texts: Mapping[str, bytes]) -> tuple[Pack | None, list[Diagnostic]]:
@@ -116,6 +136,42 @@ def changes_between(old: PolicySet | None, new: PolicySet) -> Changes:
         tuple(sorted(before.keys() - after.keys())),
         tuple(sorted(name for name in after.keys() & before.keys() if after[name] != before[name])),
     )
+
+
+def changes_of(
+    before: tuple[Mapping[str, bytes], PolicySet | None], after: tuple[Mapping[str, bytes], PolicySet]
+) -> Changes:
+    """Return everything by which a pack differs from the one before, whose set is None if it cannot be compiled."""
+    changes = changes_between(before[1], after[1])
+    if not before[0]:
+        return changes
+    names = entries_between(before[1].vocabulary, after[1].vocabulary) if before[1] is not None else ()
+    told = {
+        f"policies/{id_.rpartition('-')[0]}.csv"
+        for ids in (changes.added, changes.removed, changes.changed)
+        for id_ in ids
+    }
+    files = {name for name in {*before[0], *after[0]} - told if before[0].get(name) != after[0].get(name)}
+    return replace(changes, besides=(*names, *sorted(files)))
+
+
+def entries_between(old: Vocabulary, new: Vocabulary) -> tuple[str, ...]:
+    """Return the entries by which two vocabularies decide otherwise: ``labels.HIV.conf``, ``switches.btg.mfa``."""
+    before, after = _flat(old), _flat(new)
+    return tuple(name for name in dict.fromkeys((*before, *after)) if before.get(name) != after.get(name))
+
+
+def _flat(vocabulary: Vocabulary) -> dict[str, object]:
+    said = msgspec.to_builtins(vocabulary)
+    found: dict[str, object] = {}
+    waiting: list[tuple[str, object]] = [(name, said[name]) for name in reversed(_DECIDE)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(f"{name}.{key}", value[key]) for key in reversed(value) if key not in ("means", "law")]
+        else:
+            found[name] = value
+    return found
 
 
 def _written(rule: Rule) -> tuple[object, ...]:

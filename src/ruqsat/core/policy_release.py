@@ -39,7 +39,7 @@ class Step(Struct, frozen=True):
         digest: Of its policy set.
         author: Who took the step; ``approval`` is who else agreed to it.
         must_apply: No sidecar may answer by an older set once it can know of this one.
-        changes: The rules by which the set differs from the one then in force.
+        changes: By what the pack differs from the one then in force.
     """
 
     generation: int

@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ruqsat import __version__
-from ruqsat.core.admission import Changes, Kept, Pack, build_pack, changes_between
+from ruqsat.core.admission import Changes, Kept, Pack, build_pack, changes_of
 from ruqsat.core.diagnostics import render
 from ruqsat.core.policy_release import Released
 from ruqsat.core.verdict import Verdict
@@ -189,13 +189,15 @@ class AdministrationPoint:
 
     def put_in_force(self, found: InForce) -> None:
         """Let an admitted pack decide from now on, in one step."""
-        changes = changes_between(self.in_force.pack.policy_set, found.pack.policy_set)
+        before = self.in_force
+        changes = changes_of((before.texts, before.pack.policy_set), (found.texts, found.pack.policy_set))
         self.adopt(found, changes)
         self._in_force, self.refused = found, ()
         self.reloads += 1
         _log.warning(
-            "policy_in_force digest=%s added=%d removed=%d changed=%d compared=%d", found.pack.policy_set.digest[:16],
-            len(changes.added), len(changes.removed), len(changes.changed), found.compared,
+            "policy_in_force digest=%s added=%d removed=%d changed=%d besides=%d compared=%d",
+            found.pack.policy_set.digest[:16], len(changes.added), len(changes.removed), len(changes.changed),
+            len(changes.besides), found.compared,
         )  # fmt: skip
 
     async def keep_in_force(self) -> None:

@@ -391,7 +391,7 @@ class DecisionPoint:
         switches = msgspec.to_builtins(policy_set.vocabulary.switches)
         entry = PolicyEntry(
             "policy", render_instant(self._clock.now().hi), before, policy_set.digest, switches,
-            changes.added, changes.removed, changes.changed,
+            changes.added, changes.removed, changes.changed, besides=changes.besides,
         )  # fmt: skip
         if release is None:
             return self._encode(entry), ()

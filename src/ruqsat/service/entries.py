@@ -117,6 +117,7 @@ class PolicyEntry(Struct, frozen=True, omit_defaults=True):
 
     ``before`` is the digest of the set before; empty where the process began.  ``generation`` is the number
     of the release, 0 where the set was never released but lies in a folder; who released it is a part beside.
+    ``besides`` is what differs from the pack before, rules apart: entries of the vocabulary and files.
     """
 
     kind: str
@@ -128,6 +129,7 @@ class PolicyEntry(Struct, frozen=True, omit_defaults=True):
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     generation: int = 0
+    besides: tuple[str, ...] = ()
 
 
 class ChangeEntry(Struct, frozen=True, omit_defaults=True):

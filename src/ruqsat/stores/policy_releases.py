@@ -32,7 +32,7 @@ class Release(Struct, frozen=True):
         digest: Of the policy set.
         file: SHA-256 that names the pack file.
         compared: How many answers the examination compared with stock pycasbin's.
-        changes: The rules by which it differs from the release before.
+        changes: By what it differs from the release before.
     """
 
     number: int

@@ -8,7 +8,7 @@ from random import Random
 import msgspec
 from msgspec import Struct
 
-from ruqsat.core.admission import changes_between
+from ruqsat.core.admission import changes_between, entries_between
 from ruqsat.core.decision import Decision
 from ruqsat.core.evaluate import evaluate
 from ruqsat.core.facts import (
@@ -34,19 +34,6 @@ LATTICE = 8_000
 """How many combinations of role, purpose, action and class are asked at most, besides those of changed rules."""
 
 _CELLS = {"roles": "role", "purposes": "purpose", "actions": "act", "classes": "data_class"}
-
-_DECIDE = (
-    "labels",
-    "bases",
-    "duties",
-    "reasons",
-    "types",
-    "organisation_categories",
-    "sources",
-    "attributes",
-    "switches",
-)
-"""The parts of a vocabulary that decide by more than the words that they hold, which the lattice asks for."""
 
 
 class Asked(Struct, frozen=True):
@@ -172,9 +159,7 @@ def unshown(old: tuple[Parts, PolicySet], new: tuple[Parts, PolicySet], compared
     # A row of the matrix that is gone lets nobody do more; a link that is gone may have closed something.
     found += ["role-matrix.csv"] if matrix[1] - matrix[0] else []
     found += ["hierarchies.csv"] if links[1] != links[0] else []
-    entries = [_flat(parts) for parts, _ in (old, new)]
-    names = dict.fromkeys((*entries[0], *entries[1]))
-    found += [name for name in names if entries[0].get(name) != entries[1].get(name)]
+    found += entries_between(old[0].vocabulary, new[0].vocabulary)
     if old[0].model != new[0].model:
         found.append("model.conf")
     return tuple(found)
@@ -183,20 +168,6 @@ def unshown(old: tuple[Parts, PolicySet], new: tuple[Parts, PolicySet], compared
 def _rows(parts: Parts, kind: str) -> set[tuple[str, ...]]:
     rows = (row for row in parts.rows if row.kind.startswith(kind))
     return {(row.kind, *(cell.text for name, cell in row.cells.items() if name != "law")) for row in rows}
-
-
-def _flat(parts: Parts) -> dict[str, object]:
-    """Return what a vocabulary decides by, each entry under its name: ``labels.HIV.conf``, ``switches.btg.mfa``."""
-    said = msgspec.to_builtins(parts.vocabulary)
-    found: dict[str, object] = {}
-    waiting: list[tuple[str, object]] = [(name, said[name]) for name in reversed(_DECIDE)]
-    while waiting:
-        name, value = waiting.pop()
-        if isinstance(value, dict):
-            waiting += [(f"{name}.{key}", value[key]) for key in reversed(value) if key not in ("means", "law")]
-        else:
-            found[name] = value
-    return found
 
 
 def lattice(old: PolicySet, new: PolicySet) -> Iterator[Asked]:

@@ -7,10 +7,12 @@ from msgspec import Struct
 
 from ruqsat.core.authoring.tracing import written
 from ruqsat.core.cases import PolicyCase, Stage, run_case
-from ruqsat.core.diagnostics import Span
+from ruqsat.core.check import check_pack
+from ruqsat.core.diagnostics import Span, has_errors
 from ruqsat.core.expression import All, conjuncts, parse_expression
 from ruqsat.core.expression import Any as Either
-from ruqsat.core.pack import Parts, compile_parts, variants_of
+from ruqsat.core.functions import build_functions
+from ruqsat.core.pack import Parts, compile_parts, hierarchies_of, variants_of
 from ruqsat.core.rows import Cell, Row
 from ruqsat.core.world import World
 
@@ -45,12 +47,18 @@ def mutants(parts: Parts, file: str = "") -> Iterator[Mutant]:
 
 
 def survives(mutant: Mutant, parts: Parts, world: World | Stage, files: Mapping[str, tuple[PolicyCase, ...]]) -> bool:
-    """Tell whether every case is still as promised under the mutant."""
+    """Tell whether every case is still as promised under the mutant, and the checker would let it in force."""
     spoilt = msgspec.structs.replace(parts, rows=mutant.rows, digest="mutant")
     policy_set, variant = compile_parts(spoilt), variants_of(spoilt)
-    return not any(
-        run_case(policy_set, world, name, case, variant).problem for name, cases in files.items() for case in cases
-    )
+    if any(run_case(policy_set, world, name, case, variant).problem for name, cases in files.items() for case in cases):
+        return False
+    written_in: dict[str, list[Row]] = {}
+    for row in spoilt.rows:
+        written_in.setdefault(row.span.file, []).append(row)
+    hierarchies = hierarchies_of(spoilt.rows)
+    functions = build_functions(spoilt.vocabulary, hierarchies)
+    findings = check_pack(spoilt.model, written_in, spoilt.vocabulary, spoilt.laws, functions, hierarchies)
+    return not has_errors(findings)
 
 
 def _changes(row: Row, parts: Parts) -> Iterator[tuple[str, tuple[Row, ...]]]:
