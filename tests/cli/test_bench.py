@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from ruqsat.cli.bench import Shape, read_target
+from ruqsat.cli.bench import Shape, figures, read_target
 from ruqsat.cli.bench_questions import IN_A_BATCH, Server, read_questions, requests_of
 from ruqsat.cli.load_client import Run, in_turns
 from ruqsat.cli.main import app
@@ -93,6 +93,14 @@ def test_a_denial_that_puts_off_is_no_right_answer(reason: str, tmp_path: Path) 
         assert kind_of(head, json.dumps(told).encode()) == right, shape
 
 
+def test_what_was_answered_after_the_time_is_no_rate_of_the_time() -> None:
+    """A server that is asked for too much answers late: the rate is by when it did."""
+    run = Run()
+    run.answers = [(0.0, 0.5, "right"), (0.5, 2.0, "right"), (0.9, 4.0, "right"), (1.0, 4.0, "right")]
+
+    assert figures([(run, 0.1)], 1.0)["rps"] == 1.0
+
+
 def len_of(met: dict) -> int:
     """Return how many answers there were."""
     return sum(each[name] for each in met["runs"] for name in ("right", "wrong", "unknown", "failed"))
@@ -108,11 +116,20 @@ def test_bursts_come_from_an_open_loop(sidecar: Sidecar) -> None:
     assert code == 0 and len_of(met) == 2  # a tenth of 50 a second, for half a second
 
 
+def test_where_tls_fails_it_is_said(sidecar: Sidecar) -> None:
+    """That nobody listens is another fault than that they do not speak TLS, or by a certificate of others."""
+    given = ("--against", f"https://{sidecar.addresses['json']}", "--seconds", "0.5", "--runs", "1")
+    done = runner.invoke(app, ["bench", *given])
+
+    assert isinstance(done.exception, StoreUnavailableError) and "SSL" in str(done.exception), done.exception
+
+
 def test_where_nobody_answers_nothing_is_measured(tmp_path: Path) -> None:
     """It is said, and no figure is told."""
     for url in ("http://127.0.0.1:1", f"unix:{tmp_path}/none"):
         done = runner.invoke(app, ["bench", "--against", url, "--seconds", "0.5", "--runs", "1"])
         assert isinstance(done.exception, StoreUnavailableError) and not done.stdout
+        assert "Connect call failed" in str(done.exception) or "No such file" in str(done.exception)
     with pytest.raises(SettingsError, match="against"):
         read_target("ftp://127.0.0.1", [], None)
 

@@ -82,9 +82,9 @@ def bench(
         await once(WARM_SECONDS)
         found = []
         for _ in range(runs):
-            before = time.process_time()
+            before, began = time.process_time(), time.perf_counter()
             run = await once(seconds)
-            found.append((run, (time.process_time() - before) / seconds))
+            found.append((run, (time.process_time() - before) / (time.perf_counter() - began)))
         return found
 
     met = figures(asyncio.run(everything()), seconds)
@@ -136,6 +136,7 @@ async def _bursts(address: str, asked: Any, rate: float, seconds: float, tls: ss
             whole.answers += run.answers
             whole.due, whole.unanswered = whole.due + run.due, whole.unanswered + run.unanswered
             whole.unopened, whole.lag = whole.unopened + run.unopened, max(whole.lag, run.lag)
+            whole.refusal = run.refusal or whole.refusal
             left -= length
     return whole
 
@@ -148,7 +149,8 @@ def figures(met: list[tuple[Run, float]], seconds: float) -> dict[str, Any]:
         StoreUnavailableError: nobody answered.
     """
     if not any(run.answers for run, _ in met):
-        raise StoreUnavailableError("no answer: is anybody listening there?")
+        why = next((run.refusal for run, _ in met if run.refusal), "connections were opened, and nothing came on them")
+        raise StoreUnavailableError(f"no answer, is anybody listening there? {why}")
     runs = [_of_run(run, busy, seconds) for run, busy in met]
     middle = {name: statistics.median(each[name] for each in runs) for name in ("rps", *QUANTILES, "client_cpu")}
     rates = [each["rps"] for each in runs]
@@ -161,9 +163,10 @@ def figures(met: list[tuple[Run, float]], seconds: float) -> dict[str, Any]:
 
 def _of_run(run: Run, busy: float, seconds: float) -> dict[str, Any]:
     took = sorted(end - due for due, end, _ in run.answers)
+    lasted = max((end for _, end, _ in run.answers), default=0.0) - min((due for due, _, _ in run.answers), default=0.0)
     kinds = run.kinds
     return {
-        "rps": len(took) / seconds,
+        "rps": len(took) / max(seconds, lasted),
         **{name: quantile(took, share) * 1e6 if took else 0.0 for name, share in QUANTILES.items()},
         "right": kinds[RIGHT], "wrong": kinds[WRONG], "unknown": kinds[UNKNOWN], "failed": kinds[FAILED],
         "unanswered": run.unanswered + run.unopened, "client_cpu": busy, "client_late_ms": run.lag * 1e3,
