@@ -10,6 +10,7 @@ import os
 import ssl
 import statistics
 import time
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +34,7 @@ from ruqsat.errors import SettingsError, StoreUnavailableError
 
 WARM_SECONDS = 1.0
 BURST_OF, BURST_EVERY = 5.0, 15.0
+MOST_NOTES = 5
 QUANTILES = {"p50_us": 0.5, "p95_us": 0.95, "p99_us": 0.99, "p999_us": 0.999, "max_us": 1.0}
 
 
@@ -69,7 +71,8 @@ def bench(
     if shape is Shape.BREAK_GLASS_BURST and rate is None:
         raise SettingsError("`break_glass_burst` needs --rate: a tenth of it is asked between the bursts")
     lines = read_questions(questions) if questions is not None else demo_questions()
-    asked = requests_of(shape.value, lines, server, seed)
+    notes: Counter[str] = Counter()
+    asked = requests_of(shape.value, lines, server, seed, notes)
 
     async def once(length: float) -> Run:
         if rate is None:
@@ -80,6 +83,7 @@ def bench(
 
     async def everything() -> list[tuple[Run, float]]:
         await once(WARM_SECONDS)
+        notes.clear()
         found = []
         for _ in range(runs):
             before, began = time.process_time(), time.perf_counter()
@@ -88,6 +92,7 @@ def bench(
         return found
 
     met = figures(asyncio.run(everything()), seconds)
+    met |= {"notes": dict(notes.most_common(MOST_NOTES))}
     met |= {"scenario": shape.value, "connections": None if rate is not None else connections, "rate": rate}
     print_json(met) if as_json else _print(met, demo=questions is None)
     raise typer.Exit(exit_code(met))
@@ -189,6 +194,8 @@ def _print(met: dict[str, Any], *, demo: bool) -> None:
     right = sum(each["right"] for each in met["runs"])
     out.print(f"  {right:,} right, {met['wrong']} wrong, {met['failed']} failed, {met['unanswered']} unanswered, "
               f"{met['unknown']:,} of which nobody said what is right")  # fmt: skip
+    for note, times in met["notes"].items():
+        out.print(f"  {note}, {times} times")
     if met["wrong"] and demo:
         out.print(
             "  The demo world's questions were asked: does this sidecar serve it (`ruqsat serve --demo`), unchanged?"
