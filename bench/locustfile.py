@@ -15,6 +15,7 @@ import platform
 import time
 import tomllib
 from collections import Counter
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -35,27 +36,28 @@ _state: "State"
 
 @events.init_command_line_parser.add_listener
 def options(parser: Any, **_: Any) -> None:
-    """Say what is asked, and of which world."""
-    parser.add_argument("--shape", choices=SHAPES, default="steady_reads", env_var="BENCH_SHAPE")
+    """Say what is asked, and of which world; Locust's page offers what may change once the calls are prepared."""
     parser.add_argument("--seconds", type=int, default=30, env_var="BENCH_SECONDS", help="how long")
     parser.add_argument("--callers", type=int, default=16, env_var="BENCH_CALLERS", help="users at once")
-    parser.add_argument("--seed", type=int, default=1, env_var="BENCH_SEED", help="of the world")
-    parser.add_argument("--hospitals", type=int, default=1, env_var="BENCH_HOSPITALS", help="of the world")
-    parser.add_argument("--patients", type=int, default=1000, env_var="BENCH_PATIENTS", help="of the world")
-    parser.add_argument("--moment", type=int, default=0, env_var="BENCH_MOMENT", help="of the world; microseconds")
-    parser.add_argument("--calls", type=int, default=4000, env_var="BENCH_DIFFERENT", help="different ones, in turns")
-    parser.add_argument("--auth", default="", env_var="BENCH_AUTH", help="URL of the forward-auth listener")
-    parser.add_argument("--control", default="", env_var="BENCH_CONTROL", help="URL of the control API")
-    parser.add_argument("--token-key", default="", env_var="BENCH_TOKEN_KEY", is_secret=True, help="HS256 secret")
-    parser.add_argument("--no-op", default="", env_var="BENCH_NO_OP", help="URL of a no-op; none: no ratios")
-    parser.add_argument("--withdrawals", type=float, default=0.5, env_var="BENCH_WITHDRAWALS", help="a second")
+    add = partial(parser.add_argument, include_in_web_ui=False)
+    add("--shape", choices=SHAPES, default="steady_reads", env_var="BENCH_SHAPE")
+    add("--seed", type=int, default=1, env_var="BENCH_SEED", help="of the world")
+    add("--hospitals", type=int, default=1, env_var="BENCH_HOSPITALS", help="of the world")
+    add("--patients", type=int, default=1000, env_var="BENCH_PATIENTS", help="of the world")
+    add("--moment", type=int, default=0, env_var="BENCH_MOMENT", help="of the world; microseconds")
+    add("--calls", type=int, default=4000, env_var="BENCH_DIFFERENT", help="different ones, in turns")
+    add("--auth", default="", env_var="BENCH_AUTH", help="URL of the forward-auth listener")
+    add("--control", default="", env_var="BENCH_CONTROL", help="URL of the control API")
+    add("--token-key", default="", env_var="BENCH_TOKEN_KEY", is_secret=True, help="HS256 secret")
+    add("--no-op", default="", env_var="BENCH_NO_OP", help="URL of a no-op; none: no ratios")
+    add("--withdrawals", type=float, default=0.5, env_var="BENCH_WITHDRAWALS", help="a second")
     lag = "seconds that an old answer may lag; 0: withdrawals wait until they are visible"
-    parser.add_argument("--lag", type=float, default=0.0, env_var="BENCH_LAG", help=lag)
-    parser.add_argument("--workers", type=int, default=1, env_var="BENCH_WORKERS", help="of a distributed run")
-    parser.add_argument("--number", type=int, default=0, env_var="BENCH_NUMBER", help="of this worker, from 0")
-    parser.add_argument("--pid", type=int, default=0, env_var="BENCH_PID", help="of the sidecar, if here")
-    parser.add_argument("--no-op-pid", type=int, default=0, env_var="BENCH_NO_OP_PID", help="of the no-op")
-    parser.add_argument("--results", default="", env_var="BENCH_RESULTS", help="file for the figures, JSON")
+    add("--lag", type=float, default=0.0, env_var="BENCH_LAG", help=lag)
+    add("--workers", type=int, default=1, env_var="BENCH_WORKERS", help="of a distributed run")
+    add("--number", type=int, default=0, env_var="BENCH_NUMBER", help="of this worker, from 0")
+    add("--pid", type=int, default=0, env_var="BENCH_PID", help="of the sidecar, if here")
+    add("--no-op-pid", type=int, default=0, env_var="BENCH_NO_OP_PID", help="of the no-op")
+    add("--results", default="", env_var="BENCH_RESULTS", help="file for the figures, JSON")
 
 
 class State:

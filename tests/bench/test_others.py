@@ -1,6 +1,7 @@
 """Benches that neither the gate nor the report runs still measure; what they measure here says nothing."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,3 +34,23 @@ def test_it_measures_to_its_end(words: tuple[str, ...], last: str, tmp_path: Pat
     if words[0] == "population.py":
         parts, others, _ = read(tmp_path, tmp_path)
         assert "200 patients in memory take" in population(parts["population"], others)
+
+
+def test_one_figure_that_is_missed_hides_no_other(tmp_path: Path) -> None:
+    """`make bench-micro` goes on, and ends with 1 all the same."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho ran "$1"\ncase "$1" in *evaluate_by_rules*) exit 1; esac\n')
+    python.chmod(0o755)
+    words = ("make", "-o", f"{tmp_path}/.run", "bench-micro", f"VENV={tmp_path}", f"BIN={tmp_path}")
+
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode != 0 and done.stdout.count("ran bench/micro/") == 6, done
+
+
+def test_locusts_page_offers_nothing_that_would_change_nothing() -> None:
+    """The calls are prepared before: of another shape its page told only the name, and judged by that."""
+    source = (ROOT / "bench" / "locustfile.py").read_text()
+
+    assert re.findall(r'parser\.add_argument\("--([a-z-]+)"', source) == ["seconds", "callers"]
+    assert "add = partial(parser.add_argument, include_in_web_ui=False)" in source

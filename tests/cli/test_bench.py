@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from ruqsat.cli.bench import Shape, read_target
+from ruqsat.cli.bench import Shape, figures, read_target
 from ruqsat.cli.bench_questions import IN_A_BATCH, Server, read_questions, requests_of
 from ruqsat.cli.load_client import Run, in_turns
 from ruqsat.cli.main import app
@@ -82,15 +84,54 @@ def test_a_denial_that_puts_off_is_no_right_answer(reason: str, tmp_path: Path) 
     path.write_text(json.dumps({"request": question(), "uri": "/", "token": "t", "expect": False}))
     right = "right" if reason == "not_permitted" else "failed"
     one = {"decision": False, "context": {"reason": reason}}
-    denied = f"HTTP/1.1 403 Forbidden\r\nX-Ruqsat-Reason: {reason}\r\nX-Ruqsat-Subject: \r\n\r\n".encode()
+    denied = f"HTTP/1.1 403 Forbidden\r\nX-Ruqsat-Subject: \r\nX-Ruqsat-Reason: {reason}".encode()
 
     for shape, head, told in (
         ("steady_reads", b"HTTP/1.1 200 OK\r\n\r\n", one),
         ("batch", b"HTTP/1.1 200 OK\r\n\r\n", {"evaluations": [one] * IN_A_BATCH}),
         ("forward_auth", denied, None),
     ):
-        _, kind_of = next(requests_of(shape, read_questions(path), Server("h", "", ()), 1))
+        _, kind_of = next(requests_of(shape, read_questions(path), SERVER, 1))
         assert kind_of(head, json.dumps(told).encode()) == right, shape
+
+
+@pytest.mark.parametrize("shape", ["steady_reads", "batch"])
+def test_what_is_wrong_is_told_by_its_question_and_what_failed_by_its_status(shape: str, tmp_path: Path) -> None:
+    """Of a thousand questions somebody must know which to look at; no value of it is repeated."""
+    path = tmp_path / "questions.jsonl"
+    path.write_text("\n".join(json.dumps({"request": question(), "expect": number != 2}) for number in (1, 2, 3)))
+    one, notes = {"decision": True, "context": {"reason": "permitted"}}, Counter[str]()
+    told = json.dumps({"evaluations": [one] * IN_A_BATCH} if shape == "batch" else one).encode()
+
+    for _, kind_of in islice(requests_of(shape, read_questions(path), SERVER, 1, notes), 20):
+        kind_of(b"HTTP/1.1 200 OK", told)
+    assert set(notes) == {"wrong: question 2"}
+
+    kind_of(b"HTTP/1.1 401 Unauthorized", b"")
+    kind_of(b"HTTP/1.1 200 OK", json.dumps(one | {"decision": None}).encode())
+    assert set(notes) == {"wrong: question 2", "failed: status 401", "failed: status 200, put off or undecided"}
+
+
+def test_every_question_of_a_long_file_is_asked(tmp_path: Path) -> None:
+    """What was never asked cannot be found wrong, however seldom it is to be asked."""
+    path = tmp_path / "questions.jsonl"
+    uris = [f"/patients/p{number}" for number in range(3000)]
+    path.write_text("\n".join(json.dumps({"uri": each, "token": "t", "weight": 0.001}) for each in uris))
+
+    asked = islice(requests_of("forward_auth", read_questions(path), SERVER, 1), 5000)
+
+    assert {request.partition(b"X-Original-URI: ")[2].split(b"\r\n")[0].decode() for request, _ in asked} == set(uris)
+
+
+def test_what_was_answered_after_the_time_is_no_rate_of_the_time() -> None:
+    """A server that is asked for too much answers late: the rate is by when it did."""
+    run = Run()
+    run.answers = [(0.0, 0.5, "right"), (0.5, 2.0, "right"), (0.9, 4.0, "right"), (1.0, 4.0, "right")]
+
+    assert figures([(run, 0.1)], 1.0)["rps"] == 1.0
+
+
+SERVER = Server("h", "", ())
 
 
 def len_of(met: dict) -> int:
@@ -108,11 +149,20 @@ def test_bursts_come_from_an_open_loop(sidecar: Sidecar) -> None:
     assert code == 0 and len_of(met) == 2  # a tenth of 50 a second, for half a second
 
 
+def test_where_tls_fails_it_is_said(sidecar: Sidecar) -> None:
+    """That nobody listens is another fault than that they do not speak TLS, or by a certificate of others."""
+    given = ("--against", f"https://{sidecar.addresses['json']}", "--seconds", "0.5", "--runs", "1")
+    done = runner.invoke(app, ["bench", *given])
+
+    assert isinstance(done.exception, StoreUnavailableError) and "SSL" in str(done.exception), done.exception
+
+
 def test_where_nobody_answers_nothing_is_measured(tmp_path: Path) -> None:
     """It is said, and no figure is told."""
     for url in ("http://127.0.0.1:1", f"unix:{tmp_path}/none"):
         done = runner.invoke(app, ["bench", "--against", url, "--seconds", "0.5", "--runs", "1"])
         assert isinstance(done.exception, StoreUnavailableError) and not done.stdout
+        assert "Connect call failed" in str(done.exception) or "No such file" in str(done.exception)
     with pytest.raises(SettingsError, match="against"):
         read_target("ftp://127.0.0.1", [], None)
 
@@ -162,6 +212,10 @@ def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
     path.write_text(json.dumps({"request": question()}) + '\n{"request": 1}\n')
     with pytest.raises(SettingsError, match="line 2"):
         read_questions(path)
+    for weight in (0, -1, 1e300):
+        path.write_text(json.dumps({"request": question(), "weight": weight}))
+        with pytest.raises(SettingsError, match="weight"):
+            read_questions(path)
     path.write_text(json.dumps({"uri": "/x", "token": "secret-token"}))
     server = read_target("http://127.0.0.1:8181", [], None)[1]
     for shape in (Shape.STEADY_READS, Shape.BATCH, Shape.SEARCH):

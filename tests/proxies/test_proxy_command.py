@@ -115,13 +115,13 @@ def test_the_wheel_holds_what_is_written() -> None:
 
 
 def test_config_writes_files_and_replaces_none(tmp_path: Path) -> None:
-    """HAProxy's two lie side by side; what is there already stays as it is."""
-    words = ["proxy", "config", "haproxy", "--into", str(tmp_path / "new")]
+    """HAProxy's two lie side by side; what is there already stays as it is.  The test that is named is of this proxy."""
+    words = ["proxy", "config", "haproxy", "--into", str(tmp_path / "new"), "--front", "127.0.0.1:8099"]
     told = CliRunner().invoke(app, words)
     again = CliRunner().invoke(app, words)
     without_folder = CliRunner().invoke(app, words[:3])
 
-    assert told.exit_code == 0
+    assert told.exit_code == 0 and "ruqsat proxy test --front http://127.0.0.1:8099\n" in told.output
     assert {file.name for file in (tmp_path / "new").iterdir()} == {"haproxy.cfg", "ruqsat.lua"}
     assert isinstance(again.exception, SettingsError)
     assert isinstance(without_folder.exception, SettingsError)

@@ -120,9 +120,10 @@ def test_emergencies_are_marked_by_words(policy_set: PolicySet) -> None:
 
 
 def test_on_a_telephone_nothing_stands_beside_anything_else(policy_set: PolicySet) -> None:
-    """Neither rows nor the head above them; which language it is can be seen."""
+    """Neither rows nor the head above them; which language it is can be seen.  Nor on a tablet: Russian needs 62 rem."""
     (style,) = re.findall(r"<style>(.*?)</style>", page(policy_set), re.DOTALL)
-    (narrow,) = re.findall(r"@media screen and \(max-width: \d+rem\) \{(.*?)\n\}", style, re.DOTALL)
+    ((wide, narrow),) = re.findall(r"@media screen and \(max-width: (\d+)rem\) \{(.*?)\n\}", style, re.DOTALL)
+    assert int(wide) > 62, "whether it was allowed stands in the last column, out of sight"
 
     (stacked,) = re.findall(r"\n  ([a-z, ]+) \{ display: block; \}", narrow)
     assert {"dl", "table", "tr", "th", "td"} <= set(stacked.split(", "))

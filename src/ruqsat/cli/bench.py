@@ -10,6 +10,7 @@ import os
 import ssl
 import statistics
 import time
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +34,7 @@ from ruqsat.errors import SettingsError, StoreUnavailableError
 
 WARM_SECONDS = 1.0
 BURST_OF, BURST_EVERY = 5.0, 15.0
+MOST_NOTES = 5
 QUANTILES = {"p50_us": 0.5, "p95_us": 0.95, "p99_us": 0.99, "p999_us": 0.999, "max_us": 1.0}
 
 
@@ -69,7 +71,8 @@ def bench(
     if shape is Shape.BREAK_GLASS_BURST and rate is None:
         raise SettingsError("`break_glass_burst` needs --rate: a tenth of it is asked between the bursts")
     lines = read_questions(questions) if questions is not None else demo_questions()
-    asked = requests_of(shape.value, lines, server, seed)
+    notes: Counter[str] = Counter()
+    asked = requests_of(shape.value, lines, server, seed, notes)
 
     async def once(length: float) -> Run:
         if rate is None:
@@ -80,14 +83,16 @@ def bench(
 
     async def everything() -> list[tuple[Run, float]]:
         await once(WARM_SECONDS)
+        notes.clear()
         found = []
         for _ in range(runs):
-            before = time.process_time()
+            before, began = time.process_time(), time.perf_counter()
             run = await once(seconds)
-            found.append((run, (time.process_time() - before) / seconds))
+            found.append((run, (time.process_time() - before) / (time.perf_counter() - began)))
         return found
 
     met = figures(asyncio.run(everything()), seconds)
+    met |= {"notes": dict(notes.most_common(MOST_NOTES))}
     met |= {"scenario": shape.value, "connections": None if rate is not None else connections, "rate": rate}
     print_json(met) if as_json else _print(met, demo=questions is None)
     raise typer.Exit(exit_code(met))
@@ -136,6 +141,7 @@ async def _bursts(address: str, asked: Any, rate: float, seconds: float, tls: ss
             whole.answers += run.answers
             whole.due, whole.unanswered = whole.due + run.due, whole.unanswered + run.unanswered
             whole.unopened, whole.lag = whole.unopened + run.unopened, max(whole.lag, run.lag)
+            whole.refusal = run.refusal or whole.refusal
             left -= length
     return whole
 
@@ -148,7 +154,8 @@ def figures(met: list[tuple[Run, float]], seconds: float) -> dict[str, Any]:
         StoreUnavailableError: nobody answered.
     """
     if not any(run.answers for run, _ in met):
-        raise StoreUnavailableError("no answer: is anybody listening there?")
+        why = next((run.refusal for run, _ in met if run.refusal), "connections were opened, and nothing came on them")
+        raise StoreUnavailableError(f"no answer, is anybody listening there? {why}")
     runs = [_of_run(run, busy, seconds) for run, busy in met]
     middle = {name: statistics.median(each[name] for each in runs) for name in ("rps", *QUANTILES, "client_cpu")}
     rates = [each["rps"] for each in runs]
@@ -161,9 +168,10 @@ def figures(met: list[tuple[Run, float]], seconds: float) -> dict[str, Any]:
 
 def _of_run(run: Run, busy: float, seconds: float) -> dict[str, Any]:
     took = sorted(end - due for due, end, _ in run.answers)
+    lasted = max((end for _, end, _ in run.answers), default=0.0) - min((due for due, _, _ in run.answers), default=0.0)
     kinds = run.kinds
     return {
-        "rps": len(took) / seconds,
+        "rps": len(took) / max(seconds, lasted),
         **{name: quantile(took, share) * 1e6 if took else 0.0 for name, share in QUANTILES.items()},
         "right": kinds[RIGHT], "wrong": kinds[WRONG], "unknown": kinds[UNKNOWN], "failed": kinds[FAILED],
         "unanswered": run.unanswered + run.unopened, "client_cpu": busy, "client_late_ms": run.lag * 1e3,
@@ -186,6 +194,8 @@ def _print(met: dict[str, Any], *, demo: bool) -> None:
     right = sum(each["right"] for each in met["runs"])
     out.print(f"  {right:,} right, {met['wrong']} wrong, {met['failed']} failed, {met['unanswered']} unanswered, "
               f"{met['unknown']:,} of which nobody said what is right")  # fmt: skip
+    for note, times in met["notes"].items():
+        out.print(f"  {note}, {times} times")
     if met["wrong"] and demo:
         out.print(
             "  The demo world's questions were asked: does this sidecar serve it (`ruqsat serve --demo`), unchanged?"

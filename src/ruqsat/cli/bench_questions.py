@@ -8,14 +8,15 @@ bearer token that it showed.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle, islice
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ruqsat.cli.load_client import Asked
 from ruqsat.core.admission import WORLD
@@ -51,7 +52,7 @@ class Line(Struct, frozen=True, forbid_unknown_fields=True):
 
     request: dict[str, Any] | None = None
     expect: bool | None = None
-    weight: float = 1.0
+    weight: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
     uri: str | None = None
     token: str | None = None
     found: tuple[str, ...] | None = None
@@ -81,7 +82,8 @@ def read_questions(path: Path) -> list[Line]:
         try:
             lines += [msgspec.json.decode(line, type=Line)] if line.strip() else []
         except (msgspec.MsgspecError, UnicodeError):
-            raise SettingsError(f'line {number} of `{path}` is no question: expected {{"request": …}}') from None
+            expected = '{"request": …}, and `weight` above 0 and at most 1e6'
+            raise SettingsError(f"line {number} of `{path}` is no question: expected {expected}") from None
     if not lines:
         raise SettingsError(f"`{path}` holds no question")
     return lines
@@ -115,25 +117,39 @@ def demo_questions() -> list[Line]:
     return lines
 
 
-def requests_of(shape: str, lines: list[Line], server: Server, seed: int) -> Iterator[Asked]:
+class Numbered(NamedTuple):
+    """A question, and which of them it is."""
+
+    number: int
+    line: Line
+
+
+def requests_of(
+    shape: str, lines: list[Line], server: Server, seed: int, notes: Counter[str] | None = None
+) -> Iterator[Asked]:
     """
-    Yield requests of a shape for ever, mixed by the weights of the questions.
+    Yield requests of a shape for ever: each question once, and more of them by their weights.
+
+    Args:
+        notes: Counts which questions were answered wrongly, and by which statuses others failed.
 
     Raises:
         SettingsError: the questions lack what the shape needs.
     """
     dice = Random(seed)  # noqa: S311 - a mix, no secret
-    mixed = dice.choices(lines, [line.weight for line in lines], k=MIXED)
+    numbered, notes = [Numbered(*each) for each in enumerate(lines, 1)], Counter() if notes is None else notes
+    mixed = numbered + dice.choices(numbered, [line.weight for line in lines], k=MIXED)
+    dice.shuffle(mixed)
     if shape == "forward_auth":
-        return cycle([_through_nginx(line, server) for line in mixed])
+        return cycle([_through_nginx(each, server, notes) for each in mixed])
     if any(line.request is None for line in lines):
         raise SettingsError("this shape needs a `request` in every question")
     if shape == "batch":
-        return cycle([_batch(list(lot), server) for lot in _lots(mixed)])
-    return cycle([(_search if shape == "search" else _evaluation)(line, server) for line in mixed])
+        return cycle([_batch(list(lot), server, notes) for lot in _lots(mixed)])
+    return cycle([(_search if shape == "search" else _evaluation)(each, server, notes) for each in mixed])
 
 
-def _lots(lines: Iterable[Line]) -> Iterator[tuple[Line, ...]]:
+def _lots(lines: Iterable[Numbered]) -> Iterator[tuple[Numbered, ...]]:
     left = iter(lines)
     while lot := tuple(islice(left, IN_A_BATCH)):
         yield lot
@@ -168,53 +184,70 @@ def _decision(answer: Any) -> object:
     return None if is_put_off else answer.get("decision")
 
 
-def _verdict(decision: object, expect: bool | None) -> str:
-    if not isinstance(decision, bool):
-        return FAILED
-    return UNKNOWN if expect is None else RIGHT if decision is expect else WRONG
+def _judge(number: int, expect: bool | None, notes: Counter[str]) -> Callable[[bytes, object], str]:
+    def kind(head: bytes, decision: object) -> str:
+        if not isinstance(decision, bool):
+            status = head[9:12].decode("latin-1")
+            notes[f"failed: status {status}{', put off or undecided' * (status in ('200', '403'))}"] += 1
+            return FAILED
+        if expect is None or decision is expect:
+            return UNKNOWN if expect is None else RIGHT
+        notes[f"wrong: question {number}"] += 1
+        return WRONG
+
+    return kind
 
 
-def _evaluation(line: Line, server: Server) -> Asked:
+def _evaluation(asked: Numbered, server: Server, notes: Counter[str]) -> Asked:
+    kind = _judge(asked.number, asked.line.expect, notes)
+
     def kind_of(head: bytes, body: bytes) -> str:
-        return _verdict(_decision(_told(head, body)), line.expect)
+        return kind(head, _decision(_told(head, body)))
 
-    return _post(EVALUATION, msgspec.json.encode(line.request), server), kind_of
+    return _post(EVALUATION, msgspec.json.encode(asked.line.request), server), kind_of
 
 
-def _batch(lines: list[Line], server: Server) -> Asked:
+def _batch(lot: list[Numbered], server: Server, notes: Counter[str]) -> Asked:
+    each = [_judge(number, line.expect, notes) for number, line in lot]
+
     def kind_of(head: bytes, body: bytes) -> str:
         told = _told(head, body)
         answers = told.get("evaluations") if isinstance(told, dict) else None
-        if not isinstance(answers, list) or len(answers) != len(lines):
-            return FAILED
-        kinds = {_verdict(_decision(one), line.expect) for one, line in zip(answers, lines, strict=True)}
+        if not isinstance(answers, list) or len(answers) != len(lot):
+            return each[0](head, None)
+        kinds = {kind(head, _decision(one)) for kind, one in zip(each, answers, strict=True)}
         return next(kind for kind in (FAILED, WRONG, UNKNOWN, RIGHT) if kind in kinds)
 
-    body = msgspec.json.encode({"evaluations": [line.request for line in lines]})
+    body = msgspec.json.encode({"evaluations": [line.request for _, line in lot]})
     return _post(EVALUATIONS, body, server), kind_of
 
 
-def _search(line: Line, server: Server) -> Asked:
-    asked = {name: value for name, value in (line.request or {}).items() if name != "action"}
+def _search(asked: Numbered, server: Server, notes: Counter[str]) -> Asked:
+    number, line = asked
+    kind = _judge(number, None if line.found is None else True, notes)
 
     def kind_of(head: bytes, body: bytes) -> str:
         told = _told(head, body)
         results = told.get("results") if isinstance(told, dict) else None
-        if not isinstance(results, list) or told["page"]["next_token"]:
-            return FAILED  # a page that is not all: the point has looked at too many candidates in this minute
-        found = tuple(each.get("name") for each in results)
-        return UNKNOWN if line.found is None else RIGHT if found == line.found else WRONG
+        if not isinstance(results, list) or (told.get("page") or {}).get("next_token"):
+            return kind(
+                head, None
+            )  # a page that is not all: the point has looked at too many candidates in this minute
+        return kind(head, tuple(each.get("name") for each in results) == line.found)
 
-    return _post(SEARCH, msgspec.json.encode(asked), server), kind_of
+    body = {name: value for name, value in (line.request or {}).items() if name != "action"}
+    return _post(SEARCH, msgspec.json.encode(body), server), kind_of
 
 
-def _through_nginx(line: Line, server: Server) -> Asked:
+def _through_nginx(asked: Numbered, server: Server, notes: Counter[str]) -> Asked:
+    number, line = asked
     if line.uri is None or line.token is None:
         raise SettingsError("the shape `forward_auth` needs `uri` and `token` in every question: give a file of them")
+    kind = _judge(number, line.expect, notes)
 
     def kind_of(head: bytes, _body: bytes) -> str:
-        is_put_off = any(f"\r\nx-ruqsat-reason: {reason}\r\n".encode() in head.lower() for reason in PUT_OFF)
-        return _verdict(None if is_put_off else {b"200": True, b"403": False}.get(head[9:12]), line.expect)
+        is_put_off = any(f"\r\nx-ruqsat-reason: {reason}\r\n".encode() in head.lower() + b"\r\n" for reason in PUT_OFF)
+        return kind(head, None if is_put_off else {b"200": True, b"403": False}.get(head[9:12]))
 
     headers = [("Host", server.host), ("X-Original-Method", "GET"), ("X-Original-URI", line.uri),
                ("X-Original-Host", server.host), ("Authorization", f"Bearer {line.token}")]  # fmt: skip

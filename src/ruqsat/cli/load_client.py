@@ -28,12 +28,13 @@ LATE = 0.05
 
 
 class Run:
-    """What a run met: when each request was due, when it was answered, and how."""
+    """What a run met: when each request was due, when it was answered, and how; why a connection was refused."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[float, float, str]] = []
         self.due = self.unanswered = self.unopened = 0
         self.began = self.lag = 0.0
+        self.refusal = ""
 
     def of(self, kind: str, since: float = 0.0) -> list[float]:
         """Return the latencies of answers of a kind, sorted, of requests that were due after *since* seconds."""
@@ -151,9 +152,10 @@ class _Pool:
             else:
                 host, _, port = self._address.rpartition(":")
                 await loop.create_connection(lambda: _Caller(self), host.strip("[]"), int(port), ssl=self._tls)
-        except OSError:
+        except OSError as error:
             self._opened -= 1
             self.run.unopened += 1
+            self.run.refusal = error.strerror or str(error)
 
     def freed(self, caller: _Caller) -> None:
         """Give a caller what waits."""

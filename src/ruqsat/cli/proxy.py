@@ -46,7 +46,7 @@ def config(
     _write(files, into)
     if KINDS[kind.value].start:
         _say(f"start it with: cd {into} && {KINDS[kind.value].start}")
-    _say("then: BEARER=… ruqsat proxy test")
+    _say(f"then: BEARER=… ruqsat proxy test --front http://{front}")
 
 
 def _write(files: dict[str, str], folder: Path) -> None:

@@ -36,7 +36,7 @@ strong.mark { display: inline-block; border: 2px solid #111; padding: 0 .25rem; 
 nav { margin: .8rem 0; }
 a { color: #003d99; }
 a[aria-current] { color: #111; font-weight: bold; text-decoration: none; }
-@media screen and (max-width: 48rem) {
+@media screen and (max-width: 64rem) {
   dl, table, caption, tbody, tr, th, td { display: block; }
   dd { margin: 0 0 .3rem; }
   thead { display: none; }
