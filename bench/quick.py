@@ -23,7 +23,7 @@ CONNECTIONS = 16
 SECONDS = float(os.environ.get("BENCH_SECONDS", "4"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 BUSY_ENOUGH = 0.90
-FLOORS = {"lossy": 0.40, "durable": 0.20}
+FLOORS = {"lossy": 0.45, "durable": 0.25}
 KINDS = ("no-op", "lossy", "durable")
 
 BODY = json.dumps({
