@@ -23,6 +23,8 @@ from ruqsat.errors import SettingsError
 from ruqsat.settings import Settings, load_settings
 from ruqsat.stores.journal_segment import DurableJournal, LossyJournal
 from ruqsat.stores.sql import SqlStore
+from ruqsat.web.enforcement_points import EnforcementPoint
+from ruqsat.web.ext_authz import GrpcListener
 from ruqsat.wiring import Process, open_process
 from tests.conftest import ROOT
 from tests.process.checker import entries_in
@@ -103,6 +105,60 @@ def test_a_process_does_by_itself_what_its_settings_say_and_nothing_after_its_en
         return while_open, running()
 
     assert asyncio.run(story()) == (ALWAYS ^ differs, set())
+
+
+def test_a_process_that_ended_leaves_database_and_journal_to_the_next(tmp_path: Path) -> None:
+    """Each is one process's while it runs; an end that kept either would stop the next start."""
+
+    async def story() -> list[Process]:
+        kept = []
+        for _ in range(2):
+            async with opened(tmp_path) as process:
+                kept.append(process)  # what nobody refers to any more would be closed by chance
+        return kept
+
+    assert len(asyncio.run(story())) == 2
+    assert [entry["kind"] for entry in entries_in(tmp_path / "journal")].count("policy") == 2
+
+
+def doors_of(process: Process) -> dict[str, list[EnforcementPoint]]:
+    """Return whom each listener lets in."""
+    apps = {each.name: each.app for each in process.listeners}
+    apps |= {each.name: each._service for each in process.companions if isinstance(each, GrpcListener)}
+    return {name: list(app._door.points) for name, app in apps.items()}
+
+
+async def doors_opened(folder: Path, **more: Any) -> dict[str, list[EnforcementPoint]]:
+    """Return the doors of a process with these settings and every listener."""
+    every = {"auth_listen": "127.0.0.1:0", "grpc_listen": "127.0.0.1:0", "token_issuer": "i", "token_audience": "a",
+             "token_algorithm": "HS256", "token_key": "k" * 40}  # fmt: skip
+    async with opened(folder, **every | more) as process:
+        return doors_of(process)
+
+
+def test_a_point_is_let_in_where_it_is_registered_and_at_no_other_listener(tmp_path: Path) -> None:
+    """Each listener has a door of its own."""
+    listeners = ("json", "auth", "grpc", "control")
+    (tmp_path / "points.toml").write_text(
+        "".join(f'[of-{name}]\nlisteners = ["{name}"]\nsecret_sha256 = "{64 * "0"}"\n' for name in listeners)
+    )
+    found = asyncio.run(doors_opened(tmp_path, enforcement_points=tmp_path / "points.toml"))
+
+    assert {name: [point.name for point in points] for name, points in found.items()} == {
+        name: [f"of-{name}"] for name in listeners
+    }
+
+
+@pytest.mark.parametrize(("more", "wanted"), [
+    ({}, (False, (), False)), ({"json_explain": True}, (True, (), False)), ({"json_search": True}, (False, (), True)),
+    ({"json_capabilities": ("redact",)}, (False, ("redact",), False)),
+], ids=str)  # fmt: skip
+def test_whoever_reaches_the_json_listener_sees_and_can_do_what_the_settings_say_and_no_more(
+    more: dict[str, Any], wanted: tuple[bool, tuple[str, ...], bool], tmp_path: Path
+) -> None:
+    """Exact reasons, duties, searches: nothing of it by itself, and none opens another."""
+    (anybody,) = asyncio.run(doors_opened(tmp_path, **more))["json"]
+    assert (anybody.explain, tuple(anybody.capabilities), anybody.search) == wanted
 
 
 def test_signatures_are_held_against_the_lists_and_the_plug_in_of_the_settings(tmp_path: Path) -> None:
