@@ -227,6 +227,17 @@ def test_the_journal_keeps_the_facts_of_a_decision_only_where_it_is_to_be_replay
     assert ("facts" in {entry["kind"] for entry in entries_in(tmp_path / "journal")}) is replayable
 
 
+def test_what_came_of_a_permit_can_be_told_at_once(tmp_path: Path) -> None:
+    """Whose permit it is, the process itself remembers: nobody waits until the journal is shipped, or finds no decision."""
+
+    async def story() -> int:
+        async with opened(tmp_path, journal_ship=False) as process, asking(process, "json") as client:
+            decision = (await client.post(EVALUATION, json=question())).json()["context"]["id"]
+            return (await client.post("/v1/outcomes", json={"decision": decision, "outcome": "done"})).status_code
+
+    assert asyncio.run(story()) == 201
+
+
 ELSEWHERE = (
     "ruqsat_redis_",
     "ruqsat_shared_",
