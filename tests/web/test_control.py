@@ -55,8 +55,15 @@ def test_nobody_else_can_withdraw_and_learns_nothing(sidecar: Sidecar) -> None:
     assert sidecar.evaluate().json()["decision"] is True
 
 
-def test_the_command_line_withdraws_through_the_control_api(sidecar: Sidecar, tmp_path: Path) -> None:
-    """`ruqsat consent withdraw` needs the control address and a token; a refusal is one line and exit code 2."""
+def test_the_command_line_withdraws_through_the_control_api(
+    sidecar: Sidecar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    `ruqsat consent withdraw` needs the control address and a token; a refusal is one line and exit code 2.
+
+    A proxy that the environment names is not asked: it would be handed the token.
+    """
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     control, words = sidecar.addresses["control"], ("consent", "withdraw", "c-dana-h1", "--control")
 
     refused = run_cli(tmp_path, *words, control, "--token", sidecar.tokens["dr_aida"])
