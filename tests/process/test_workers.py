@@ -275,7 +275,11 @@ def test_a_worker_that_is_being_started_when_the_stop_comes_is_stopped_too(monke
             return worker
 
         monkeypatch.setattr(asyncio, "create_subprocess_exec", meanwhile)
-        return await keeper.keep(1, 2.0 * SOON)
+        try:
+            return await keeper.keep(1, 2.0 * SOON)
+        finally:
+            for worker in keeper._running.values():
+                worker.kill()
 
     assert uvloop.run(asyncio.wait_for(story(), SOON)) == 0
     assert listening.fileno() == -1
