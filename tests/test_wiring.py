@@ -213,6 +213,16 @@ def test_the_journal_is_of_the_kind_that_is_set(
     assert asyncio.run(story()) == (kind, reserve)
 
 
+def test_a_journal_that_may_lose_is_told_as_one(tmp_path: Path) -> None:
+    """An operator who asks is not told that it is durable."""
+
+    async def story() -> str:
+        async with opened(tmp_path, journal="lossy") as process, asking(process, "control") as client:
+            return str((await client.get("/status")).json()["journal"]["mode"])
+
+    assert asyncio.run(story()) == "lossy"
+
+
 @pytest.mark.parametrize("replayable", [True, False])
 def test_the_journal_keeps_the_facts_of_a_decision_only_where_it_is_to_be_replayable(
     replayable: bool, tmp_path: Path
