@@ -7,7 +7,7 @@ import pytest
 
 from ruqsat.errors import SettingsError
 from ruqsat.settings import load_settings
-from tests.process.starter import run_cli
+from tests.process.starter import run_cli, serving
 
 OFF = {"auth_listen": "off"}
 SECRET = "canary-secret-of-more-than-thirty-two-bytes"
@@ -135,3 +135,12 @@ def test_a_record_key_that_is_none_stops_the_start_and_is_not_shown(tmp_path: Pa
     assert (key.returncode, "RUQSAT_RECORD_KEY: expected 32 random bytes" in key.stderr) == (2, True)
     assert (file.returncode, "RUQSAT_RECORD_KEY_FILE cannot be read" in file.stderr) == (2, True)
     assert SECRET not in key.stderr + key.stdout
+
+
+def test_nothing_of_a_demo_is_there_without_its_word(tmp_path: Path) -> None:
+    """No tokens of its own making stand in for the operator's, and nobody sees exact reasons."""
+    refused = run_cli(tmp_path, "serve")
+    assert (refused.returncode, "the forward-auth listener needs token_issuer" in refused.stderr) == (2, True)
+
+    with serving(tmp_path, demo=False, auth_listen="off") as sidecar:
+        assert "explain" not in sidecar.evaluate().json()["context"]

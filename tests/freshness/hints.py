@@ -1,36 +1,34 @@
 """
 What Redis does in the model: a stream of hints, and a copy of what was read.
 
-Both after the design's text, for the product has no code for them yet.  When it
-has, ``Parts`` is where to put it: ``hear`` takes in one entry of the stream,
-``Shared`` is the copy, ``Freshness`` is the product's own already.
+The copy is after the design's text; what is heard is taken in by the product's ``Freshness``, and probes are sent
+by its ``Probe``.  ``Parts`` is where a planted mistake takes the place of any of them.
 """
 
-from collections.abc import Callable
+from contextlib import nullcontext
+from logging import CRITICAL, Logger
 from random import Random
+from types import ModuleType, SimpleNamespace
 from typing import NamedTuple
 
 from ruqsat.core.facts import Position
+from ruqsat.service import probe
 from ruqsat.service.barrier import Wait
 from ruqsat.service.freshness import Freshness
+from ruqsat.service.probe import Probe
+from tests.mutants import plant
 
-Hint = tuple[str, int, str]
-"""Epoch, number, name."""
+Hint = tuple[int, str]
+"""Number and name; of whatever epoch, for what a hint says need not be true."""
 
 Reading = tuple[Position, int]
 """The position of the snapshot, and the value of one key in it."""
 
 
-def hear(freshness: Freshness, hint: Hint) -> None:
-    """Take in an entry of the stream; one of another epoch means nothing here."""
-    epoch, seq, name = hint
-    if epoch == freshness.epoch:
-        freshness.learn(seq, name)
-
-
-def hear_any_epoch(freshness: Freshness, hint: Hint) -> None:
-    """Take in an entry whatever its epoch: the mistake "messages without epoch"."""
-    freshness.learn(hint[1], hint[2])
+def by_hand(module: ModuleType) -> type[Probe]:
+    """Return the probe of a copy of its module as one that needs no loop, so that it goes on when the model says so."""
+    vars(module).update(asyncio=SimpleNamespace(timeout=lambda _: nullcontext()), _log=Logger("unread", CRITICAL + 1))
+    return module.Probe  # type: ignore[no-any-return]
 
 
 class Mailbox:
@@ -93,6 +91,6 @@ class Parts(NamedTuple):
     """What of a sidecar can be exchanged: by the product's code, or by a planted mistake."""
 
     freshness: type[Freshness] = Freshness
-    hear: Callable[[Freshness, Hint], None] = hear
     shared: type[Shared] = Shared
     wait: type[Wait] = Wait
+    probe: type[Probe] = by_hand(plant(probe, "class Probe:", "class Probe:"))

@@ -7,8 +7,8 @@ stands around it are switches of the model, known by their names.
 
 from typing import NamedTuple
 
-from ruqsat.service import barrier, freshness
-from tests.freshness.hints import Parts, hear_any_epoch
+from ruqsat.service import barrier, freshness, probe
+from tests.freshness.hints import Parts, by_hand
 from tests.freshness.model import USUAL, Outcome, Shape, check
 from tests.mutants import plant
 
@@ -36,8 +36,11 @@ def _in_barrier(right: str, wrong: str) -> Mistake:
     return Mistake(Parts(wait=plant(barrier, right, wrong).Wait))
 
 
+def _in_probe(right: str, wrong: str) -> Mistake:
+    return Mistake(Parts(probe=by_hand(plant(probe, right, wrong))))
+
+
 SWITCHES = (
-    "lease at receive",
     "lease tested at start",
     "evict-only cache",
     "L2 trusted",
@@ -49,6 +52,7 @@ SWITCHES = (
 )
 
 MISTAKES = {name: _switch(name) for name in SWITCHES} | {
+    "lease at receive": _in_probe("(head, changes, sent_at, asked)", "(head, changes, self._boottime(), asked)"),
     "max instead of contiguous": _planted(
         "self._early.add(seq)\n            self._advance()", "self.applied = seq"
     ),
@@ -76,7 +80,9 @@ IN_BARRIERS = {
 
 
 RARE = {
-    "messages without epoch": Mistake(Parts(hear=hear_any_epoch)),
-    "era not asked": _planted("if asked.era != self.era:", "if asked.since.epoch != self.epoch:"),
+    "asked at receive": _in_probe("(head, changes, sent_at, asked)", "(head, changes, sent_at, self._freshness.ask())"),
+    "hint taken for knowledge": _planted(
+        "if seq <= self.applied:\n            return\n        hinted", "self.learn(seq, key)\n        hinted"
+    ),
 }
 """Found by it once in about a million steps; each has a scenario of its own besides."""

@@ -142,7 +142,7 @@ class Model:
         if self._random() < 0.85:  # else the writer died before it told Redis
             for seq, name in enumerate(names, position.seq - len(names) + 1):
                 for each in self.sidecars:
-                    each.mailbox.add((position.epoch, seq, name))
+                    each.mailbox.add((seq, name))
 
     def _replicate(self) -> None:
         self.database.replicate()

@@ -1,5 +1,5 @@
 """
-One process in the model: the product's ``Freshness`` in it, and around it the loops that carry things in and out.
+One process in the model: the product's ``Freshness`` and ``Probe`` in it, and around them what carries things in and out.
 
 Each loop goes one step at a time, so that anything can happen in between: a
 probe is sent, registered, executed and received, a fill and a look at the
@@ -7,13 +7,15 @@ registry are sent, executed and received (or lost on the way); a decision is eva
 test and the sending are one step, as there is no await between them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Generator, Sequence
 from itertools import count
-from typing import TYPE_CHECKING
+from types import SimpleNamespace, coroutine
+from typing import TYPE_CHECKING, Any
 
 from ruqsat.core.facts import Position
+from ruqsat.errors import StoreUnavailableError
 from ruqsat.service.barrier import Row, Wait
-from ruqsat.service.freshness import ALL, Question
+from ruqsat.service.freshness import ALL, ProbeNews
 from tests.freshness.database import NAMES
 from tests.freshness.hints import Mailbox, Parts, Reading
 
@@ -70,7 +72,6 @@ class Sidecar:
         self._questions = QUESTIONS[model.keys - 2]
         self._random = model.chance.random
         self._parts = parts
-        self._lease_at_receive = "lease at receive" in mistakes
         self._lease_at_start = "lease tested at start" in mistakes
         self._evict_only = "evict-only cache" in mistakes
         self._trusts_shared = "L2 trusted" in mistakes
@@ -91,7 +92,9 @@ class Sidecar:
         self.id = str(next(_runs))
         self.beat = 0
         self.known_since = self.model.now
-        self._probe: tuple[Question, int, bool, Answer | None] | None = None
+        clock = SimpleNamespace(boottime=lambda: self.model.now)
+        self._probes = self._parts.probe(self, self.freshness, clock, self._told)
+        self._probe: Coroutine[Any, Any, None] | None = None
         self._waits: list[tuple[Wait, Position, Values, Look | None]] = []
         self._fills: list[tuple[Keys, int, tuple[Position, Values] | None]] = []
         self._open: list[Decision] = []
@@ -100,37 +103,42 @@ class Sidecar:
 
     def probe(self) -> None:
         """Send a probe, let the database register us and then answer, or receive its answer; each may be the last."""
-        freshness, model = self.freshness, self.model
         if self._probe is None:
-            self._probe = (freshness.ask(), model.now, False, None)
-            return
-        asked, sent, registered, answer = self._probe
-        self._probe = None
-        if not registered:
-            snapshot = None
-            if self._registers_beside:
-                snapshot = model.database.changes(asked.since, False)  # and committed, with the row, later
-            elif asked.era or not self._registers_late:
-                self._register(asked.since)
-            if self._random() >= 0.07:
-                self._probe = (asked, sent, True, snapshot)
-        elif answer is None:
+            self._probe = self._probes._send(1)
+        try:
+            self._probe.send(None)
+        except (StopIteration, StoreUnavailableError):
+            self._probe = None
+        else:
+            if self._random() < 0.05:
+                self._probe = None
+
+    @coroutine
+    def fetch_changes(self, since: Position) -> Generator[None, None, Answer]:
+        """Answer our probe, as ``service.probe.Feed`` promises; the model goes on in between."""
+        model, answer = self.model, None
+        yield
+        if self._registers_beside:
+            answer = model.database.changes(since, False)  # and committed, with the row, later
+        elif self.freshness.era or not self._registers_late:
+            self._register(since)
+        yield
+        if answer is None:
             on_standby = self._random() < 0.1
             if on_standby and not self._asks_standby:
-                return  # whoever is not the primary is refused
-            answer = model.database.changes(asked.since, on_standby)
-            if self._random() >= 0.07:
-                self._probe = (asked, sent, True, answer)
-        else:
-            if self._registers_beside:
-                self._register(asked.since)
-            head, changes = answer
-            freshness.observe_probe(head, changes, model.now if self._lease_at_receive else sent, asked)
-            self._dropped([name for _, name in changes])
+                raise StoreUnavailableError("whoever is not the primary is refused")
+            answer = model.database.changes(since, on_standby)
+            yield
+        if self._registers_beside:
+            self._register(since)
+        return answer
 
     def _register(self, known: Position) -> None:
         self.beat += 1
         self.model.registry[self.id] = (self.id, known, LEASE, self.beat)
+
+    def _told(self, _: ProbeNews, changes: Sequence[tuple[int, str]]) -> None:
+        self._dropped([name for _, name in changes])
 
     def wait(self) -> None:
         """Let a barrier of ours begin to look at the registry, find what is there, or receive it."""
@@ -161,8 +169,8 @@ class Sidecar:
         """Take in a hint from the stream."""
         if self.mailbox.hints:
             hint = self.mailbox.take()
-            self._parts.hear(self.freshness, hint)
-            self._dropped([hint[2]])
+            self.freshness.hint(*hint, self.model.now)
+            self._dropped([hint[1]])
 
     def acknowledge(self) -> None:
         """Receive what the database said to a change of ours; from now on our callers rely on it."""

@@ -4,10 +4,12 @@ import asyncio
 import errno
 import os
 import signal
+import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +190,99 @@ def test_a_setting_that_workers_refuse_stops_even_a_start_that_did_not_succeed_a
     failures.append(BlockingIOError(errno.EAGAIN, "no process"))
     keeper = _Keeper(lambda _number: ("sh", "-c", f"exit {UNUSABLE}"), (), ())
     assert uvloop.run(asyncio.wait_for(keeper.keep(1, 1.0), SOON)) == UNUSABLE
+
+
+@asynccontextmanager
+async def kept(*words: str, workers: int = 1, drain_seconds: float = 1.0) -> AsyncIterator[_Keeper]:
+    """Keep workers that these words start, until the block is left; whatever fails in it, none of them is left over."""
+    keeper = _Keeper(lambda _number: words, (), ())
+    keeping = asyncio.create_task(keeper.keep(workers, drain_seconds))
+    try:
+        yield keeper
+        keeper._end(signal.SIGTERM)
+        assert await keeping == 0
+    finally:
+        for worker in keeper._running.values():
+            worker.kill()
+
+
+def test_a_worker_that_once_served_brings_nobody_down_by_what_it_refuses_later(
+    failures: list[Exception], tmp_path: Path
+) -> None:
+    """A database that is away at its next start ends it as a wrong setting would: it is started again, and again."""
+    script = f"echo >> {tmp_path}/starts; case $(wc -l < {tmp_path}/starts) in 1) exit 1;; 2|3) exit {UNUSABLE};; esac; exec sleep 600"
+
+    async def story() -> None:
+        async with kept("sh", "-c", script):
+            await until(lambda: (tmp_path / "starts").exists() and (tmp_path / "starts").read_text().count("\n") == 4)
+
+    uvloop.run(asyncio.wait_for(story(), SOON))
+
+
+@pytest.mark.parametrize(("lasting", "pauses"), [(60.0, [0.02, 0.03, 0.03]), (-1.0, [0.01, 0.01, 0.01])])
+def test_a_worker_that_does_not_last_is_started_later_each_time_and_never_too_late(
+    lasting: float, pauses: list[float], failures: list[Exception], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Twice the pause, up to the longest; one that lasted has the first pause again."""
+    monkeypatch.setattr("ruqsat.supervision.LONGEST_PAUSE", 0.03)
+    monkeypatch.setattr("ruqsat.supervision.LASTING", lasting)
+
+    async def story() -> None:
+        async with kept("false"):
+            await until(lambda: len(caplog.records) >= 3)
+
+    uvloop.run(asyncio.wait_for(story(), SOON))
+    assert [each.args[2] for each in caplog.records[:3] if isinstance(each.args, tuple)] == pauses
+
+
+def test_a_hangup_reaches_every_worker_and_ends_none(tmp_path: Path) -> None:
+    """The keeper has no policy of its own to look at."""
+    script = f"trap 'touch {tmp_path}/told-$$' HUP; touch {tmp_path}/up-$$; while :; do sleep 0.02; done"
+
+    async def story() -> None:
+        async with kept("sh", "-c", script, workers=2) as keeper:
+            await until(lambda: len([*tmp_path.glob("up-*")]) == 2)
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: len([*tmp_path.glob("told-*")]) == 2)
+            assert len(keeper._running) == 2
+
+    uvloop.run(asyncio.wait_for(story(), SOON))
+
+
+def test_a_worker_that_will_not_end_is_ended(tmp_path: Path) -> None:
+    """Deaf to the signal, beyond its drain and the keeper's patience: a stop comes to its end all the same."""
+    script = f"trap '' TERM; touch {tmp_path}/up; while :; do sleep 0.02; done"
+
+    async def story() -> None:
+        no_patience = -10.0  # no drain, and none of the ten seconds beyond it
+        async with kept("sh", "-c", script, drain_seconds=no_patience):
+            await until((tmp_path / "up").exists)
+
+    uvloop.run(asyncio.wait_for(story(), SOON))
+
+
+def test_a_worker_that_is_being_started_when_the_stop_comes_is_stopped_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody had told it; and the listeners are nobody's but the workers' from then on."""
+    listening, start = socket.socket(), asyncio.create_subprocess_exec
+
+    async def story() -> int:
+        keeper = _Keeper(lambda _number: ("sleep", "600"), (), (listening,))
+
+        async def meanwhile(*words: str, **how: Any) -> asyncio.subprocess.Process:
+            worker = await start(*words, **how)
+            keeper._end(signal.SIGTERM)
+            return worker
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", meanwhile)
+        try:
+            return await keeper.keep(1, 2.0 * SOON)
+        finally:
+            for worker in keeper._running.values():
+                worker.kill()
+
+    assert uvloop.run(asyncio.wait_for(story(), SOON)) == 0
+    assert listening.fileno() == -1
 
 
 def test_workers_listen_apart_where_each_must_be_found() -> None:

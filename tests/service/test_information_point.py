@@ -308,6 +308,25 @@ def test_a_probe_counts_from_when_it_was_sent() -> None:
     run(story)
 
 
+def test_a_probe_that_was_asked_before_everything_was_forgotten_gives_no_lease() -> None:
+    """The database was exchanged while the answer was on its way: it tells of the one before."""
+
+    async def story(point: InformationPoint, store: Memory, clock: FixedClock) -> None:
+        freshness, answer = point._freshness, store.fetch_changes
+
+        async def overtaken(since: Position) -> Any:
+            found = await answer(since)
+            freshness.learn_commit(Position("e2", 7), ("patient:p1",))
+            return found
+
+        store.fetch_changes = overtaken  # type: ignore[method-assign]
+        await point.probe_once()
+
+        assert (point.has_lease(), freshness.epoch, point.probes["outdated"]) == (False, "e2", 1)
+
+    run(story)
+
+
 def test_last_known_facts_are_used_up_to_their_bound_and_no_longer() -> None:
     """Also those that were got before it, when a permit that rests on them is about to be sent."""
 

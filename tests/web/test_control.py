@@ -55,12 +55,20 @@ def test_nobody_else_can_withdraw_and_learns_nothing(sidecar: Sidecar) -> None:
     assert sidecar.evaluate().json()["decision"] is True
 
 
-def test_the_command_line_withdraws_through_the_control_api(sidecar: Sidecar, tmp_path: Path) -> None:
-    """`ruqsat consent withdraw` needs the control address and a token; a refusal is one line and exit code 2."""
+def test_the_command_line_withdraws_through_the_control_api(
+    sidecar: Sidecar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    `ruqsat consent withdraw` needs the control address and a token; a refusal is one line and exit code 2.
+
+    A proxy that the environment names is not asked: it would be handed the token.
+    """
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     control, words = sidecar.addresses["control"], ("consent", "withdraw", "c-dana-h1", "--control")
 
     refused = run_cli(tmp_path, *words, control, "--token", sidecar.tokens["dr_aida"])
     assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1)
+    assert refused.stderr.startswith("error[refused]")  # and not that nobody knows what became of it
     assert sidecar.evaluate().json()["decision"] is True
 
     done = run_cli(tmp_path, *words, control, "--token", sidecar.tokens["dana"])
@@ -79,6 +87,23 @@ def test_what_is_no_control_api_withdraws_nothing(monkeypatch: pytest.MonkeyPatc
     done = CliRunner().invoke(app, ["withdraw", "c-dana-h1", "--control", "http://127.0.0.1:1", "--token", "t"])
 
     assert (done.exit_code, isinstance(done.exception, OutcomeUnknownError), done.output) == (1, True, "")
+
+
+def test_the_id_of_a_consent_leads_to_no_other_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stands in it is one segment of the path that is asked for."""
+    asked: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.raw_path)
+        return httpx.Response(404, json={"detail": "no such consent"})
+
+    monkeypatch.setattr(
+        "ruqsat.cli.consent.open_client",
+        lambda address: httpx.Client(base_url=address, transport=httpx.MockTransport(answer)),
+    )
+    CliRunner().invoke(app, ["withdraw", "../patients/p?x#y", "--control", "http://127.0.0.1:1", "--token", "t"])
+
+    assert asked == [b"/v1/consents/..%2Fpatients%2Fp%3Fx%23y/withdraw"]
 
 
 def test_a_withdrawal_outlives_a_restart(tmp_path: Path) -> None:

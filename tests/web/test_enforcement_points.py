@@ -26,7 +26,7 @@ from envoy.service.auth.v3.external_auth_pb2_grpc import AuthorizationStub
 
 from ruqsat.errors import SettingsError
 from ruqsat.web.enforcement_points import Door, EnforcementPoint, Guarded, Peer, read_points
-from tests.process.starter import EVALUATION, NotStartedError, Sidecar, question, serving
+from tests.process.starter import EVALUATION, NotStartedError, Sidecar, question, run_cli, serving
 from tests.process.test_degraded import wait_until
 
 SECRET, OTHER = b"a secret of the portal", b"a secret of nobody"
@@ -298,3 +298,17 @@ def test_a_point_by_certificate_needs_tls(tmp_path: Path) -> None:
 
     with pytest.raises(NotStartedError, match="CLIENT_CA"), serving(tmp_path, enforcement_points=str(file)):
         pass
+    ours = Authority(tmp_path, "ours")
+    certificate, key = ours.issue("sidecar", x509.DNSName("localhost"))
+    unix = {"json_listen": f"unix:{tmp_path}/ask.sock", "tls_client_ca": str(ours.file)}
+    tls = {"tls_certificate": str(certificate), "tls_key": str(key), "enforcement_points": str(file)}
+    with pytest.raises(NotStartedError, match="need TCP"), serving(tmp_path, **unix | tls):
+        pass
+
+
+def test_nobody_is_registered_where_tests_decide_what_is_true(tmp_path: Path) -> None:
+    """A JSON listener that takes fixtures answers whoever reaches it: a door that does not close is refused."""
+    file = points_file(tmp_path, '[app]\nlisteners = ["json"]\nuid = [0]\n')
+
+    done = run_cli(tmp_path, "serve", "--test-fixtures", enforcement_points=str(file))
+    assert (done.returncode, "register none there" in done.stderr) == (2, True)

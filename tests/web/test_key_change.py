@@ -1,10 +1,14 @@
 """A change of the record key, as an operator makes it: both keys, `ruqsat db reseal`, the new key alone."""
 
+import asyncio
 from base64 import b64encode
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from ruqsat.cli.db import app
+from ruqsat.stores.sql_reseal import Resealed
 from tests.process.starter import run_cli
 from tests.registry.corpus import changed
 from tests.registry.documents import verified
@@ -35,6 +39,7 @@ def test_the_key_is_changed_without_a_record_lost(tmp_path: Path) -> None:
 
     assert (alone.returncode, "1 open under no key" in alone.stdout) == (1, True)
     assert (done.returncode, done.stdout.startswith("1 records sealed under the new key, 1 were already")) == (0, True)
+    assert "notices sealed under the new key" in done.stdout
 
 
 @pytest.mark.parametrize(("settings", "says"), [
@@ -51,6 +56,23 @@ def test_keys_that_do_not_fit_stop_the_command(settings: dict[str, str], says: s
 
     assert (done.returncode, says in done.stderr) == (2, True), done.stderr
     assert KEY not in done.stderr and "CANARY" not in done.stderr
+
+
+@pytest.mark.parametrize(("records", "notices", "code"), [
+    (Resealed(resealed=3), Resealed(current=2), 0), (Resealed(changed=1), Resealed(), 1), (Resealed(), Resealed(unreadable=1), 1),
+], ids=str)  # fmt: skip
+def test_the_key_before_is_to_be_kept_while_anything_needs_it(
+    records: Resealed, notices: Resealed, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of records and of notices alike: whoever took it away would lose them."""
+    for name, told in (("reseal_records", records), ("reseal_notices", notices)):
+        monkeypatch.setattr(f"ruqsat.cli.db.{name}", lambda *_, told=told: asyncio.sleep(0, told))
+    monkeypatch.setattr("ruqsat.cli.db.existing_url", lambda _: "")
+    monkeypatch.setenv("RUQSAT_RECORD_KEY", KEY)
+
+    done = CliRunner().invoke(app, ["reseal"])
+
+    assert (done.exit_code, "keep the key before" in done.output) == (code, code == 1)
 
 
 @pytest.mark.slow
