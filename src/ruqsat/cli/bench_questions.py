@@ -230,9 +230,8 @@ def _search(asked: Numbered, server: Server, notes: Counter[str]) -> Asked:
         told = _told(head, body)
         results = told.get("results") if isinstance(told, dict) else None
         if not isinstance(results, list) or (told.get("page") or {}).get("next_token"):
-            return kind(
-                head, None
-            )  # a page that is not all: the point has looked at too many candidates in this minute
+            # A page that is not all: the point has looked at too many candidates in this minute.
+            return kind(head, None)
         return kind(head, tuple(each.get("name") for each in results) == line.found)
 
     body = {name: value for name, value in (line.request or {}).items() if name != "action"}
