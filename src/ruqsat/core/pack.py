@@ -76,14 +76,18 @@ def read_parts(texts: Mapping[str, bytes]) -> tuple[Parts | None, list[Diagnosti
         if name.startswith("policies/") and name.endswith(".csv"):
             files[name], found = parse_rows(texts[name], name, kinds)
             findings += found
-    rows = tuple(row for file in files.values() for row in file)
-    hierarchies = hierarchies_of(rows)
     vocabulary = msgspec.structs.replace(vocabulary, coded=read_coded(texts.get(ROUTES, b"").decode(errors="replace")))
-    functions = build_functions(vocabulary, hierarchies)
-    findings = in_order([*findings, *check_pack(model, files, vocabulary, laws, functions, hierarchies)])
-    if has_errors(findings):
-        return None, findings
-    return Parts(digest_of(texts), model, vocabulary, laws, rows), findings
+    rows = tuple(row for file in files.values() for row in file)
+    parts = Parts(digest_of(texts), model, vocabulary, laws, rows)
+    findings = in_order([*findings, *check_parts(parts, files)])
+    return (None if has_errors(findings) else parts), findings
+
+
+def check_parts(parts: Parts, files: dict[str, list[Row]]) -> list[Diagnostic]:
+    """Return what is wrong with the rows of a pack, which stand in these files."""
+    hierarchies = hierarchies_of(parts.rows)
+    functions = build_functions(parts.vocabulary, hierarchies)
+    return check_pack(parts.model, files, parts.vocabulary, parts.laws, functions, hierarchies)
 
 
 def compile_parts(parts: Parts) -> PolicySet:

@@ -7,12 +7,10 @@ from msgspec import Struct
 
 from ruqsat.core.authoring.tracing import written
 from ruqsat.core.cases import PolicyCase, Stage, run_case
-from ruqsat.core.check import check_pack
 from ruqsat.core.diagnostics import Span, has_errors
 from ruqsat.core.expression import All, conjuncts, parse_expression
 from ruqsat.core.expression import Any as Either
-from ruqsat.core.functions import build_functions
-from ruqsat.core.pack import Parts, compile_parts, hierarchies_of, variants_of
+from ruqsat.core.pack import Parts, check_parts, compile_parts, variants_of
 from ruqsat.core.rows import Cell, Row
 from ruqsat.core.world import World
 
@@ -55,10 +53,7 @@ def survives(mutant: Mutant, parts: Parts, world: World | Stage, files: Mapping[
     written_in: dict[str, list[Row]] = {}
     for row in spoilt.rows:
         written_in.setdefault(row.span.file, []).append(row)
-    hierarchies = hierarchies_of(spoilt.rows)
-    functions = build_functions(spoilt.vocabulary, hierarchies)
-    findings = check_pack(spoilt.model, written_in, spoilt.vocabulary, spoilt.laws, functions, hierarchies)
-    return not has_errors(findings)
+    return not has_errors(check_parts(spoilt, written_in))
 
 
 def _changes(row: Row, parts: Parts) -> Iterator[tuple[str, tuple[Row, ...]]]:
